@@ -1,0 +1,110 @@
+"""Which Ray to work on, and whether one answers there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from heliostat.cluster.config import ClusterConfig
+from heliostat.cluster.environment import LOOPBACK
+from heliostat.infra.errors import ConfigError, ResourceError
+
+ANSWER_SECONDS = 5.0
+
+
+def find_address(config: ClusterConfig) -> str | None:
+    """`host:port` of the Ray to join: the spec's, RAY_ADDRESS, or the one left running here; None for a new one.
+
+    Raises ConfigError for an address of another kind, ResourceError where `auto` finds nothing.
+    """
+    given, key = (config.address, "cluster.address") if config.address else (_from_environment(), "RAY_ADDRESS")
+    if given == "local":
+        return None
+    if given == "auto":
+        return _find_any(key)
+    if given:
+        split_address(given, key)
+        return given
+    from heliostat.cluster.detached import find_detached
+
+    record = find_detached()
+    return record.address if record else None
+
+
+def _from_environment() -> str | None:
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+def _find_any(key: str) -> str:
+    """The cluster that Ray itself finds on this machine."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        return str(canonicalize_bootstrap_address("auto"))
+    except ConnectionError as error:
+        raise ResourceError(f"{key}: auto given, but no Ray runs on this machine; start one with ray start") from error
+
+
+def split_address(address: str, key: str) -> tuple[str, int]:
+    """Host and port of `host:port`; ConfigError, which names `key`, for anything else."""
+    if address.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"{key}: {address} is a dashboard; send work there with heliostat submit --address {address}, or give the "
+            "host:port of a Ray that this machine is part of"
+        )
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isdigit() and 0 < int(port) < 65536) or "://" in address:
+        raise ConfigError(f"{key}: {address} given; host:port, auto or local is allowed")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether the address is on this machine's own loopback."""
+    return address.rpartition(":")[0] in (LOOPBACK, "localhost", "[::1]")
+
+
+def check_answers(host: str, port: int, what: str) -> None:
+    """Raises ResourceError, within seconds, where nothing takes a connection; `what` begins its line."""
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or str(error) or "no answer"
+        raise ResourceError(f"{what}: nothing answers there ({reason}); check the address, or that Ray runs") from error
+
+
+def check_is_ray(address: str) -> None:
+    """Raises ResourceError, within about ten seconds, unless this machine is a node of a Ray cluster at `address`.
+
+    Ray itself tries for 40 to 100 s before it gives up.
+    """
+    check_answers(*split_address(address, "address"), what=f"Ray at {address}")
+    nodes = _nodes(address)
+    from ray._private.services import find_node_ids
+
+    if not {node.node_id.hex() for node in nodes} & set(find_node_ids()):
+        raise ResourceError(
+            f"Ray at {address}: this machine is not one of its nodes; run there, or send the work with "
+            "heliostat submit --address http://HOST:8265"
+        )
+
+
+def _nodes(address: str) -> list[Any]:
+    """The nodes of the cluster, asked of its head over gRPC, which has deadlines where Ray's client has none."""
+    import grpc  # type: ignore[import-untyped]
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated.gcs_service_pb2 import GetAllNodeInfoRequest
+    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+
+    with init_grpc_channel(address) as channel:
+        try:
+            reply = NodeInfoGcsServiceStub(channel).GetAllNodeInfo(GetAllNodeInfoRequest(), timeout=ANSWER_SECONDS)
+            return list(reply.node_info_list)
+        except grpc.RpcError as error:
+            raise ResourceError(f"Ray at {address}: {_explain(error.code().name)}") from error
+
+
+def _explain(code: str) -> str:
+    if code == "UNAUTHENTICATED":
+        return "it refuses our token; give its own in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+    return f"something answers there, but not as Ray does ({code}); check the address"

@@ -1,0 +1,68 @@
+"""Is what a command asks for there? Asked before anything starts."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+from heliostat.cluster.config import ClusterConfig
+from heliostat.infra.errors import ResourceError
+
+
+def local_cpus() -> int:
+    """CPUs that this process may use: those it may run on, or the container's share where that is less."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, _container_cpus() or allowed))
+
+
+def _container_cpus(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
+    """Whole CPUs in the container's quota (cgroup v2, "QUOTA PERIOD" in microseconds); None where it has none."""
+    try:
+        quota, period = file.read_text().split()
+        return None if quota == "max" else int(quota) // int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def check_local(config: ClusterConfig, key: str, cpus: float, gpus: float) -> None:
+    """Raises ResourceError where a Ray started on this machine could not have what `key` of the spec asks for."""
+    there = config.num_cpus or local_cpus()
+    if cpus > there:
+        raise ResourceError(
+            f"{key}: {cpus:g} CPUs needed, {there} here; lower it, set cluster.num_cpus={math.ceil(cpus)} to share "
+            "the CPUs that there are, or name a larger Ray in cluster.address"
+        )
+    if gpus > 0 and gpus > (found := config.num_gpus if config.num_gpus is not None else local_gpus()):
+        raise ResourceError(
+            f"{key}: {gpus:g} GPUs needed, {found} here; lower it, work without GPUs (train.use_gpu=false, "
+            "serve.gpus_per_replica=0), or name a Ray that has them in cluster.address"
+        )
+
+
+def local_gpus() -> int:
+    """GPUs that Ray would find on this machine."""
+    from ray._private.accelerators import get_accelerator_manager_for_resource
+
+    manager = get_accelerator_manager_for_resource("GPU")
+    return 0 if manager is None else int(manager.get_current_node_num_accelerators())
+
+
+def check_cluster(key: str, cpus: float, gpus: float) -> None:
+    """Raises ResourceError where the connected cluster has less than `key` asks for, however far it may grow."""
+    there = cluster_limits()
+    for kind, needed in {"CPU": cpus, "GPU": gpus}.items():
+        if needed > there.get(kind, 0):
+            raise ResourceError(
+                f"{key}: {needed:g} {kind}s needed, the Ray cluster has {there.get(kind, 0):g} at most; lower it, or "
+                "add nodes"
+            )
+
+
+def cluster_limits() -> dict[str, float]:
+    """What the connected cluster has of each resource, or could have where it scales by itself."""
+    import ray
+    from ray._private.state import state
+
+    now, most = ray.cluster_resources(), state.get_max_resources_from_cluster_config() or {}
+    return {kind: max(now.get(kind, 0), most.get(kind, 0)) for kind in {*now, *most}}

@@ -1,0 +1,67 @@
+"""Where Prometheus finds the metrics of the Ray in use.
+
+Every node of Ray has an agent that exports the metrics of all its processes, ours among them. Ray lists the agents in
+`prom_metrics_service_discovery.json`, which Prometheus reads again whenever it changes; only the API server writes it,
+so for a Ray without one it is written here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from heliostat.infra.errors import ResourceError
+
+DISCOVERY = "prom_metrics_service_discovery.json"
+
+
+def metrics_targets() -> list[str]:
+    """`host:port` of the metrics agent of each node; each answers at `/metrics` with what Prometheus reads."""
+    import ray
+
+    return [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in ray.nodes() if node["Alive"]]
+
+
+def discovery_file() -> Path:
+    """The file with the targets of the Ray in use; the same path for each Ray with this temporary folder."""
+    from ray._private.worker import _global_node
+
+    if _global_node is None:
+        raise ResourceError("Ray: not in use here, so it has no metrics; open a session first")
+    return Path(_global_node.get_temp_dir_path()) / DISCOVERY
+
+
+@contextmanager
+def discoverable() -> Iterator[Path]:
+    """Writes the discovery file in place of Ray's API server, and takes it away again, so that no dead target stays."""
+    from ray._private.worker import _global_node
+
+    link = discovery_file()
+    file = Path(_global_node.get_session_dir_path()) / DISCOVERY
+    file.write_text(json.dumps([{"labels": {"job": "ray"}, "targets": metrics_targets()}]))
+    part = link.with_name(f"{DISCOVERY}.{os.getpid()}")
+    part.symlink_to(file)
+    part.replace(link)
+    try:
+        yield link
+    finally:
+        if link.is_symlink() and link.readlink() == file:  # else a Ray that started later has it
+            link.unlink()
+
+
+def prometheus_config(target: Path) -> Path:
+    """Writes to `target` the Prometheus configuration for the Ray in use; for `prometheus --config.file=TARGET`."""
+    from heliostat import infra
+
+    shipped = Path(next(iter(infra.__path__))) / "prometheus" / "prometheus.yaml"
+    config = yaml.safe_load(shipped.read_text(encoding="utf-8"))
+    for job in config["scrape_configs"]:
+        for discovery in job.get("file_sd_configs", []):
+            discovery["files"] = [str(discovery_file())]
+    target.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return target

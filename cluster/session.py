@@ -1,0 +1,228 @@
+"""Start a Ray on this machine, or join one, for as long as a command runs.
+
+    with session(spec.cluster, cpus=2):
+        ...  # ray.remote, ray.train, ray.serve
+
+A Ray that is started here listens on the loopback only, takes a token from all who talk to it, and is gone afterwards,
+whether the work succeeds, fails, or is stopped by Ctrl-C or SIGTERM. A Ray that is joined is left running.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from heliostat.cluster import processes, scrape
+from heliostat.cluster.address import check_is_ray, find_address, is_loopback
+from heliostat.cluster.config import ClusterConfig
+from heliostat.cluster.environment import (
+    LOOPBACK,
+    SEVERAL_MACHINES,
+    applied,
+    local_environment,
+    ray_folder,
+    token_environment,
+)
+from heliostat.cluster.resources import check_cluster, check_local, local_cpus
+from heliostat.infra.errors import HeliostatError, ResourceError
+
+log = logging.getLogger(__name__)
+
+NAMESPACE = "heliostat"
+"""Ray namespace of all actors and placement groups of ours."""
+KEPT_SESSIONS = 5
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: what Ctrl-C does, asked for by another program."""
+
+
+@contextmanager
+def session(
+    config: ClusterConfig, *, cpus: float, gpus: float = 0, key: str = "train.workers", dashboard: bool = False
+) -> Iterator[None]:
+    """A Ray to work on that has `cpus` CPUs and `gpus` GPUs in all; `key` of the spec asks for them.
+
+    Joins the Ray at `config.address`, at RAY_ADDRESS or the one that `start_detached` left running, and starts one on
+    this machine where there is none; `dashboard` is for one that is started. Inside another session, or in a process
+    that uses Ray already, it only checks the resources.
+
+    Raises ResourceError before anything starts where the resources are more than there can be, and within about ten
+    seconds where no Ray answers at the address; ConfigError for an address of a wrong form.
+    """
+    if _ray_is_up():
+        check_cluster(key, cpus, gpus)
+        yield
+        return
+    with _terminable():
+        address = find_address(config)
+        with _joined(address, key, cpus, gpus) if address else _local(config, key, cpus, gpus, dashboard):
+            yield
+
+
+def logs_folder() -> Path:
+    """Where the Ray in use keeps its logs on this machine, the output of its workers included."""
+    from ray._private.worker import _global_node
+
+    if _global_node is None:
+        raise ResourceError("Ray: not in use here, so it has no logs; open a session first")
+    return Path(_global_node.get_logs_dir_path())
+
+
+def _ray_is_up() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+@contextmanager
+def _joined(address: str, key: str, cpus: float, gpus: float) -> Iterator[None]:
+    on_loopback = {SEVERAL_MACHINES: "0"} if is_loopback(address) else {}
+    with applied({**token_environment(create=False), "RAY_TRAIN_V2_ENABLED": "1", **on_loopback}):
+        check_is_ray(address)
+        try:
+            _init(f"Ray at {address}", address=address)
+            check_cluster(key, cpus, gpus)
+            yield
+        finally:
+            with _undisturbed():
+                _shutdown()  # Ray ends the actors and placement groups of a driver that leaves
+
+
+@contextmanager
+def _local(config: ClusterConfig, key: str, cpus: float, gpus: float, dashboard: bool) -> Iterator[None]:
+    check_local(config, key, cpus, gpus)
+    processes.end_orphans()
+    _forget_old_sessions(ray_folder())
+    mark = processes.new_mark()
+    with applied(local_environment()):
+        try:
+            with applied({processes.MARK: mark}), _without_helpers(dashboard):
+                _init("Ray on this machine", **_local_options(config, dashboard))
+            with nullcontext() if dashboard else scrape.discoverable():
+                yield
+        except Exception as error:
+            _tell_logs(error)
+            raise
+        finally:
+            with _undisturbed():
+                started = processes.family(mark)
+                _shutdown()
+                processes.end([*started, *processes.family(mark)])
+
+
+def _local_options(config: ClusterConfig, dashboard: bool) -> dict[str, Any]:
+    return {
+        "address": "local",
+        "num_cpus": config.num_cpus or local_cpus(),
+        "num_gpus": config.num_gpus,
+        "include_dashboard": dashboard,
+        "dashboard_host": LOOPBACK,
+        "_node_ip_address": LOOPBACK,
+        "_temp_dir": str(ray_folder()),
+    }
+
+
+def _init(what: str, **options: Any) -> None:
+    """`ray.init`, quiet; what goes wrong becomes one line of ResourceError that begins with `what`."""
+    import ray
+
+    try:
+        ray.init(
+            namespace=NAMESPACE, log_to_driver=_wants_worker_output(), logging_level=logging.WARNING, **options
+        )
+    except Exception as error:  # Ray raises bare Exception here, among others
+        raise ResourceError(f"{what}: cannot be used: {' '.join(str(error).split())}") from error
+    _on_sigterm()  # ray.init has put its own handler there
+
+
+def _wants_worker_output() -> bool:
+    """Whether workers' output is copied to the terminal: RAY_LOG_TO_DRIVER=1 asks for it."""
+    return os.environ.get("RAY_LOG_TO_DRIVER", "0").lower() in ("1", "true")
+
+
+@contextmanager
+def _without_helpers(dashboard: bool) -> Iterator[None]:
+    """Ray's start less three processes that a command on one machine has no use for.
+
+    They are the autoscaler's monitor, the API server, and the log monitor, which copies workers' output to the
+    terminal. `ray.init` has no option for it. It saves a third of the start and 40 % of its CPU time.
+    """
+    from ray._private.node import Node
+
+    unused = [] if dashboard else ["start_monitor", "start_api_server"]
+    unused += [] if _wants_worker_output() else ["start_log_monitor"]
+    before = {name: getattr(Node, name) for name in unused}
+    for name in unused:
+        setattr(Node, name, lambda self, **options: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)
+
+
+def _tell_logs(error: Exception) -> None:
+    if not isinstance(error, HeliostatError) and _ray_is_up():
+        log.warning("the logs of Ray and its workers are in %s", logs_folder())
+
+
+def _shutdown() -> None:
+    ray = sys.modules.get("ray")
+    if ray is None:
+        return
+    try:
+        ray.shutdown()
+    except Exception:
+        log.exception("Ray did not shut down cleanly; its processes are ended")
+
+
+def _forget_old_sessions(folder: Path) -> None:
+    """Deletes the folders of sessions that are over, but for the newest few, whose logs may still be of use."""
+    over = [one for one in folder.glob("session_2*") if processes.started_at(int(one.name.rpartition("_")[2])) is None]
+    for one in sorted(over)[:-KEPT_SESSIONS]:
+        shutil.rmtree(one, ignore_errors=True)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the block like Ctrl-C does, so that what it started is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    _on_sigterm()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _on_sigterm() -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, stop)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C or SIGTERM does not cut the clean-up short; it takes seconds."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -1,0 +1,242 @@
+"""The stages of the path, each one function: prepare, tune, train, evaluate, serve.
+
+They run inside `session(spec)` and tell a View how they fare; the commands and the demo are made of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heliostat.infra.config import build, dump_yaml
+from heliostat.infra.errors import ConfigError, ModelError, NotFoundError
+from heliostat.spec import Spec
+from heliostat.view import View
+
+if TYPE_CHECKING:
+    from heliostat.infra.registry import ModelVersion
+    from heliostat.serve.launch import Endpoint
+    from heliostat.train.data import Prepared
+    from heliostat.train.evaluate import Evaluation
+    from heliostat.train.launch import Job
+    from heliostat.tune.search import Search
+
+
+@dataclass
+class Trained:
+    """What came of a run."""
+
+    run_id: str
+    model: ModelVersion
+    result: Mapping[str, Any]
+    """`metrics` on the test split, `confusion`, `labels`, `url`, `digest`, `size_bytes`."""
+    tracking_url: str
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    """Training loss by step."""
+
+
+@contextmanager
+def session(spec: Spec) -> Iterator[None]:
+    """Ray, local or joined, with room for the spec's workers; everything of ours is gone at the end."""
+    from heliostat.cluster.session import session as ray_session
+
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    gpus = spec.train.workers if spec.train.use_gpu is True else 0
+    with ray_session(spec.cluster, cpus=spec.train.workers * spec.train.cpus_per_worker, gpus=gpus):
+        yield
+
+
+def prepare(spec: Spec, view: View) -> Prepared:
+    """The spec's data as tokens, in storage; reused where nothing has changed."""
+    from heliostat.train import tasks
+    from heliostat.train.data import prepare as prepare_data
+
+    encoder = tasks.get(spec.task).encoder(spec.data, base_model(spec))
+    with view.progress("prepare") as advance:
+        prepared = prepare_data(spec.data, encoder, spec.storage, advance)
+    view.prepared(prepared)
+    return prepared
+
+
+def base_model(spec: Spec) -> Path:
+    """The folder of the base model on this machine."""
+    from heliostat.train.models import as_folder
+    from heliostat.train.sources import resolve
+
+    return as_folder(resolve(spec.model.source, spec.storage, key="model.source"))
+
+
+def make_job(spec: Spec, prepared: Prepared, run_id: str) -> Job:
+    """What each worker of a run is told."""
+    from heliostat.train.launch import Job
+
+    return Job(
+        name=spec.name, task=spec.task, run_id=run_id, model=spec.model, data=spec.data,
+        data_fingerprint=prepared.fingerprint, train=spec.train, storage=spec.storage, spec=dump_yaml(spec),
+    )
+
+
+def new_run_id() -> str:
+    """Sortable by time, unique, and fit for a file name."""
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def tune(spec: Spec, prepared: Prepared, view: View) -> tuple[Spec, Search]:
+    """The spec with the values of the best trial, and the search: in MLflow, a run with a child for each trial."""
+    from heliostat.infra.tracking import start_run
+    from heliostat.tune.report import log_trial, write_csv
+    from heliostat.tune.search import search
+
+    run_id = f"search-{new_run_id()}"
+    job = make_job(spec, prepared, run_id)
+    with (
+        start_run(spec.storage, spec.name, run_id, spec.tune.model_dump(mode="json"), {"heliostat.kind": "search"}) as run,
+        view.trials(spec.tune.trials) as on_trial,
+    ):
+        found = search(job, spec.tune, on_trial)
+        for trial in found.trials:
+            log_trial(spec.storage, spec.name, trial, parent_run_id=run.id)
+        run.artifact(write_csv(found, spec.storage, f"runs/{spec.name}/{run_id}/trials.csv"))
+    view.searched(found)
+    train = {**spec.train.model_dump(), **found.best.values}
+    return spec.model_copy(update={"train": build(type(spec.train), train)}), found
+
+
+def train(spec: Spec, prepared: Prepared, view: View, resume: str | None = None) -> Trained:
+    """Trains, evaluates and publishes the next version of the model; the first becomes `production`.
+
+    `resume` is the id of a run that ended too early: it goes on after its newest complete checkpoint.
+    """
+    from heliostat.infra.tracking import start_run
+    from heliostat.train.launch import launch
+
+    run_id = resume or new_run_id()
+    record = read_run(spec, run_id) if resume else {}
+    job = make_job(spec, prepared, run_id)
+    params = {**spec.train.model_dump(mode="json"), "model": spec.model.source, "data": prepared.fingerprint}
+    tags = {"heliostat.kind": "run", "heliostat.run_id": run_id}
+    with start_run(spec.storage, spec.name, run_id, params, tags, run_id=record.get("mlflow")) as run:
+        write_run(spec, run_id, {"mlflow": run.id, "status": "running"})
+        losses: list[tuple[int, float]] = []
+        with view.training() as on_event:
+
+            def handle(event: Mapping[str, Any]) -> None:
+                if event["kind"] == "step":
+                    losses.append((event["step"], event["loss"]))
+                track(run, event)
+                on_event(event)
+
+            result = launch(job, handle)
+        model = register(spec, run.id, result)
+        write_run(spec, run_id, {"mlflow": run.id, "status": "finished", "version": model.version})
+    trained = Trained(run_id, model, result, run.url, losses)
+    view.trained(trained)
+    return trained
+
+
+def track(run: Any, event: Mapping[str, Any]) -> None:
+    """An event of a run, in MLflow."""
+    if event["kind"] == "step":
+        names = ("loss", "learning_rate", "grad_norm", "seconds")
+        run.log({f"train/{name}": event[name] for name in names}, event["step"])
+    elif event["kind"] == "report":
+        run.log({f"validation/{name}": value for name, value in event["metrics"].items()}, event["step"])
+    elif event["kind"] == "result":
+        run.log({f"test/{name}": value for name, value in event["metrics"].items()})
+
+
+def register(spec: Spec, tracking_id: str, result: Mapping[str, Any]) -> ModelVersion:
+    """The published files as the model's next version; the first version becomes `production`."""
+    from heliostat.infra import registry
+
+    version = registry.register(
+        spec.storage, spec.name, result["url"], result["digest"], tracking_id, dict(result["metrics"])
+    )
+    try:
+        registry.resolve(spec.storage, f"models:/{spec.name}@production")
+    except ModelError:
+        return registry.promote(spec.storage, spec.name, version.version)
+    return version
+
+
+def run_key(spec: Spec, run_id: str) -> str:
+    """Where a run says how it stands."""
+    return f"runs/{spec.name}/{run_id}/run.json"
+
+
+def write_run(spec: Spec, run_id: str, record: Mapping[str, Any]) -> None:
+    """Says how a run stands, and that it is the newest; its resolved spec goes along."""
+    from heliostat.infra.storage import open_store
+
+    store = open_store(spec.storage)
+    store.write_bytes(f"runs/{spec.name}/{run_id}/spec.yaml", dump_yaml(spec).encode())
+    store.write_bytes(run_key(spec, run_id), json.dumps({"run_id": run_id, **record}).encode())
+    store.write_bytes(f"runs/{spec.name}/newest.json", json.dumps({"run_id": run_id}).encode())
+
+
+def read_run(spec: Spec, run_id: str) -> dict[str, Any]:
+    """How a run stands; ConfigError where it has finished or there is none of that id."""
+    from heliostat.infra.storage import open_store
+
+    store = open_store(spec.storage)
+    try:
+        record = json.loads(store.read_bytes(run_key(spec, run_id)))
+    except NotFoundError:
+        raise ConfigError(f"--resume: no run {run_id!r} of {spec.name} in {spec.storage.url}") from None
+    if record["status"] == "finished":
+        raise ConfigError(f"--resume: run {run_id} has finished (version {record['version']}); start a new one")
+    return record
+
+
+def newest_run(spec: Spec) -> str:
+    """The id of the newest run of the spec; ConfigError where there is none."""
+    from heliostat.infra.storage import open_store
+
+    try:
+        return json.loads(open_store(spec.storage).read_bytes(f"runs/{spec.name}/newest.json"))["run_id"]
+    except NotFoundError:
+        raise ConfigError(f"--resume: {spec.name} has no run yet in {spec.storage.url}") from None
+
+
+def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) -> Evaluation:
+    """A published model's metrics on the test split of the spec's data, on this machine's cores."""
+    from heliostat.train.assess import assess
+
+    with view.progress("evaluate") as advance:
+        advance("test split", 0, 0)
+        evaluation = assess(model, spec.storage, prepared)
+    view.evaluated(model, evaluation, prepared.labels)
+    return evaluation
+
+
+def serve(spec: Spec, model: ModelVersion, view: View) -> Endpoint:
+    """An application that answers from the model version under the spec's route; the Ray session must be up."""
+    from heliostat.serve.app import AppArgs
+    from heliostat.serve.launch import deploy
+
+    with view.progress("serve") as advance:
+        advance(f"{model.name} version {model.version}", 0, 0)
+        endpoint = deploy(
+            AppArgs(
+                name=spec.name, url=model.url, digest=model.digest, version=str(model.version), config=spec.serve,
+                storage=spec.storage,
+            )
+        )
+    view.serving(spec, endpoint)
+    return endpoint
+
+
+def resolve_model(spec: Spec, reference: str | None) -> ModelVersion:
+    """The version that `reference` names, or the spec's `production`."""
+    from heliostat.infra.registry import resolve
+
+    return resolve(spec.storage, reference or f"models:/{spec.name}@production")
+
+

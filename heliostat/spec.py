@@ -1,0 +1,56 @@
+"""One YAML per model: the sections composed. Light on purpose: no torch, no ray."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from heliostat.cluster.config import ClusterConfig
+from heliostat.infra.config import StrictModel, apply_overrides, build, read_yaml
+from heliostat.infra.errors import ConfigError
+from heliostat.infra.storage import StorageConfig
+from heliostat.serve.config import ServeConfig
+from heliostat.train.config import DataConfig, ModelConfig, TrainConfig
+from heliostat.tune.config import TuneConfig
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Spec(StrictModel):
+    """Everything about one model, from its data to its endpoint."""
+
+    name: str
+    """Name of the published model and, by default, of its route: a-z, 0-9 and dashes."""
+    task: Literal["text-classification", "causal-lm"]
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig = TrainConfig()
+    tune: TuneConfig = TuneConfig()
+    serve: ServeConfig = ServeConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    storage: StorageConfig = Field(default_factory=StorageConfig)
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_label(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
+            raise ValueError("a-z, 0-9 and dashes are allowed, 63 at most, first and last no dash")
+        return name
+
+
+def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
+    """The spec in the YAML file `path`, or the shipped recipe of that name, with overrides applied.
+
+    Raises ConfigError with one line that names the key, its value and what is allowed.
+    """
+    file = Path(path)
+    if not file.exists() and (RECIPES / f"{path}.yaml").exists():
+        file = RECIPES / f"{path}.yaml"
+    if not file.exists():
+        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+        raise ConfigError(f"{path}: no such spec; give a YAML file or a recipe ({known})")
+    return build(Spec, apply_overrides(read_yaml(file), overrides), source=str(path))

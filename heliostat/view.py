@@ -1,0 +1,193 @@
+"""What a person sees in the terminal: progress while a stage works, a table when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from heliostat.infra.registry import ModelVersion
+    from heliostat.pipeline import Trained
+    from heliostat.serve.launch import Endpoint
+    from heliostat.spec import Spec
+    from heliostat.train.data import Prepared
+    from heliostat.train.evaluate import Evaluation
+    from heliostat.tune.search import Search
+
+Advance = Callable[[str, int, int], None]
+"""What is being done, how much of it is done, of how much (0 where unknown)."""
+
+
+class View:
+    """The terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.console.print(text, soft_wrap=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table; cells that are numbers stand right."""
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for index, column in enumerate(columns):
+            numeric = all(isinstance(row[index], int | float) for row in rows)
+            table.add_column(column, justify="right" if numeric else "left")
+        for row in rows:
+            table.add_row(*(number(cell) if isinstance(cell, float) else str(cell) for cell in row))
+        self.console.print(table)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Advance]:
+        """A bar for a stage whose steps are counted, or a spinner where they are not."""
+        with self._bar() as bar:
+            task = bar.add_task(title, total=None)
+
+            def advance(stage: str, done: int, total: int) -> None:
+                bar.update(task, description=f"{title}: {stage}", completed=done, total=total or None)
+
+            yield advance
+
+    @contextmanager
+    def training(self) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+        """A bar for the steps of a run, and a line for each validation."""
+        with self._bar() as bar:
+            task = bar.add_task("train: starting workers", total=None)
+
+            def on_event(event: Mapping[str, Any]) -> None:
+                if event["kind"] == "step":
+                    text = f"train: loss {event['loss']:.4f}, {event['samples'] / event['seconds']:.1f} samples/s a worker"
+                    bar.update(task, description=text, completed=event["step"], total=event["steps"])
+                elif event["kind"] == "report":
+                    numbers = ", ".join(f"{name} {number(value)}" for name, value in event["metrics"].items())
+                    bar.console.print(f"  step {event['step']}: validation {numbers}", soft_wrap=True)
+
+            yield on_event
+
+    @contextmanager
+    def trials(self, total: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+        """A bar for the trials of a search, and a line for each that ends."""
+        with self._bar() as bar:
+            task = bar.add_task("tune: starting workers", total=100 * total)
+            over: set[str] = set()
+            latest: dict[str, int] = {}
+
+            def on_trial(event: Mapping[str, Any]) -> None:
+                identity, result = event["id"], event["result"]
+                latest[identity] = 100 if event["over"] else result.get("progress", 0)
+                tried = ", ".join(f"{key} {number(value)}" for key, value in event["values"].items())
+                bar.update(task, description=f"tune: {tried}", completed=sum(latest.values()))
+                if event["over"] and identity not in over:
+                    over.add(identity)
+                    bar.console.print(f"  trial {len(over)} of {total}: {tried}", soft_wrap=True)
+
+            yield on_trial
+
+    def _bar(self) -> Progress:
+        columns = (
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(), TimeRemainingColumn(),
+        )
+        return Progress(*columns, console=self.console, transient=True)
+
+    def prepared(self, prepared: Prepared) -> None:
+        """Counts after cleaning."""
+        title = f"Data {prepared.fingerprint}" + (" (reused: nothing has changed)" if prepared.reused else "")
+        self.table(title, ["records", "count"], [[name.replace("_", " "), n] for name, n in prepared.counts.items()])
+        if prepared.labels:
+            self.say(f"labels: {', '.join(prepared.labels)}")
+
+    def searched(self, search: Search) -> None:
+        """The trials, best first."""
+        keys = list(search.trials[0].values)
+        rows = [
+            [trial.id, *(trial.values.get(key, "") for key in keys), trial.metrics.get(search.metric, "-"),
+             f"{trial.progress} %", round(trial.seconds, 1), trial.error or trial.outcome]
+            for trial in search.trials
+        ]
+        self.table("Trials, best first", ["trial", *keys, search.metric, "ran", "seconds", "outcome"], rows)
+
+    def trained(self, trained: Trained) -> None:
+        """Loss curve, test metrics, confusion matrix, published version."""
+        self.loss_curve(trained.losses)
+        self.say(f"run {trained.run_id} in MLflow: {trained.tracking_url}")
+        self.metrics(f"Test split, version {trained.model.version}", trained.result["metrics"])
+        self.confusion(trained.result["confusion"], trained.result["labels"])
+        self.version(trained.model, trained.result["size_bytes"])
+
+    def evaluated(self, model: ModelVersion, evaluation: Evaluation, labels: Sequence[str]) -> None:
+        """Metrics and confusion matrix."""
+        self.metrics(f"Test split, {model.name} version {model.version}", evaluation.metrics)
+        self.confusion(evaluation.confusion, labels)
+
+    def metrics(self, title: str, metrics: Mapping[str, float]) -> None:
+        """One row for each metric."""
+        self.table(title, ["metric", "value"], [[name, value] for name, value in metrics.items()])
+
+    def confusion(self, confusion: Sequence[Sequence[int]] | None, labels: Sequence[str]) -> None:
+        """Rows are the true classes, columns the predicted ones."""
+        if confusion:
+            rows = [[f"true {label}", *row] for label, row in zip(labels, confusion, strict=True)]
+            self.table("Confusion matrix", ["", *(f"predicted {label}" for label in labels)], rows)
+
+    def version(self, model: ModelVersion, size_bytes: int) -> None:
+        """Where a published version is, and how to tell its files from others."""
+        rows = [
+            ["version", model.version], ["aliases", ", ".join(model.aliases) or "-"], ["files", model.url],
+            ["size", f"{size_bytes / 1e6:.1f} MB"], ["manifest SHA-256", model.digest],
+        ]
+        self.table(f"Published {model.name}", ["", ""], [[name, str(value)] for name, value in rows])
+
+    def versions(self, models: Sequence[ModelVersion]) -> None:
+        """All published versions."""
+        rows = [
+            [model.name, model.version, ", ".join(model.aliases) or "-", f"{model.created:%Y-%m-%d %H:%M}",
+             ", ".join(f"{name} {number(value)}" for name, value in list(model.metrics.items())[:3])]
+            for model in models
+        ]
+        self.table("Published models", ["name", "version", "aliases", "created (UTC)", "test metrics"], rows)
+
+    def serving(self, spec: Spec, endpoint: Endpoint) -> None:
+        """Where the endpoint is and how to ask it."""
+        self.say(f"{endpoint.name} version {endpoint.version} answers at {endpoint.url}")
+        key = " -H \"Authorization: Bearer $KEY\"" if spec.serve.auth == "keys" else ""
+        if spec.task == "causal-lm":
+            path, body = "v1/chat/completions", f'{{"model": "{spec.name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+        else:
+            path, body = "v1/predict", '{"text": "A film to remember."}'
+        self.say(f"  curl {endpoint.url}/{path}{key} -H 'Content-Type: application/json' -d '{body}'")
+
+    def loss_curve(self, losses: Sequence[tuple[int, float]]) -> None:
+        """The training loss by step, smoothed, drawn in the terminal."""
+        if len(losses) < 2:
+            return
+        import plotext
+
+        steps, values = zip(*losses, strict=True)
+        plotext.clear_figure()
+        plotext.plot_size(min(100, self.console.width), 15)
+        plotext.theme("clear")
+        plotext.plot(steps, smoothed(values), marker="braille")
+        plotext.title("training loss")
+        plotext.xlabel("step")
+        self.console.print(plotext.build(), markup=False)
+
+
+def smoothed(values: Sequence[float], weight: float = 0.9) -> list[float]:
+    """The exponential moving average, unbiased at its start (Kingma and Ba 2015, section 3)."""
+    average, result = 0.0, []
+    for count, value in enumerate(values, start=1):
+        average = weight * average + (1 - weight) * value
+        result.append(average / (1 - weight**count))
+    return result
+
+
+def number(value: object) -> str:
+    """A number with four digits that matter; other values as they are."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

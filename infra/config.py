@@ -1,0 +1,122 @@
+"""The strict base of every config section: defaults < YAML < `key.path=value`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+
+from heliostat.infra.config_errors import explain, mentions
+from heliostat.infra.errors import ConfigError
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+class StrictModel(BaseModel):
+    """A section of the spec: unknown keys fail, every field is documented, instances do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would read `workers: yes` as 1."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and not mentions(field.annotation, bool):
+            raise ValueError("true and false are not allowed here")
+        return value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `3e-4` as text and lets a repeated key overwrite the first; this one does neither."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise ConfigError(f"{key.value}: given twice, at {self.name} line {key.start_mark.line + 1}")
+            seen.add((key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key))
+        return node
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, name: str = "<text>") -> Any:
+    """The value of a YAML text; ConfigError names `name` and the line where it cannot be read."""
+    try:
+        loader = _Loader(text)
+        loader.name = name
+        return loader.get_single_data()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name} line {mark.line + 1}" if mark else name
+        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    except ValueError as error:  # such as a 13th month
+        raise ConfigError(f"{name}: not valid YAML: {error}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in the file `path`; ConfigError where it is missing, unreadable or no mapping."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    value = parse_yaml(text, str(path))
+    if not isinstance(value, dict):
+        what = "nothing" if value is None else f"a {type(value).__name__}"
+        raise ConfigError(f"{path}: holds {what}; a mapping of keys is needed")
+    return value
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of `values` with each `key.path=value` set; the value is read as YAML.
+
+    Raises ConfigError where an override has no `=` or walks through something that is no mapping.
+    """
+    result = _copy(values)
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        *parents, last = path.strip().split(".")
+        if not equals or not all([*parents, last]):
+            raise ConfigError(f"{override!r}: not an override; write key.path=value, such as train.epochs=2")
+        target = result
+        for parent in parents:
+            if target.get(parent) is None:
+                target[parent] = {}
+            target = target[parent]
+            if not isinstance(target, dict):
+                raise ConfigError(f"{path}: {parent!r} is {target!r}, which has no keys below it")
+        target[last] = parse_yaml(text, override)
+    return result
+
+
+def _copy(value: Any) -> Any:
+    return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def build(section: type[Section], values: Mapping[str, Any], source: str = "") -> Section:
+    """`section` made from `values`; ConfigError gives one line for the first wrong key.
+
+    `source` (a file name) is put before the line where given.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        lines = explain(section, error)
+        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        raise ConfigError(f"{source}: {lines[0]}{more}" if source else lines[0] + more) from None
+
+
+def dump_yaml(section: BaseModel) -> str:
+    """The section as YAML with every value in it, defaults included."""
+    return yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,55 @@
+"""Every error that Heliostat raises on purpose.
+
+HeliostatError            exit code 1
+├── ConfigError           a spec, an override or an option is wrong; exit code 2
+├── DataError             the data cannot be used as the spec says
+├── ModelError            a model is missing or cannot be loaded
+│   └── IntegrityError    stored files differ from their manifest
+├── StorageError          a file system or bucket refuses or stays silent
+│   └── NotFoundError     no such object
+├── ResourceError         too few CPUs or GPUs, a port in use, no cluster
+└── TrainingError         a run failed for a reason that the user can act on
+
+Each message is one line that names the key, file or field, its value and what is allowed. The command line
+prints it and exits with the code; nothing else catches these, except where a retry is the design.
+"""
+
+
+class HeliostatError(Exception):
+    """Base of all errors meant for the user: one line, no traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(HeliostatError):
+    """A spec, an override or an option is wrong."""
+
+    exit_code = 2
+
+
+class DataError(HeliostatError):
+    """The data cannot be used as the spec says."""
+
+
+class ModelError(HeliostatError):
+    """A model is missing or cannot be loaded."""
+
+
+class IntegrityError(ModelError):
+    """Stored files differ from their manifest."""
+
+
+class StorageError(HeliostatError):
+    """A file system or bucket refuses or stays silent."""
+
+
+class NotFoundError(StorageError):
+    """No such object."""
+
+
+class ResourceError(HeliostatError):
+    """Too few CPUs or GPUs, a port in use, or no cluster."""
+
+
+class TrainingError(HeliostatError):
+    """A run failed for a reason that the user can act on."""

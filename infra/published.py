@@ -1,0 +1,57 @@
+"""What a published model says of itself: the file `heliostat.json` beside its weights.
+
+Training writes it and serving reads it; they share nothing else. A published model is a folder in storage:
+
+    manifest.json     sizes and SHA-256 checksums of all the others, written last
+    heliostat.json    this description
+    spec.yaml         the resolved spec of the run
+    model/            config.json, model.safetensors, tokenizer files: a Hugging Face model folder
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from heliostat.infra.config import StrictModel, build
+from heliostat.infra.errors import ModelError
+
+DESCRIPTION = "heliostat.json"
+WEIGHTS = "model"
+
+
+class PublishedModel(StrictModel):
+    """Where a published model comes from and how it is to be asked."""
+
+    name: str
+    task: str
+    labels: tuple[str, ...] = ()
+    """Class names in the order of the outputs; empty for generation."""
+    max_length: int
+    """Tokens of the longest input it was trained on."""
+    base_model: str
+    run_id: str
+    data_fingerprint: str
+    metrics: dict[str, float]
+    """Measured on the test split."""
+    heliostat_version: str
+    created: datetime
+    probe: dict[str, Any] = {}
+    """An input and the trained model's output for it, which serving checks once at start."""
+
+
+def read_description(folder: Path) -> PublishedModel:
+    """The description in `folder`; ModelError where there is none or it cannot be read."""
+    file = folder / DESCRIPTION
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read ({error.strerror}); a published model has one") from error
+    return build(PublishedModel, json.loads(text), source=str(file))
+
+
+def write_description(folder: Path, model: PublishedModel) -> None:
+    """Writes the description into `folder`."""
+    (folder / DESCRIPTION).write_text(model.model_dump_json(indent=2) + "\n", encoding="utf-8")

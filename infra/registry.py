@@ -1,0 +1,212 @@
+"""Published models by name: which versions there are, and which one an alias such as `production` means.
+
+MLflow's model registry keeps this; the bytes are bundles in storage. A version never changes. An alias moves
+by `promote` and `rollback` only, and every move is kept in a tag of the model.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from heliostat.infra import tracking
+from heliostat.infra.errors import ModelError
+from heliostat.infra.storage import StorageConfig
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PRODUCTION = "production"
+
+_DIGEST = "heliostat.digest"
+_METRICS = "heliostat.metrics"
+_HISTORY = "heliostat.history."
+_LOCAL = "heliostat:"  # before a local path: an MLflow server refuses models at plain ones
+_KEPT_MOVES = 100
+_REFERENCE = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One published model; only its aliases may change."""
+
+    name: str
+    version: int
+    url: str
+    """Full url of its bundle."""
+    digest: str
+    """SHA-256 of the bundle's manifest."""
+    run_id: str
+    created: datetime
+    aliases: tuple[str, ...]
+    metrics: dict[str, float]
+
+
+def register(
+    storage: StorageConfig, name: str, url: str, digest: str, run_id: str, metrics: dict[str, float]
+) -> ModelVersion:
+    """Adds the bundle at `url` as the next version of the model `name`; no alias moves."""
+    with _registry(storage, name) as mlflow:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            mlflow.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = mlflow.create_model_version(
+            name,
+            source=url if "://" in url else _LOCAL + url,
+            run_id=run_id,
+            tags={_DIGEST: digest, _METRICS: json.dumps(metrics)},
+            await_creation_for=0,
+        )
+        return _get(mlflow, name, made.version)
+
+
+def resolve(storage: StorageConfig, reference: str) -> ModelVersion:
+    """The version that `models:/name/3` or `models:/name@alias` means; ModelError says what exists."""
+    match = _REFERENCE.fullmatch(reference)
+    if not match:
+        raise ModelError(f"{reference}: not a model; models:/name@alias or models:/name/version is needed")
+    name, version, alias = match.groups()
+    with _registry(storage, reference) as mlflow:
+        aliases = _aliases(mlflow, name, reference)
+        if alias is None:
+            return _get(mlflow, name, int(version), reference)
+        if alias not in aliases:
+            known = ", ".join(f"{key} -> {value}" for key, value in sorted(aliases.items())) or "none"
+            raise ModelError(f"{reference}: no such alias; {name} has {known}")
+        return _get(mlflow, name, aliases[alias], reference)
+
+
+def promote(storage: StorageConfig, name: str, version: int, alias: str = PRODUCTION) -> ModelVersion:
+    """Makes `alias` mean `version`; ModelError where there is no such version."""
+    with _registry(storage, f"{name}@{alias}") as mlflow:
+        _aliases(mlflow, name, name)
+        _get(mlflow, name, version)
+        return _move(mlflow, name, alias, version, "promote")
+
+
+def rollback(storage: StorageConfig, name: str, alias: str = PRODUCTION) -> ModelVersion:
+    """Makes `alias` mean what it meant before; ModelError where it has meant one version only."""
+    with _registry(storage, f"{name}@{alias}") as mlflow:
+        current = _aliases(mlflow, name, name).get(alias)
+        if current is None:
+            raise ModelError(f"{name}@{alias}: no such alias, so there is nothing to go back from")
+        earlier = _meanings(_history(mlflow, name, alias))
+        while earlier and earlier[-1] == current:
+            earlier.pop()
+        if not earlier:
+            raise ModelError(
+                f"{name}@{alias}: nothing to go back to before version {current}"
+            )
+        return _move(mlflow, name, alias, earlier[-1], "rollback")
+
+
+def list_models(storage: StorageConfig) -> list[ModelVersion]:
+    """All versions of all models, by name and with the newest version first."""
+    with _registry(storage, "models") as mlflow:
+        aliases = {model.name: model.aliases for model in _pages(mlflow.search_registered_models)}
+        found = [_read(one, aliases.get(one.name, {})) for one in _pages(mlflow.search_model_versions)]
+    return sorted((one for one in found if one.digest), key=lambda one: (one.name, -one.version))
+
+
+@contextmanager
+def _registry(storage: StorageConfig, what: str) -> Iterator[MlflowClient]:
+    with tracking.explained(what):
+        yield tracking.client(storage)
+
+
+def _get(mlflow: MlflowClient, name: str, version: int, reference: str = "") -> ModelVersion:
+    from mlflow.exceptions import MlflowException
+
+    reference = reference or f"models:/{name}/{version}"
+    try:
+        found = mlflow.get_model_version(name, str(version))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        versions = sorted(int(one.version) for one in _pages(mlflow.search_model_versions, f"name='{name}'"))
+        known = ", ".join(map(str, versions)) or "none"
+        raise ModelError(f"{reference}: no such version; {name} has {known}") from error
+    if _DIGEST not in found.tags:
+        raise ModelError(
+            f"{reference}: not published by Heliostat, so there is no manifest to check it against"
+        )
+    return _read(found, mlflow.get_registered_model(name).aliases)
+
+
+def _aliases(mlflow: MlflowClient, name: str, reference: str) -> dict[str, int]:
+    """alias -> version of a model; ModelError names the models that exist where this one does not."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return {key: int(value) for key, value in mlflow.get_registered_model(name).aliases.items()}
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        known = ", ".join(sorted(model.name for model in _pages(mlflow.search_registered_models))) or "none"
+        raise ModelError(f"{reference}: no such model; published: {known}") from error
+
+
+def _read(found: Any, aliases: dict[str, Any]) -> ModelVersion:
+    return ModelVersion(
+        name=found.name,
+        version=int(found.version),
+        url=found.source.removeprefix(_LOCAL),
+        digest=found.tags.get(_DIGEST, ""),
+        run_id=found.run_id or "",
+        created=datetime.fromtimestamp(found.creation_timestamp / 1000, timezone.utc),
+        aliases=tuple(sorted(key for key, value in aliases.items() if int(value) == int(found.version))),
+        metrics=json.loads(found.tags.get(_METRICS, "{}")),
+    )
+
+
+def _move(mlflow: MlflowClient, name: str, alias: str, version: int, action: str) -> ModelVersion:
+    """Sets the alias, then notes it: an interruption in between loses the note, never the way back."""
+    moves = _history(mlflow, name, alias)
+    current = _aliases(mlflow, name, name).get(alias)
+    if current is not None and _meanings(moves)[-1:] != [current]:
+        moves.append(_note("promote", current))  # moved by other hands, or interrupted before its note
+    mlflow.set_registered_model_alias(name, alias, str(version))
+    moves.append(_note(action, version))
+    mlflow.set_registered_model_tag(name, _HISTORY + alias, json.dumps(moves[-_KEPT_MOVES:]))
+    return _get(mlflow, name, version)
+
+
+def _note(action: str, version: int) -> dict[str, Any]:
+    return {"action": action, "version": version, "at": datetime.now(timezone.utc).isoformat("T", "seconds")}
+
+
+def _history(mlflow: MlflowClient, name: str, alias: str) -> list[dict[str, Any]]:
+    """Each move of the alias, oldest first: {action, version, at}."""
+    return list(json.loads(mlflow.get_registered_model(name).tags.get(_HISTORY + alias, "[]")))
+
+
+def _meanings(moves: list[dict[str, Any]]) -> list[int]:
+    """The versions that a rollback may go back through, oldest first."""
+    versions: list[int] = []
+    for move in moves:
+        if move["action"] == "promote":
+            versions.append(move["version"])
+        else:
+            while versions and versions[-1] != move["version"]:
+                versions.pop()
+    return versions
+
+
+def _pages(search: Any, query: str | None = None) -> Iterator[Any]:
+    """All results of one of MLflow's searches, page by page."""
+    token = None
+    while True:
+        page = search(filter_string=query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,252 @@
+"""A bucket on S3, or on any server that speaks its protocol, through boto3.
+
+No operation waits for ever: each request has time limits and is sent again a bounded number of times with
+growing pauses, and each operation has a deadline in all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import boto3
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+from s3transfer.exceptions import RetriesExceededError
+from s3transfer.manager import TransferManager
+from s3transfer.subscribers import BaseSubscriber
+
+from heliostat.infra import deadline
+from heliostat.infra.deadline import ContextExecutor, Deadline, DeadlineExceededError
+from heliostat.infra.errors import NotFoundError
+from heliostat.infra.s3_errors import NO_SUCH_BUCKET, explain, is_expired, is_missing, is_taken
+from heliostat.infra.storage import Entry, check_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
+T = TypeVar("T")
+
+_MIB = 1 << 20
+_TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=4)
+_BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+_FAILURES = (ClientError, BotoCoreError, Boto3Error, RetriesExceededError, DeadlineExceededError, OSError)
+_DELETE_BATCH = 1000  # the most keys that one DeleteObjects request takes
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a store tries before it gives up."""
+
+    attempts: int = 8
+    """Times that one request is sent at most."""
+    connect_seconds: float = 5
+    read_seconds: float = 30
+    """Longest silence of the server within one attempt."""
+    deadline_seconds: float = 120
+    """A whole operation, retries included; transfers get more, by `bytes_per_second`."""
+    bytes_per_second: float = 2e6
+    """The slowest transfer that is waited for."""
+
+
+@dataclass(frozen=True)
+class S3Store:
+    """The keys below `s3://bucket/prefix`. Credentials and region come from boto3's own chain."""
+
+    bucket: str
+    prefix: str = ""
+    endpoint_url: str | None = None
+    limits: Limits = Limits()
+
+    @property
+    def url(self) -> str:
+        """The root: `s3://bucket/prefix`."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def read_bytes(self, key: str) -> bytes:
+        """All bytes of `key`."""
+        return self._bounded("read", key, lambda client: self._get(client, key))
+
+    def write_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Stores `data`; with `if_absent`, StorageError where `key` is there already."""
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+
+        def call(client: S3Client) -> None:
+            try:
+                client.put_object(Bucket=self.bucket, Key=self._full(key), Body=data, **condition)
+            except ClientError as error:
+                # A retry finds its own first attempt where that arrived and only its answer was lost.
+                retried = error.response["ResponseMetadata"].get("RetryAttempts", 0) > 0
+                if not (is_taken(error) and retried and self._get(client, key) == data):
+                    raise
+
+        self._bounded("write", key, call)
+
+    def upload(self, file: Path, key: str) -> None:
+        """Stores a local file, in parts sent side by side where it is large."""
+
+        def start(manager: TransferManager, progress: BaseSubscriber) -> Any:
+            return manager.upload(str(file), self.bucket, self._full(key), subscribers=[progress])
+
+        self._transfer("write", key, start)
+
+    def download(self, key: str, file: Path) -> None:
+        """Writes `key` to a local file, which takes its name once it is whole."""
+
+        def start(manager: TransferManager, progress: BaseSubscriber) -> Any:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return manager.download(self.bucket, self._full(key), str(file), subscribers=[progress])
+
+        self._transfer("read", key, start)
+
+    def exists(self, key: str) -> bool:
+        """Whether `key` is stored."""
+
+        def call(client: S3Client) -> None:
+            try:
+                client.head_object(Bucket=self.bucket, Key=self._full(key))
+            except ClientError as error:
+                if is_missing(error) and _lacks_bucket(client, self.bucket):
+                    raise NO_SUCH_BUCKET from error
+                raise
+
+        try:
+            self._bounded("look for", key, call)
+        except NotFoundError:
+            return False
+        return True
+
+    def list(self, prefix: str = "") -> list[Entry]:
+        """All keys under `prefix`, sorted."""
+        root = len(self.prefix) + 1 if self.prefix else 0
+        found = self._bounded("list", prefix, lambda client: list(self._pages(client, prefix)))
+        entries = [Entry(key[root:], size, tag) for key, size, tag in found if not key.endswith("/")]
+        return sorted(entries, key=lambda entry: entry.key)
+
+    def delete(self, prefix: str) -> None:
+        """Removes `prefix` and all keys under it, a thousand a request."""
+        check_key(prefix)
+
+        def call(client: S3Client) -> None:
+            keys = [self._full(prefix), *(key for key, *_ in self._pages(client, prefix))]
+            for start in range(0, len(keys), _DELETE_BATCH):
+                batch: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in keys[start:][:_DELETE_BATCH]]
+                answer = client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+                for error in answer.get("Errors", []):
+                    code, message = error.get("Code", ""), error.get("Message", "")
+                    raise ClientError({"Error": {"Code": code, "Message": message}}, "DeleteObjects")
+
+        self._bounded("delete", prefix, call)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process: everything but the client."""
+        return {name: value for name, value in self.__dict__.items() if name != "_made"}
+
+    def _full(self, key: str) -> str:
+        return "/".join(part for part in (self.prefix, check_key(key, prefix=True)) if part)
+
+    def _get(self, client: S3Client, key: str) -> bytes:
+        """botocore retries requests, but not the body of an answer that breaks off: that is done here."""
+        for _ in range(self.limits.attempts - 1):
+            try:
+                return client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
+            except _BROKEN_BODY:
+                continue
+        return client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
+
+    def _pages(self, client: S3Client, prefix: str) -> Iterator[tuple[str, int, str]]:
+        """(full key, bytes, ETag) of everything in the folder `prefix`, page by page."""
+        folder = self._full(prefix)
+        lister = client.get_paginator("list_objects_v2")
+        for page in lister.paginate(Bucket=self.bucket, Prefix=f"{folder}/" if folder else ""):
+            for item in page.get("Contents", []):
+                yield item["Key"], item["Size"], item.get("ETag", "")
+
+    def _transfer(
+        self, operation: str, key: str, start: Callable[[TransferManager, BaseSubscriber], Any]
+    ) -> None:
+        def call(client: S3Client) -> None:
+            with TransferManager(client, _TRANSFER, executor_cls=ContextExecutor) as manager:
+                start(manager, _Progress(deadline.current())).result()
+
+        self._bounded(operation, key, call)
+
+    def _bounded(self, operation: str, key: str, call: Callable[[S3Client], T]) -> T:
+        """What `call` gives, within the deadline; every failure becomes one StorageError."""
+        name = f"s3://{self.bucket}/{self._full(key)}"
+        limit = Deadline(self.limits.deadline_seconds, self.limits.bytes_per_second)
+        try:
+            return deadline.bounded(lambda: self._renewing(call), limit)
+        except _FAILURES as error:
+            seconds = limit.elapsed_seconds()
+            raise explain(error, operation, name, self.endpoint_url, seconds) from error
+
+    def _renewing(self, call: Callable[[S3Client], T]) -> T:
+        """Calls once more, with a fresh session, where the credentials have expired: they may be renewed."""
+        try:
+            return call(self._client())
+        except ClientError as error:
+            if not is_expired(error):
+                raise
+            self.__dict__.pop("_made", None)
+            return call(self._client())
+
+    def _client(self) -> S3Client:
+        """This process's client; clients neither pickle nor survive a fork."""
+        process, client = self.__dict__.get("_made", (0, None))
+        if process != os.getpid():
+            client = _make_client(self.endpoint_url, self.limits)
+            self.__dict__["_made"] = (os.getpid(), client)
+        return client
+
+
+class _Progress(BaseSubscriber):
+    """Told by s3transfer of each chunk of bytes that moved."""
+
+    def __init__(self, limit: Deadline) -> None:
+        self._limit = limit
+
+    def on_progress(self, future: Any, bytes_transferred: int, **_: Any) -> None:
+        self._limit.moved(bytes_transferred)
+
+
+def _check_deadline(operation_name: str, **_: Any) -> None:
+    """Called before each attempt of a request; clearing a broken upload away is allowed at any time."""
+    if operation_name != "AbortMultipartUpload":
+        deadline.current().check()
+
+
+def _lacks_bucket(client: S3Client, bucket: str) -> bool:
+    """The answer to HEAD has no body that would tell a missing key from a missing bucket."""
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        return is_missing(error)
+    return False
+
+
+def _make_client(endpoint_url: str | None, limits: Limits) -> S3Client:
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": limits.attempts},
+        connect_timeout=limits.connect_seconds,
+        read_timeout=limits.read_seconds,
+        max_pool_connections=32,
+        # Bundles carry their own SHA-256 sums, and some S3-compatible servers refuse checksum trailers.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    client = boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+    client.meta.events.register("request-created.s3", _check_deadline)
+    return client

@@ -1,0 +1,101 @@
+"""What a failure of S3 means to the person who must act on it."""
+
+from __future__ import annotations
+
+import os
+
+from botocore.exceptions import (
+    ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from s3transfer.exceptions import RetriesExceededError
+
+from heliostat.infra.deadline import DeadlineExceededError
+from heliostat.infra.errors import NotFoundError, StorageError
+
+_MISSING = ("NoSuchKey", "NotFound", "404")
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
+_TAKEN = ("PreconditionFailed", "412")
+
+_DENIED = (
+    "access denied: let these credentials use the bucket, or give others (AWS_ACCESS_KEY_ID, AWS_PROFILE)"
+)
+_REGION = "the bucket is in another region: set AWS_REGION to it"
+_BUSY = "the server is overloaded: try again later"
+_MEANING = {
+    **dict.fromkeys(("AccessDenied", "Forbidden", "AllAccessDisabled", "403"), _DENIED),
+    **dict.fromkeys(("PermanentRedirect", "AuthorizationHeaderMalformed", "301"), _REGION),
+    **dict.fromkeys(("SlowDown", "ServiceUnavailable", "503"), _BUSY),
+    **dict.fromkeys(_EXPIRED, "the credentials have expired: renew them"),
+    **dict.fromkeys(_TAKEN, "it exists already and is never overwritten"),
+    "ConditionalRequestConflict": "another process is writing it now",
+    "NoSuchBucket": "no such bucket: make it, or correct storage.url",
+    "InvalidBucketName": "not a name that a bucket can have: correct storage.url",
+    "InvalidAccessKeyId": "the server does not know the access key: check AWS_ACCESS_KEY_ID and the endpoint",
+    "SignatureDoesNotMatch": "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY",
+    "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
+}
+
+NO_SUCH_BUCKET = ClientError({"Error": {"Code": "NoSuchBucket"}}, "HeadBucket")
+
+
+def is_missing(error: ClientError) -> bool:
+    """Whether there is no such object."""
+    return _code(error) in _MISSING
+
+
+def is_expired(error: ClientError) -> bool:
+    """Whether new credentials would help."""
+    return _code(error) in _EXPIRED
+
+
+def is_taken(error: ClientError) -> bool:
+    """Whether a conditional write found its key in use."""
+    return _code(error) in _TAKEN
+
+
+def explain(
+    error: Exception, operation: str, name: str, endpoint_url: str | None, seconds: float
+) -> StorageError:
+    """One line that names the operation, the object (`s3://bucket/key`), the cause and what to do.
+
+    `seconds` is how long it was tried.
+    """
+    if isinstance(error, RetriesExceededError) and isinstance(error.last_exception, Exception):
+        error = error.last_exception
+    if isinstance(error, ClientError) and is_missing(error):
+        return NotFoundError(f"{name}: cannot {operation}: no such object")
+    if isinstance(error, DeadlineExceededError):
+        meaning = f"given up after {seconds:.0f} s: the server or the network is too slow"
+    else:
+        meaning = _meaning(error, endpoint_url)
+    return StorageError(f"{name}: cannot {operation}: {' '.join(meaning.split())}")
+
+
+def _code(error: ClientError) -> str:
+    """The server's own code, such as `NoSuchKey`, or the HTTP status where an answer has no body."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _meaning(error: Exception, endpoint_url: str | None) -> str:
+    if isinstance(error, ClientError):
+        message = error.response.get("Error", {}).get("Message", "")
+        return _MEANING.get(_code(error)) or f"the server answers {_code(error)}: {message}"
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
+        return "no credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+    if isinstance(error, (ConnectionError, HTTPClientError)):
+        return (
+            f"{_endpoint(endpoint_url)} does not answer: check storage.endpoint_url and the network ({error})"
+        )
+    if isinstance(error, OSError):
+        return f"{error.filename or 'connection'}: {error.strerror or error}"
+    return str(error)
+
+
+def _endpoint(endpoint_url: str | None) -> str:
+    set_outside = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return endpoint_url or set_outside or "the AWS endpoint"

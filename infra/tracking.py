@@ -1,0 +1,240 @@
+"""Runs in MLflow: an SQLite file beside the stored data, or the server that MLFLOW_TRACKING_URI names.
+
+MLflow takes seconds to import, so this module does so only once a run starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from heliostat.infra import log
+from heliostat.infra.errors import StorageError
+from heliostat.infra.storage import DEFAULT_FOLDER, StorageConfig, is_s3
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_DATABASE = "mlflow.db"
+_SQLITE = "sqlite:///"
+_FLUSH_SECONDS = 1.0
+_MOST_PARAMS = 100  # that one batch may hold
+_MOST_METRICS = 1000
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # MLflow's own limits let a server that is away stop a run for many minutes.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+}
+_log = log.get(__name__)
+
+
+def tracking_uri(storage: StorageConfig) -> str:
+    """MLFLOW_TRACKING_URI, or an SQLite file in the storage folder (`./heliostat-data` for a bucket)."""
+    folder = Path(DEFAULT_FOLDER).absolute() if is_s3(storage.url) else Path(storage.url)
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{folder / _DATABASE}"
+
+
+def client(storage: StorageConfig) -> MlflowClient:
+    """An MLflow client for tracking and registry; StorageError where its database cannot be made."""
+    if storage.endpoint_url:
+        os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", storage.endpoint_url)
+    return _client(tracking_uri(storage))
+
+
+class Run:
+    """One run in MLflow. Metrics are sent about once a second, and their loss never stops a training run."""
+
+    def __init__(self, client: MlflowClient, run_id: str, url: str) -> None:
+        self.id = run_id
+        self.url = url
+        """Where to look at it: a link, or the command that opens MLflow's page and the link there."""
+        self._client = client
+        self._waiting: list[Any] = []
+        self._sent = time.monotonic()
+
+    def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Records the values of metrics at a step."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._waiting += [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        if time.monotonic() - self._sent >= _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Sends what waits; a failure is logged, and the values wait for the next time."""
+        from mlflow.exceptions import MlflowException
+
+        self._sent = time.monotonic()
+        try:
+            while self._waiting:
+                self._client.log_batch(self.id, metrics=self._waiting[:_MOST_METRICS])
+                del self._waiting[:_MOST_METRICS]
+        except MlflowException as error:
+            _log.warning(
+                "%d metrics of run %s wait for MLflow: %s", len(self._waiting), self.id, _line(error)
+            )
+
+    def tag(self, key: str, value: object) -> None:
+        """Sets a tag; StorageError where MLflow refuses."""
+        with explained(f"tag of run {self.id}"):
+            self._client.set_tag(self.id, key, value)
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Keeps a small file, or a folder of them, with the run; StorageError where MLflow refuses."""
+        with explained(f"artifact {path} of run {self.id}"):
+            put = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+            put(self.id, str(path), folder)
+
+    def close(self, status: str) -> None:
+        """Sends what waits and sets the status: FINISHED, FAILED or KILLED."""
+        from mlflow.exceptions import MlflowException
+
+        self.flush()
+        try:
+            self._client.set_terminated(self.id, status)
+        except MlflowException as error:
+            _log.warning("run %s is over (%s), but MLflow was not told: %s", self.id, status, _line(error))
+
+
+@contextmanager
+def start_run(
+    storage: StorageConfig,
+    experiment: str,
+    name: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    parent_run_id: str | None = None,
+    run_id: str | None = None,
+) -> Iterator[Run]:
+    """A run that ends with the block: FINISHED, KILLED by Ctrl-C, FAILED by any other exception.
+
+    `run_id` goes on with a run that was there before. Nested `params` get dotted names. Raises StorageError
+    where MLflow cannot be reached or refuses.
+    """
+    with explained(f"run {name!r} in {tracking_uri(storage)}"):
+        mlflow = client(storage)
+        if run_id is None:
+            parent = {"mlflow.parentRunId": parent_run_id} if parent_run_id else {}
+            made = mlflow.create_run(
+                _experiment_id(mlflow, storage, experiment), run_name=name, tags={**tags, **parent}
+            )
+        else:
+            mlflow.update_run(run_id, status="RUNNING")
+            made = mlflow.get_run(run_id)
+        _log_params(mlflow, made, params)
+    run = Run(
+        mlflow, made.info.run_id, _url(tracking_uri(storage), made.info.experiment_id, made.info.run_id)
+    )
+    status = "FAILED"
+    try:
+        yield run
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        run.close(status)
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turns what MLflow raises inside into one StorageError line."""
+    _set_environment()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise StorageError(f"{what}: MLflow fails: {_line(error)}") from error
+
+
+def _set_environment() -> None:
+    """What MLflow must find when it is first imported, unless the user has set it."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+@cache
+def _client(uri: str) -> MlflowClient:
+    _set_environment()
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if uri.startswith(_SQLITE):
+        _create_database(Path(uri.removeprefix(_SQLITE)))
+    return MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+
+
+def _create_database(file: Path) -> None:
+    """Makes MLflow's tables aside and links them into place, so that two processes may do so at once.
+
+    MLflow itself takes no lock here: the slower of two would find the tables half made.
+    """
+    if file.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".mlflow-", dir=file.parent) as folder:
+        part = Path(folder) / file.name
+        SqlAlchemyStore(f"{_SQLITE}{part}", str(file.parent / "mlflow")).engine.dispose()
+        with suppress(FileExistsError):
+            os.link(part, file)
+
+
+def _experiment_id(client: MlflowClient, storage: StorageConfig, name: str) -> str:
+    """The experiment's id; made where needed, with its artifacts in storage unless a server decides that."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        on_server = client.tracking_uri.startswith("http")
+        try:
+            return str(client.create_experiment(name, None if on_server else f"{storage.url}/mlflow"))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another process was first
+    return str(found.experiment_id)
+
+
+def _log_params(client: MlflowClient, run: Any, params: Mapping[str, Any]) -> None:
+    """Sends the params that the run does not have yet, since MLflow never changes one."""
+    from mlflow.entities import Param
+
+    new = [Param(key, str(value)) for key, value in _flat(params) if key not in run.data.params]
+    for start in range(0, len(new), _MOST_PARAMS):
+        client.log_batch(run.info.run_id, params=new[start : start + _MOST_PARAMS])
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _url(uri: str, experiment_id: str, run_id: str) -> str:
+    page = f"/#/experiments/{experiment_id}/runs/{run_id}"
+    if uri.startswith("http"):
+        return uri.rstrip("/") + page
+    return f"mlflow ui --backend-store-uri {uri}  then  http://127.0.0.1:5000{page}"
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "Max retries exceeded" in text:
+        return "the server does not answer; check MLFLOW_TRACKING_URI"
+    return text[:300]

@@ -1,0 +1,53 @@
+"""From a published model in storage to verified files that a replica can load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from heliostat.infra import bundle
+from heliostat.infra.errors import IntegrityError, ModelError, NotFoundError
+from heliostat.infra.published import WEIGHTS, PublishedModel, read_description
+from heliostat.infra.storage import Store, open_store
+
+TASKS = ("text-classification", "causal-lm")
+
+
+def locate(url: str, endpoint_url: str | None) -> tuple[Store, str]:
+    """The store and the prefix of the bundle at `url`."""
+    root, _, prefix = url.rstrip("/").rpartition("/")
+    return open_store(root, endpoint_url), prefix
+
+
+def check_manifest(url: str, digest: str, endpoint_url: str | None) -> None:
+    """Raises ModelError where no bundle is at `url`, IntegrityError where its manifest is another one.
+
+    Reads the manifest and nothing else, so that a command can refuse before it starts anything.
+    """
+    store, prefix = locate(url, endpoint_url)
+    try:
+        manifest = bundle.read_manifest(store, prefix)
+    except NotFoundError as error:
+        raise ModelError(f"{url}: no published model here ({error}); serve takes published models only") from None
+    if manifest.digest != digest:
+        raise IntegrityError(f"{url}: its manifest has SHA-256 {manifest.digest}, and {digest} is expected")
+
+
+@contextmanager
+def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[tuple[Path, PublishedModel]]:
+    """The model folder and the description of the bundle at `url`, each file verified; gone afterwards.
+
+    Raises ModelError where the bundle is missing, cannot be served or was not published, IntegrityError where a
+    byte differs from what was published.
+    """
+    check_manifest(url, digest, endpoint_url)
+    store, prefix = locate(url, endpoint_url)
+    with TemporaryDirectory(prefix="heliostat-model-") as temporary:
+        folder = Path(temporary) / "bundle"
+        bundle.fetch_directory(store, prefix, folder, digest=digest)
+        description = read_description(folder)
+        if description.task not in TASKS:
+            raise ModelError(f"{url}: task {description.task!r} cannot be served; {', '.join(TASKS)} can")
+        yield folder / WEIGHTS, description

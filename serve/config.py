@@ -1,0 +1,51 @@
+"""The `serve` section of a spec."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from heliostat.infra.config import StrictModel
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Replicas(StrictModel):
+    """Between how many replicas the endpoint scales."""
+
+    min: Positive = 1
+    max: Positive = 1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Replicas:
+        if self.min > self.max:
+            raise ValueError(f"serve.replicas: min {self.min} is above max {self.max}")
+        return self
+
+
+class ServeConfig(StrictModel):
+    """One endpoint."""
+
+    route: str | None = None
+    """Path prefix; `/<name of the spec>` where left out."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    replicas: Replicas = Replicas()
+    target_ongoing_requests: Annotated[float, Field(gt=0)] = 8
+    """Ongoing requests per replica that autoscaling aims at."""
+    max_ongoing_requests: Positive = 64
+    """Requests that a replica works on or holds; the next one gets 429."""
+    upscale_delay_seconds: Annotated[float, Field(ge=0)] = 5
+    downscale_delay_seconds: Annotated[float, Field(ge=0)] = 60
+    cpus_per_replica: Annotated[float, Field(gt=0)] = 1
+    gpus_per_replica: Annotated[float, Field(ge=0)] = 0
+    auth: Literal["keys", "none"] = "keys"
+    """`keys`: requests carry `Authorization: Bearer KEY`; keys come from HELIOSTAT_API_KEYS."""
+    max_body_bytes: Positive = 1_000_000
+    max_batch_size: Positive = 32
+    """Texts that the model takes at once."""
+    max_tokens: Positive = 512
+    """`causal-lm`: tokens that one answer may have."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 60
+    precision: Literal["bf16", "fp32"] = "bf16"

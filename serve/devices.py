@@ -1,0 +1,42 @@
+"""Where a replica computes, and in which precision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from heliostat.infra import log
+from heliostat.serve.config import ServeConfig
+
+if TYPE_CHECKING:
+    import torch
+
+_log = log.get(__name__)
+
+
+def device_of(config: ServeConfig) -> torch.device:
+    """A GPU where the replica was given one, else the CPU, with as many threads as the replica has CPUs."""
+    import torch
+
+    if config.gpus_per_replica > 0 and torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    torch.set_num_threads(max(1, int(config.cpus_per_replica)))
+    return torch.device("cpu")
+
+
+def dtype_of(config: ServeConfig, device: torch.device) -> torch.dtype:
+    """bfloat16 where the spec wants it and the processor computes in it; elsewhere it would be slower than float32."""
+    import torch
+
+    if config.precision == "fp32":
+        return torch.float32
+    if device.type == "cpu" and not _cpu_has_bf16():
+        _log.info("this processor has no bfloat16 arithmetic: serving in float32")
+        return torch.float32
+    return torch.bfloat16
+
+
+def _cpu_has_bf16() -> bool:
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))

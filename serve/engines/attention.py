@@ -1,0 +1,42 @@
+"""Attention for one new token a row: heads that share keys are put side by side instead of copying the keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+NAME = "heliostat"
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Scaled dot product attention; query [rows, heads, tokens, size], key and value [rows, key heads, positions, size].
+
+    Returns [rows, tokens, heads, size]. With one token a row, the query heads of a group are as many queries of
+    their common key head, which gives the same numbers with no copy of the cache.
+    """
+    rows, heads, tokens, size = query.shape
+    groups = heads // key.shape[1]
+    if groups > 1 and tokens == 1:
+        query = query.reshape(rows, key.shape[1], groups, size)
+    elif groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    out = functional.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling)
+    return out.reshape(rows, heads, tokens, -1).transpose(1, 2), None
+
+
+def register() -> str:
+    """Makes the function known to transformers; returns the name to load models with."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, attend)
+    return NAME

@@ -1,0 +1,60 @@
+"""What an engine does, whichever library generates the text."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next tokens are chosen, and when to stop."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    """0 takes the likeliest token each time."""
+    top_p: float = 1.0
+    """Tokens are drawn from the likeliest ones that hold this much probability together."""
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    """The answer ends before any of these strings."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer: whole characters only, never a part of a stop string."""
+
+    text: str
+    completion_tokens: int
+    """Tokens generated so far."""
+    finish_reason: FinishReason | None = None
+    """Set on the last piece."""
+
+
+class Engine(Protocol):
+    """Generates text for many requests at once."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that prompt and answer may have together."""
+
+    async def encode_prompt(self, prompt: str) -> list[int]:
+        """Token ids of a plain prompt."""
+
+    async def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+        """Token ids of a conversation, up to where the answer begins.
+
+        Raises RequestError where the model has no chat template or the template refuses the messages.
+        """
+
+    def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+        """The answer to a prompt, piece by piece; closing the iterator ends the work on it."""
+
+    def check_health(self) -> None:
+        """Raises where the engine can generate no more."""
+
+    def close(self) -> None:
+        """Ends the engine and its threads."""

@@ -1,0 +1,51 @@
+"""The next token of each running answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from heliostat.serve.engines.base import Sampling
+
+CANDIDATES = 256
+"""How many of the likeliest tokens are looked at before the whole vocabulary has to be sorted."""
+
+
+def generator_of(sampling: Sampling, device: torch.device) -> torch.Generator | None:
+    """The source of randomness of one answer; None where none is needed."""
+    if sampling.temperature == 0:
+        return None
+    generator = torch.Generator(device)
+    if sampling.seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(sampling.seed)
+    return generator
+
+
+def next_tokens(
+    logits: torch.Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator | None]
+) -> list[int]:
+    """One token id for each row of `logits` [answers, vocabulary]."""
+    tokens: list[int] = logits.argmax(dim=-1).tolist()
+    for row, (sampling, generator) in enumerate(zip(samplings, generators, strict=True)):
+        if generator is not None:
+            tokens[row] = draw(logits[row].float() / sampling.temperature, sampling.top_p, generator)
+    return tokens
+
+
+def draw(logits: torch.Tensor, top_p: float, generator: torch.Generator) -> int:
+    """A token drawn from the smallest set of likeliest tokens whose probability reaches `top_p`.
+
+    Nucleus sampling, Holtzman et al. 2020 (https://arxiv.org/abs/1904.09751).
+    """
+    probabilities = logits.softmax(dim=-1)
+    if top_p >= 1:
+        return int(torch.multinomial(probabilities, 1, generator=generator))
+    likeliest, ids = probabilities.topk(min(CANDIDATES, len(probabilities)))
+    if likeliest.sum() < top_p:
+        likeliest, ids = probabilities.sort(descending=True)
+    before = likeliest.cumsum(dim=-1) - likeliest
+    kept = likeliest * (before < top_p)
+    return int(ids[torch.multinomial(kept, 1, generator=generator)])

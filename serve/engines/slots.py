@@ -1,0 +1,100 @@
+"""Keys and values of the running answers: one row each, written in place, so that answers come and go without copies.
+
+Rows 0 to n-1 are the running answers. Position p of a row holds its p-th token. A new prompt is read as a batch of
+its own, padded on the left; each later step adds one position to every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+BLOCK = 128
+"""Positions by which the rows grow."""
+
+
+class SlotCache:
+    """What transformers' models ask of a cache, on buffers [rows, heads, positions, head size] for each layer."""
+
+    is_compileable = False
+
+    def __init__(self) -> None:
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+        self.rows = 0
+        self.positions = 0
+        self._lengths: Sequence[int] | None = None
+        self._first_row = 0
+        self._at = torch.empty(0, dtype=torch.long)
+        self._row_ids = torch.empty(0, dtype=torch.long)
+        self._longest = 0
+
+    def clear(self) -> None:
+        """Forgets all rows and gives their memory back."""
+        self.keys, self.values, self.rows, self.positions = [], [], 0, 0
+
+    def reserve(self, rows: int, positions: int) -> None:
+        """Makes room; what is stored stays. Sizes grow in steps, so that this happens rarely."""
+        rows = max(self.rows, rows if rows <= self.rows else 1 << (rows - 1).bit_length())
+        positions = max(self.positions, -(-positions // BLOCK) * BLOCK)
+        if (rows, positions) == (self.rows, self.positions):
+            return
+        for buffers in (self.keys, self.values):
+            for layer, old in enumerate(buffers):
+                buffers[layer] = _grown(old, rows, positions)
+        self.rows, self.positions = rows, positions
+
+    def read_prompts(self, first_row: int, lengths: Sequence[int]) -> None:
+        """The next pass reads prompts of these lengths, padded on the left, into rows from `first_row` on."""
+        self._first_row, self._lengths = first_row, lengths
+
+    def step(self, positions: torch.Tensor, longest: int) -> None:
+        """The next pass adds the token at `positions` [rows] to each running row, the longest then `longest`."""
+        self._lengths, self._at, self._longest = None, positions, longest
+        self._row_ids = torch.arange(len(positions), device=positions.device)
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copies the first `length` positions of a row over another."""
+        for buffers in (self.keys, self.values):
+            for buffer in buffers:
+                buffer[target, :, :length] = buffer[source, :, :length]
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stores what a layer computed, [rows, heads, tokens, head size], and returns what it attends to."""
+        if layer_idx == len(self.keys):
+            self.keys.append(_empty(keys, self.rows, self.positions))
+            self.values.append(_empty(values, self.rows, self.positions))
+        if self._lengths is not None:
+            self._store_prompts(self.keys[layer_idx], keys, self._lengths)
+            self._store_prompts(self.values[layer_idx], values, self._lengths)
+            return keys, values
+        count = len(self._row_ids)
+        self.keys[layer_idx][self._row_ids, :, self._at] = keys[:, :, 0]
+        self.values[layer_idx][self._row_ids, :, self._at] = values[:, :, 0]
+        return (
+            self.keys[layer_idx][:count, :, : self._longest],
+            self.values[layer_idx][:count, :, : self._longest],
+        )
+
+    def _store_prompts(self, buffer: torch.Tensor, new: torch.Tensor, lengths: Sequence[int]) -> None:
+        width = new.shape[2]
+        for at, length in enumerate(lengths):
+            buffer[self._first_row + at, :, :length] = new[at, :, width - length :]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Unused: masks and positions are given to the model."""
+        return 0
+
+
+def _empty(like: torch.Tensor, rows: int, positions: int) -> torch.Tensor:
+    # Zeros, for a masked position still takes part in a product, and what was in memory may be NaN.
+    return like.new_zeros(rows, like.shape[1], positions, like.shape[3])
+
+
+def _grown(old: torch.Tensor, rows: int, positions: int) -> torch.Tensor:
+    new = _empty(old, rows, positions)
+    new[: old.shape[0], :, : old.shape[2]] = old
+    return new

@@ -1,0 +1,63 @@
+"""From token ids to text that can be sent: whole characters, and nothing that may belong to a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class TextStream:
+    """One answer as it grows."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+        from tokenizers.decoders import DecodeStream
+
+        self.tokenizer = tokenizer
+        self.stop = tuple(stop)
+        self.decoder = DecodeStream(skip_special_tokens=True)
+        self.ids: list[int] = []
+        self.sent = 0
+        self.text = ""
+        self.stopped = False
+
+    def push(self, token: int) -> str:
+        """What can be sent after one more token; `stopped` is set where a stop string came up."""
+        self.ids.append(token)
+        self.text += self.decoder.step(self.tokenizer, token) or ""
+        return self._release(held_back(self.text, self.stop))
+
+    def finish(self) -> str:
+        """What was held back: the start of a stop string that never came, or bytes that make no character."""
+        if self.stopped:
+            return ""
+        whole = self.tokenizer.decode(self.ids, skip_special_tokens=True)
+        if whole.startswith(self.text):
+            self.text = whole
+        return self._release(0)
+
+    def _release(self, held: int) -> str:
+        end = len(self.text) - held
+        at = first_stop(self.text, self.stop, self.sent)
+        if at is not None:
+            self.stopped, end = True, at
+        piece = self.text[self.sent : end]
+        self.sent = max(self.sent, end)
+        return piece
+
+
+def first_stop(text: str, stop: Sequence[str], since: int = 0) -> int | None:
+    """Where in `text` the earliest stop string begins, `since` or later; None where there is none."""
+    found = [at for at in (text.find(one, since) for one in stop) if at >= 0]
+    return min(found, default=None)
+
+
+def held_back(text: str, stop: Sequence[str]) -> int:
+    """How many characters at the end of `text` may be the start of a stop string."""
+    longest = max((len(one) for one in stop), default=1) - 1
+    for length in range(min(longest, len(text)), 0, -1):
+        if any(one.startswith(text[-length:]) for one in stop if len(one) > length):
+            return length
+    return 0

@@ -1,0 +1,158 @@
+"""The HTTP application of a replica: one door for every task, with keys, limits, metrics and error bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from heliostat.infra import log
+from heliostat.serve.auth import RequireKey
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.errors import App, RequestError
+from heliostat.serve.limits import OngoingLimit
+from heliostat.serve.metrics import Measure, ServeMetrics
+
+_log = log.get(__name__)
+
+
+@dataclass(frozen=True)
+class Served:
+    """The model that answers."""
+
+    name: str
+    version: str
+    task: str
+    run_id: str
+    created: datetime
+
+    def check_name(self, name: str | None) -> None:
+        """Raises RequestError 404 where a request asks for another model."""
+        if name is not None and name != self.name:
+            raise RequestError(
+                404,
+                f"model: {name!r} is not served here; {self.name!r} is",
+                code="model_not_found",
+                param="model",
+            )
+
+
+class Service(Protocol):
+    """What a task brings: its routes, and a model behind them."""
+
+    @property
+    def router(self) -> APIRouter:
+        """Routes below the endpoint's prefix."""
+
+    async def check_probe(self, probe: dict[str, Any]) -> None:
+        """Asks the model what it was asked when it was published; ModelError where it answers otherwise."""
+
+    def check_health(self) -> None:
+        """Raises where the model can answer no more, so that the replica is replaced."""
+
+    def close(self) -> None:
+        """Ends the threads that the service started."""
+
+
+def create_app(
+    served: Served, routers: Sequence[APIRouter], config: ServeConfig, keys: Sequence[str], metrics: ServeMetrics
+) -> App:
+    """The whole application, from the outside in: metrics, keys, ongoing requests, routes."""
+    app: App = _routes(served, routers)
+    app = OngoingLimit(app, config.max_ongoing_requests, metrics.ongoing)
+    if config.auth == "keys":
+        app = RequireKey(app, keys)
+    return _Lifespan(Measure(app, metrics))
+
+
+class _Lifespan:
+    """Answers the server's start and stop messages, which mean nothing to the layers inside."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await self.app(scope, receive, send)
+            return
+        for phase in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{phase}.complete"})
+
+
+def _routes(served: Served, routers: Sequence[APIRouter]) -> App:
+    app = FastAPI(
+        title=served.name,
+        version=served.version,
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers={
+            RequestError: _refuse,
+            HTTPException: _refuse_route,
+            Exception: _fail,
+        },
+    )
+    for router in (_common(served), *routers):
+        app.include_router(router)
+    return app
+
+
+def _common(served: Served) -> APIRouter:
+    router = APIRouter()
+    card = {
+        "id": served.name,
+        "object": "model",
+        "created": int(served.created.timestamp()),
+        "owned_by": "heliostat",
+        "version": served.version,
+        "task": served.task,
+        "run_id": served.run_id,
+    }
+
+    @router.get("/health")
+    async def health() -> JSONResponse:
+        return JSONResponse({"status": "ok", "model": served.name, "version": served.version})
+
+    @router.get("/v1/models")
+    async def models() -> JSONResponse:
+        return JSONResponse({"object": "list", "data": [card]})
+
+    @router.get("/v1/models/{name}")
+    async def model(name: str) -> JSONResponse:
+        served.check_name(name)
+        return JSONResponse(card)
+
+    return router
+
+
+def _response(error: RequestError) -> JSONResponse:
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+async def _refuse(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestError)
+    return _response(error)
+
+
+async def _refuse_route(request: Request, error: Exception) -> JSONResponse:
+    """Unknown paths and methods, in the same form as all other errors."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    reasons = {
+        404: ("not_found", f"{path}: no such route; GET {request.scope.get('root_path', '')}/openapi.json lists them"),
+        405: ("method_not_allowed", f"{path}: {request.method} is not allowed"),
+    }
+    code, message = reasons.get(error.status_code, (HTTPStatus(error.status_code).phrase, str(error.detail)))
+    return _response(RequestError(error.status_code, message, code=code, headers=dict(error.headers or {})))
+
+
+async def _fail(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours: the log has the traceback, the client has no part of it."""
+    return _response(RequestError(500, "the server failed to answer; its log says why", code="internal_error"))

@@ -1,0 +1,109 @@
+"""How much a request may ask for: its size, its form, and how many there may be at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from heliostat.infra.config import build
+from heliostat.infra.errors import ConfigError
+from heliostat.serve.errors import App, Receive, RequestError, Scope, Send, send_error
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class OngoingLimit:
+    """Passes on as many requests as may be worked on at once; the next one gets 429 right away."""
+
+    def __init__(self, app: App, limit: int, changed: Callable[[int], None]) -> None:
+        self.app = app
+        self.limit = limit
+        self.changed = changed
+        self.ongoing = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; those without a body (health, models) are not counted."""
+        if scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        if self.ongoing >= self.limit:
+            await send_error(send, _too_many(self.limit))
+            return
+        self._count(1)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self.ongoing += change
+        self.changed(self.ongoing)
+
+
+def _too_many(limit: int) -> RequestError:
+    return RequestError(
+        429,
+        f"this replica works on {limit} requests already, which is its limit; try again in a second",
+        code="rate_limit_exceeded",
+        headers={"Retry-After": "1"},
+    )
+
+
+def timed_out(seconds: float) -> RequestError:
+    """504: the model did not answer in time."""
+    return RequestError(504, f"no answer within {seconds:g} s (serve.timeout_seconds)", code="timeout")
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """The whole body; RequestError 413 as soon as it is clear that it is too long, whether or not it says so."""
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > limit_bytes:
+        raise _too_long(announced, limit_bytes)
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit_bytes:
+            raise _too_long(f"more than {limit_bytes}", limit_bytes)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_long(size: str, limit_bytes: int) -> RequestError:
+    return RequestError(
+        413,
+        f"body: {size} bytes given; {limit_bytes} bytes are allowed",
+        code="request_too_large",
+        headers={"Connection": "close"},
+    )
+
+
+def parse_body(schema: type[Body], body: bytes) -> Body:
+    """The body as `schema`; RequestError 400 where it is no JSON and 422 for the first field that is wrong."""
+    try:
+        return schema.model_validate_json(body)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        if detail["type"] == "json_invalid":
+            reason = detail["ctx"]["error"] if "ctx" in detail else detail["msg"]
+            raise RequestError(400, f"body: not valid JSON: {reason}", code="invalid_json") from None
+        raise RequestError(
+            422, _explained(schema, body), code="invalid_value", param=_param(detail["loc"])
+        ) from None
+
+
+def _explained(schema: type[BaseModel], body: bytes) -> str:
+    """One line in the words that the specs use: field, value, what is allowed."""
+    from pydantic_core import from_json
+
+    try:
+        build(schema, from_json(body))
+    except ConfigError as error:
+        return str(error)
+    return "body: does not fit the schema"
+
+
+def _param(location: tuple[Any, ...]) -> str | None:
+    return ".".join(str(part) for part in location) or None

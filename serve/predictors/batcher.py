@@ -1,0 +1,132 @@
+"""Dynamic batching that adds no waiting.
+
+One thread runs the model. While it is busy, requests gather; when it is free it takes the oldest of them and those
+nearest to it in length, so that little is padded. A request that finds the model idle starts at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass
+class _Waiting(Generic[Item, Result]):
+    item: Item
+    length: int
+    answer: asyncio.Future[Result]
+    loop: asyncio.AbstractEventLoop
+
+
+class Batcher(Generic[Item, Result]):
+    """Runs `run` on lists of items in a thread of its own and gives each caller its own result.
+
+    A batch has at most `max_size` items, and at most `max_padded` tokens once all are padded to the longest.
+    `observe` is told the size of each batch.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Sequence[Result]],
+        length: Callable[[Item], int],
+        *,
+        max_size: int,
+        max_padded: int,
+        observe: Callable[[int], None],
+    ) -> None:
+        self.run = run
+        self.length = length
+        self.max_size = max_size
+        self.max_padded = max_padded
+        self.observe = observe
+        self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="heliostat-batcher", daemon=True)
+        self._thread.start()
+
+    async def submit(self, items: Sequence[Item]) -> list[Result]:
+        """The result for each item, in order; raises what the model raised. A cancelled caller leaves the queue."""
+        loop = asyncio.get_running_loop()
+        waiting = [_Waiting(item, self.length(item), loop.create_future(), loop) for item in items]
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the model is shutting down")
+            self._queue.extend(waiting)
+            self._changed.notify()
+        return list(await asyncio.gather(*(one.answer for one in waiting)))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that runs the model is there."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Ends the thread once the batch that it works on is done."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout=30)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if self._closed:
+                    return
+                batch = self._take()
+            if batch:
+                self._answer(batch)
+
+    def _take(self) -> list[_Waiting[Item, Result]]:
+        queue = [one for one in self._queue if not one.answer.cancelled()]
+        chosen = set(choose([one.length for one in queue], self.max_size, self.max_padded))
+        self._queue = deque(one for at, one in enumerate(queue) if at not in chosen)
+        return [one for at, one in enumerate(queue) if at in chosen]
+
+    def _answer(self, batch: list[_Waiting[Item, Result]]) -> None:
+        self.observe(len(batch))
+        loop = batch[0].loop
+        try:
+            results = self.run([one.item for one in batch])
+        except Exception as error:
+            loop.call_soon_threadsafe(_reject, batch, error)
+        else:
+            loop.call_soon_threadsafe(_resolve, batch, results)
+
+
+def choose(lengths: Sequence[int], max_size: int, max_padded: int) -> list[int]:
+    """Which items go next: the oldest (index 0) and, within both limits, those nearest to it in length.
+
+    The oldest always goes, so that none waits forever.
+    """
+    if not lengths:
+        return []
+    chosen, longest = [0], lengths[0]
+    for at in sorted(range(1, len(lengths)), key=lambda at: abs(lengths[at] - lengths[0])):
+        if len(chosen) == max_size:
+            break
+        padded_to = max(longest, lengths[at])
+        if (len(chosen) + 1) * padded_to <= max_padded:
+            chosen.append(at)
+            longest = padded_to
+    return chosen
+
+
+def _resolve(batch: Sequence[_Waiting[Item, Result]], results: Sequence[Result]) -> None:
+    for one, result in zip(batch, results, strict=True):
+        if not one.answer.done():
+            one.answer.set_result(result)
+
+
+def _reject(batch: Sequence[_Waiting[Item, Result]], error: Exception) -> None:
+    for one in batch:
+        if not one.answer.done():
+            one.answer.set_exception(error)

@@ -1,0 +1,152 @@
+"""Which label a text has: a Hugging Face encoder with a classification head."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heliostat.infra.errors import ModelError
+from heliostat.infra.published import PublishedModel
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.devices import device_of, dtype_of
+from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.predictors.batcher import Batcher
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+
+PROBE_TOLERANCE = 0.05
+"""How far a probability may be from the trained model's: bfloat16 keeps eight bits."""
+PADDED_TOKENS = {"cpu": 4096, "cuda": 131_072}
+"""Tokens of one pass, padding included. A CPU gains nothing from more, and its caches lose."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text as the model reads it."""
+
+    ids: list[int]
+    total_tokens: int
+    """Tokens of the whole text, those that were cut off included."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether tokens were cut off."""
+        return self.total_tokens > len(self.ids)
+
+
+class TextClassifier:
+    """Answers with the probability of each label."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokenizer: Tokenizer,
+        labels: tuple[str, ...],
+        max_length: int,
+        config: ServeConfig,
+        metrics: ServeMetrics,
+    ) -> None:
+        self.model = model
+        self.labels = labels
+        self.max_length = max_length
+        self.device = next(model.parameters()).device
+        self.tokenizer = tokenizer
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(max_length)
+        self.specials = tokenizer.num_special_tokens_to_add(False)
+        self.tokenizing = ThreadPoolExecutor(1, thread_name_prefix="heliostat-tokenizer")
+        self.batcher: Batcher[list[int], list[float]] = Batcher(
+            self.scores,
+            len,
+            max_size=config.max_batch_size,
+            max_padded=PADDED_TOKENS[self.device.type],
+            observe=metrics.batch,
+        )
+
+    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """The texts as token ids, at most `max_length` each. Runs in a thread: a review takes about a millisecond."""
+        return await asyncio.get_running_loop().run_in_executor(self.tokenizing, self._encode, texts)
+
+    def _encode(self, texts: Sequence[str]) -> list[Encoded]:
+        return [self._encoded(found) for found in self.tokenizer.encode_batch_fast(list(texts))]
+
+    def _encoded(self, found: Any) -> Encoded:
+        cut = sum(len(rest.ids) - self.specials for rest in found.overflowing)
+        return Encoded(found.ids, len(found.ids) + cut)
+
+    async def predict(self, encoded: Sequence[Encoded]) -> list[dict[str, float]]:
+        """The probability of each label, for each text."""
+        scores = await self.batcher.submit([one.ids for one in encoded])
+        return [dict(zip(self.labels, row, strict=True)) for row in scores]
+
+    def scores(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
+        """One pass: token ids of any lengths in, a probability for each label out."""
+        import torch
+
+        ids, mask = padded(batch, getattr(self.model.config, "pad_token_id", None) or 0)
+        with torch.inference_mode():
+            logits = self.model(
+                input_ids=ids.to(self.device), attention_mask=None if mask is None else mask.to(self.device)
+            ).logits
+            return logits.float().softmax(dim=-1).tolist()
+
+    async def check_probe(self, probe: dict[str, Any]) -> None:
+        """Raises ModelError where the loaded model answers otherwise than the trained one did."""
+        (answer,) = await self.predict(await self.encode([probe["input"]["text"]]))
+        expected = probe["output"]["scores"]
+        label = max(answer, key=answer.__getitem__)
+        gap = max(abs(answer[name] - score) for name, score in expected.items())
+        if label != probe["output"]["label"] or gap > PROBE_TOLERANCE:
+            raise ModelError(
+                f"the loaded model answers its probe with {label!r}, the trained one with "
+                f"{probe['output']['label']!r}; probabilities differ by {gap:.3f}, {PROBE_TOLERANCE} is allowed"
+            )
+
+    def check_health(self) -> None:
+        """Raises where the model can answer no more."""
+        if not self.batcher.alive:
+            raise RuntimeError("the thread that runs the model has ended")
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self.batcher.close()
+        self.tokenizing.shutdown(wait=False)
+
+
+def padded(batch: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Ids [texts, longest] and their mask, which is None where nothing is padded: attention is faster without."""
+    import torch
+
+    longest = max(len(ids) for ids in batch)
+    if all(len(ids) == longest for ids in batch):
+        return torch.tensor(batch), None
+    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in batch])
+    lengths = torch.tensor([len(row) for row in batch])
+    return ids, (torch.arange(longest) < lengths[:, None]).long()
+
+
+def load(folder: Path, description: PublishedModel, config: ServeConfig, metrics: ServeMetrics) -> TextClassifier:
+    """The classifier in the model folder `folder`; ModelError where its files do not fit its description."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    device = device_of(config)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype_of(config, device))
+    if model.config.num_labels != len(description.labels):
+        raise ModelError(
+            f"{description.name}: heliostat.json names {len(description.labels)} labels, "
+            f"the model has {model.config.num_labels} outputs"
+        )
+    return TextClassifier(
+        model.eval().to(device),
+        AutoTokenizer.from_pretrained(folder).backend_tokenizer,
+        description.labels,
+        min(description.max_length, getattr(model.config, "max_position_embeddings", description.max_length)),
+        config,
+        metrics,
+    )

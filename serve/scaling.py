@@ -1,0 +1,42 @@
+"""From the `serve` section to what Ray Serve scales, drains and restarts by. Pure functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heliostat.serve.config import ServeConfig
+
+DRAIN_SECONDS = 3.0
+"""How long a replica that is to stop still takes requests, so that the ingress can take it off its list first."""
+SHUTDOWN_MARGIN_SECONDS = 5.0
+REPORT_SECONDS = 1.0
+"""How often a replica reports its ongoing requests."""
+WINDOW_SECONDS = 5.0
+"""Over how long they are averaged before the delays of the spec count."""
+
+
+def autoscaling(config: ServeConfig) -> dict[str, Any]:
+    """Fields of Ray Serve's AutoscalingConfig."""
+    return {
+        "min_replicas": config.replicas.min,
+        "initial_replicas": config.replicas.min,
+        "max_replicas": config.replicas.max,
+        "target_ongoing_requests": config.target_ongoing_requests,
+        "upscale_delay_s": config.upscale_delay_seconds,
+        "downscale_delay_s": config.downscale_delay_seconds,
+        "metrics_interval_s": REPORT_SECONDS,
+        "look_back_period_s": WINDOW_SECONDS,
+    }
+
+
+def draining(config: ServeConfig) -> dict[str, float]:
+    """How a replica stops: it finishes what it has begun, the longest allowed answer included."""
+    return {
+        "graceful_shutdown_wait_loop_s": 0.2,
+        "graceful_shutdown_timeout_s": DRAIN_SECONDS + config.timeout_seconds + SHUTDOWN_MARGIN_SECONDS,
+    }
+
+
+def resources(config: ServeConfig) -> dict[str, float]:
+    """CPUs and GPUs of one replica."""
+    return {"num_cpus": config.cpus_per_replica, "num_gpus": config.gpus_per_replica}

@@ -1,0 +1,103 @@
+"""Real components for integration tests."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+S3_KEYS = {"AWS_ACCESS_KEY_ID": "heliostat-test", "AWS_SECRET_ACCESS_KEY": "heliostat-test-secret"}
+S3_BUCKET = "heliostat"
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a SeaweedFS on this machine that has an empty bucket; about 0.5 GB of memory."""
+    folder = tmp_path_factory.mktemp("seaweedfs")
+    port, *others = _free_ports(9)
+    with (folder / "weed.log").open("wb") as log:
+        process = subprocess.Popen(_weed(folder, port, others), stdout=log, stderr=log, cwd=folder)
+        try:
+            _make_bucket(f"http://127.0.0.1:{port}", process, folder / "weed.log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()  # a polite stop takes 15 s, and the data are thrown away
+            process.wait()
+
+
+@pytest.fixture
+def s3_url(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty place of the test's own, `s3://bucket/prefix`, with the environment set for boto3."""
+    for name, value in {**S3_KEYS, "AWS_ENDPOINT_URL_S3": s3_server, "AWS_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{S3_BUCKET}/{uuid4().hex}"
+
+
+def _weed(folder: Path, port: int, others: list[int]) -> list[str]:
+    """The command that starts master, volume, filer and S3 in one process, on the loopback only."""
+    keys = {"accessKey": S3_KEYS["AWS_ACCESS_KEY_ID"], "secretKey": S3_KEYS["AWS_SECRET_ACCESS_KEY"]}
+    identities = [{"name": "test", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List"]}]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    names = ["s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc"]
+    names += ["filer.port", "filer.port.grpc", "volume.port.public"]
+    options = {
+        **dict(zip(names, others, strict=True)),
+        "s3.port": port,
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "s3.config": folder / "s3.json",
+        "s3.localSocket": folder / "s3.sock",
+        "s3.autoCreateBucket": "false",
+        "filer.localSocket": folder / "filer.sock",
+        "master.volumeSizeLimitMB": 256,
+        "master.telemetry": "false",
+        "volume.max": 20,
+        "volume.preStopSeconds": 0,
+        "dir": folder,
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+    }
+    program = Path(sys.executable).with_name("weed")
+    return [str(program), "server", "-s3", "-filer", *(f"-{name}={value}" for name, value in options.items())]
+
+
+def _make_bucket(endpoint_url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Makes the bucket as soon as the server takes it: seconds after its start."""
+    key, secret = S3_KEYS.values()
+    session = boto3.session.Session(key, secret, region_name="us-east-1")
+    client = session.client("s3", endpoint_url=endpoint_url)
+    until = time.monotonic() + 60
+    while True:
+        try:
+            client.create_bucket(Bucket=S3_BUCKET)
+            client.put_object(Bucket=S3_BUCKET, Key="ready", Body=b"")
+            client.delete_object(Bucket=S3_BUCKET, Key="ready")
+            return
+        except (BotoCoreError, ClientError) as error:
+            if (
+                isinstance(error, ClientError)
+                and error.response["Error"]["Code"] == "BucketAlreadyOwnedByYou"
+            ):
+                continue
+            if process.poll() is not None or time.monotonic() > until:
+                raise AssertionError(f"SeaweedFS does not come up:\n{log.read_text()[-4000:]}") from error
+            time.sleep(0.2)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Different free ports of the loopback; all are held until the last is found."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

@@ -1,0 +1,37 @@
+"""A published model against a test split, in this process: no Ray, no DeepSpeed."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from heliostat.infra import bundle
+from heliostat.infra.errors import ConfigError
+from heliostat.infra.published import WEIGHTS, read_description
+from heliostat.infra.registry import ModelVersion
+from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.train import tasks
+from heliostat.train.data import Prepared
+from heliostat.train.distributed import World
+from heliostat.train.evaluate import Evaluation, evaluate
+from heliostat.train.rows import Rows
+
+
+def assess(model: ModelVersion, storage: StorageConfig, prepared: Prepared) -> Evaluation:
+    """The metrics of the model version on the test split of `prepared`.
+
+    Raises IntegrityError where its files have changed, ConfigError where its labels are not those of the data.
+    """
+    with tempfile.TemporaryDirectory(prefix="heliostat-evaluate-") as temporary:
+        folder = Path(temporary) / "model"
+        store = open_store(model.url, storage.endpoint_url)
+        bundle.fetch_directory(store, "", folder, digest=model.digest)
+        described = read_description(folder)
+        if described.labels != tuple(prepared.labels):
+            raise ConfigError(
+                f"data.source: its labels are {', '.join(prepared.labels)}; {model.name} version {model.version} "
+                f"knows {', '.join(described.labels)}"
+            )
+        task = tasks.get(described.task)
+        rows = Rows(prepared.split("test"), described.labels)
+        return evaluate(task, task.load_model(folder / WEIGHTS, described.labels, None), rows, World(0, 1, "cpu"))

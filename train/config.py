@@ -1,0 +1,135 @@
+"""The `model`, `data` and `train` sections of a spec."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from heliostat.infra.config import StrictModel
+from heliostat.train.where import parse
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class ModelConfig(StrictModel):
+    """Where the base model comes from."""
+
+    source: str
+    """`pkg:package/folder`, a path, `hf:org/name`, `s3://bucket/prefix` or `models:/name@alias`."""
+
+
+class Columns(StrictModel):
+    """Which column of the input holds what."""
+
+    text: str = "text"
+    """The text; for plain-text `causal-lm` too."""
+    label: str = "label"
+    """The class, for `text-classification`."""
+    messages: str | None = None
+    """`causal-lm`: a list of {role, content} records."""
+    prompt: str | None = None
+    """`causal-lm`: the instruction; with `answer`."""
+    context: str | None = None
+    """`causal-lm`: further input, put after the prompt where it is not empty."""
+    answer: str | None = None
+    """`causal-lm`: the reply that the loss is taken on."""
+
+
+class Split(StrictModel):
+    """Shares of the records held out; which record goes where depends on its text alone."""
+
+    validation: Fraction = 0.1
+    test: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _leaves_some_to_train(self) -> Split:
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"data.split: validation {self.validation} + test {self.test} leaves nothing to train on; "
+                "their sum must be below 1"
+            )
+        return self
+
+
+class DataConfig(StrictModel):
+    """The records, and how they become tokens."""
+
+    source: str
+    """A file, or a folder of files of one format, at a path, `pkg:`, `pypi:`, `hf:` or `s3://`."""
+    format: Literal["auto", "csv", "jsonl", "json", "parquet", "text"] = "auto"
+    """`auto` goes by the file's ending."""
+    where: str | None = None
+    """Keep the records for which this is true, such as `source == 'imdb'`."""
+    columns: Columns = Columns()
+    split: Split = Split()
+    limit: Positive | None = None
+    """Keep this many records at most, the same ones each time."""
+    max_length: Annotated[int, Field(ge=4)] = 256
+    """Tokens a record may have."""
+    overflow: Literal["truncate", "fail"] = "truncate"
+    """What happens to a record longer than `max_length`."""
+
+    @field_validator("where")
+    @classmethod
+    def _can_be_read(cls, expression: str | None) -> str | None:
+        if expression is not None:
+            parse(expression)
+        return expression
+
+
+class TrainConfig(StrictModel):
+    """One training run."""
+
+    workers: Positive = 1
+    """Data-parallel workers (world size)."""
+    use_gpu: bool | Literal["auto"] = "auto"
+    """`auto`: a GPU for each worker where the cluster has one."""
+    cpus_per_worker: Positive = 1
+    global_batch_size: Positive = 32
+    """Records per optimizer step = micro-batch x accumulation x workers."""
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: Fraction = 0.06
+    """Share of all steps over which the learning rate rises from zero."""
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    max_steps: Positive | None = None
+    """Stop after this many steps, whatever `epochs` says."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    dropout: Fraction | None = None
+    """Replaces every dropout probability of the model's own configuration."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    precision: Literal["bf16", "fp32"] = "bf16"
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    validate_every: Positive | None = None
+    """Steps between validations; once an epoch where left out."""
+    checkpoint_every: Positive | None = None
+    """Steps between checkpoints; at each validation where left out."""
+    keep_checkpoints: Positive = 2
+    max_failures: Annotated[int, Field(ge=0)] = 2
+    """Times a run may restart from its last complete checkpoint after losing a worker."""
+    deepspeed: dict[str, Any] = {}
+    """Merged over the DeepSpeed configuration that Heliostat derives."""
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> TrainConfig:
+        if self.global_batch_size % self.workers:
+            raise ValueError(
+                f"train.global_batch_size: {self.global_batch_size} given; must be a multiple of "
+                f"train.workers ({self.workers})"
+            )
+        return self
+
+    @field_validator("deepspeed")
+    @classmethod
+    def _keeps_the_contract(cls, value: dict[str, Any]) -> dict[str, Any]:
+        ours = {
+            "train_batch_size",
+            "train_micro_batch_size_per_gpu",
+            "gradient_accumulation_steps",
+        } & value.keys()
+        if ours:
+            raise ValueError(f"{', '.join(sorted(ours))} cannot be set; train.global_batch_size decides them")
+        return value

@@ -1,0 +1,178 @@
+"""Prepared data: records as tokens, cleaned and split; made once and reused while nothing changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from heliostat.infra.bundle import Manifest, fetch_directory, publish_directory, read_manifest
+from heliostat.infra.errors import NotFoundError, StorageError
+from heliostat.infra.storage import StorageConfig, is_s3, open_store
+from heliostat.train.config import DataConfig
+from heliostat.train.records import Source, find_source
+from heliostat.train.sources import cache_folder, file_digest, fill, resolve
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SPLITS = ("train", "validation", "test")
+FORMAT_VERSION = 1
+"""Raised when the same input would be prepared into something else; old results are then left alone."""
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage (`read`, `tokenize`, `publish`), the records done, and those in all (0: not known)."""
+
+
+class Encoder(Protocol):
+    """What turns records into tokens; each task has one.
+
+    It travels to Ray workers, so it must pickle, and it may load what is heavy only when it is first asked.
+    It sees clean records only: every column of `columns` but the label's is there and holds text (`messages`
+    a list of {role, content} texts); `data.columns.context` alone may be None.
+    """
+
+    labelled: bool
+    """Whether each record has a class, in `data.columns.label`; it stays a word, in the column `label`."""
+
+    def columns(self, data: DataConfig) -> list[str]:
+        """The columns that a record must have, the label's included where there is one."""
+        ...
+
+    def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
+        """What makes two records the same, and decides which split a record goes to."""
+        ...
+
+    def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
+        """Columns of many records to `input_ids`, and `labels` of equal length where tokens are targets.
+
+        Lists may be longer than `data.max_length`: `prepare` counts these and cuts off their ends. An encoder
+        that cuts in another way, say to keep a closing token, adds `full_length`, the tokens before the cut.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes when the same record would become other tokens."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Prepared data in storage, with a copy at hand on this machine.
+
+    Each split is a table of `input_ids` (list of int32), `length` (tokens, int32), `targets` (int32: how many
+    outputs the loss is taken on), `record_id` (16 hex digits of the text's hash), `label` (text) or `labels`
+    (list of int32, -100 where no loss is taken), and in the test split `text`.
+    """
+
+    fingerprint: str
+    url: str
+    directory: Path
+    labels: tuple[str, ...]
+    """Classes of the training split, sorted; empty for tasks without."""
+    counts: dict[str, int]
+    """Records that were read, filtered, empty, duplicates, conflicting, beyond_limit, without_target and
+    truncated; those in each split; and `tokens`, of all splits."""
+    reused: bool = False
+
+    def split(self, name: str) -> pa.Table:
+        """The records of `train`, `validation` or `test`, memory-mapped: processes share the pages."""
+        import pyarrow as pa
+
+        with pa.memory_map(str(self.directory / f"{name}.arrow")) as file:
+            return pa.ipc.open_file(file).read_all()
+
+
+def prepare(
+    data: DataConfig,
+    encoder: Encoder,
+    storage: StorageConfig,
+    progress: Progress | None = None,
+) -> Prepared:
+    """The data as tokens, in storage under `data/<fingerprint>`; made by Ray Data unless it is there.
+
+    Needs a Ray session, except where `find_prepared` finds the result. Raises DataError in one line where the
+    data cannot be used, ResourceError without a Ray session; nothing is stored then.
+    """
+    source = find_source(resolve(data.source, storage, "data.source"), data.format)
+    fingerprint = fingerprint_of(source, data, encoder)
+    try:
+        return replace(open_prepared(storage, fingerprint), reused=True)
+    except NotFoundError:
+        pass
+    from heliostat.train.prepare import build
+
+    tell = progress or _silent
+    with tempfile.TemporaryDirectory(prefix="heliostat-data-") as staging:
+        summary = build(source, data, encoder, Path(staging), tell)
+        tell("publish", 0, 0)
+        _publish(
+            storage, fingerprint, Path(staging), {**summary, "source": data.source, "format": FORMAT_VERSION}
+        )
+    return open_prepared(storage, fingerprint)
+
+
+def find_prepared(data: DataConfig, encoder: Encoder, storage: StorageConfig) -> Prepared | None:
+    """What `prepare` would reuse, or None; starts no Ray."""
+    source = find_source(resolve(data.source, storage, "data.source"), data.format)
+    try:
+        return replace(open_prepared(storage, fingerprint_of(source, data, encoder)), reused=True)
+    except NotFoundError:
+        return None
+
+
+def open_prepared(storage: StorageConfig, fingerprint: str) -> Prepared:
+    """The prepared data with this fingerprint, fetched to this machine where storage is elsewhere.
+
+    Raises NotFoundError where there is none, IntegrityError where its files differ from its manifest.
+    """
+    store, prefix = open_store(storage), f"data/{fingerprint}"
+    manifest = read_manifest(store, prefix)
+    return Prepared(
+        fingerprint=fingerprint,
+        url=f"{store.url}/{prefix}",
+        directory=_local_copy(storage, prefix, manifest),
+        labels=tuple(manifest.metadata["labels"]),
+        counts=dict(manifest.metadata["counts"]),
+    )
+
+
+def fingerprint_of(source: Source, data: DataConfig, encoder: Encoder) -> str:
+    """16 hex digits that change with the bytes of the files, with the `data` section or the encoder."""
+    parts = {
+        "version": FORMAT_VERSION,
+        "format": source.format,
+        "files": [[file.suffixes, file_digest(file)] for file in source.files],
+        "data": data.model_dump(mode="json", exclude={"source", "format"}),
+        "encoder": [type(encoder).__module__, type(encoder).__qualname__, encoder.fingerprint()],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def _local_copy(storage: StorageConfig, prefix: str, manifest: Manifest) -> Path:
+    """The folder itself where storage is local; else a verified copy, kept in the cache by its digest."""
+    if not is_s3(storage.url):
+        return Path(storage.url) / prefix
+    store = open_store(storage)
+    return fill(
+        cache_folder() / "data" / manifest.digest[:32],
+        lambda staging: fetch_directory(store, prefix, staging, digest=manifest.digest),
+    )
+
+
+def _publish(storage: StorageConfig, fingerprint: str, staging: Path, metadata: dict[str, Any]) -> None:
+    """Stores the bundle; where another process stored the same one meanwhile, that one counts."""
+    store, prefix = open_store(storage), f"data/{fingerprint}"
+    try:
+        publish_directory(store, prefix, staging, metadata)
+    except StorageError:
+        if not store.exists(f"{prefix}/manifest.json"):
+            raise

@@ -1,0 +1,72 @@
+"""The process group of a run: gloo between CPUs, nccl between GPUs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import distributed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """This worker's place among the others. Alone, it needs no process group."""
+
+    rank: int
+    size: int
+    device: str
+    """`cpu` or `cuda`."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which speaks for all."""
+        return self.rank == 0
+
+    def sum(self, *values: float) -> list[float]:
+        """Each value summed over the ranks, in float64."""
+        if self.size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(tensor)
+        return tensor.tolist()
+
+    def gather(self, array: np.ndarray) -> list[np.ndarray]:
+        """The arrays of all ranks, in the order of the ranks; their shapes may differ."""
+        arrays: list[np.ndarray] = [array] * self.size
+        if self.size > 1:
+            distributed.all_gather_object(arrays, array)
+        return arrays
+
+    def from_first(self, value: T) -> T:
+        """Rank 0's value, on every rank."""
+        box = [value]
+        if self.size > 1:
+            distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The batch on this worker's device."""
+        return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+
+
+def join(device: str) -> World:
+    """Joins the process group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT describe, or the one that is up.
+
+    DeepSpeed is told of it; its shared-memory all-reduce is compiled at the first use, where there is a compiler.
+    """
+    import deepspeed
+
+    backend = "nccl" if device == "cuda" else "gloo"
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+    return World(distributed.get_rank(), distributed.get_world_size(), device)
+
+
+def use_cores(cpus_per_worker: int) -> None:
+    """Computes with as many threads as the worker has CPUs; more would fight each other."""
+    os.environ["OMP_NUM_THREADS"] = str(cpus_per_worker)
+    torch.set_num_threads(cpus_per_worker)

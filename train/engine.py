@@ -1,0 +1,107 @@
+"""From the `train` section to a DeepSpeed engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from heliostat.train.config import TrainConfig
+
+MICRO_BATCH_LIMIT = {"cpu": 16, "cuda": 64}
+"""Records in one pass at most: what fits a CPU's caches, or keeps a GPU busy."""
+
+
+def micro_batch_size(train: TrainConfig, device: str) -> int:
+    """The largest divisor of a worker's share of the global batch that is within the device's limit."""
+    share = train.global_batch_size // train.workers
+    return max(size for size in range(1, min(share, MICRO_BATCH_LIMIT[device]) + 1) if share % size == 0)
+
+
+def deepspeed_config(train: TrainConfig, micro: int) -> dict[str, Any]:
+    """The DeepSpeed JSON for `train`, with `train.deepspeed` merged over it."""
+    config = {
+        "train_batch_size": train.global_batch_size,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": train.global_batch_size // (micro * train.workers),
+        "gradient_clipping": train.max_grad_norm,
+        "bf16": {"enabled": train.precision == "bf16"},
+        "zero_optimization": {"stage": train.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 2**31,
+    }
+    return merge(config, train.deepspeed)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `over` on top, mapping by mapping."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = (
+            merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        )
+    return result
+
+
+def build_engine(model: torch.nn.Module, train: TrainConfig, device: str) -> Any:
+    """A DeepSpeed engine around `model`; torch.distributed must be up.
+
+    AdamW is PyTorch's fused one: it needs no compiler, and ZeRO shards its state like that of any other.
+    """
+    import deepspeed
+
+    optimizer = torch.optim.AdamW(_groups(model, train.weight_decay), lr=train.learning_rate, fused=True)
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        optimizer=optimizer,
+        config=deepspeed_config(train, micro_batch_size(train, device)),
+        dist_init_required=False,
+    )
+    return engine
+
+
+def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices only: not on biases and norms."""
+    matrices = [
+        parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1
+    ]
+    others = [
+        parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim <= 1
+    ]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def learning_rate(train: TrainConfig, step: int, steps: int) -> float:
+    """The learning rate of `step` (from 0) of `steps`: linear warm-up, then the schedule down to zero.
+
+    cosine: (1 + cos(pi t)) / 2 as in Loshchilov and Hutter 2017 without restarts; linear: 1 - t; t in [0, 1].
+    """
+    warmup = math.ceil(train.warmup * steps)
+    if step < warmup:
+        return train.learning_rate * (step + 1) / warmup
+    t = (step - warmup) / max(1, steps - warmup)
+    factor = {"cosine": (1 + math.cos(math.pi * t)) / 2, "linear": 1 - t, "constant": 1.0}[train.schedule]
+    return train.learning_rate * factor
+
+
+def set_learning_rate(engine: Any, value: float) -> None:
+    """Sets the learning rate of the next step."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = value
+
+
+def gathered_weights(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and whole value of every parameter, on the CPU; all ranks must iterate together.
+
+    At ZeRO stage 3 each parameter is gathered from its shards as it is reached.
+    """
+    import deepspeed
+
+    for name, parameter in engine.module.named_parameters():
+        with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
+            yield name, parameter.detach().to("cpu", copy=True)
+    for name, buffer in engine.module.named_buffers():
+        yield name, buffer.detach().to("cpu", copy=True)

@@ -1,0 +1,160 @@
+"""A training run on Ray Train: build the trainer, run it, hand back what came of it."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from collections.abc import Iterator
+from typing import Any
+
+from heliostat.infra.config import StrictModel
+from heliostat.infra.errors import HeliostatError, TrainingError
+from heliostat.infra.storage import StorageConfig
+from heliostat.train.config import DataConfig, ModelConfig, TrainConfig
+
+POLL_SECONDS = 0.5
+
+
+class Job(StrictModel):
+    """All that a worker must know, on whatever node it starts."""
+
+    name: str
+    task: str
+    run_id: str
+    model: ModelConfig
+    data: DataConfig
+    data_fingerprint: str
+    train: TrainConfig
+    storage: StorageConfig
+    spec: str
+    """The resolved spec as YAML, kept with the published model."""
+
+    @property
+    def prefix(self) -> str:
+        """Where the run's files are in storage."""
+        return f"runs/{self.name}/{self.run_id}"
+
+
+class Board:
+    """Where workers leave events for the driver; a Ray actor of no CPUs."""
+
+    def __init__(self) -> None:
+        self._events: list[dict[str, Any]] = []
+        self._error: str | None = None
+
+    def post(self, event: dict[str, Any]) -> None:
+        """Adds an event: a mapping with its `kind`."""
+        if event["kind"] == "error":
+            self._error = self._error or event["message"]
+        self._events.append(event)
+
+    def take(self) -> list[dict[str, Any]]:
+        """All events since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def error(self) -> str | None:
+        """The first error that a retry cannot mend."""
+        return self._error
+
+
+def build_trainer(job: Job, use_gpu: bool, board: Any, scratch: str) -> Any:
+    """The TorchTrainer of a job; starts nothing."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from heliostat.train.worker import work
+
+    return TorchTrainer(
+        work,
+        train_loop_config={"job": job.model_dump(mode="json"), "board": board},
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=job.train.workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": job.train.cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=job.run_id,
+            storage_path=scratch,
+            failure_config=FailureConfig(max_failures=job.train.max_failures),
+        ),
+    )
+
+
+def gpus_wanted(train: TrainConfig) -> bool:
+    """Whether each worker gets a GPU: as the spec says, or where the cluster has enough of them."""
+    import ray
+
+    if train.use_gpu == "auto":
+        return ray.cluster_resources().get("GPU", 0) >= train.workers
+    return train.use_gpu
+
+
+def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    """Runs the job on the Ray cluster that this process has joined and returns its `result` event.
+
+    `on_event` sees each event (`step`, `report`, `result`) in this process, soon after it happened. Raises
+    TrainingError with the first worker's reason where the run failed for good.
+    """
+    import ray
+
+    board = ray.remote(num_cpus=0)(Board).remote()
+    results: list[dict[str, Any]] = []
+
+    def handle(event: dict[str, Any]) -> None:
+        if event["kind"] == "result":
+            results.append(event)
+        on_event(event)
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="heliostat-train-") as scratch, polling(board, handle):
+            build_trainer(job, gpus_wanted(job.train), board, scratch).fit()
+    except Exception as error:
+        raise TrainingError(ray.get(board.error.remote()) or reason(error)) from error
+    finally:
+        ray.kill(board)
+    return results[-1]
+
+
+@contextmanager
+def polling(board: Any, handle: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Takes events from the board in a thread, until the block ends and none is left."""
+    import ray
+
+    done = threading.Event()
+
+    def poll() -> None:
+        last = False
+        while not last:
+            last = done.wait(POLL_SECONDS)
+            for event in ray.get(board.take.remote()):
+                handle(event)
+
+    thread = threading.Thread(target=poll, name="events", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=30)
+
+
+def reason(error: BaseException) -> str:
+    """The first worker's own words in a failure that Ray reports."""
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        rank, cause = next(iter(failures.items()))
+        return f"worker {rank}: {innermost(cause)}"
+    return innermost(error)
+
+
+def innermost(error: BaseException) -> str:
+    """The last line that says something in an error or its causes."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,137 @@
+"""The training loop, on one screen.
+
+`fit` is a generator: it yields at each validation, so that Ray Train reports it, a gang of warm workers advances it
+trial by trial, and a test can walk it, all with the same code. Closing it stops the run.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from heliostat.infra.errors import TrainingError
+from heliostat.train.batches import BatchPlan
+from heliostat.train.checkpoint import Checkpoints
+from heliostat.train.config import TrainConfig
+from heliostat.train.distributed import World
+from heliostat.train.engine import learning_rate, set_learning_rate
+from heliostat.train.evaluate import evaluate
+from heliostat.train.rows import Rows
+from heliostat.train.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """What one optimizer step did."""
+
+    step: int
+    """Steps done, this one included."""
+    steps: int
+    loss: float
+    """Mean over the targets of the global batch."""
+    learning_rate: float
+    grad_norm: float
+    """Over all parameters, before clipping."""
+    seconds: float
+    samples: int
+    """Records of this rank."""
+    tokens: int
+    """Tokens of this rank, padding left out."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A validation."""
+
+    step: int
+    steps: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that `fit` needs; the same on every rank but for `world`."""
+
+    task: Task
+    engine: Any
+    """The DeepSpeed engine around the model."""
+    train: TrainConfig
+    rows: Rows
+    validation: Rows
+    world: World
+    checkpoints: Checkpoints | None = None
+    on_step: Callable[[StepStats], None] = lambda stats: None
+
+
+def fit(run: Run) -> Iterator[Report]:
+    """Trains and yields a Report at each validation; every rank must be advanced together.
+
+    Starts after the newest complete checkpoint where `run.checkpoints` has one. Raises TrainingError where the loss
+    is no number.
+    """
+    plan = BatchPlan(run.rows.lengths, run.rows.targets, run.train.global_batch_size, run.train.seed)
+    steps = total_steps(run.train, plan.steps_per_epoch)
+    every = run.train.validate_every or min(steps, plan.steps_per_epoch)
+    start = run.checkpoints.restore(run.engine) if run.checkpoints else 0
+    for step in range(start, steps):
+        run.on_step(train_step(run, plan, step, steps))
+        done, last = step + 1, step + 1 == steps
+        report = Report(done, steps, validate(run)) if last or done % every == 0 else None
+        if run.checkpoints and (last or done % (run.train.checkpoint_every or every) == 0):
+            run.checkpoints.save(run.engine, done, report.metrics if report else {})
+        if report:
+            yield report
+    if run.checkpoints:
+        run.checkpoints.wait()
+
+
+def total_steps(train: TrainConfig, steps_per_epoch: int) -> int:
+    """Optimizer steps of the whole run."""
+    steps = max(1, round(train.epochs * steps_per_epoch))
+    return min(steps, train.max_steps or steps)
+
+
+def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
+    """One optimizer step over one global batch.
+
+    Each micro-batch's summed loss is divided by the targets of the whole global batch, so that the gradient is that
+    of the mean over the batch however it is cut; DeepSpeed averages over workers and accumulation, hence the factor.
+    """
+    started = time.perf_counter()
+    engine, world = run.engine, run.world
+    batch = plan.at(step)
+    micro_batches = plan.micro_batches(batch, world.rank, world.size, engine.train_micro_batch_size_per_gpu())
+    scale = world.size * len(micro_batches) / max(1, run.rows.targets[batch].sum())
+    rate = learning_rate(run.train, step, steps)
+    set_learning_rate(engine, rate)
+    loss = sum(accumulate(run, indices, scale) for indices in micro_batches)
+    (total,) = world.sum(loss / (world.size * len(micro_batches)))
+    if not math.isfinite(total):
+        raise TrainingError(
+            f"loss is {total} at step {step + 1}; lower train.learning_rate ({rate:.2g} there)"
+        )
+    samples = sum(len(indices) for indices in micro_batches)
+    tokens = sum(int(run.rows.lengths[indices].sum()) for indices in micro_batches)
+    norm = float(engine.get_global_grad_norm() or 0.0)
+    return StepStats(step + 1, steps, total, rate, norm, time.perf_counter() - started, samples, tokens)
+
+
+def accumulate(run: Run, indices: Any, scale: float) -> float:
+    """Forward and backward over one micro-batch; the engine steps at the last one. Returns the scaled loss.
+
+    An empty micro-batch (in the short last batch of an epoch) goes through as one record that counts nothing, since
+    all ranks must take part in every collective operation.
+    """
+    batch = run.world.to_device(run.task.collate(run.rows, indices if len(indices) else [0]))
+    loss = run.task.loss(run.engine, batch) * (scale if len(indices) else 0.0)
+    run.engine.backward(loss)
+    run.engine.step()
+    return float(loss.detach())
+
+
+def validate(run: Run) -> dict[str, float]:
+    """Metrics on the validation split, the same on every rank."""
+    return evaluate(run.task, run.engine, run.validation, run.world).metrics

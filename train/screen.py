@@ -1,0 +1,181 @@
+"""The first pass over the records: which ones stay, and the hash that decides where each goes.
+
+What a text hashes to depends on nothing else, so it keeps its split whatever else is in the data, in whatever
+order, on whatever machine. A second, independent part of the hash orders the records for `data.limit`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from heliostat.infra.errors import DataError
+from heliostat.train import where
+from heliostat.train.config import DataConfig
+from heliostat.train.data import SPLITS, Encoder
+from heliostat.train.records import Needed, Record, Source, read
+
+KEPT, FILTERED, EMPTY, BROKEN = range(4)
+DIGEST_BYTES = 16
+BLOCK_RECORDS = 2048
+TURN = ("role", "content")
+Verdict = tuple[int, bytes, str | None, str | None]
+"""Status, digest, label, and the record as JSON."""
+ROW = pa.schema(
+    [
+        ("file", pa.int32()),
+        ("number", pa.int64()),
+        ("status", pa.int8()),
+        ("digest", pa.binary(DIGEST_BYTES)),
+        ("label", pa.string()),
+        (
+            "record",
+            pa.large_string(),
+        ),  # as JSON: one schema, whatever the records hold
+        ("problem", pa.string()),
+    ]
+)
+KEYS = ["file", "number", "status", "digest", "label", "problem"]
+"""The columns of a row that decisions are made by: all but the record itself."""
+
+
+def screen(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Iterator[pa.Table]:
+    """One row of `ROW` for each record of file number `file`, in its order.
+
+    A DataError becomes the last row, with status BROKEN and the message in `problem`: it reaches the user as
+    one line, not as the traceback of a worker, and the first one in the order of the files wins.
+    """
+    rows: list[tuple[Any, ...]] = []
+    number = 0
+    try:
+        for number, record in read(source.files[file], source.format, needed_columns(data, encoder)):
+            rows.append((file, number, *_screened(record, data, encoder, source.place(file, number)), None))
+            if len(rows) == BLOCK_RECORDS:
+                yield _table(rows)
+                rows = []
+    except DataError as error:
+        rows.append((file, number + 1, BROKEN, bytes(DIGEST_BYTES), None, None, str(error)))
+    yield _table(rows)
+
+
+def needed_columns(data: DataConfig, encoder: Encoder) -> Needed:
+    """Each column that the encoder or the filter asks for, with the spec key that names it."""
+    keys = {name: f"data.columns.{key}" for key, name in data.columns.model_dump(exclude_none=True).items()}
+    needed = {column: keys.get(column, "data.columns") for column in encoder.columns(data)}
+    filtered = where.parse(data.where).columns if data.where else ()
+    return {**dict.fromkeys(filtered, "data.where"), **needed}
+
+
+def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) -> Verdict:
+    try:
+        if data.where and not where.parse(data.where)(record):
+            return FILTERED, bytes(DIGEST_BYTES), None, None
+        wanted = list(encoder.columns(data))
+        label = None
+        if encoder.labelled:
+            wanted.remove(data.columns.label)
+            label = label_text(record[data.columns.label], data.columns.label)
+        clean = {column: _clean(record[column], column, data) for column in wanted}
+        missing = any(value is None for column, value in clean.items() if column != data.columns.context)
+        text = (
+            "" if missing or (encoder.labelled and label is None) else normalised(encoder.text(clean, data))
+        )
+        if not text:
+            return EMPTY, bytes(DIGEST_BYTES), None, None
+        return KEPT, digest_of(text), label, json.dumps(clean)
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from None
+
+
+def normalised(text: str) -> str:
+    """The text that counts as the same: composed Unicode (NFC), each run of white space one blank."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def digest_of(text: str) -> bytes:
+    """BLAKE2b of the text: 8 bytes that decide its split, 8 that order it for a limit."""
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def hashes(digests: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """The two halves of each digest, for split and for limit: uint64 [records] each."""
+    flat = digests.combine_chunks()
+    halves = np.frombuffer(flat.buffers()[1], dtype=">u8").reshape(-1, 2)[
+        flat.offset : flat.offset + len(flat)
+    ]
+    halves = halves.astype(np.uint64)
+    return halves[:, 0], halves[:, 1]
+
+
+def split_of(hashed: np.ndarray, shares: Mapping[str, float]) -> np.ndarray:
+    """The split of each hash as an index into `SPLITS`: int8 [records].
+
+    Test takes the lowest hashes and validation the next, so a new share of validation leaves test alone.
+    """
+    bounds = [shares["test"] * 2.0**64, (shares["test"] + shares["validation"]) * 2.0**64]
+    order = np.array([SPLITS.index(name) for name in ("test", "validation", "train")], dtype=np.int8)
+    return order[np.searchsorted(np.array(bounds), hashed.astype(np.float64), side="right")]
+
+
+def label_text(value: Any, column: str) -> str | None:
+    """A class as a word: 1.0 is `1`, True is `true`; None where it is missing."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, (str, int, float)):
+        return _unicode(str(value).strip(), column) or None
+    raise DataError(
+        f"data.columns.label: column {column!r} holds {_kind(value)}; a text or a number is needed"
+    )
+
+
+def _clean(value: Any, column: str, data: DataConfig) -> Any:
+    """A text, a list of {role, content}, or None for what is missing; DataError names any other type."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if column == data.columns.messages:
+        return _messages(value, column)
+    if isinstance(value, str):
+        return _unicode(value, column) if value.strip() or column == data.columns.context else None
+    raise DataError(f"column {column!r} holds {_kind(value)}; text is needed")
+
+
+def _messages(value: Any, column: str) -> list[dict[str, str]] | None:
+    needed = "a list of {role, content} texts is needed"
+    if not isinstance(value, list):
+        raise DataError(f"data.columns.messages: column {column!r} holds {_kind(value)}; {needed}")
+    for turn in value:
+        if not (
+            isinstance(turn, dict) and all(isinstance(turn.get(key), str) for key in ("role", "content"))
+        ):
+            raise DataError(f"data.columns.messages: column {column!r} holds {str(turn)[:60]}; {needed}")
+    return [{key: _unicode(turn[key], column) for key in TURN} for turn in value] or None
+
+
+def _unicode(text: str, column: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"column {column!r} holds half of a surrogate pair at character {error.start + 1}"
+        ) from None
+    return text
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} ({str(value)[:40]})"
+
+
+def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
+    columns: list[Any] = list(zip(*rows, strict=True)) or [()] * len(ROW)
+    return pa.table([pa.array(c, field.type) for c, field in zip(columns, ROW, strict=True)], schema=ROW)

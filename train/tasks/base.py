@@ -1,0 +1,60 @@
+"""What a task is: everything about a kind of problem that the loop must not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from heliostat.train.config import DataConfig
+from heliostat.train.data import Encoder
+from heliostat.train.rows import Rows
+
+Batch = dict[str, torch.Tensor]
+
+
+class Task(Protocol):
+    """One kind of problem, in one file of this folder."""
+
+    name: str
+    metric: str
+    """The validation metric that checkpoints, trials and versions are compared by."""
+    mode: str
+    """`max` or `min`: which way `metric` is better."""
+
+    def encoder(self, data: DataConfig, folder: Path) -> Encoder:
+        """What turns records into tokens, with the tokenizer in the model folder."""
+        ...
+
+    def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
+        """The model in `folder` in float32, with a head for `labels` where the task needs one.
+
+        Raises ModelError where the folder holds no model for this task.
+        """
+        ...
+
+    def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
+        """Tensors of the records `indices`, padded to the longest: int64 [len(indices), tokens]."""
+        ...
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """The loss summed over the targets of the batch (float32 scalar)."""
+        ...
+
+    def outputs(self, model: torch.nn.Module, batch: Batch) -> np.ndarray:
+        """What evaluation keeps of each record: float32 [rows, numbers]."""
+        ...
+
+    def metrics(self, outputs: np.ndarray, rows: Rows) -> dict[str, float]:
+        """Metrics of a whole split from the outputs of all its records, in their order."""
+        ...
+
+    def confusion(self, outputs: np.ndarray, rows: Rows) -> list[list[int]] | None:
+        """Records by [true class][predicted class]; None for tasks without classes."""
+        ...
+
+    def probe(self, model: torch.nn.Module, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
+        """One input and what `model` answers, in the form that serving checks at start."""
+        ...

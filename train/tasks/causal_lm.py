@@ -1,0 +1,189 @@
+"""The next token: a decoder on plain text, or on chats with the loss on the answers only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from heliostat.infra.errors import DataError
+from heliostat.train import models
+from heliostat.train.batches import pad
+from heliostat.train.config import Columns, DataConfig
+from heliostat.train.rows import Rows
+from heliostat.train.tasks.base import Batch
+
+IGNORED = -100
+"""The label of a token that the loss is not taken on."""
+PROBE_TOKENS = 8
+
+
+@dataclass
+class ChatEncoder:
+    """Chats or plain texts to token ids, and labels that leave out all but the answers."""
+
+    folder: Path
+    max_length: int
+    labelled: bool = False
+
+    def columns(self, data: DataConfig) -> list[str]:
+        """The columns that a record must have."""
+        wanted = data.columns
+        if wanted.messages:
+            return [wanted.messages]
+        if wanted.prompt and wanted.answer:
+            return [column for column in (wanted.prompt, wanted.context, wanted.answer) if column]
+        return [wanted.text]
+
+    def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
+        """What makes two records the same."""
+        if is_chat(data.columns):
+            return "\n".join(f"{turn['role']}: {turn['content']}" for turn in messages(record, data.columns))
+        return record[data.columns.text]
+
+    def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
+        """`input_ids` and `labels` of each record, of equal length and uncut."""
+        count = len(next(iter(records.values())))
+        rows = [{column: values[i] for column, values in records.items()} for i in range(count)]
+        encoded = [
+            self._chat(row, data.columns) if is_chat(data.columns) else self._plain(row, data) for row in rows
+        ]
+        return {"input_ids": [ids for ids, _ in encoded], "labels": [labels for _, labels in encoded]}
+
+    def fingerprint(self) -> str:
+        """Changes when the same record would become other tokens."""
+        return models.tokenizer_fingerprint(self.folder)
+
+    def _plain(self, row: Mapping[str, Any], data: DataConfig) -> tuple[list[int], list[int]]:
+        tokenizer = models.tokenizer(self.folder)
+        ids = tokenizer(row[data.columns.text])["input_ids"]
+        if tokenizer.eos_token_id is not None and ids[-1:] != [tokenizer.eos_token_id]:
+            ids = [*ids, tokenizer.eos_token_id]
+        return ids, list(ids)
+
+    def _chat(self, row: Mapping[str, Any], columns: Columns) -> tuple[list[int], list[int]]:
+        """Tokenised in the pieces that generation will see: all before an answer, the answer, and so on."""
+        tokenizer, turns = models.tokenizer(self.folder), messages(row, columns)
+        ids: list[int] = []
+        labels: list[int] = []
+        seen = ""
+        for index, turn in enumerate(turns):
+            if turn["role"] != "assistant":
+                continue
+            before = render(self.folder, turns[:index], True)
+            after = render(self.folder, turns[: index + 1], False)
+            if not (before.startswith(seen) and after.startswith(before)):
+                raise DataError(
+                    "data.columns: the chat template rewrites earlier turns; use records with one answer"
+                )
+            asked = tokenizer(before[len(seen) :], add_special_tokens=False)["input_ids"]
+            answer = tokenizer(after[len(before) :], add_special_tokens=False)["input_ids"]
+            ids += asked + answer
+            labels += [IGNORED] * len(asked) + answer
+            seen = after
+        return ids, labels
+
+
+def is_chat(columns: Columns) -> bool:
+    """Whether records are chats, not plain texts."""
+    return bool(columns.messages or (columns.prompt and columns.answer))
+
+
+def messages(record: Mapping[str, Any], columns: Columns) -> list[dict[str, str]]:
+    """The record as a list of {role, content}."""
+    if columns.messages:
+        return [dict(turn) for turn in record[columns.messages]]
+    context = record.get(columns.context) if columns.context else None
+    prompt = f"{record[columns.prompt]}\n\n{context}" if context else record[columns.prompt]
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": record[columns.answer]}]
+
+
+def render(folder: Path, turns: list[dict[str, str]], ask: bool) -> str:
+    """The turns as the model's chat template writes them; with `ask`, up to where the answer begins."""
+    tokenizer = models.tokenizer(folder)
+    if not tokenizer.chat_template:
+        raise DataError(f"data.columns: {folder} has no chat template; use a chat model, or plain `text`")
+    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask)
+
+
+class CausalLM:
+    """Chat models and plain language models."""
+
+    name = "causal-lm"
+    metric = "loss"
+    mode = "min"
+
+    def encoder(self, data: DataConfig, folder: Path) -> ChatEncoder:
+        """Chats where `data.columns` names messages or prompt and answer; plain texts otherwise."""
+        return ChatEncoder(folder, data.max_length)
+
+    def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
+        """The decoder in `folder`; `labels` is empty."""
+        from transformers import AutoModelForCausalLM
+
+        return models.load(AutoModelForCausalLM, folder, dropout, use_cache=False)
+
+    def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
+        """`input_ids`, `attention_mask` and `labels` (-100 where no loss is taken): [rows, tokens]."""
+        ids = rows.lists("input_ids", indices)
+        return {
+            "input_ids": torch.from_numpy(pad(ids, 0)),
+            "attention_mask": torch.from_numpy(pad([np.ones_like(row) for row in ids], 0)),
+            "labels": torch.from_numpy(pad(rows.lists("labels", indices), IGNORED)),
+        }
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Cross-entropy of each next token, summed over the tokens that are targets."""
+        logits, targets = self._targets(model, batch)
+        return functional.cross_entropy(logits, targets, reduction="sum")
+
+    def outputs(self, model: torch.nn.Module, batch: Batch) -> np.ndarray:
+        """Of each record: summed cross-entropy, tokens that are targets, those predicted right."""
+        logits, targets = self._targets(model, batch)
+        losses = functional.cross_entropy(logits, targets, reduction="none")
+        rights = (logits.argmax(dim=-1) == targets).float()
+        row = (batch["labels"][:, 1:] != IGNORED).nonzero()[:, 0]
+        sums = torch.zeros(len(batch["labels"]), 3, device=losses.device)
+        sums.index_add_(0, row, torch.stack([losses, torch.ones_like(losses), rights], dim=1))
+        return sums.cpu().numpy()
+
+    def _targets(self, model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (float32 [targets, vocabulary]) and ids of the target tokens only."""
+        wanted = batch["labels"][:, 1:] != IGNORED
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        return logits[:, :-1][wanted].float(), batch["labels"][:, 1:][wanted]
+
+    def metrics(self, outputs: np.ndarray, rows: Rows) -> dict[str, float]:
+        """Loss per target token, perplexity = exp(loss), and the share of tokens predicted right."""
+        nll, tokens, right = outputs.astype(np.float64).sum(axis=0)
+        loss = nll / max(1.0, tokens)
+        return {
+            "loss": float(loss),
+            "perplexity": float(np.exp(loss)),
+            "token_accuracy": float(right / max(1.0, tokens)),
+        }
+
+    def confusion(self, outputs: np.ndarray, rows: Rows) -> None:
+        """A language model has no classes."""
+        return
+
+    def probe(self, model: torch.nn.Module, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
+        """The start of the first record and the model's greedy continuation."""
+        tokenizer = models.tokenizer(folder)
+        ids, labels = (rows.lists(column, np.array([0]))[0] for column in ("input_ids", "labels"))
+        start = int(np.argmax(labels != IGNORED)) or min(len(ids), 16)
+        prompt = tokenizer.decode(ids[:start])
+        tokens = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
+        model.config.use_cache = True
+        with torch.inference_mode():
+            out = model.generate(**tokens, max_new_tokens=PROBE_TOKENS, do_sample=False)
+        text = tokenizer.decode(out[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
+        return {"input": {"prompt": prompt, "max_tokens": PROBE_TOKENS}, "output": {"text": text}}
+
+
+TASK = CausalLM()

@@ -1,0 +1,131 @@
+"""A class for each text: an encoder with a classification head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from heliostat.train import models
+from heliostat.train.batches import pad
+from heliostat.train.config import DataConfig
+from heliostat.train.rows import Rows
+from heliostat.train.tasks.base import Batch
+
+
+@dataclass
+class TextEncoder:
+    """Texts to token ids, cut at the model's limit; labels stay words until training."""
+
+    folder: Path
+    max_length: int
+    labelled: bool = True
+
+    def columns(self, data: DataConfig) -> list[str]:
+        """The columns that a record must have."""
+        return [data.columns.text, data.columns.label]
+
+    def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
+        """What makes two records the same."""
+        return record[data.columns.text]
+
+    def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
+        """Token ids of each text, cut before its closing token, and how many there were."""
+        whole = models.tokenizer(self.folder)(list(records[data.columns.text]))["input_ids"]
+        cut = [
+            ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]] for ids in whole
+        ]
+        return {"input_ids": cut, "full_length": [len(ids) for ids in whole]}
+
+    def fingerprint(self) -> str:
+        """Changes when the same text would become other tokens."""
+        return models.tokenizer_fingerprint(self.folder)
+
+
+class TextClassification:
+    """Sentiment, topics, intents: one label for each text."""
+
+    name = "text-classification"
+    metric = "accuracy"
+    mode = "max"
+
+    def encoder(self, data: DataConfig, folder: Path) -> TextEncoder:
+        """Texts cut at `data.max_length` tokens."""
+        return TextEncoder(folder, data.max_length)
+
+    def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
+        """The encoder in `folder` with a head of `len(labels)` outputs."""
+        from transformers import AutoModelForSequenceClassification
+
+        names = {
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: i for i, label in enumerate(labels)},
+        }
+        return models.load(
+            AutoModelForSequenceClassification, folder, dropout, num_labels=len(labels), **names
+        )
+
+    def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
+        """`input_ids` and `attention_mask` [rows, tokens], `labels` [rows]."""
+        ids = rows.lists("input_ids", indices)
+        return {
+            "input_ids": torch.from_numpy(pad(ids, 0)),
+            "attention_mask": torch.from_numpy(pad([np.ones_like(row) for row in ids], 0)),
+            "labels": torch.from_numpy(rows.classes[indices]),
+        }
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Cross-entropy summed over the texts."""
+        return functional.cross_entropy(self._logits(model, batch), batch["labels"], reduction="sum")
+
+    def outputs(self, model: torch.nn.Module, batch: Batch) -> np.ndarray:
+        """Logits: float32 [rows, labels]."""
+        return self._logits(model, batch).cpu().numpy()
+
+    def _logits(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+
+    def metrics(self, outputs: np.ndarray, rows: Rows) -> dict[str, float]:
+        """Loss, accuracy, and precision, recall and F1 as the mean over the classes."""
+        from sklearn.metrics import precision_recall_fscore_support
+
+        predicted = outputs.argmax(axis=1)
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            rows.classes, predicted, labels=range(len(rows.labels)), average="macro", zero_division=0
+        )
+        loss = functional.cross_entropy(torch.from_numpy(outputs), torch.from_numpy(rows.classes))
+        return {
+            "loss": float(loss),
+            "accuracy": float((predicted == rows.classes).mean()),
+            "precision": float(precision),
+            "recall": float(recall),
+            "f1": float(f1),
+        }
+
+    def confusion(self, outputs: np.ndarray, rows: Rows) -> list[list[int]]:
+        """Texts by [true class][predicted class]."""
+        from sklearn.metrics import confusion_matrix
+
+        return confusion_matrix(rows.classes, outputs.argmax(axis=1), labels=range(len(rows.labels))).tolist()
+
+    def probe(self, model: torch.nn.Module, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
+        """The first record's text and the probability of each label."""
+        text = models.tokenizer(folder).decode(
+            rows.lists("input_ids", np.array([0]))[0], skip_special_tokens=True
+        )
+        tokens = models.tokenizer(folder)(text, truncation=True, max_length=max_length, return_tensors="pt")
+        with torch.inference_mode():
+            scores = model(**tokens).logits[0].float().softmax(dim=0)
+        answer = dict(zip(rows.labels, scores.tolist(), strict=True))
+        return {
+            "input": {"text": text},
+            "output": {"label": max(answer, key=answer.__getitem__), "scores": answer},
+        }
+
+
+TASK = TextClassification()

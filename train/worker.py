@@ -1,0 +1,181 @@
+"""What each worker of a run does: join, load, fit, evaluate, publish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heliostat import __version__
+from heliostat.infra import metrics
+from heliostat.infra.errors import HeliostatError, TrainingError
+from heliostat.infra.published import PublishedModel
+from heliostat.infra.storage import open_store
+from heliostat.train import tasks
+from heliostat.train.checkpoint import Checkpoints
+from heliostat.train.config import TrainConfig
+from heliostat.train.data import Prepared, open_prepared
+from heliostat.train.distributed import World, join, use_cores
+from heliostat.train.engine import build_engine
+from heliostat.train.evaluate import Evaluation, evaluate
+from heliostat.train.launch import Job
+from heliostat.train.loop import Run, StepStats, fit
+from heliostat.train.models import as_folder
+from heliostat.train.publish import Published, publish
+from heliostat.train.rows import Rows
+from heliostat.train.sources import resolve
+from heliostat.train.tasks.base import Task
+
+
+def work(config: dict[str, Any]) -> None:
+    """The train function that Ray Train calls on every worker."""
+    import ray
+
+    job, board = Job.model_validate(config["job"]), config["board"]
+    failed = ray.get(board.error.remote())
+    if failed:
+        raise TrainingError(failed)
+    try:
+        train(job, board)
+    except HeliostatError as error:
+        ray.get(board.post.remote({"kind": "error", "message": str(error)}))
+        raise
+
+
+def train(job: Job, board: Any) -> None:
+    """The run, from the base model to the published one."""
+    import ray.train
+
+    use_cores(job.train.cpus_per_worker)
+    world = join("cuda" if torch.cuda.is_available() else "cpu")
+    parts = load_parts(job)
+    run = build_run(job, parts, world, reporter(job, board, world))
+    for report in fit(run):
+        tell(board, world, "report", asdict(report))
+        ray.train.report(report.metrics)
+    use_best(run)
+    test = evaluate(run.task, run.engine, parts.rows("test"), world)
+    description = describe(job, parts.prepared, test)
+    published = publish(run, parts.base, description, job.spec, open_store(job.storage))
+    tell(board, world, "result", result(published, test, parts.prepared))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, loaded on this worker."""
+
+    task: Task
+    base: Path
+    """The folder of the base model."""
+    prepared: Prepared
+
+    def rows(self, split: str) -> Rows:
+        """The records of `train`, `validation` or `test`."""
+        return Rows(self.prepared.split(split), tuple(self.prepared.labels))
+
+    def model(self, train: TrainConfig) -> torch.nn.Module:
+        """The base model, the same on every worker: a new head is drawn from the run's seed."""
+        torch.manual_seed(train.seed)
+        return self.task.load_model(self.base, tuple(self.prepared.labels), train.dropout)
+
+
+def load_parts(job: Job) -> Parts:
+    """Finds the base model and the prepared data; fetches them to this node where they are elsewhere."""
+    base = as_folder(resolve(job.model.source, job.storage, key="model.source"))
+    return Parts(tasks.get(job.task), base, open_prepared(job.storage, job.data_fingerprint))
+
+
+def build_run(job: Job, parts: Parts, world: World, on_step: Callable[[StepStats], None]) -> Run:
+    """Engine and checkpoints of a job on this worker."""
+    engine = build_engine(parts.model(job.train), job.train, world.device)
+    checkpoints = Checkpoints(
+        open_store(job.storage),
+        f"{job.prefix}/checkpoints",
+        world,
+        contract(job),
+        job.train.keep_checkpoints,
+        parts.task.mode,
+        parts.task.metric,
+    )
+    rows, validation = parts.rows("train"), parts.rows("validation")
+    return Run(parts.task, engine, job.train, rows, validation, world, checkpoints, on_step)
+
+
+def contract(job: Job) -> dict[str, Any]:
+    """What a resumed run must share with the one that wrote a checkpoint."""
+    keys = (
+        "global_batch_size",
+        "learning_rate",
+        "schedule",
+        "warmup",
+        "epochs",
+        "max_steps",
+        "seed",
+        "precision",
+    )
+    settings = {f"train.{key}": getattr(job.train, key) for key in keys}
+    return {"model.source": job.model.source, "data": job.data_fingerprint, **settings}
+
+
+def use_best(run: Run) -> None:
+    """Goes back to the checkpoint with the best validation where that is not the last."""
+    assert run.checkpoints is not None
+    best, latest = run.world.from_first((run.checkpoints.best(), run.checkpoints.latest()))
+    if best and best["step"] != latest["step"]:
+        run.checkpoints.restore(run.engine, best)
+
+
+def describe(job: Job, prepared: Prepared, test: Evaluation) -> PublishedModel:
+    """What the published model says of itself."""
+    return PublishedModel(
+        name=job.name,
+        task=job.task,
+        labels=tuple(prepared.labels),
+        max_length=job.data.max_length,
+        base_model=job.model.source,
+        run_id=job.run_id,
+        data_fingerprint=job.data_fingerprint,
+        metrics=test.metrics,
+        heliostat_version=__version__,
+        created=datetime.now(timezone.utc),
+    )
+
+
+def result(published: Published, test: Evaluation, prepared: Prepared) -> dict[str, Any]:
+    """What the driver learns at the end."""
+    return {
+        **asdict(published),
+        "metrics": test.metrics,
+        "confusion": test.confusion,
+        "labels": list(prepared.labels),
+    }
+
+
+def tell(board: Any, world: World, kind: str, event: dict[str, Any]) -> None:
+    """Posts an event from rank 0 and goes on."""
+    if world.is_first:
+        board.post.remote({"kind": kind, **event})
+
+
+def reporter(job: Job, board: Any, world: World) -> Callable[[StepStats], None]:
+    """What happens after each step: metrics from every rank, an event from rank 0."""
+    labels = {"model": job.name, "run": job.run_id, "rank": str(world.rank)}
+
+    def on_step(stats: StepStats) -> None:
+        for metric, value in (
+            (metrics.TRAIN_LOSS, stats.loss),
+            (metrics.TRAIN_LEARNING_RATE, stats.learning_rate),
+            (metrics.TRAIN_GRAD_NORM, stats.grad_norm),
+            (metrics.TRAIN_STEPS, 1),
+            (metrics.TRAIN_SAMPLES, stats.samples),
+            (metrics.TRAIN_TOKENS, stats.tokens),
+            (metrics.TRAIN_STEP_SECONDS, stats.seconds),
+        ):
+            metrics.record(metric, value, labels)
+        tell(board, world, "step", asdict(stats))
+
+    return on_step

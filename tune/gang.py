@@ -1,0 +1,114 @@
+"""Warm workers that run trials one after another.
+
+Starting workers, importing the frameworks and loading the data takes far longer than a short trial. A gang does it
+once: Ray Tune keeps its trainable for the next trial (`reuse_actors`), and with it the workers, which live in the
+trial's own placement group and end with it.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from heliostat.train.batches import BatchPlan
+from heliostat.train.config import TrainConfig
+from heliostat.train.distributed import join, use_cores
+from heliostat.train.engine import build_engine
+from heliostat.train.launch import Job
+from heliostat.train.loop import Report, Run, fit, total_steps
+from heliostat.train.worker import load_parts
+from heliostat.tune.config import TuneConfig
+from heliostat.tune.space import trial_config
+
+
+class Member:
+    """One worker of a gang: a process of the process group, with the data loaded."""
+
+    def __init__(self, job: dict[str, Any], tune_config: dict[str, Any]) -> None:
+        self._job = Job.model_validate(job)
+        self._tune = TuneConfig.model_validate(tune_config)
+        self._engine: Any = None
+        self._reports: Iterator[Report] = iter(())
+        use_cores(self._job.train.cpus_per_worker)
+
+    def address(self) -> tuple[str, int]:
+        """A host and a free port of this node, to meet at."""
+        from ray.train.v2._internal.util import get_address_and_port
+
+        return get_address_and_port()
+
+    def join(self, rank: int, host: str, port: int) -> None:
+        """Joins the process group and finds the data."""
+        size = self._job.train.workers
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": "0"}
+        os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
+        self._world = join("cuda" if torch.cuda.is_available() else "cpu")
+        self._parts = load_parts(self._job)
+
+    def begin(self, values: dict[str, Any]) -> None:
+        """Starts a trial from the base model with `values` over the `train` section."""
+        self.end()
+        parts, rows = self._parts, self._parts.rows("train")
+        train = with_validations(trial_config(self._job.train, self._tune, values), self._tune.grace, rows)
+        self._engine = build_engine(parts.model(train), train, self._world.device)
+        self._reports = fit(Run(parts.task, self._engine, train, rows, parts.rows("validation"), self._world))
+
+    def advance(self) -> dict[str, Any]:
+        """Trains to the next validation: its metrics, and `progress` in percent of the whole trial."""
+        report = next(self._reports)
+        return {**report.metrics, "progress": round(100 * report.step / report.steps), "step": report.step}
+
+    def end(self) -> None:
+        """Drops the trial under way, if any, and its memory."""
+        self._reports = iter(())
+        if self._engine is not None:
+            self._engine.destroy()
+            self._engine = None
+            gc.collect()
+
+
+def with_validations(train: TrainConfig, share: float, rows: Any) -> TrainConfig:
+    """`train` with a validation after each `share` of its steps."""
+    plan = BatchPlan(rows.lengths, rows.targets, train.global_batch_size, train.seed)
+    steps = total_steps(train, plan.steps_per_epoch)
+    return train.model_copy(update={"validate_every": math.ceil(share * steps)})
+
+
+class Gang(tune.Trainable):
+    """Ray Tune's trainable around a gang: a trial at a time, the workers kept from one to the next."""
+
+    def setup(
+        self, config: dict[str, Any], job: dict[str, Any], tune_config: dict[str, Any], use_gpu: bool
+    ) -> None:
+        """Starts the workers in the trial's placement group and begins the first trial."""
+        train = Job.model_validate(job).train
+        member = ray.remote(num_cpus=train.cpus_per_worker, num_gpus=1 if use_gpu else 0)(Member)
+        self._members = [member.remote(job, tune_config) for _ in range(train.workers)]
+        host, port = ray.get(self._members[0].address.remote())
+        ray.get([actor.join.remote(rank, host, port) for rank, actor in enumerate(self._members)])
+        self._all("begin", config)
+
+    def step(self) -> dict[str, Any]:
+        """Trains to the next validation."""
+        result = self._all("advance")[0]
+        return {**result, "done": result["progress"] >= 100}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begins the next trial on the same workers."""
+        self._all("begin", new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """Ends the workers."""
+        for actor in getattr(self, "_members", ()):
+            ray.kill(actor)
+
+    def _all(self, method: str, *arguments: Any) -> list[Any]:
+        return ray.get([getattr(actor, method).remote(*arguments) for actor in self._members])

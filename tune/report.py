@@ -1,0 +1,37 @@
+"""A search as a CSV file and as child runs in MLflow."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from pathlib import Path
+
+from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.infra.tracking import start_run
+from heliostat.tune.search import Search, Trial
+
+
+def write_csv(search: Search, storage: StorageConfig, key: str) -> Path:
+    """Stores the trials, best first, as CSV under `key` and returns a local copy."""
+    text = io.StringIO()
+    values, metrics = (sorted({key for trial in search.trials for key in getattr(trial, name)}) for name in ("values", "metrics"))
+    writer = csv.writer(text)
+    writer.writerow(["trial", *values, *metrics, "progress_percent", "seconds", "outcome", "error"])
+    for trial in search.trials:
+        tried = [trial.values.get(key, "") for key in values]
+        measured = [trial.metrics.get(key, "") for key in metrics]
+        writer.writerow(
+            [trial.id, *tried, *measured, trial.progress, round(trial.seconds, 2), trial.outcome, trial.error or ""]
+        )
+    open_store(storage).write_bytes(key, text.getvalue().encode())
+    local = Path(tempfile.mkdtemp(prefix="heliostat-search-")) / "trials.csv"
+    local.write_text(text.getvalue(), encoding="utf-8")
+    return local
+
+
+def log_trial(storage: StorageConfig, experiment: str, trial: Trial, parent_run_id: str) -> None:
+    """A child run of the search with the trial's values, metrics and outcome."""
+    tags = {"heliostat.kind": "trial", "heliostat.outcome": trial.outcome}
+    with start_run(storage, experiment, f"trial-{trial.id}", trial.values, tags, parent_run_id) as run:
+        run.log(trial.metrics, trial.progress)

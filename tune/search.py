@@ -1,0 +1,143 @@
+"""A search over learning rate, batch size and their like: Ray Tune decides, gangs train."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heliostat.infra.errors import TrainingError
+from heliostat.train import tasks
+from heliostat.train.launch import Job, gpus_wanted, innermost
+from heliostat.tune.config import TuneConfig
+from heliostat.tune.space import build_space, check_space
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of one configuration."""
+
+    id: str
+    values: dict[str, Any]
+    """The `train` keys that were tried."""
+    metrics: dict[str, float]
+    """At its last validation."""
+    progress: int
+    """Percent of the longest trial that it ran."""
+    seconds: float
+    outcome: str
+    """`finished`, `stopped` by the scheduler, or `failed`."""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that is over: its trials, best first."""
+
+    trials: list[Trial]
+    metric: str
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the best metric; TrainingError where all failed."""
+        if self.trials[0].outcome == "failed":
+            raise TrainingError(f"all {len(self.trials)} trials failed; the first: {self.trials[0].error}")
+        return self.trials[0]
+
+
+def search(job: Job, config: TuneConfig, on_trial: Callable[[Mapping[str, Any]], None]) -> Search:
+    """Runs the search on the Ray cluster that this process has joined.
+
+    `on_trial` gets a mapping (`id`, `values`, `metrics`, `progress`, `over`) after each validation of each trial. Raises ConfigError
+    where the space can draw a value that `train` refuses.
+    """
+    check_space(job.train, config)
+    task = tasks.get(job.task)
+    with tempfile.TemporaryDirectory(prefix="heliostat-tune-") as scratch:
+        results = build_tuner(job, config, gpus_wanted(job.train), scratch, on_trial).fit()
+        trials = [as_trial(result, config) for result in results]
+    sign = 1 if task.mode == "min" else -1
+    missing = float("inf")
+    trials.sort(
+        key=lambda trial: sign * trial.metrics[task.metric] if task.metric in trial.metrics else missing
+    )
+    return Search(trials, task.metric)
+
+
+def build_tuner(
+    job: Job, config: TuneConfig, use_gpu: bool, scratch: str, on_trial: Callable[[Mapping[str, Any]], None]
+) -> Any:
+    """Ray Tune's Tuner over gangs; starts nothing."""
+    from ray import tune
+
+    from heliostat.tune.gang import Gang
+    from heliostat.tune.progress import Progress
+
+    task = tasks.get(job.task)
+    parts = {
+        "job": job.model_dump(mode="json"),
+        "tune_config": config.model_dump(mode="json"),
+        "use_gpu": use_gpu,
+    }
+    worker = {"CPU": float(job.train.cpus_per_worker), **({"GPU": 1.0} if use_gpu else {})}
+    bundles = tune.PlacementGroupFactory([{}] + [worker] * job.train.workers)
+    return tune.Tuner(
+        tune.with_resources(tune.with_parameters(Gang, **parts), bundles),
+        param_space=build_space(config),
+        tune_config=tune.TuneConfig(
+            metric=task.metric,
+            mode=task.mode,
+            num_samples=config.trials,
+            max_concurrent_trials=config.concurrent,
+            scheduler=build_scheduler(config),
+            search_alg=build_searcher(config),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=job.run_id, storage_path=scratch, verbose=0, callbacks=[Progress(on_trial)]
+        ),
+    )
+
+
+def build_scheduler(config: TuneConfig) -> Any:
+    """ASHA (Li et al. 2020) over the share of a trial that is done, halving at each rung; or none."""
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+    if config.scheduler == "none":
+        return FIFOScheduler()
+    return ASHAScheduler(
+        time_attr="progress", grace_period=max(1, round(100 * config.grace)), max_t=100, reduction_factor=2
+    )
+
+
+def build_searcher(config: TuneConfig) -> Any:
+    """What proposes the values: Optuna's TPE (Bergstra et al. 2011), or independent draws."""
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+
+    if config.search == "random":
+        return BasicVariantGenerator(random_state=config.seed, max_concurrent=config.concurrent)
+    from ray.tune.search.optuna import OptunaSearch
+
+    return OptunaSearch(seed=config.seed)
+
+
+def as_trial(result: Any, config: TuneConfig) -> Trial:
+    """One row of the search's table from Ray Tune's result."""
+    metrics = result.metrics or {}
+    progress = int(metrics.get("progress", 0))
+    outcome = "failed" if result.error else "finished" if progress >= 100 else "stopped"
+    numbers = {key: value for key, value in metrics.items() if isinstance(value, float) and "/" not in key}
+    return Trial(
+        id=str(metrics.get("trial_id", "?")),
+        values={key: result.config[key] for key in config.space} if result.config else {},
+        metrics={
+            key: value
+            for key, value in numbers.items()
+            if key not in ("time_this_iter_s", "time_total_s", "time_since_restore")
+        },
+        progress=progress,
+        seconds=float(metrics.get("time_total_s", 0.0)),
+        outcome=outcome,
+        error=innermost(result.error) if result.error else None,
+    )
