@@ -7,7 +7,6 @@ import socket
 from typing import Any
 
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.environment import LOOPBACK
 from heliostat.infra.errors import ConfigError, ResourceError
 
 ANSWER_SECONDS = 5.0
@@ -57,11 +56,6 @@ def split_address(address: str, key: str) -> tuple[str, int]:
     if not (colon and host and port.isdigit() and 0 < int(port) < 65536) or "://" in address:
         raise ConfigError(f"{key}: {address} given; host:port, auto or local is allowed")
     return host.strip("[]"), int(port)
-
-
-def is_loopback(address: str) -> bool:
-    """Whether the address is on this machine's own loopback."""
-    return address.rpartition(":")[0] in (LOOPBACK, "localhost", "[::1]")
 
 
 def check_answers(host: str, port: int, what: str) -> None:

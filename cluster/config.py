@@ -18,3 +18,5 @@ class ClusterConfig(StrictModel):
     """CPUs of a local Ray; the machine's own number where left out."""
     num_gpus: Annotated[int, Field(ge=0)] | None = None
     """GPUs of a local Ray; those that are found where left out."""
+    autoscales: bool = False
+    """The cluster at `address` adds nodes by itself: asking for more than it has now is no mistake."""

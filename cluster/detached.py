@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,8 @@ from uuid import uuid4
 
 from heliostat.cluster import processes
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.environment import LOOPBACK, applied, free_ports, home, local_environment, ray_folder
+from heliostat.cluster.environment import applied, local_environment
+from heliostat.cluster.folders import LOOPBACK, free_ports, home, ray_folder
 from heliostat.cluster.resources import local_cpus
 from heliostat.infra.errors import ResourceError
 
@@ -123,7 +125,11 @@ def _start(config: ClusterConfig) -> ClusterRecord:
     extra = {processes.MARK: mark, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     with applied({**local_environment(), **extra}), log.open("wb") as output:
         process = subprocess.Popen(
-            _command(config, port), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            _command(config, port),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         address = _wait(process, found, log)
@@ -140,7 +146,7 @@ def _command(config: ClusterConfig, dashboard_port: int) -> list[str]:
     options = {
         "node-ip-address": LOOPBACK,
         "port": 0,
-        "ray-client-server-port": 0,
+        "ray-client-server-port": free_ports(1)[0],  # Ray has no way to leave it out
         "dashboard-host": LOOPBACK,
         "dashboard-port": dashboard_port,
         "dashboard-agent-listen-port": 0,
@@ -151,13 +157,20 @@ def _command(config: ClusterConfig, dashboard_port: int) -> list[str]:
         **({} if config.num_gpus is None else {"num-gpus": config.num_gpus}),
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", *flags]
+    return [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--head",
+        "--block",
+        "--disable-usage-stats",
+        *flags,
+    ]
 
 
 def _dashboard_port() -> int:
     """Ray's usual port where it is free: it is the one that people try."""
-    import socket
-
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -48,21 +48,19 @@ def local_gpus() -> int:
     return 0 if manager is None else int(manager.get_current_node_num_accelerators())
 
 
-def check_cluster(key: str, cpus: float, gpus: float) -> None:
-    """Raises ResourceError where the connected cluster has less than `key` asks for, however far it may grow."""
-    there = cluster_limits()
+def check_cluster(config: ClusterConfig, key: str, cpus: float, gpus: float) -> None:
+    """Raises ResourceError where the connected cluster has less than `key` asks for and does not grow by itself.
+
+    Ray cannot tell whether it would: its interface for that is empty in the open-source version.
+    """
+    import ray
+
+    if config.autoscales:
+        return
+    there = ray.cluster_resources()
     for kind, needed in {"CPU": cpus, "GPU": gpus}.items():
         if needed > there.get(kind, 0):
             raise ResourceError(
-                f"{key}: {needed:g} {kind}s needed, the Ray cluster has {there.get(kind, 0):g} at most; lower it, or "
-                "add nodes"
+                f"{key}: {needed:g} {kind}s needed, the Ray cluster has {there.get(kind, 0):g}; lower it, add nodes, "
+                "or set cluster.autoscales=true if the cluster adds them by itself"
             )
-
-
-def cluster_limits() -> dict[str, float]:
-    """What the connected cluster has of each resource, or could have where it scales by itself."""
-    import ray
-    from ray._private.state import state
-
-    now, most = ray.cluster_resources(), state.get_max_resources_from_cluster_config() or {}
-    return {kind: max(now.get(kind, 0), most.get(kind, 0)) for kind in {*now, *most}}

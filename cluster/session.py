@@ -12,26 +12,20 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from heliostat.cluster import processes, scrape
-from heliostat.cluster.address import check_is_ray, find_address, is_loopback
+from heliostat.cluster.address import check_is_ray, find_address
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.environment import (
-    LOOPBACK,
-    SEVERAL_MACHINES,
-    applied,
-    local_environment,
-    ray_folder,
-    token_environment,
-)
+from heliostat.cluster.environment import applied, is_loopback, joining_environment, local_environment
+from heliostat.cluster.folders import LOOPBACK, ray_folder
+from heliostat.cluster.ingress import forget_old_ingress
+from heliostat.cluster.interrupts import on_sigterm, terminable, undisturbed
+from heliostat.cluster.package import code_environment
 from heliostat.cluster.resources import check_cluster, check_local, local_cpus
 from heliostat.infra.errors import HeliostatError, ResourceError
 
@@ -42,13 +36,14 @@ NAMESPACE = "heliostat"
 KEPT_SESSIONS = 5
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: what Ctrl-C does, asked for by another program."""
-
-
 @contextmanager
 def session(
-    config: ClusterConfig, *, cpus: float, gpus: float = 0, key: str = "train.workers", dashboard: bool = False
+    config: ClusterConfig,
+    *,
+    cpus: float,
+    gpus: float = 0,
+    key: str = "train.workers",
+    dashboard: bool = False,
 ) -> Iterator[None]:
     """A Ray to work on that has `cpus` CPUs and `gpus` GPUs in all; `key` of the spec asks for them.
 
@@ -60,12 +55,12 @@ def session(
     seconds where no Ray answers at the address; ConfigError for an address of a wrong form.
     """
     if _ray_is_up():
-        check_cluster(key, cpus, gpus)
+        check_cluster(config, key, cpus, gpus)
         yield
         return
-    with _terminable():
+    with terminable():
         address = find_address(config)
-        with _joined(address, key, cpus, gpus) if address else _local(config, key, cpus, gpus, dashboard):
+        with _joined(config, address, key, cpus, gpus) if address else _local(config, key, cpus, gpus, dashboard):
             yield
 
 
@@ -84,16 +79,16 @@ def _ray_is_up() -> bool:
 
 
 @contextmanager
-def _joined(address: str, key: str, cpus: float, gpus: float) -> Iterator[None]:
-    on_loopback = {SEVERAL_MACHINES: "0"} if is_loopback(address) else {}
-    with applied({**token_environment(create=False), "RAY_TRAIN_V2_ENABLED": "1", **on_loopback}):
+def _joined(config: ClusterConfig, address: str, key: str, cpus: float, gpus: float) -> Iterator[None]:
+    with applied(joining_environment(address)):
         check_is_ray(address)
+        code = {} if is_loopback(address) else code_environment()
         try:
-            _init(f"Ray at {address}", address=address)
-            check_cluster(key, cpus, gpus)
+            _init(f"Ray at {address}", address=address, runtime_env=code or None)
+            check_cluster(config, key, cpus, gpus)
             yield
         finally:
-            with _undisturbed():
+            with undisturbed():
                 _shutdown()  # Ray ends the actors and placement groups of a driver that leaves
 
 
@@ -102,6 +97,7 @@ def _local(config: ClusterConfig, key: str, cpus: float, gpus: float, dashboard:
     check_local(config, key, cpus, gpus)
     processes.end_orphans()
     _forget_old_sessions(ray_folder())
+    forget_old_ingress()
     mark = processes.new_mark()
     with applied(local_environment()):
         try:
@@ -113,7 +109,7 @@ def _local(config: ClusterConfig, key: str, cpus: float, gpus: float, dashboard:
             _tell_logs(error)
             raise
         finally:
-            with _undisturbed():
+            with undisturbed():
                 started = processes.family(mark)
                 _shutdown()
                 processes.end([*started, *processes.family(mark)])
@@ -137,11 +133,14 @@ def _init(what: str, **options: Any) -> None:
 
     try:
         ray.init(
-            namespace=NAMESPACE, log_to_driver=_wants_worker_output(), logging_level=logging.WARNING, **options
+            namespace=NAMESPACE,
+            log_to_driver=_wants_worker_output(),
+            logging_level=logging.WARNING,
+            **options,
         )
     except Exception as error:  # Ray raises bare Exception here, among others
         raise ResourceError(f"{what}: cannot be used: {' '.join(str(error).split())}") from error
-    _on_sigterm()  # ray.init has put its own handler there
+    on_sigterm()  # ray.init has put its own handler there
 
 
 def _wants_worker_output() -> bool:
@@ -162,12 +161,16 @@ def _without_helpers(dashboard: bool) -> Iterator[None]:
     unused += [] if _wants_worker_output() else ["start_log_monitor"]
     before = {name: getattr(Node, name) for name in unused}
     for name in unused:
-        setattr(Node, name, lambda self, **options: None)
+        setattr(Node, name, _skip)
     try:
         yield
     finally:
         for name, method in before.items():
             setattr(Node, name, method)
+
+
+def _skip(*_: object, **__: object) -> None:
+    """Stands in for a step that is left out."""
 
 
 def _tell_logs(error: Exception) -> None:
@@ -190,39 +193,3 @@ def _forget_old_sessions(folder: Path) -> None:
     over = [one for one in folder.glob("session_2*") if processes.started_at(int(one.name.rpartition("_")[2])) is None]
     for one in sorted(over)[:-KEPT_SESSIONS]:
         shutil.rmtree(one, ignore_errors=True)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the block like Ctrl-C does, so that what it started is cleaned up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    _on_sigterm()
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _on_sigterm() -> None:
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    with suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, stop)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C or SIGTERM does not cut the clean-up short; it takes seconds."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)

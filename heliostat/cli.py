@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +13,14 @@ from heliostat import __version__
 from heliostat.infra.errors import ConfigError
 from heliostat.spec import Spec, load_spec
 
+if TYPE_CHECKING:
+    from heliostat.view import View
+
 app = typer.Typer(
-    name="heliostat", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
+    name="heliostat",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
     help="From a base model and your own data to a monitored, autoscaled endpoint.",
 )
 models_app = typer.Typer(no_args_is_help=True, help="Published models: list, show, promote, roll back.")
@@ -22,7 +28,8 @@ app.add_typer(models_app, name="models")
 
 SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="A YAML file, or the name of a recipe.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Set over the spec, such as train.epochs=2.")
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Set over the spec, such as train.epochs=2."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
 
@@ -65,7 +72,9 @@ def doctor(
 
     loaded = load_spec(spec, overrides or []) if spec else None
     found = checks(
-        loaded.storage if loaded else StorageConfig(), (loaded.serve if loaded else ServeConfig()).port, compile_ops
+        loaded.storage if loaded else StorageConfig(),
+        (loaded.serve if loaded else ServeConfig()).port,
+        compile_ops,
     )
     View().table("Doctor", ["", "check", "found", "what to do"], [[c.status, c.name, c.found, c.advice] for c in found])
     if any(check.status == "fail" for check in found):
@@ -78,7 +87,9 @@ def prepare(spec: SpecArgument, overrides: Overrides = None, dry_run: DryRun = F
     loaded = load_spec(spec, overrides or [])
     if planned(loaded, dry_run, "prepare"):
         return
-    with stages(loaded) as (pipeline, view):
+    from heliostat import pipeline
+
+    with stages(loaded) as view:
         pipeline.prepare(loaded, view)
 
 
@@ -99,7 +110,7 @@ def train(
     resumed = (run or pipeline.newest_run(loaded)) if resume or run else None
     if resumed:
         pipeline.read_run(loaded, resumed)
-    with stages(loaded) as (pipeline, view):
+    with stages(loaded) as view:
         trained = pipeline.train(loaded, pipeline.prepare(loaded, view), view, resumed)
         if "production" not in trained.model.aliases:
             view.say(f"next: heliostat models promote {loaded.name} {trained.model.version}")
@@ -120,7 +131,9 @@ def tune(
         raise ConfigError("tune.space: empty; give at least one key, such as learning_rate: {loguniform: [1e-5, 1e-3]}")
     if planned(loaded, dry_run, f"prepare, {loaded.tune.trials} trials, train the best, publish"):
         return
-    with stages(loaded) as (pipeline, view):
+    from heliostat import pipeline
+
+    with stages(loaded) as view:
         prepared = pipeline.prepare(loaded, view)
         best, _ = pipeline.tune(loaded, prepared, view)
         if not search_only:
@@ -141,7 +154,7 @@ def evaluate(
     from heliostat import pipeline
 
     version = pipeline.resolve_model(loaded, model)
-    with stages(loaded) as (pipeline, view):
+    with stages(loaded) as view:
         pipeline.evaluate(loaded, version, pipeline.prepare(loaded, view), view)
 
 
@@ -184,9 +197,7 @@ def models_promote(
 
 
 @models_app.command("rollback")
-def models_rollback(
-    name: str, alias: Annotated[str, typer.Option(help="The alias to move.")] = "production"
-) -> None:
+def models_rollback(name: str, alias: Annotated[str, typer.Option(help="The alias to move.")] = "production") -> None:
     """Let an alias point to the version before."""
     from heliostat.infra.registry import rollback
     from heliostat.infra.storage import StorageConfig
@@ -242,7 +253,9 @@ def status() -> None:
 
 @app.command()
 def stop(
-    name: Annotated[str | None, typer.Argument(help="One endpoint; all, and the local cluster, where left out.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One endpoint; all, and the local cluster, where left out.")
+    ] = None,
 ) -> None:
     """End an endpoint, or all of them with the local cluster."""
     from heliostat.serving import stop_serving
@@ -251,8 +264,8 @@ def stop(
 
 
 @contextmanager
-def stages(spec: Spec) -> Iterator[tuple[object, object]]:
-    """The pipeline and a view of it, inside a Ray session."""
+def stages(spec: Spec) -> Iterator[View]:
+    """A Ray session for the spec, and the terminal."""
     from heliostat import pipeline
     from heliostat.view import View
 
@@ -260,7 +273,7 @@ def stages(spec: Spec) -> Iterator[tuple[object, object]]:
     with view.progress("Ray") as advance:
         advance("starting", 0, 0)
     with pipeline.session(spec):
-        yield pipeline, view
+        yield view
 
 
 def planned(spec: Spec, dry_run: bool, what: str) -> bool:

@@ -53,6 +53,17 @@ def session(spec: Spec) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def serving_session(spec: Spec) -> Iterator[None]:
+    """Ray, local or joined, with room for the fewest replicas that the spec allows."""
+    from heliostat.cluster.session import session as ray_session
+
+    least, serve = spec.serve.replicas.min, spec.serve
+    cpus, gpus = least * serve.cpus_per_replica, least * serve.gpus_per_replica
+    with ray_session(spec.cluster, cpus=cpus, gpus=gpus, key="serve.replicas.min"):
+        yield
+
+
 def prepare(spec: Spec, view: View) -> Prepared:
     """The spec's data as tokens, in storage; reused where nothing has changed."""
     from heliostat.train import tasks
@@ -78,8 +89,15 @@ def make_job(spec: Spec, prepared: Prepared, run_id: str) -> Job:
     from heliostat.train.launch import Job
 
     return Job(
-        name=spec.name, task=spec.task, run_id=run_id, model=spec.model, data=spec.data,
-        data_fingerprint=prepared.fingerprint, train=spec.train, storage=spec.storage, spec=dump_yaml(spec),
+        name=spec.name,
+        task=spec.task,
+        run_id=run_id,
+        model=spec.model,
+        data=spec.data,
+        data_fingerprint=prepared.fingerprint,
+        train=spec.train,
+        storage=spec.storage,
+        spec=dump_yaml(spec),
     )
 
 
@@ -97,7 +115,9 @@ def tune(spec: Spec, prepared: Prepared, view: View) -> tuple[Spec, Search]:
     run_id = f"search-{new_run_id()}"
     job = make_job(spec, prepared, run_id)
     with (
-        start_run(spec.storage, spec.name, run_id, spec.tune.model_dump(mode="json"), {"heliostat.kind": "search"}) as run,
+        start_run(
+            spec.storage, spec.name, run_id, spec.tune.model_dump(mode="json"), {"heliostat.kind": "search"}
+        ) as run,
         view.trials(spec.tune.trials) as on_trial,
     ):
         found = search(job, spec.tune, on_trial)
@@ -225,7 +245,11 @@ def serve(spec: Spec, model: ModelVersion, view: View) -> Endpoint:
         advance(f"{model.name} version {model.version}", 0, 0)
         endpoint = deploy(
             AppArgs(
-                name=spec.name, url=model.url, digest=model.digest, version=str(model.version), config=spec.serve,
+                name=spec.name,
+                url=model.url,
+                digest=model.digest,
+                version=str(model.version),
+                config=spec.serve,
                 storage=spec.storage,
             )
         )
@@ -238,5 +262,3 @@ def resolve_model(spec: Spec, reference: str | None) -> ModelVersion:
     from heliostat.infra.registry import resolve
 
     return resolve(spec.storage, reference or f"models:/{spec.name}@production")
-
-

@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -62,7 +69,9 @@ class View:
 
             def on_event(event: Mapping[str, Any]) -> None:
                 if event["kind"] == "step":
-                    text = f"train: loss {event['loss']:.4f}, {event['samples'] / event['seconds']:.1f} samples/s a worker"
+                    text = (
+                        f"train: loss {event['loss']:.4f}, {event['samples'] / event['seconds']:.1f} samples/s a worker"
+                    )
                     bar.update(task, description=text, completed=event["step"], total=event["steps"])
                 elif event["kind"] == "report":
                     numbers = ", ".join(f"{name} {number(value)}" for name, value in event["metrics"].items())
@@ -91,8 +100,12 @@ class View:
 
     def _bar(self) -> Progress:
         columns = (
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(), TimeRemainingColumn(),
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
         )
         return Progress(*columns, console=self.console, transient=True)
 
@@ -107,8 +120,14 @@ class View:
         """The trials, best first."""
         keys = list(search.trials[0].values)
         rows = [
-            [trial.id, *(trial.values.get(key, "") for key in keys), trial.metrics.get(search.metric, "-"),
-             f"{trial.progress} %", round(trial.seconds, 1), trial.error or trial.outcome]
+            [
+                trial.id,
+                *(trial.values.get(key, "") for key in keys),
+                trial.metrics.get(search.metric, "-"),
+                f"{trial.progress} %",
+                round(trial.seconds, 1),
+                trial.error or trial.outcome,
+            ]
             for trial in search.trials
         ]
         self.table("Trials, best first", ["trial", *keys, search.metric, "ran", "seconds", "outcome"], rows)
@@ -138,17 +157,25 @@ class View:
 
     def version(self, model: ModelVersion, size_bytes: int) -> None:
         """Where a published version is, and how to tell its files from others."""
-        rows = [
-            ["version", model.version], ["aliases", ", ".join(model.aliases) or "-"], ["files", model.url],
-            ["size", f"{size_bytes / 1e6:.1f} MB"], ["manifest SHA-256", model.digest],
+        rows: list[list[object]] = [
+            ["version", model.version],
+            ["aliases", ", ".join(model.aliases) or "-"],
+            ["files", model.url],
+            ["size", f"{size_bytes / 1e6:.1f} MB"],
+            ["manifest SHA-256", model.digest],
         ]
         self.table(f"Published {model.name}", ["", ""], [[name, str(value)] for name, value in rows])
 
     def versions(self, models: Sequence[ModelVersion]) -> None:
         """All published versions."""
         rows = [
-            [model.name, model.version, ", ".join(model.aliases) or "-", f"{model.created:%Y-%m-%d %H:%M}",
-             ", ".join(f"{name} {number(value)}" for name, value in list(model.metrics.items())[:3])]
+            [
+                model.name,
+                model.version,
+                ", ".join(model.aliases) or "-",
+                f"{model.created:%Y-%m-%d %H:%M}",
+                ", ".join(f"{name} {number(value)}" for name, value in list(model.metrics.items())[:3]),
+            ]
             for model in models
         ]
         self.table("Published models", ["name", "version", "aliases", "created (UTC)", "test metrics"], rows)
@@ -156,9 +183,12 @@ class View:
     def serving(self, spec: Spec, endpoint: Endpoint) -> None:
         """Where the endpoint is and how to ask it."""
         self.say(f"{endpoint.name} version {endpoint.version} answers at {endpoint.url}")
-        key = " -H \"Authorization: Bearer $KEY\"" if spec.serve.auth == "keys" else ""
+        key = ' -H "Authorization: Bearer $KEY"' if spec.serve.auth == "keys" else ""
         if spec.task == "causal-lm":
-            path, body = "v1/chat/completions", f'{{"model": "{spec.name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+            path, body = (
+                "v1/chat/completions",
+                f'{{"model": "{spec.name}", "messages": [{{"role": "user", "content": "Hello"}}]}}',
+            )
         else:
             path, body = "v1/predict", '{"text": "A film to remember."}'
         self.say(f"  curl {endpoint.url}/{path}{key} -H 'Content-Type: application/json' -d '{body}'")
@@ -168,15 +198,16 @@ class View:
         if len(losses) < 2:
             return
         import plotext
+        from rich.text import Text
 
-        steps, values = zip(*losses, strict=True)
+        steps, values = [step for step, _ in losses], [loss for _, loss in losses]
         plotext.clear_figure()
-        plotext.plot_size(min(100, self.console.width), 15)
+        plotext.plot_size(min(100, self.console.width - 1), 15)
         plotext.theme("clear")
         plotext.plot(steps, smoothed(values), marker="braille")
         plotext.title("training loss")
         plotext.xlabel("step")
-        self.console.print(plotext.build(), markup=False)
+        self.console.print(Text(plotext.uncolorize(plotext.build())), soft_wrap=True)
 
 
 def smoothed(values: Sequence[float], weight: float = 0.9) -> list[float]:

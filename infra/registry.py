@@ -103,9 +103,7 @@ def rollback(storage: StorageConfig, name: str, alias: str = PRODUCTION) -> Mode
         while earlier and earlier[-1] == current:
             earlier.pop()
         if not earlier:
-            raise ModelError(
-                f"{name}@{alias}: nothing to go back to before version {current}"
-            )
+            raise ModelError(f"{name}@{alias}: nothing to go back to before version {current}")
         return _move(mlflow, name, alias, earlier[-1], "rollback")
 
 
@@ -115,6 +113,13 @@ def list_models(storage: StorageConfig) -> list[ModelVersion]:
         aliases = {model.name: model.aliases for model in _pages(mlflow.search_registered_models)}
         found = [_read(one, aliases.get(one.name, {})) for one in _pages(mlflow.search_model_versions)]
     return sorted((one for one in found if one.digest), key=lambda one: (one.name, -one.version))
+
+
+def history(storage: StorageConfig, name: str, alias: str = PRODUCTION) -> list[dict[str, Any]]:
+    """Each move of an alias, oldest first: {action: promote or rollback, version, at: time in UTC}."""
+    with _registry(storage, f"{name}@{alias}") as mlflow:
+        _aliases(mlflow, name, name)
+        return _history(mlflow, name, alias)
 
 
 @contextmanager
@@ -185,7 +190,6 @@ def _note(action: str, version: int) -> dict[str, Any]:
 
 
 def _history(mlflow: MlflowClient, name: str, alias: str) -> list[dict[str, Any]]:
-    """Each move of the alias, oldest first: {action, version, at}."""
     return list(json.loads(mlflow.get_registered_model(name).tags.get(_HISTORY + alias, "[]")))
 
 

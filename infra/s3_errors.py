@@ -88,9 +88,8 @@ def _meaning(error: Exception, endpoint_url: str | None) -> str:
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
         return "no credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
     if isinstance(error, (ConnectionError, HTTPClientError)):
-        return (
-            f"{_endpoint(endpoint_url)} does not answer: check storage.endpoint_url and the network ({error})"
-        )
+        what = f"{_endpoint(endpoint_url)} does not answer ({type(error).__name__})"
+        return f"{what}: check storage.endpoint_url and the network"
     if isinstance(error, OSError):
         return f"{error.filename or 'connection'}: {error.strerror or error}"
     return str(error)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -43,25 +43,25 @@ class Served:
             )
 
 
-class Service(Protocol):
+@dataclass(frozen=True)
+class Service:
     """What a task brings: its routes, and a model behind them."""
 
-    @property
-    def router(self) -> APIRouter:
-        """Routes below the endpoint's prefix."""
-
-    async def check_probe(self, probe: dict[str, Any]) -> None:
-        """Asks the model what it was asked when it was published; ModelError where it answers otherwise."""
-
-    def check_health(self) -> None:
-        """Raises where the model can answer no more, so that the replica is replaced."""
-
-    def close(self) -> None:
-        """Ends the threads that the service started."""
+    router: APIRouter
+    check_probe: Callable[[dict[str, Any]], Awaitable[None]]
+    """Asks the model what it was asked when it was published; ModelError where it answers otherwise."""
+    check_health: Callable[[], None]
+    """Raises where the model can answer no more, so that the replica is replaced."""
+    close: Callable[[], None]
+    """Ends the threads that the service started."""
 
 
 def create_app(
-    served: Served, routers: Sequence[APIRouter], config: ServeConfig, keys: Sequence[str], metrics: ServeMetrics
+    served: Served,
+    routers: Sequence[APIRouter],
+    config: ServeConfig,
+    keys: Sequence[str],
+    metrics: ServeMetrics,
 ) -> App:
     """The whole application, from the outside in: metrics, keys, ongoing requests, routes."""
     app: App = _routes(served, routers)
@@ -136,7 +136,7 @@ def _response(error: RequestError) -> JSONResponse:
     return JSONResponse(error.body, error.status, error.headers)
 
 
-async def _refuse(request: Request, error: Exception) -> JSONResponse:
+async def _refuse(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestError)
     return _response(error)
 
@@ -146,13 +146,16 @@ async def _refuse_route(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     path = request.url.path
     reasons = {
-        404: ("not_found", f"{path}: no such route; GET {request.scope.get('root_path', '')}/openapi.json lists them"),
+        404: (
+            "not_found",
+            f"{path}: no such route; GET {request.scope.get('root_path', '')}/openapi.json lists them",
+        ),
         405: ("method_not_allowed", f"{path}: {request.method} is not allowed"),
     }
     code, message = reasons.get(error.status_code, (HTTPStatus(error.status_code).phrase, str(error.detail)))
     return _response(RequestError(error.status_code, message, code=code, headers=dict(error.headers or {})))
 
 
-async def _fail(request: Request, error: Exception) -> JSONResponse:
+async def _fail(_: Request, __: Exception) -> JSONResponse:
     """A fault of ours: the log has the traceback, the client has no part of it."""
     return _response(RequestError(500, "the server failed to answer; its log says why", code="internal_error"))

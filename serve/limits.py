@@ -89,17 +89,18 @@ def parse_body(schema: type[Body], body: bytes) -> Body:
         if detail["type"] == "json_invalid":
             reason = detail["ctx"]["error"] if "ctx" in detail else detail["msg"]
             raise RequestError(400, f"body: not valid JSON: {reason}", code="invalid_json") from None
-        raise RequestError(
-            422, _explained(schema, body), code="invalid_value", param=_param(detail["loc"])
-        ) from None
+        raise RequestError(422, _explained(schema, body), code="invalid_value", param=_param(detail["loc"])) from None
 
 
 def _explained(schema: type[BaseModel], body: bytes) -> str:
     """One line in the words that the specs use: field, value, what is allowed."""
     from pydantic_core import from_json
 
+    value = from_json(body)
+    if not isinstance(value, dict):
+        return f"body: a JSON object is needed, and {type(value).__name__} was given"
     try:
-        build(schema, from_json(body))
+        build(schema, value)
     except ConfigError as error:
         return str(error)
     return "body: does not fit the schema"

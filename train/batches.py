@@ -24,9 +24,7 @@ class BatchPlan:
         Raises ValueError where there are no records, or sizes do not fit together.
         """
         if len(lengths) == 0 or len(lengths) != len(weights):
-            raise ValueError(
-                f"{len(lengths)} lengths and {len(weights)} weights; one of each per record is needed"
-            )
+            raise ValueError(f"{len(lengths)} lengths and {len(weights)} weights; one of each per record is needed")
         if global_batch_size < 1 or bucket < 1:
             raise ValueError(f"global_batch_size {global_batch_size} and bucket {bucket} must be 1 or more")
         self.lengths = np.asarray(lengths, dtype=np.int64)
@@ -69,9 +67,7 @@ class BatchPlan:
         order = batch[np.argsort(-self.lengths[batch], kind="stable")]
         deal = np.arange(world * micro)
         turn, place = np.divmod(deal, world)
-        mine = (
-            np.where(turn % 2 == 0, place, world - 1 - place) == rank
-        )  # to and fro: the longest goes to no one twice
+        mine = np.where(turn % 2 == 0, place, world - 1 - place) == rank  # to and fro: the longest goes to no one twice
         starts = range(0, self.accumulation(world, micro) * world * micro, world * micro)
         parts = [order[start : start + world * micro] for start in starts]
         return [part[mine[: len(part)]] for part in parts]

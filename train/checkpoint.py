@@ -65,9 +65,7 @@ class Checkpoints:
             "zero_stage": engine.zero_optimization_stage(),
             "contract": dict(self.contract),
         }
-        self._pending = self._uploader.submit(
-            self._upload, local, f"{self.prefix}/{step:08d}-{self._attempt}", record
-        )
+        self._pending = self._uploader.submit(self._upload, local, f"{self.prefix}/{step:08d}-{self._attempt}", record)
 
     def wait(self) -> None:
         """Returns when no upload is under way; raises StorageError where the last one failed."""
@@ -105,9 +103,7 @@ class Checkpoints:
     def records(self) -> list[dict[str, Any]]:
         """The records of all complete checkpoints, oldest first."""
         keys = [entry.key for entry in self.store.list(self.prefix) if entry.key.endswith("/" + RECORD)]
-        return sorted(
-            (json.loads(self.store.read_bytes(key)) for key in keys), key=lambda record: record["step"]
-        )
+        return sorted((json.loads(self.store.read_bytes(key)) for key in keys), key=lambda record: record["step"])
 
     def _upload(self, local: Path, prefix: str, record: dict[str, Any]) -> None:
         rank = self.world.rank

@@ -14,7 +14,7 @@ from heliostat.infra.bundle import Manifest, fetch_directory, publish_directory,
 from heliostat.infra.errors import NotFoundError, StorageError
 from heliostat.infra.storage import StorageConfig, is_s3, open_store
 from heliostat.train.config import DataConfig
-from heliostat.train.records import Source, find_source
+from heliostat.train.records import Source, ending, find_source
 from heliostat.train.sources import cache_folder, file_digest, fill, resolve
 
 if TYPE_CHECKING:
@@ -36,8 +36,10 @@ class Encoder(Protocol):
     a list of {role, content} texts); `data.columns.context` alone may be None.
     """
 
-    labelled: bool
-    """Whether each record has a class, in `data.columns.label`; it stays a word, in the column `label`."""
+    @property
+    def labelled(self) -> bool:
+        """Whether each record has a class, in `data.columns.label`; it stays a word, in the column `label`."""
+        ...
 
     def columns(self, data: DataConfig) -> list[str]:
         """The columns that a record must have, the label's included where there is one."""
@@ -87,42 +89,31 @@ class Prepared:
             return pa.ipc.open_file(file).read_all()
 
 
-def prepare(
-    data: DataConfig,
-    encoder: Encoder,
-    storage: StorageConfig,
-    progress: Progress | None = None,
-) -> Prepared:
+def prepare(data: DataConfig, encoder: Encoder, storage: StorageConfig, progress: Progress | None = None) -> Prepared:
     """The data as tokens, in storage under `data/<fingerprint>`; made by Ray Data unless it is there.
 
     Needs a Ray session, except where `find_prepared` finds the result. Raises DataError in one line where the
     data cannot be used, ResourceError without a Ray session; nothing is stored then.
     """
-    source = find_source(resolve(data.source, storage, "data.source"), data.format)
-    fingerprint = fingerprint_of(source, data, encoder)
-    try:
-        return replace(open_prepared(storage, fingerprint), reused=True)
-    except NotFoundError:
-        pass
+    source, fingerprint = _identified(data, encoder, storage)
+    found = _found(storage, fingerprint)
+    if found:
+        return found
     from heliostat.train.prepare import build
 
     tell = progress or _silent
     with tempfile.TemporaryDirectory(prefix="heliostat-data-") as staging:
         summary = build(source, data, encoder, Path(staging), tell)
         tell("publish", 0, 0)
-        _publish(
-            storage, fingerprint, Path(staging), {**summary, "source": data.source, "format": FORMAT_VERSION}
-        )
+        metadata = {**summary, "source": data.source, "format": FORMAT_VERSION}
+        _publish(storage, fingerprint, Path(staging), metadata)
     return open_prepared(storage, fingerprint)
 
 
 def find_prepared(data: DataConfig, encoder: Encoder, storage: StorageConfig) -> Prepared | None:
     """What `prepare` would reuse, or None; starts no Ray."""
-    source = find_source(resolve(data.source, storage, "data.source"), data.format)
-    try:
-        return replace(open_prepared(storage, fingerprint_of(source, data, encoder)), reused=True)
-    except NotFoundError:
-        return None
+    _, fingerprint = _identified(data, encoder, storage)
+    return _found(storage, fingerprint)
 
 
 def open_prepared(storage: StorageConfig, fingerprint: str) -> Prepared:
@@ -146,11 +137,23 @@ def fingerprint_of(source: Source, data: DataConfig, encoder: Encoder) -> str:
     parts = {
         "version": FORMAT_VERSION,
         "format": source.format,
-        "files": [[file.suffixes, file_digest(file)] for file in source.files],
+        "files": [[ending(file), file_digest(file)] for file in source.files],
         "data": data.model_dump(mode="json", exclude={"source", "format"}),
         "encoder": [type(encoder).__module__, type(encoder).__qualname__, encoder.fingerprint()],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _identified(data: DataConfig, encoder: Encoder, storage: StorageConfig) -> tuple[Source, str]:
+    source = find_source(resolve(data.source, storage, "data.source"), data.format)
+    return source, fingerprint_of(source, data, encoder)
+
+
+def _found(storage: StorageConfig, fingerprint: str) -> Prepared | None:
+    try:
+        return replace(open_prepared(storage, fingerprint), reused=True)
+    except NotFoundError:
+        return None
 
 
 def _silent(stage: str, done: int, total: int) -> None:

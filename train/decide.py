@@ -118,9 +118,7 @@ def _require_splits(codes: np.ndarray, data: DataConfig) -> None:
     shares = {"train": 1.0, **data.split.model_dump()}
     for code, name in enumerate(SPLITS):
         if shares[name] > 0 and not (codes == code).any():
-            key, change = (
-                ("data.split", "lower it") if name == "train" else (f"data.split.{name}", "set it to 0")
-            )
+            key, change = ("data.split", "lower it") if name == "train" else (f"data.split.{name}", "set it to 0")
             value = data.split.model_dump() if name == "train" else shares[name]
             raise DataError(
                 f"{key}: {value} of {len(codes)} usable records leaves none for {name}; add some or {change}"
@@ -132,9 +130,7 @@ def _labels(column: pa.ChunkedArray, codes: np.ndarray, data: DataConfig) -> tup
     training = codes == SPLITS.index("train")
     labels = tuple(sorted(column.filter(pa.array(training)).unique().to_pylist()))
     elsewhere = column.filter(pa.array(~training)).value_counts().to_pylist()
-    unknown = sorted(
-        (count["values"], count["counts"]) for count in elsewhere if count["values"] not in labels
-    )
+    unknown = sorted((count["values"], count["counts"]) for count in elsewhere if count["values"] not in labels)
     key = f"data.columns.label: column {data.columns.label!r}"
     if unknown:
         more = f" (and {len(unknown) - 1} more labels)" if len(unknown) > 1 else ""
@@ -144,7 +140,5 @@ def _labels(column: pa.ChunkedArray, codes: np.ndarray, data: DataConfig) -> tup
             "; filter it out with data.where, or add records"
         )
     if len(labels) < 2:
-        raise DataError(
-            f"{key}: every training record has the label {labels[0]!r}; two classes or more are needed"
-        )
+        raise DataError(f"{key}: every training record has the label {labels[0]!r}; two classes or more are needed")
     return labels

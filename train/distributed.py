@@ -10,7 +10,11 @@ import numpy as np
 import torch
 from torch import distributed
 
+from heliostat.cluster.compiler import compiler_available
+from heliostat.infra import log
+
 T = TypeVar("T")
+_log = log.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,19 @@ def join(device: str) -> World:
     """
     import deepspeed
 
+    if not compiler_available():
+        _log.warning("no C++ compiler: DeepSpeed's own operators are left out, PyTorch's are used (heliostat doctor)")
+        deepspeed.ops.__compatible_ops__.update(dict.fromkeys(deepspeed.ops.__compatible_ops__, False))
     backend = "nccl" if device == "cuda" else "gloo"
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
     return World(distributed.get_rank(), distributed.get_world_size(), device)
 
 
-def use_cores(cpus_per_worker: int) -> None:
-    """Computes with as many threads as the worker has CPUs; more would fight each other."""
+def settle(cpus_per_worker: int) -> None:
+    """As many threads as the worker has CPUs (more would fight each other), and libraries that are quiet."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     os.environ["OMP_NUM_THREADS"] = str(cpus_per_worker)
     torch.set_num_threads(cpus_per_worker)

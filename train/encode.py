@@ -47,9 +47,7 @@ def encode_block(rows: pa.Table, data: DataConfig, encoder: Encoder, cutoff: int
         return ENCODED.empty_table()
     records = [json.loads(record) for record in rows["record"].to_pylist()]
     try:
-        encoded = encoder.encode(
-            {column: [record[column] for record in records] for column in records[0]}, data
-        )
+        encoded = encoder.encode({column: [record[column] for record in records] for column in records[0]}, data)
     except HeliostatError as error:
         return _row_of(str(error), int(places(rows)[0]))
     return _table(rows, records, encoded, data, encoder)
@@ -94,14 +92,10 @@ def _table(
         "full_length": encoded.get("full_length") or [len(row) for row in whole],
         "targets": [_targets(row) for row in cut],
         "record_id": [digest.hex()[:16] for digest in rows["digest"].to_pylist()],
-        "text": [
-            encoder.text(record, data) if test else None for record, test in zip(records, tested, strict=True)
-        ],
+        "text": [encoder.text(record, data) if test else None for record, test in zip(records, tested, strict=True)],
         "problem": [None] * len(ids),
     }
-    return pa.table(
-        {field.name: _column(columns[field.name], field.type) for field in ENCODED}, schema=ENCODED
-    )
+    return pa.table({field.name: _column(columns[field.name], field.type) for field in ENCODED}, schema=ENCODED)
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:

@@ -40,9 +40,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        result[key] = (
-            merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-        )
+        result[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return result
 
 
@@ -65,12 +63,8 @@ def build_engine(model: torch.nn.Module, train: TrainConfig, device: str) -> Any
 
 def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay on matrices only: not on biases and norms."""
-    matrices = [
-        parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1
-    ]
-    others = [
-        parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim <= 1
-    ]
+    matrices = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
@@ -94,14 +88,14 @@ def set_learning_rate(engine: Any, value: float) -> None:
 
 
 def gathered_weights(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and whole value of every parameter, on the CPU; all ranks must iterate together.
+    """Name and whole value of all that belongs to the model's state, on the CPU; all ranks must iterate together.
 
     At ZeRO stage 3 each parameter is gathered from its shards as it is reached.
     """
     import deepspeed
 
-    for name, parameter in engine.module.named_parameters():
-        with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
-            yield name, parameter.detach().to("cpu", copy=True)
-    for name, buffer in engine.module.named_buffers():
-        yield name, buffer.detach().to("cpu", copy=True)
+    parameters = dict(engine.module.named_parameters(remove_duplicate=False))
+    for name, value in engine.module.state_dict(keep_vars=True).items():
+        sharded = [parameters[name]] if hasattr(parameters.get(name), "ds_id") else []
+        with deepspeed.zero.GatheredParameters(sharded, enabled=bool(sharded)):
+            yield name, value.detach().to("cpu", copy=True)

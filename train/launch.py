@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 from typing import Any
 
 from heliostat.infra.config import StrictModel
-from heliostat.infra.errors import HeliostatError, TrainingError
+from heliostat.infra.errors import TrainingError
 from heliostat.infra.storage import StorageConfig
 from heliostat.train.config import DataConfig, ModelConfig, TrainConfig
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from heliostat.infra.errors import TrainingError
 from heliostat.train.batches import BatchPlan
 from heliostat.train.checkpoint import Checkpoints
@@ -63,7 +65,7 @@ class Run:
     validation: Rows
     world: World
     checkpoints: Checkpoints | None = None
-    on_step: Callable[[StepStats], None] = lambda stats: None
+    on_step: Callable[[StepStats], None] = lambda _: None
 
 
 def fit(run: Run) -> Iterator[Report]:
@@ -110,22 +112,20 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
     loss = sum(accumulate(run, indices, scale) for indices in micro_batches)
     (total,) = world.sum(loss / (world.size * len(micro_batches)))
     if not math.isfinite(total):
-        raise TrainingError(
-            f"loss is {total} at step {step + 1}; lower train.learning_rate ({rate:.2g} there)"
-        )
+        raise TrainingError(f"loss is {total} at step {step + 1}; lower train.learning_rate ({rate:.2g} there)")
     samples = sum(len(indices) for indices in micro_batches)
     tokens = sum(int(run.rows.lengths[indices].sum()) for indices in micro_batches)
     norm = float(engine.get_global_grad_norm() or 0.0)
     return StepStats(step + 1, steps, total, rate, norm, time.perf_counter() - started, samples, tokens)
 
 
-def accumulate(run: Run, indices: Any, scale: float) -> float:
+def accumulate(run: Run, indices: np.ndarray, scale: float) -> float:
     """Forward and backward over one micro-batch; the engine steps at the last one. Returns the scaled loss.
 
     An empty micro-batch (in the short last batch of an epoch) goes through as one record that counts nothing, since
     all ranks must take part in every collective operation.
     """
-    batch = run.world.to_device(run.task.collate(run.rows, indices if len(indices) else [0]))
+    batch = run.world.to_device(run.task.collate(run.rows, indices if len(indices) else np.array([0])))
     loss = run.task.loss(run.engine, batch) * (scale if len(indices) else 0.0)
     run.engine.backward(loss)
     run.engine.step()

@@ -32,9 +32,7 @@ def as_folder(path: Path) -> Path:
     if path.suffix == ".gguf":
         return _converted(path)
     if not (path / "config.json").is_file():
-        raise ModelError(
-            f"model.source: {path} holds no config.json; a Hugging Face model folder or a .gguf is needed"
-        )
+        raise ModelError(f"model.source: {path} holds no config.json; a Hugging Face model folder or a .gguf is needed")
     return path
 
 
@@ -88,9 +86,7 @@ def load(auto_class: Any, folder: Path, dropout: float | None, **options: Any) -
     try:
         config = AutoConfig.from_pretrained(folder, **options)
         if dropout is not None:
-            for key in [
-                key for key in config.to_dict() if key.endswith(("dropout", "dropout_prob", "pdrop"))
-            ]:
+            for key in [key for key in config.to_dict() if key.endswith(("dropout", "dropout_prob", "pdrop"))]:
                 setattr(config, key, dropout)
         return auto_class.from_pretrained(
             folder, config=config, dtype="float32", attn_implementation=attention.implementation(config)

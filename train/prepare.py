@@ -33,9 +33,7 @@ SMALLEST_BLOCK_BYTES = 1 << 20
 LARGEST_BLOCK_BYTES = 64 << 20
 
 
-def build(
-    source: Source, data: DataConfig, encoder: Encoder, folder: Path, progress: Progress
-) -> dict[str, Any]:
+def build(source: Source, data: DataConfig, encoder: Encoder, folder: Path, progress: Progress) -> dict[str, Any]:
     """Writes the splits into `folder` as Arrow files and returns their counts, labels and columns.
 
     Raises DataError where the data cannot be used as `data` says, ResourceError without a Ray session.
@@ -114,18 +112,24 @@ def _ray_data(source: Source) -> Iterator[None]:
     """Ray Data with blocks of a size that suits the data, without its own progress bars and notices."""
     if not ray.is_initialized():
         raise ResourceError("data: no Ray session; preparing data needs one, see heliostat.cluster.session")
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
     share = _size_bytes(source) // (BLOCKS_PER_CPU * _cpus())
-    context.target_max_block_size = min(max(share, SMALLEST_BLOCK_BYTES), LARGEST_BLOCK_BYTES)
+    ours = {
+        "enable_progress_bars": False,
+        "target_max_block_size": min(max(share, SMALLEST_BLOCK_BYTES), LARGEST_BLOCK_BYTES),
+    }
+    before = {name: getattr(context, name) for name in ours}
     logger = logging.getLogger("ray.data")
     level = logger.level
-    logger.setLevel(logging.WARNING)
     try:
-        with ray.data.DataContext.current(context):
-            yield
+        logger.setLevel(logging.ERROR)
+        for name, value in ours.items():
+            setattr(context, name, value)
+        yield
     finally:
         logger.setLevel(level)
+        for name, value in before.items():
+            setattr(context, name, value)
 
 
 def _collected(dataset: ray.data.Dataset) -> pa.Table:

@@ -43,8 +43,9 @@ class Published:
 def publish(run: Run, base: Path, description: PublishedModel, spec: str, store: Store) -> Published:
     """Publishes the run's model under `models/<name>/<run id>` in `store`; all ranks must call it together.
 
-    `base` is the folder of the base model (its tokenizer goes along), `spec` the resolved spec. Raises ModelError where a tensor is missing, empty, misshapen or not finite, or where
-    the files answer otherwise than the trained model.
+    `base` is the folder of the base model (its tokenizer goes along), `spec` the resolved spec. Raises ModelError
+    where a tensor is missing, empty, misshapen or not finite, or where the files answer otherwise than the trained
+    model.
     """
     task, engine, rows, world = run.task, run.engine, run.validation, run.world
     weights = gather(engine, world)
@@ -52,7 +53,7 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
     engine.module.eval()
     with torch.no_grad():
         answers = task.outputs(engine, world.to_device(task.collate(rows, questions)))
-    result = None
+    result: Published | None = None
     if world.is_first:
         with tempfile.TemporaryDirectory(prefix="heliostat-publish-") as temporary:
             folder = Path(temporary)
@@ -63,7 +64,9 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
             write_description(folder, description.model_copy(update={"probe": probe}))
             (folder / "spec.yaml").write_text(spec, encoding="utf-8")
             result = upload(store, folder, description)
-    return world.from_first(result)
+    published = world.from_first(result)
+    assert published is not None
+    return published
 
 
 def gather(engine: Any, world: World) -> dict[str, torch.Tensor]:
@@ -81,9 +84,7 @@ def write(engine: Any, weights: dict[str, torch.Tensor], base: Path, folder: Pat
     models.tokenizer(base).save_pretrained(folder)
 
 
-def read_back(
-    task: Task, folder: Path, labels: tuple[str, ...], weights: dict[str, torch.Tensor]
-) -> torch.nn.Module:
+def read_back(task: Task, folder: Path, labels: tuple[str, ...], weights: dict[str, torch.Tensor]) -> torch.nn.Module:
     """The model in `folder`, after a look at each of its tensors."""
     model = task.load_model(folder, labels, None).eval()
     for name, tensor in model.state_dict().items():
@@ -92,34 +93,24 @@ def read_back(
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{name}: holds values that are not finite; nothing is published")
         if name in weights and tensor.shape != weights[name].shape:
-            raise ModelError(
-                f"{name}: shape {list(tensor.shape)} on disk, {list(weights[name].shape)} trained"
-            )
+            raise ModelError(f"{name}: shape {list(tensor.shape)} on disk, {list(weights[name].shape)} trained")
         if name in weights and not torch.equal(tensor.to(weights[name].dtype), weights[name]):
-            raise ModelError(
-                f"{name}: the file holds other values than the trained model; nothing is published"
-            )
+            raise ModelError(f"{name}: the file holds other values than the trained model; nothing is published")
     return model
 
 
-def compare(
-    task: Task, model: torch.nn.Module, rows: Rows, questions: np.ndarray, answers: np.ndarray
-) -> None:
+def compare(task: Task, model: torch.nn.Module, rows: Rows, questions: np.ndarray, answers: np.ndarray) -> None:
     """Raises ModelError where `model` answers otherwise than the trained one did."""
     with torch.no_grad():
         ours = task.outputs(model, task.collate(rows, questions))
     gap = float(np.abs(ours - answers).max() / max(1.0, float(np.abs(answers).max())))
     if gap > TOLERANCE:
-        raise ModelError(
-            f"the published files answer otherwise than the trained model: relative difference {gap:.3g}"
-        )
+        raise ModelError(f"the published files answer otherwise than the trained model: relative difference {gap:.3g}")
 
 
 def upload(store: Store, folder: Path, description: PublishedModel) -> Published:
     """The folder in storage, its manifest last."""
     prefix = f"models/{description.name}/{description.run_id}"
-    manifest = bundle.publish_directory(
-        store, prefix, folder, {"name": description.name, "task": description.task}
-    )
+    manifest = bundle.publish_directory(store, prefix, folder, {"name": description.name, "task": description.task})
     size = sum(entry.size_bytes for entry in manifest.files.values())
     return Published(f"{store.url.rstrip('/')}/{prefix}", manifest.digest, size)

@@ -30,9 +30,7 @@ def release(requirement: str, source: str, key: str) -> Path:
         raise problem(key, source, "write pypi:NAME==VERSION/folder, with the exact version")
     name = re.sub(r"[-_.]+", "-", requirement.lower().partition("==")[0])
     version = requirement.partition("==")[2]
-    return fill(
-        cache_folder() / "pypi" / f"{name}-{version}", lambda folder: _fetch(requirement, folder, source, key)
-    )
+    return fill(cache_folder() / "pypi" / f"{name}-{version}", lambda folder: _fetch(requirement, folder, source, key))
 
 
 def _fetch(requirement: str, folder: Path, source: str, key: str) -> None:
@@ -58,9 +56,7 @@ def _download(requirement: str, folder: Path, source: str, key: str) -> Path:
             str(folder),
         ]
         try:
-            done = subprocess.run(
-                [*command, requirement], capture_output=True, text=True, timeout=TIMEOUT_SECONDS
-            )
+            done = subprocess.run([*command, requirement], capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             raise problem(key, source, f"the package index took more than {TIMEOUT_SECONDS} s") from None
         files = sorted(path for path in folder.iterdir() if path.is_file())

@@ -43,7 +43,12 @@ class Source:
 
     def place(self, file: int, number: int) -> str:
         """How an error names record `number` of file number `file`."""
-        return f"{self.files[file]} {'line' if self.format in COUNTED_BY_LINE else 'record'} {number}"
+        return place(self.files[file], self.format, number)
+
+
+def place(file: Path, format_: str, number: int) -> str:
+    """How an error names record `number` of `file`."""
+    return f"{file} {'line' if format_ in COUNTED_BY_LINE else 'record'} {number}"
 
 
 def find_source(path: Path, format_: str) -> Source:
@@ -59,9 +64,7 @@ def find_source(path: Path, format_: str) -> Source:
     formats = sorted({found for found in known.values() if found})
     if len(formats) != 1:
         what = (
-            f"files of several formats ({', '.join(formats)})"
-            if formats
-            else "no file whose ending tells its format"
+            f"files of several formats ({', '.join(formats)})" if formats else "no file whose ending tells its format"
         )
         endings = " ".join(ending for group in ENDINGS.values() for ending in group)
         raise DataError(f"data.source: {path} has {what}; set data.format, or use one of {endings}")
@@ -70,9 +73,7 @@ def find_source(path: Path, format_: str) -> Source:
 
 def _visible(folder: Path) -> list[Path]:
     below = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    return sorted(path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _some(files: list[Path], path: Path) -> tuple[Path, ...]:
@@ -82,11 +83,12 @@ def _some(files: list[Path], path: Path) -> tuple[Path, ...]:
 
 
 def _format_of(file: Path) -> str | None:
-    suffix = _ending(file)
+    suffix = ending(file)
     return next((name for name, endings in ENDINGS.items() if suffix in endings), None)
 
 
-def _ending(file: Path) -> str:
+def ending(file: Path) -> str:
+    """The ending that tells the format, in lower case: `.csv` of `a.CSV.gz`; empty where there is none."""
     suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in COMPRESSIONS]
     return suffixes[-1] if suffixes else ""
 
@@ -114,7 +116,7 @@ def check_columns(file: Path, found: Iterable[str], needed: Needed) -> None:
 def _csv(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
     """All values are text, as CSV has no other; a field may hold line breaks inside quotes."""
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
-    rows = csv.reader(_lines(file), delimiter="\t" if _ending(file) == ".tsv" else ",", strict=True)
+    rows = csv.reader(_lines(file), delimiter="\t" if ending(file) == ".tsv" else ",", strict=True)
     header: list[str] = []
     while True:
         line = rows.line_num + 1
@@ -136,14 +138,15 @@ def _csv(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
 
 def _jsonl(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
     lines = ((number, line) for number, line in enumerate(_lines(file), 1) if line.strip())
-    yield from _picked(file, ((number, _parsed(line, file, number)) for number, line in lines), needed)
+    values = ((number, _parsed(line, file, number)) for number, line in lines)
+    yield from _picked(file, values, "jsonl", needed)
 
 
 def _json(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
     value = _parsed("".join(_lines(file)), file)
     if not isinstance(value, list):
         raise DataError(f"{file}: holds one {type(value).__name__}; a JSON list of records {{...}} is needed")
-    yield from _picked(file, enumerate(value, 1), needed)
+    yield from _picked(file, enumerate(value, 1), "json", needed)
 
 
 def _parquet(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
@@ -168,14 +171,15 @@ def _text(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
         yield number, {"text": line.rstrip("\r\n")}
 
 
-def _picked(file: Path, values: Iterable[tuple[int, Any]], needed: Needed) -> Iterator[tuple[int, Record]]:
+def _picked(
+    file: Path, values: Iterable[tuple[int, Any]], format_: str, needed: Needed
+) -> Iterator[tuple[int, Record]]:
     """JSON values as records; a key may be missing in some of them, though not in all."""
     seen: dict[str, None] = {}
     for number, value in values:
         if not isinstance(value, dict):
-            raise DataError(
-                f"{file} record {number}: holds {type(value).__name__}; a record {{...}} is needed"
-            )
+            found = f"{place(file, format_, number)}: holds {type(value).__name__}"
+            raise DataError(f"{found}; a record {{...}} is needed")
         seen.update(dict.fromkeys(value))
         yield number, {column: value.get(column) for column in needed}
     if seen:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,11 +20,11 @@ from heliostat.train import where
 from heliostat.train.config import DataConfig
 from heliostat.train.data import SPLITS, Encoder
 from heliostat.train.records import Needed, Record, Source, read
+from heliostat.train.values import clean, label_text
 
 KEPT, FILTERED, EMPTY, BROKEN = range(4)
 DIGEST_BYTES = 16
 BLOCK_RECORDS = 2048
-TURN = ("role", "content")
 Verdict = tuple[int, bytes, str | None, str | None]
 """Status, digest, label, and the record as JSON."""
 ROW = pa.schema(
@@ -82,14 +81,13 @@ def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) ->
         if encoder.labelled:
             wanted.remove(data.columns.label)
             label = label_text(record[data.columns.label], data.columns.label)
-        clean = {column: _clean(record[column], column, data) for column in wanted}
-        missing = any(value is None for column, value in clean.items() if column != data.columns.context)
-        text = (
-            "" if missing or (encoder.labelled and label is None) else normalised(encoder.text(clean, data))
-        )
+        cleaned = {column: clean(record[column], column, data) for column in wanted}
+        missing = any(value is None for column, value in cleaned.items() if column != data.columns.context)
+        unlabelled = encoder.labelled and label is None
+        text = "" if missing or unlabelled else normalised(encoder.text(cleaned, data))
         if not text:
             return EMPTY, bytes(DIGEST_BYTES), None, None
-        return KEPT, digest_of(text), label, json.dumps(clean)
+        return KEPT, digest_of(text), label, json.dumps(cleaned)
     except DataError as error:
         raise DataError(f"{place}: {error}") from None
 
@@ -107,10 +105,8 @@ def digest_of(text: str) -> bytes:
 def hashes(digests: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """The two halves of each digest, for split and for limit: uint64 [records] each."""
     flat = digests.combine_chunks()
-    halves = np.frombuffer(flat.buffers()[1], dtype=">u8").reshape(-1, 2)[
-        flat.offset : flat.offset + len(flat)
-    ]
-    halves = halves.astype(np.uint64)
+    halves = np.frombuffer(flat.buffers()[1], dtype=">u8").reshape(-1, 2).astype(np.uint64)
+    halves = halves[flat.offset : flat.offset + len(flat)]
     return halves[:, 0], halves[:, 1]
 
 
@@ -122,58 +118,6 @@ def split_of(hashed: np.ndarray, shares: Mapping[str, float]) -> np.ndarray:
     bounds = [shares["test"] * 2.0**64, (shares["test"] + shares["validation"]) * 2.0**64]
     order = np.array([SPLITS.index(name) for name in ("test", "validation", "train")], dtype=np.int8)
     return order[np.searchsorted(np.array(bounds), hashed.astype(np.float64), side="right")]
-
-
-def label_text(value: Any, column: str) -> str | None:
-    """A class as a word: 1.0 is `1`, True is `true`; None where it is missing."""
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, (str, int, float)):
-        return _unicode(str(value).strip(), column) or None
-    raise DataError(
-        f"data.columns.label: column {column!r} holds {_kind(value)}; a text or a number is needed"
-    )
-
-
-def _clean(value: Any, column: str, data: DataConfig) -> Any:
-    """A text, a list of {role, content}, or None for what is missing; DataError names any other type."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if column == data.columns.messages:
-        return _messages(value, column)
-    if isinstance(value, str):
-        return _unicode(value, column) if value.strip() or column == data.columns.context else None
-    raise DataError(f"column {column!r} holds {_kind(value)}; text is needed")
-
-
-def _messages(value: Any, column: str) -> list[dict[str, str]] | None:
-    needed = "a list of {role, content} texts is needed"
-    if not isinstance(value, list):
-        raise DataError(f"data.columns.messages: column {column!r} holds {_kind(value)}; {needed}")
-    for turn in value:
-        if not (
-            isinstance(turn, dict) and all(isinstance(turn.get(key), str) for key in ("role", "content"))
-        ):
-            raise DataError(f"data.columns.messages: column {column!r} holds {str(turn)[:60]}; {needed}")
-    return [{key: _unicode(turn[key], column) for key in TURN} for turn in value] or None
-
-
-def _unicode(text: str, column: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"column {column!r} holds half of a surrogate pair at character {error.start + 1}"
-        ) from None
-    return text
-
-
-def _kind(value: Any) -> str:
-    return f"{type(value).__name__} ({str(value)[:40]})"
 
 
 def _table(rows: list[tuple[Any, ...]]) -> pa.Table:

@@ -49,9 +49,7 @@ def problem(key: str, source: str, reason: str) -> HeliostatError:
 def allowed(key: str) -> str:
     """The forms that `key` may take, for messages."""
     published = "" if key.startswith("data") else ", models:/name@alias"
-    return (
-        f"a path, pkg:package/folder, pypi:NAME==VERSION/folder, hf:org/name, s3://bucket/prefix{published}"
-    )
+    return f"a path, pkg:package/folder, pypi:NAME==VERSION/folder, hf:org/name, s3://bucket/prefix{published}"
 
 
 def file_digest(file: Path) -> str:

@@ -114,9 +114,7 @@ def _call(node: ast.Call, columns: dict[str, None]) -> Value:
             method in METHODS and len(arguments) == (1 if method.endswith("with") else 0)
         ):
             value, parts = _compiled(inner, columns), [_compiled(argument, columns) for argument in arguments]
-            return lambda record: getattr(_text(value(record)), method)(
-                *(_text(part(record)) for part in parts)
-            )
+            return lambda record: getattr(_text(value(record)), method)(*(_text(part(record)) for part in parts))
     raise ValueError(f"{ast.unparse(node)!r} is not allowed; {ALLOWED}")
 
 
@@ -187,9 +185,7 @@ def _read(text: str, like: float | bool) -> float | bool | None:
     try:
         return float(text)
     except ValueError:
-        raise DataError(
-            f"data.where: {text[:40]!r} cannot be compared with {like!r}; a number is needed"
-        ) from None
+        raise DataError(f"data.where: {text[:40]!r} cannot be compared with {like!r}; a number is needed") from None
 
 
 def _truth(value: Any) -> bool:

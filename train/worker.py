@@ -19,7 +19,7 @@ from heliostat.train import tasks
 from heliostat.train.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
 from heliostat.train.data import Prepared, open_prepared
-from heliostat.train.distributed import World, join, use_cores
+from heliostat.train.distributed import World, join, settle
 from heliostat.train.engine import build_engine
 from heliostat.train.evaluate import Evaluation, evaluate
 from heliostat.train.launch import Job
@@ -50,7 +50,7 @@ def train(job: Job, board: Any) -> None:
     """The run, from the base model to the published one."""
     import ray.train
 
-    use_cores(job.train.cpus_per_worker)
+    settle(job.train.cpus_per_worker)
     world = join("cuda" if torch.cuda.is_available() else "cpu")
     parts = load_parts(job)
     run = build_run(job, parts, world, reporter(job, board, world))
@@ -125,7 +125,7 @@ def use_best(run: Run) -> None:
     """Goes back to the checkpoint with the best validation where that is not the last."""
     assert run.checkpoints is not None
     best, latest = run.world.from_first((run.checkpoints.best(), run.checkpoints.latest()))
-    if best and best["step"] != latest["step"]:
+    if best and latest and best["step"] != latest["step"]:
         run.checkpoints.restore(run.engine, best)
 
 

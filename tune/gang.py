@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from ray import tune
 
 from heliostat.train.batches import BatchPlan
 from heliostat.train.config import TrainConfig
-from heliostat.train.distributed import join, use_cores
+from heliostat.train.distributed import join, settle
 from heliostat.train.engine import build_engine
 from heliostat.train.launch import Job
 from heliostat.train.loop import Report, Run, fit, total_steps
@@ -36,13 +37,13 @@ class Member:
         self._tune = TuneConfig.model_validate(tune_config)
         self._engine: Any = None
         self._reports: Iterator[Report] = iter(())
-        use_cores(self._job.train.cpus_per_worker)
+        settle(self._job.train.cpus_per_worker)
 
     def address(self) -> tuple[str, int]:
         """A host and a free port of this node, to meet at."""
-        from ray.train.v2._internal.util import get_address_and_port
-
-        return get_address_and_port()
+        with socket.socket() as free:
+            free.bind(("", 0))
+            return ray.util.get_node_ip_address(), free.getsockname()[1]
 
     def join(self, rank: int, host: str, port: int) -> None:
         """Joins the process group and finds the data."""
@@ -84,9 +85,7 @@ def with_validations(train: TrainConfig, share: float, rows: Any) -> TrainConfig
 class Gang(tune.Trainable):
     """Ray Tune's trainable around a gang: a trial at a time, the workers kept from one to the next."""
 
-    def setup(
-        self, config: dict[str, Any], job: dict[str, Any], tune_config: dict[str, Any], use_gpu: bool
-    ) -> None:
+    def setup(self, config: dict[str, Any], job: dict[str, Any], tune_config: dict[str, Any], use_gpu: bool) -> None:
         """Starts the workers in the trial's placement group and begins the first trial."""
         train = Job.model_validate(job).train
         member = ray.remote(num_cpus=train.cpus_per_worker, num_gpus=1 if use_gpu else 0)(Member)

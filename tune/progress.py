@@ -14,9 +14,11 @@ class Progress(tune.Callback):
     def __init__(self, on_trial: Callable[[Mapping[str, Any]], None]) -> None:
         self._on_trial = on_trial
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
-    ) -> None:
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune stores its experiment, callbacks included; the terminal of a driver cannot be stored."""
+        return {"_on_trial": _say_nothing}
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """A validation."""
         self._tell(trial, result, over=False)
 
@@ -31,3 +33,7 @@ class Progress(tune.Callback):
     def _tell(self, trial: Any, result: Mapping[str, Any], over: bool) -> None:
         event = {"id": trial.trial_id, "values": trial.config, "result": dict(result), "over": over}
         self._on_trial(event)
+
+
+def _say_nothing(event: Mapping[str, Any]) -> None:
+    """What a restored search tells its driver."""

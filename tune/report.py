@@ -15,14 +15,24 @@ from heliostat.tune.search import Search, Trial
 def write_csv(search: Search, storage: StorageConfig, key: str) -> Path:
     """Stores the trials, best first, as CSV under `key` and returns a local copy."""
     text = io.StringIO()
-    values, metrics = (sorted({key for trial in search.trials for key in getattr(trial, name)}) for name in ("values", "metrics"))
+    values, metrics = (
+        sorted({key for trial in search.trials for key in getattr(trial, name)}) for name in ("values", "metrics")
+    )
     writer = csv.writer(text)
     writer.writerow(["trial", *values, *metrics, "progress_percent", "seconds", "outcome", "error"])
     for trial in search.trials:
         tried = [trial.values.get(key, "") for key in values]
         measured = [trial.metrics.get(key, "") for key in metrics]
         writer.writerow(
-            [trial.id, *tried, *measured, trial.progress, round(trial.seconds, 2), trial.outcome, trial.error or ""]
+            [
+                trial.id,
+                *tried,
+                *measured,
+                trial.progress,
+                round(trial.seconds, 2),
+                trial.outcome,
+                trial.error or "",
+            ]
         )
     open_store(storage).write_bytes(key, text.getvalue().encode())
     local = Path(tempfile.mkdtemp(prefix="heliostat-search-")) / "trials.csv"

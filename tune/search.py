@@ -49,8 +49,8 @@ class Search:
 def search(job: Job, config: TuneConfig, on_trial: Callable[[Mapping[str, Any]], None]) -> Search:
     """Runs the search on the Ray cluster that this process has joined.
 
-    `on_trial` gets a mapping (`id`, `values`, `metrics`, `progress`, `over`) after each validation of each trial. Raises ConfigError
-    where the space can draw a value that `train` refuses.
+    `on_trial` gets a mapping after each validation and at the end of each trial: `id`, `values`, `result` (metrics
+    and `progress` in percent) and `over`. Raises ConfigError where the space can draw a value that `train` refuses.
     """
     check_space(job.train, config)
     task = tasks.get(job.task)
@@ -59,9 +59,7 @@ def search(job: Job, config: TuneConfig, on_trial: Callable[[Mapping[str, Any]],
         trials = [as_trial(result, config) for result in results]
     sign = 1 if task.mode == "min" else -1
     missing = float("inf")
-    trials.sort(
-        key=lambda trial: sign * trial.metrics[task.metric] if task.metric in trial.metrics else missing
-    )
+    trials.sort(key=lambda trial: sign * trial.metrics[task.metric] if task.metric in trial.metrics else missing)
     return Search(trials, task.metric)
 
 
@@ -95,7 +93,11 @@ def build_tuner(
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name=job.run_id, storage_path=scratch, verbose=0, callbacks=[Progress(on_trial)]
+            name=job.run_id,
+            storage_path=scratch,
+            verbose=0,
+            callbacks=[Progress(on_trial)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
 

@@ -13,9 +13,7 @@ from heliostat.tune.config import Domain, TuneConfig
 def build_space(config: TuneConfig) -> dict[str, Any]:
     """Ray Tune's domain for each `train` key; ConfigError where the space is empty."""
     if not config.space:
-        raise ConfigError(
-            "tune.space: empty; give at least one key, such as learning_rate: {loguniform: [1e-5, 1e-3]}"
-        )
+        raise ConfigError("tune.space: empty; give at least one key, such as learning_rate: {loguniform: [1e-5, 1e-3]}")
     return {key: _domain(domain) for key, domain in config.space.items()}
 
 

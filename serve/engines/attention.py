@@ -11,26 +11,28 @@ NAME = "heliostat"
 
 
 def attend(
-    module: torch.nn.Module,
+    module: torch.nn.Module,  # noqa: ARG001 - the signature is transformers'
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
-    **kwargs: Any,
+    **kwargs: Any,  # noqa: ARG001
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot product attention; query [rows, heads, tokens, size], key and value [rows, key heads, positions, size].
+    """Scaled dot product attention, returned as [rows, tokens, heads, size].
 
-    Returns [rows, tokens, heads, size]. With one token a row, the query heads of a group are as many queries of
-    their common key head, which gives the same numbers with no copy of the cache.
+    The query is [rows, heads, tokens, size], key and value are [rows, key heads, positions, size]. Without a mask a
+    token sees itself and all before it. With one token a row, the query heads of a group are as many queries of their
+    common key head, which gives the same numbers with no copy of the cache.
     """
     rows, heads, tokens, size = query.shape
+    causal = attention_mask is None and tokens > 1
     groups = heads // key.shape[1]
     if groups > 1 and tokens == 1:
         query = query.reshape(rows, key.shape[1], groups, size)
     elif groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    out = functional.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling)
+    out = functional.scaled_dot_product_attention(query, key, value, attention_mask, is_causal=causal, scale=scaling)
     return out.reshape(rows, heads, tokens, -1).transpose(1, 2), None
 
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from heliostat.infra.errors import ModelError
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -41,8 +43,8 @@ class Engine(Protocol):
     def context_tokens(self) -> int:
         """Tokens that prompt and answer may have together."""
 
-    async def encode_prompt(self, prompt: str) -> list[int]:
-        """Token ids of a plain prompt."""
+    async def encode_prompt(self, prompt: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a plain prompt; without special tokens where the prompt has them in its text."""
 
     async def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
         """Token ids of a conversation, up to where the answer begins.
@@ -58,3 +60,16 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Ends the engine and its threads."""
+
+
+async def check_probe(engine: Engine, probe: dict[str, Any], *, exact: bool) -> None:
+    """Asks what the model was asked when it was published.
+
+    Raises ModelError where it says nothing though the trained model did, or, with `exact`, anything else.
+    """
+    asked, expected = probe["input"], probe["output"]["text"]
+    prompt = await engine.encode_prompt(asked["prompt"], add_special_tokens=False)
+    sampling = Sampling(asked["max_tokens"], temperature=0)
+    text = "".join([delta.text async for delta in engine.generate(prompt, sampling)])
+    if (text != expected) if exact else (expected and not text):
+        raise ModelError(f"the loaded model answers its probe with {text!r}, the trained one with {expected!r}")

@@ -29,7 +29,9 @@ class PredictRequest(BaseModel):
 
     text: Text | None = None
     texts: Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)] | None = None
-    top_k: Annotated[int, Field(ge=1)] | None = Field(None, description="How many labels `scores` has; all where left out.")
+    top_k: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="How many labels `scores` has; all where left out."
+    )
     truncate: bool = Field(False, description="Cut texts that are too long for the model instead of refusing them.")
     model: str | None = None
 

@@ -80,7 +80,7 @@ def _make_bucket(endpoint_url: str, process: subprocess.Popen[bytes], log: Path)
     while True:
         try:
             client.create_bucket(Bucket=S3_BUCKET)
-            client.put_object(Bucket=S3_BUCKET, Key="ready", Body=b"")
+            client.put_object(Bucket=S3_BUCKET, Key="ready", Body=b"x")  # makes the first volume
             client.delete_object(Bucket=S3_BUCKET, Key="ready")
             return
         except (BotoCoreError, ClientError) as error:

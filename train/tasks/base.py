@@ -55,6 +55,6 @@ class Task(Protocol):
         """Records by [true class][predicted class]; None for tasks without classes."""
         ...
 
-    def probe(self, model: torch.nn.Module, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
+    def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
         """One input and what `model` answers, in the form that serving checks at start."""
         ...

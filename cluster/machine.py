@@ -1,0 +1,118 @@
+"""The doctor's checks of the machine itself: accelerator, memory, disk, open files, ports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from heliostat.cluster.folders import LOOPBACK, ray_folder
+
+GIB = 2**30
+PORTS = {
+    8265: ("Ray's dashboard", "Ray takes another by itself"),
+    6379: ("ray start", "ray start --port=PORT moves it; a Ray of Heliostat does not need it"),
+    10001: ("ray start", "ray start --ray-client-server-port=PORT moves it; a Ray of Heliostat does not need it"),
+}
+"""Ray's own ports -> who uses it, and what to do where it is taken."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report."""
+
+    name: str
+    status: Literal["pass", "warn", "fail"]
+    found: str
+    advice: str = ""
+    """What to do; empty where all is well."""
+
+
+def check_accelerator() -> Check:
+    """GPUs, or what the CPU has for bfloat16."""
+    import torch
+
+    if torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_properties(one) for one in range(torch.cuda.device_count())]
+        found = ", ".join(f"{gpu.name} {gpu.total_memory / GIB:.0f} GiB" for gpu in gpus)
+        return Check("accelerator", "pass", f"PyTorch {torch.__version__}, {found}")
+    return cpu_check(f"PyTorch {torch.__version__}, no GPU, {os.cpu_count()} CPUs", cpu_flags())
+
+
+def cpu_check(found: str, flags: set[str]) -> Check:
+    """What a CPU with those flags is good for."""
+    for flag, name in {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}.items():
+        if flag in flags:
+            return Check("accelerator", "pass", f"{found}, bf16 in hardware ({name})")
+    advice = "bf16 is emulated here and slow: train.precision=fp32, serve.precision=fp32"
+    return Check("accelerator", "warn", f"{found}, no bf16 in hardware", advice)
+
+
+def cpu_flags(file: Path = Path("/proc/cpuinfo")) -> set[str]:
+    """Features of the first CPU; empty on a system that does not tell."""
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+
+
+def check_memory() -> Check:
+    """Memory that is free now."""
+    import psutil  # type: ignore[import-untyped]
+
+    memory = psutil.virtual_memory()
+    found = f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
+    if memory.available < 4 * GIB:
+        return Check("memory", "warn", found, "the demo needs about 4 GiB; close something, or set train.workers=1")
+    return Check("memory", "pass", found)
+
+
+def check_shared_memory(folder: Path = Path("/dev/shm")) -> Check:
+    """Shared memory, which Ray's object store and the exchange between workers live in."""
+    if not folder.exists():
+        return Check("shared memory", "pass", f"no {folder} on this system; Ray uses {ray_folder()}")
+    size = shutil.disk_usage(folder).total
+    if size < 2 * GIB:
+        advice = "Ray falls back to the disk, which is slow; in a container, give --shm-size=4g"
+        return Check("shared memory", "warn", f"{folder} has {size / GIB:.1f} GiB", advice)
+    return Check("shared memory", "pass", f"{folder} has {size / GIB:.1f} GiB")
+
+
+def check_disk(name: str, folder: Path) -> Check:
+    """Free space where the folder is or would be."""
+    free = shutil.disk_usage(existing(folder)).free
+    found = f"{free / GIB:.0f} GiB free at {folder}"
+    if free < GIB:
+        return Check(name, "fail", found, "1 GiB at least, 10 GiB to be at ease; free some or choose another place")
+    if free < 10 * GIB:
+        return Check(name, "warn", found, "models and checkpoints fill 10 GiB soon; free some")
+    return Check(name, "pass", found)
+
+
+def existing(folder: Path) -> Path:
+    """The folder itself, or the nearest above it that there is."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
+
+
+def check_open_files() -> Check:
+    """Files and connections that a process may have open; Ray raises it to the hard limit by itself."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if 0 <= hard < 4096:
+        return Check("open files", "warn", f"limit {hard}", "busy endpoints need more: ulimit -Hn 65536")
+    return Check("open files", "pass", f"limit {'none' if hard < 0 else hard}")
+
+
+def check_port(port: int, user: str, advice: str) -> Check:
+    """Nothing listens there yet that `user` would collide with."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        taken = probe.connect_ex((LOOPBACK, port)) == 0
+    if taken:
+        return Check(f"port {port}", "warn", f"in use; {user} would use it", advice)
+    return Check(f"port {port}", "pass", "free")

@@ -1,0 +1,60 @@
+"""The token that everyone who talks to Ray must have."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def token_environment(*, create: bool) -> dict[str, str | None]:
+    """The variables that switch Ray's token authentication on; the token itself stays where Ray looks for it.
+
+    A user's token is used where there is one: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or `~/.ray/auth_token`. Otherwise one
+    is written to that file if `create`, and nothing is switched on if not. RAY_AUTH_MODE, set by the user, decides.
+    """
+    mode = os.environ.get("RAY_AUTH_MODE", "token").lower()
+    if mode != "token":
+        log.warning("RAY_AUTH_MODE is %s: this Ray takes orders from every process that can reach it", mode)
+        return {}
+    on: dict[str, str | None] = {"RAY_AUTH_MODE": "token"}
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return on
+    file = token_file()
+    if not _holds_token(file) and create:
+        try:
+            _write_token(file)
+        except OSError:  # a home that cannot be written: the token lives as long as this process
+            return on | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return on if create or _holds_token(file) else {}
+
+
+def token_file() -> Path:
+    """Where Ray looks for a token by default."""
+    return Path.home() / ".ray" / "auth_token"
+
+
+def _holds_token(file: Path) -> bool:
+    try:
+        if file.stat().st_mode & 0o077:  # Ray's own command leaves it readable for all
+            file.chmod(0o600)
+        return file.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _write_token(file: Path) -> None:
+    """Writes a new token; where another process wrote one at the same time, that one stays."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.write(secrets.token_hex(32))
+    try:
+        with suppress(FileExistsError):
+            os.link(part, file)
+    finally:
+        part.unlink()

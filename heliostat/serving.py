@@ -1,0 +1,94 @@
+"""What `serve`, `status` and `stop` do: deploy, look, end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from heliostat import pipeline
+from heliostat.infra.errors import ResourceError
+from heliostat.spec import Spec
+from heliostat.view import View
+
+
+@contextmanager
+def detached(spec: Spec, wanted: bool = True) -> Iterator[None]:
+    """A local Ray that stays up afterwards, where one is wanted and no cluster is named; gone if the block fails."""
+    from heliostat.cluster.detached import find_detached, start_detached, stop_detached
+
+    if not wanted or spec.cluster.address or os.environ.get("RAY_ADDRESS") or find_detached():
+        yield
+        return
+    start_detached(spec.cluster)
+    try:
+        yield
+    except BaseException:
+        stop_detached()
+        raise
+
+
+def serve_until_stopped(spec: Spec, reference: str | None, detach: bool) -> None:
+    """Deploys the model; on a cluster that stays up returns, on one of this command's own waits for Ctrl-C."""
+    from heliostat.cluster.address import find_address
+    from heliostat.serve.launch import undeploy
+
+    view, model = View(), pipeline.resolve_model(spec, reference)
+    with detached(spec, detach):
+        stays = find_address(spec.cluster) is not None
+        with pipeline.serving_session(spec):
+            pipeline.serve(spec, model, view)
+            if stays:
+                view.say("look: heliostat status; end: heliostat stop " + spec.name)
+                return
+            view.say("Ctrl-C ends it; heliostat serve --detach leaves it running")
+            try:
+                signal.pause()
+            finally:
+                undeploy(spec.name)
+
+
+def show_status() -> None:
+    """What of ours is up in the local Ray, or in the cluster that RAY_ADDRESS names."""
+    from heliostat.cluster.address import find_address
+    from heliostat.cluster.config import ClusterConfig
+    from heliostat.cluster.leftovers import leftovers
+    from heliostat.cluster.session import session
+    from heliostat.serve.launch import status
+
+    view, config = View(), ClusterConfig()
+    address = find_address(config)
+    if address is None:
+        view.say("nothing is running: no detached Ray of ours on this machine, and RAY_ADDRESS is not set")
+        return
+    with session(config, cpus=0):
+        view.say(f"Ray at {address}")
+        view.table(
+            "Endpoints",
+            ["name", "version", "status", "replicas", "url"],
+            [[one.name, one.version, one.status, one.replicas, one.url] for one in status()],
+        )
+        view.table("Actors and placement groups", ["what"], [[name] for name in leftovers()])
+
+
+def stop_serving(name: str | None) -> None:
+    """Ends one endpoint; or all, and the detached Ray on this machine."""
+    from heliostat.cluster.address import find_address
+    from heliostat.cluster.config import ClusterConfig
+    from heliostat.cluster.detached import find_detached, stop_detached
+    from heliostat.cluster.session import session
+    from heliostat.serve.launch import status, undeploy
+
+    view, record = View(), find_detached()
+    if name is None and record and not os.environ.get("RAY_ADDRESS"):
+        stop_detached()
+        view.say(f"ended the Ray at {record.address} with all that ran on it")
+        return
+    if find_address(ClusterConfig()) is None:
+        raise ResourceError("stop: nothing is running: no detached Ray of ours here, and RAY_ADDRESS is not set")
+    with session(ClusterConfig(), cpus=0):
+        names = [name] if name else [one.name for one in status()]
+        for one in names:
+            undeploy(one)
+        view.say(f"ended {', '.join(names) or 'nothing'}; open requests were finished first")

@@ -1,0 +1,42 @@
+"""`heliostat submit`: the same command, as a job on a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from heliostat.cluster import jobs
+from heliostat.infra.config import dump_yaml
+from heliostat.infra.errors import TrainingError
+from heliostat.spec import Spec
+from heliostat.view import View
+
+FORWARDED = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3", "HELIOSTAT_LOG_LEVEL")
+"""Variables that go along with a job. Credentials do not: the cluster has its own."""
+
+
+def submit_command(command: str, spec: Spec, address: str, wait: bool) -> None:
+    """Runs `heliostat COMMAND` with the resolved spec on the cluster; with `wait`, follows its log to its end.
+
+    Raises ResourceError where the cluster cannot be reached and TrainingError where the job fails.
+    """
+    view = View()
+    with tempfile.TemporaryDirectory(prefix="heliostat-submit-") as folder:
+        file = Path(folder) / "spec.yaml"
+        file.write_text(dump_yaml(spec), encoding="utf-8")
+        variables = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+        with jobs.environment([file], variables) as environment:
+            job = jobs.submit(address, f"python -m heliostat {command} {file.name}", environment)
+    view.say(f"job {job} on {address}; look: ray job logs {job}; end: ray job stop {job}")
+    if wait:
+        follow(job, address, view)
+
+
+def follow(job: str, address: str, view: View) -> None:
+    """Shows the job's log as it comes; TrainingError where the job does not succeed."""
+    for text in jobs.logs(address, job):
+        view.console.print(text, end="", markup=False, soft_wrap=True)
+    state = jobs.status(address, job)
+    if state != "SUCCEEDED":
+        raise TrainingError(f"job {job}: {state}: {jobs.reason(address, job)}")

@@ -1,0 +1,191 @@
+"""The OpenAI API: `/v1/chat/completions` and `/v1/completions`, whole or streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel
+
+from heliostat.infra import log
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.engines.base import Delta, Engine, Sampling
+from heliostat.serve.engines.openai_types import ChatRequest, CompletionRequest
+from heliostat.serve.errors import RequestError, invalid
+from heliostat.serve.http import Served
+from heliostat.serve.limits import parse_body, read_body, timed_out
+from heliostat.serve.metrics import ServeMetrics
+
+_log = log.get(__name__)
+Asked = ChatRequest | CompletionRequest
+
+
+class OpenAIApi:
+    """The routes of an engine."""
+
+    def __init__(self, engine: Engine, served: Served, config: ServeConfig, metrics: ServeMetrics) -> None:
+        self.engine = engine
+        self.served = served
+        self.config = config
+        self.metrics = metrics
+        self.router = APIRouter()
+        self.router.post("/v1/chat/completions", openapi_extra=_body(ChatRequest))(self.chat)
+        self.router.post("/v1/completions", openapi_extra=_body(CompletionRequest))(self.complete)
+
+    async def chat(self, request: Request) -> Response:
+        """The next message of a conversation."""
+        return await self.respond(request, ChatRequest)
+
+    async def complete(self, request: Request) -> Response:
+        """What follows a text."""
+        return await self.respond(request, CompletionRequest)
+
+    async def respond(self, request: Request, schema: type[Asked]) -> Response:
+        """Either kind of request: read, checked, then answered whole or as a stream."""
+        started = time.perf_counter()
+        asked = parse_body(schema, await read_body(request, self.config.max_body_bytes))
+        self.served.check_name(asked.model)
+        prompt = await self.encode(asked)
+        sampling = self.sampling(asked, len(prompt))
+        self.metrics.tokens("prompt", len(prompt))
+        reply = Reply(asked, self.served, len(prompt))
+        deltas = self.within_time(self.engine.generate(prompt, sampling), started)
+        if asked.stream:
+            # The first piece is awaited here, so that a failure before it still has a status of its own.
+            first = await anext(deltas)
+            return StreamingResponse(reply.stream(first, deltas), media_type="text/event-stream")
+        return JSONResponse(reply.whole([delta async for delta in deltas]))
+
+    async def encode(self, asked: Asked) -> list[int]:
+        """The prompt as token ids."""
+        if isinstance(asked, ChatRequest):
+            return await self.engine.encode_chat([message.plain() for message in asked.messages])
+        return await self.engine.encode_prompt(asked.prompt)
+
+    def sampling(self, asked: Asked, prompt_tokens: int) -> Sampling:
+        """How to generate; RequestError 422 where prompt or answer would be too long."""
+        field, wanted = asked.asked_tokens
+        context, most = self.engine.context_tokens, self.config.max_tokens
+        source = "messages" if isinstance(asked, ChatRequest) else "prompt"
+        if wanted is not None and wanted > most:
+            raise invalid(field, f"{field}: {wanted} given; {most} are allowed (serve.max_tokens)")
+        if prompt_tokens + (wanted or 1) > context:
+            raise invalid(
+                source,
+                f"{source}: {prompt_tokens} tokens given, and {wanted or 1} asked for in answer; "
+                f"the model takes {context} tokens in all",
+                code="context_length_exceeded",
+            )
+        return Sampling(
+            max_tokens=wanted or min(most, context - prompt_tokens),
+            temperature=1.0 if asked.temperature is None else asked.temperature,
+            top_p=asked.top_p or 1.0,
+            seed=asked.seed,
+            stop=asked.stops,
+        )
+
+    async def within_time(self, deltas: AsyncIterator[Delta], started: float) -> AsyncIterator[Delta]:
+        """The pieces of an answer, counted; RequestError 504 where the last is not there in time."""
+        limit, tokens, first = self.config.timeout_seconds, 0, True
+        try:
+            while True:
+                left = started + limit - time.perf_counter()
+                delta = await asyncio.wait_for(anext(deltas), max(left, 0.001))
+                if first:
+                    self.metrics.first_token(time.perf_counter() - started)
+                first, tokens = False, delta.completion_tokens
+                yield delta
+                if delta.finish_reason:
+                    return
+        except asyncio.TimeoutError:
+            raise timed_out(limit) from None
+        finally:
+            self.metrics.tokens("completion", tokens)
+            await deltas.aclose()  # type: ignore[attr-defined]
+
+
+class Reply:
+    """The bodies of one response."""
+
+    def __init__(self, asked: Asked, served: Served, prompt_tokens: int) -> None:
+        self.chat = isinstance(asked, ChatRequest)
+        self.with_usage = asked.stream_options is not None and asked.stream_options.include_usage
+        self.prompt_tokens = prompt_tokens
+        self.head = {
+            "id": f"{'chatcmpl' if self.chat else 'cmpl'}-{uuid4().hex}",
+            "created": int(time.time()),
+            "model": served.name,
+            "system_fingerprint": f"{served.name}@{served.version}",
+        }
+
+    def whole(self, deltas: list[Delta]) -> dict[str, Any]:
+        """The body of an answer that is not streamed."""
+        text, reason = "".join(delta.text for delta in deltas), deltas[-1].finish_reason
+        content = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
+        choice = {"index": 0, **content, "logprobs": None, "finish_reason": reason}
+        kind = "chat.completion" if self.chat else "text_completion"
+        return {**self.head, "object": kind, "choices": [choice], "usage": self.usage(deltas[-1])}
+
+    async def stream(self, first: Delta, rest: AsyncIterator[Delta]) -> AsyncIterator[bytes]:
+        """The answer as server-sent events. A failure half-way is an event too, as the status is out already."""
+        try:
+            if self.chat:
+                yield self.event({"role": "assistant", "content": ""}, None)
+            delta = first
+            yield self.piece(delta)
+            async with aclosing(rest):  # type: ignore[type-var]
+                async for delta in rest:
+                    yield self.piece(delta)
+            if self.with_usage:
+                yield _event({**self.head, "object": self.kind, "choices": [], "usage": self.usage(delta)})
+            yield b"data: [DONE]\n\n"
+        except RequestError as error:
+            yield _event(error.body)
+        except Exception:
+            _log.exception("an answer failed while it was streamed")
+            yield _event(RequestError(500, "the answer failed half-way", code="internal_error").body)
+
+    @property
+    def kind(self) -> str:
+        """What a streamed piece is called."""
+        return "chat.completion.chunk" if self.chat else "text_completion"
+
+    def piece(self, delta: Delta) -> bytes:
+        """One piece of the answer as an event."""
+        return self.event({"content": delta.text} if delta.text else {}, delta.finish_reason)
+
+    def event(self, content: dict[str, str], reason: str | None) -> bytes:
+        """One event with one choice."""
+        body = {"delta": content} if self.chat else {"text": content.get("content", "")}
+        choice = {"index": 0, **body, "logprobs": None, "finish_reason": reason}
+        usage = {"usage": None} if self.with_usage else {}
+        return _event({**self.head, "object": self.kind, "choices": [choice], **usage})
+
+    def usage(self, last: Delta) -> dict[str, int]:
+        """Tokens read and written."""
+        done = last.completion_tokens
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": done,
+            "total_tokens": self.prompt_tokens + done,
+        }
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _body(schema: type[BaseModel]) -> dict[str, Any]:
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema.model_json_schema()}},
+        }
+    }

@@ -1,0 +1,114 @@
+"""The requests of the OpenAI API that Heliostat answers, each field with what is allowed.
+
+A field that would change the answer and is not supported is refused, never ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Ignored = Any
+"""Accepted and without effect: notes that a client makes for itself."""
+StopString = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class StreamOptions(_Strict):
+    """What a stream has besides the text."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class _Generation(_Strict):
+    """What both kinds of request have."""
+
+    model: str
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
+    n: Literal[1] | None = None
+    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Literal[0] | None = None
+    user: Ignored = None
+    metadata: Ignored = None
+    store: Ignored = None
+    service_tier: Ignored = None
+    safety_identifier: Ignored = None
+    prompt_cache_key: Ignored = None
+
+    @model_validator(mode="after")
+    def _options_need_a_stream(self) -> _Generation:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError('stream_options: allowed only with "stream": true')
+        return self
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings, however they were given."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def asked_tokens(self) -> tuple[str, int | None]:
+        """The field that bounds the answer, and its value."""
+        raise NotImplementedError
+
+
+class TextPart(_Strict):
+    """A piece of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(_Strict):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    name: str | None = None
+
+    def plain(self) -> dict[str, str]:
+        """The message as chat templates know it."""
+        content = self.content
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class ChatRequest(_Generation):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    response_format: dict[Literal["type"], Literal["text"]] | None = None
+    logprobs: Literal[False] | None = None
+
+    @property
+    def asked_tokens(self) -> tuple[str, int | None]:
+        """The newer name wins."""
+        if self.max_completion_tokens is not None:
+            return "max_completion_tokens", self.max_completion_tokens
+        return "max_tokens", self.max_tokens
+
+
+class CompletionRequest(_Generation):
+    """`POST /v1/completions`."""
+
+    prompt: Annotated[str, Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    echo: Literal[False] | None = None
+    best_of: Literal[1] | None = None
+
+    @property
+    def asked_tokens(self) -> tuple[str, int | None]:
+        """There is one name only."""
+        return "max_tokens", self.max_tokens

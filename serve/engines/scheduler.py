@@ -1,0 +1,252 @@
+"""Continuous batching: answers join and leave the running batch between two steps of the model."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from heliostat.infra import log
+from heliostat.serve.engines.base import FinishReason, Sampling
+from heliostat.serve.engines.sampling import generator_of, next_tokens
+from heliostat.serve.engines.slots import SlotCache
+
+PROMPT_TOKENS = 2048
+"""Tokens of prompts, padding included, that are read between two steps of the running answers."""
+_log = log.get(__name__)
+
+Event = tuple[int, FinishReason | None]
+"""A new token, and why the answer ends with it, or None while it goes on."""
+
+
+@dataclass(eq=False)
+class Answer:
+    """One request as the scheduler knows it."""
+
+    prompt: Sequence[int]
+    sampling: Sampling
+    generator: torch.Generator | None
+    loop: asyncio.AbstractEventLoop
+    events: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
+    last: int = 0
+    """The token that the next step reads."""
+    length: int = 0
+    """Positions of its row that are filled."""
+    generated: int = 0
+    complete: bool = False
+    cancelled: bool = False
+
+    @property
+    def reserved(self) -> int:
+        """Positions that it may come to fill."""
+        return len(self.prompt) + self.sampling.max_tokens
+
+
+class Scheduler:
+    """Runs a causal language model of transformers in a thread of its own.
+
+    At most `max_rows` answers run at once, and together they reserve at most `max_cached` positions.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        ends: frozenset[int],
+        *,
+        max_rows: int,
+        max_cached: int,
+        observe: Callable[[int], None],
+    ) -> None:
+        self.model = model
+        self.ends = ends
+        self.max_rows = max_rows
+        self.max_cached = max_cached
+        self.observe = observe
+        self.device = next(model.parameters()).device
+        self.dtype = next(model.parameters()).dtype
+        self.cache = SlotCache()
+        self.running: list[Answer] = []
+        self.waiting: deque[Answer] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="heliostat-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, prompt: Sequence[int], sampling: Sampling) -> Answer:
+        """Takes a request; its tokens come as events. Call from the event loop that will read them."""
+        generator = generator_of(sampling, self.device)
+        answer = Answer(prompt, sampling, generator, asyncio.get_running_loop())
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the engine is shutting down")
+            self.waiting.append(answer)
+            self._changed.notify()
+        return answer
+
+    def cancel(self, answer: Answer) -> None:
+        """Ends the work on an answer before the next step."""
+        answer.cancelled = True
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that runs the model is there."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Ends the thread after the step that it is in."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout=30)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self.waiting or self.running or self._closed)
+                if self._closed:
+                    return
+            try:
+                self._turn()
+            except Exception as error:
+                _log.exception("a step of the model failed; its requests fail with it")
+                self._fail(error)
+
+    def _turn(self) -> None:
+        """Reads new prompts where there is room, then adds one token to every running answer."""
+        self._drop(lambda answer: answer.cancelled)
+        admitted = self._admit()
+        with torch.inference_mode():
+            if admitted:
+                self._emit(admitted, self._read(admitted))
+            if self.running:
+                self._emit(list(self.running), self._step())
+        if not self.running:
+            self.cache.clear()
+
+    def _drop(self, leaves: Callable[[Answer], bool]) -> None:
+        """Takes answers out of the running batch; the last row moves to the place of one that leaves."""
+        for row in range(len(self.running) - 1, -1, -1):
+            if leaves(self.running[row]):
+                last = self.running.pop()
+                if row < len(self.running):
+                    self.cache.move(len(self.running), row, last.length)
+                    self.running[row] = last
+
+    def _admit(self) -> list[Answer]:
+        """The next prompts, in the order they came, as far as rows, memory and the size of one pass allow."""
+        admitted: list[Answer] = []
+        with self._changed:
+            while self.waiting and len(self.running) + len(admitted) < self.max_rows:
+                candidate = self.waiting[0]
+                if candidate.cancelled:
+                    self.waiting.popleft()
+                    continue
+                if not self._fits(candidate, admitted):
+                    break
+                admitted.append(self.waiting.popleft())
+        return admitted
+
+    def _fits(self, candidate: Answer, admitted: Sequence[Answer]) -> bool:
+        batch = [*admitted, candidate]
+        longest_prompt = max(len(answer.prompt) for answer in batch)
+        if admitted and longest_prompt * len(batch) > PROMPT_TOKENS:
+            return False
+        everyone = [*self.running, *batch]
+        return len(everyone) == 1 or len(everyone) * max(one.reserved for one in everyone) <= self.max_cached
+
+    def _read(self, admitted: Sequence[Answer]) -> torch.Tensor:
+        """Logits [answers, vocabulary] after each prompt."""
+        lengths = [len(answer.prompt) for answer in admitted]
+        first = len(self.running)
+        self.running.extend(admitted)
+        self.cache.reserve(len(self.running), max(answer.reserved for answer in admitted))
+        self.cache.read_prompts(first, lengths)
+        for answer, length in zip(admitted, lengths, strict=True):
+            answer.length = length
+        return self._forward(*left_padded([answer.prompt for answer in admitted]))
+
+    def _step(self) -> torch.Tensor:
+        """Logits [answers, vocabulary] after the last token of each running answer."""
+        self.observe(len(self.running))
+        positions = torch.tensor([answer.length for answer in self.running])
+        for answer in self.running:
+            answer.length += 1
+        longest = int(positions.max()) + 1
+        self.cache.reserve(len(self.running), longest)
+        self.cache.step(positions.to(self.device), longest)
+        ids = torch.tensor([[answer.last] for answer in self.running])
+        seen = torch.arange(longest) <= positions[:, None]
+        return self._forward(ids, positions[:, None], None if bool(seen.all()) else seen[:, None, None])
+
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+        mask = None
+        if seen is not None:
+            mask = torch.zeros(seen.shape, dtype=self.dtype).masked_fill(~seen, float("-inf")).to(self.device)
+        out = self.model(
+            input_ids=ids.to(self.device),
+            position_ids=positions.to(self.device),
+            attention_mask=mask,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1]
+
+    def _emit(self, answers: Sequence[Answer], logits: torch.Tensor) -> None:
+        """Hands each answer its next token and removes those that are complete."""
+        tokens = next_tokens(logits, [answer.sampling for answer in answers], [answer.generator for answer in answers])
+        news = list(self._advance(answers, tokens))
+        self._drop(lambda answer: answer.complete)
+        _publish(news)
+
+    def _advance(self, answers: Sequence[Answer], tokens: Sequence[int]) -> Iterator[tuple[Answer, Event]]:
+        for answer, token in zip(answers, tokens, strict=True):
+            answer.last = token
+            answer.generated += 1
+            reason: FinishReason | None = None
+            if token in self.ends:
+                reason = "stop"
+            elif answer.generated >= answer.sampling.max_tokens:
+                reason = "length"
+            answer.complete = reason is not None
+            yield answer, (token, reason)
+
+    def _fail(self, error: Exception) -> None:
+        failed, self.running = self.running, []
+        self.cache.clear()
+        _publish([(answer, error) for answer in failed])
+
+
+def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Ids and positions [prompts, longest], and what each token sees [prompts, 1, longest, longest].
+
+    The last is None where no prompt is padded: then a token sees itself and all before it.
+    """
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    width = int(lengths.max())
+    ids = torch.tensor([[*[0] * (width - len(prompt)), *prompt] for prompt in prompts])
+    column, start = torch.arange(width), (width - lengths)[:, None]
+    if not start.any():
+        return ids, column.expand(len(prompts), -1), None
+    # A padding token sees itself alone: one that sees nothing would turn into NaN.
+    real = (column >= start)[:, None] | torch.eye(width, dtype=torch.bool)
+    return ids, (column - start).clamp(min=0), (real & (column <= column[:, None]))[:, None]
+
+
+def _publish(news: Sequence[tuple[Answer, Event | Exception]]) -> None:
+    """Wakes each event loop once, whatever the number of its requests."""
+    for loop in {answer.loop for answer, _ in news}:
+        mine = [(answer, event) for answer, event in news if answer.loop is loop]
+        try:
+            loop.call_soon_threadsafe(_put, mine)
+        except RuntimeError:  # the loop is closed: its requests are gone
+            continue
+
+
+def _put(news: Sequence[tuple[Answer, Event | Exception]]) -> None:
+    for answer, event in news:
+        answer.events.put_nowait(event)

@@ -1,0 +1,172 @@
+"""The engine that needs nothing but transformers: any causal language model, on a CPU or a GPU."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heliostat.infra.errors import ModelError
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.devices import device_of, dtype_of
+from heliostat.serve.engines.base import Delta, Sampling
+from heliostat.serve.engines.text import TextStream
+from heliostat.serve.errors import invalid
+from heliostat.serve.metrics import ServeMetrics
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from heliostat.serve.engines.scheduler import Answer, Event
+
+ATTENTION = frozenset({"full_attention", "sliding_attention"})
+CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}
+"""How much of the free memory the keys and values of running answers may take."""
+
+
+class TransformersEngine:
+    """Continuous batching over a model of transformers; greedy answers are those of its own `generate`."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerFast,
+        config: ServeConfig,
+        metrics: ServeMetrics,
+    ) -> None:
+        from heliostat.serve.engines.scheduler import Scheduler
+
+        self.tokenizer = tokenizer
+        self.context_tokens = context_of(model.config)
+        self.encoding = ThreadPoolExecutor(1, thread_name_prefix="heliostat-tokenizer")
+        self.scheduler = Scheduler(
+            model,
+            end_tokens(model, tokenizer),
+            max_rows=config.max_batch_size,
+            max_cached=max(self.context_tokens, cache_positions(model)),
+            observe=metrics.batch,
+        )
+
+    async def encode_prompt(self, prompt: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a plain prompt."""
+        return await self._in_thread(self._encode, prompt, add_special_tokens)
+
+    async def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+        """Token ids of a conversation; RequestError where the model's chat template is missing or refuses it."""
+        return await self._in_thread(self._encode_chat, messages)
+
+    async def _in_thread(self, function: Any, *args: Any) -> list[int]:
+        return await asyncio.get_running_loop().run_in_executor(self.encoding, function, *args)
+
+    def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        backend = self.tokenizer.backend_tokenizer
+        return backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+
+    def _encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+        from jinja2 import TemplateError
+
+        if not self.tokenizer.chat_template:
+            raise invalid("messages", "messages: this model has no chat template; use /v1/completions")
+        try:
+            text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise invalid("messages", f"messages: the model's chat template refuses them: {error}") from error
+        return self._encode(text, False)
+
+    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+        """The answer, piece by piece; closing the iterator takes the request out of the batch."""
+        stream, count = TextStream(self.tokenizer.backend_tokenizer, sampling.stop), 0
+        answer = self.scheduler.submit(prompt, sampling)
+        try:
+            while True:
+                piece, reason = "", None
+                for token, reason in await _events(answer):
+                    piece, count = piece + stream.push(token), count + 1
+                    if stream.stopped:
+                        reason = "stop"
+                    if reason:
+                        break
+                if reason:
+                    yield Delta(piece + stream.finish(), count, reason)
+                    return
+                if piece:
+                    yield Delta(piece, count)
+        finally:
+            self.scheduler.cancel(answer)
+
+    def check_health(self) -> None:
+        """Raises where the thread that runs the model has ended."""
+        if not self.scheduler.alive:
+            raise RuntimeError("the thread that runs the model has ended")
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self.scheduler.close()
+        self.encoding.shutdown(wait=False)
+
+
+async def _events(answer: Answer) -> list[Event]:
+    """The next events of an answer, all that are there; raises what the model raised."""
+    events = [await answer.events.get()]
+    while not answer.events.empty():
+        events.append(answer.events.get_nowait())
+    for event in events:
+        if isinstance(event, Exception):
+            raise event
+    return events  # type: ignore[return-value]
+
+
+def context_of(config: Any) -> int:
+    """Tokens that a model can attend to; within a sliding window, full attention gives the same.
+
+    Raises ModelError for layers that keep another state than keys and values.
+    """
+    text = config.get_text_config()
+    others = set(getattr(text, "layer_types", None) or ()) - ATTENTION
+    if others:
+        raise ModelError(
+            f"layer_types: {', '.join(sorted(others))} in this model; the transformers engine serves "
+            f"{', '.join(sorted(ATTENTION))}"
+        )
+    window = getattr(text, "sliding_window", None) if getattr(text, "use_sliding_window", True) else None
+    return min(text.max_position_embeddings, window or text.max_position_embeddings)
+
+
+def cache_positions(model: Any) -> int:
+    """How many tokens' keys and values fit in the share of memory that is theirs."""
+    import torch
+
+    text, weight = model.config.get_text_config(), next(model.parameters())
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    token_bytes = 2 * text.num_hidden_layers * heads * size * weight.element_size()
+    if weight.is_cuda:
+        free_bytes = torch.cuda.mem_get_info(weight.device)[0]
+    else:
+        free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(free_bytes * CACHE_SHARE[weight.device.type]) // token_bytes
+
+
+def end_tokens(model: Any, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """The tokens that end an answer, as `generate` knows them."""
+    ends = model.generation_config.eos_token_id
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    if ends is None:
+        return frozenset()
+    return frozenset([ends] if isinstance(ends, int) else ends)
+
+
+def load(folder: Path, config: ServeConfig, metrics: ServeMetrics) -> TransformersEngine:
+    """The engine for the model folder `folder`; ModelError where it is a model that it cannot run."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from heliostat.serve.engines.attention import register
+
+    context_of(AutoConfig.from_pretrained(folder))
+    device = device_of(config)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype_of(config, device), attn_implementation=register())
+    return TransformersEngine(model.eval().to(device), AutoTokenizer.from_pretrained(folder), config, metrics)

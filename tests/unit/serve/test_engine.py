@@ -1,0 +1,209 @@
+"""The transformers engine against `generate` of transformers itself, on a tiny random model."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM, MistralConfig, PreTrainedTokenizerFast
+
+from heliostat.infra.errors import ModelError
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.engines.attention import register
+from heliostat.serve.engines.base import Delta, Sampling, check_probe
+from heliostat.serve.engines.scheduler import left_padded
+from heliostat.serve.engines.transformers import TransformersEngine, context_of
+from heliostat.serve.errors import RequestError
+from tests.unit.serve.conftest import Recorded
+
+pytestmark = pytest.mark.anyio
+PROMPTS = ["the quick", "the lazy dog jumps over", "fox", "é 你好 the quick brown", "a" * 40, "over", "dog dog dog"]
+
+
+@pytest.fixture
+def engine(
+    llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, config: ServeConfig, recorded: Recorded
+) -> Iterator[TransformersEngine]:
+    model = copy.deepcopy(llama)
+    model.set_attn_implementation(register())
+    engine = TransformersEngine(model, tokenizer, config, recorded.metrics)
+    yield engine
+    engine.close()
+    with pytest.raises(RuntimeError, match="ended"):
+        engine.check_health()
+
+
+def reference(llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt: str, tokens: int) -> str:
+    ids = torch.tensor([tokenizer.encode(prompt)])
+    with torch.inference_mode():
+        out = llama.generate(ids, max_new_tokens=tokens, do_sample=False)
+    return str(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+
+
+async def answer(engine: TransformersEngine, prompt: str, sampling: Sampling, delay: float = 0) -> tuple[str, Any]:
+    await asyncio.sleep(delay)
+    ids = await engine.encode_prompt(prompt)
+    deltas = [delta async for delta in engine.generate(ids, sampling)]
+    assert [delta.finish_reason for delta in deltas[:-1]] == [None] * (len(deltas) - 1)
+    return "".join(delta.text for delta in deltas), deltas[-1]
+
+
+async def idle(engine: TransformersEngine) -> None:
+    until = time.monotonic() + 5
+    while engine.scheduler.running or engine.scheduler.waiting or engine.scheduler.cache.keys:
+        assert time.monotonic() < until, "the engine does not come to rest"
+        await asyncio.sleep(0.005)
+
+
+async def test_greedy_answers_that_come_and_go_are_those_of_generate(
+    engine: TransformersEngine, llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recorded: Recorded
+) -> None:
+    tokens = [15 + 7 * at for at in range(len(PROMPTS))]
+    found = await asyncio.gather(
+        *(
+            answer(engine, prompt, Sampling(tokens[at], temperature=0), delay=at * 0.004)
+            for at, prompt in enumerate(PROMPTS)
+        )
+    )
+    for at, prompt in enumerate(PROMPTS):
+        assert found[at][0] == reference(llama, tokenizer, prompt, tokens[at]), prompt
+        assert found[at][1].completion_tokens <= tokens[at]
+    assert max(recorded.of("heliostat_batch_size")) > 1
+    await idle(engine)
+
+
+async def test_an_answer_ends_at_its_limit_at_the_end_token_or_at_a_stop_string(
+    engine: TransformersEngine, llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    text, last = await answer(engine, "the quick", Sampling(9, temperature=0))
+    assert (last.finish_reason, last.completion_tokens) == ("length", 9)
+    stop = text[3:5]
+    cut, last = await answer(engine, "the quick", Sampling(9, temperature=0, stop=(stop,)))
+    assert last.finish_reason == "stop"
+    assert cut == text[: text.index(stop)]
+    engine.scheduler.ends = frozenset([tokenizer.encode("the quick", add_special_tokens=False)[0], *range(2, 200)])
+    _, last = await answer(engine, "the quick", Sampling(60, temperature=0))
+    assert last.finish_reason == "stop"
+    await idle(engine)
+
+
+async def test_a_closed_answer_leaves_the_batch(engine: TransformersEngine) -> None:
+    ids = await engine.encode_prompt("fox")
+    stream = engine.generate(ids, Sampling(400, temperature=0))
+    await anext(stream)
+    other = asyncio.create_task(answer(engine, "dog", Sampling(60, temperature=0)))
+    await stream.aclose()  # type: ignore[attr-defined]
+    text, last = await other
+    assert text
+    assert last.completion_tokens <= 60
+    await idle(engine)
+
+
+async def test_more_requests_than_rows_are_all_answered(
+    engine: TransformersEngine, llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recorded: Recorded
+) -> None:
+    expected = reference(llama, tokenizer, "over the", 20)
+    found = await asyncio.gather(*(answer(engine, "over the", Sampling(20, temperature=0)) for _ in range(11)))
+    assert {text for text, _ in found} == {expected}
+    assert max(recorded.of("heliostat_batch_size")) == 4
+
+
+async def test_memory_bounds_how_many_run_at_once(engine: TransformersEngine, recorded: Recorded) -> None:
+    engine.scheduler.max_cached = 2 * 40
+    ids = await engine.encode_prompt("dog")
+    size = 40 - len(ids)
+    await asyncio.gather(*(answer(engine, "dog", Sampling(size, temperature=0)) for _ in range(5)))
+    assert max(recorded.of("heliostat_batch_size")) == 2
+
+
+async def test_a_seed_repeats_an_answer(engine: TransformersEngine) -> None:
+    warm = [Sampling(30, temperature=1.0, top_p=0.9, seed=seed) for seed in (1, 1, 2)]
+    found = [await answer(engine, "the quick", sampling) for sampling in warm]
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+async def test_a_step_that_fails_fails_its_requests_and_no_others(engine: TransformersEngine) -> None:
+    forward = engine.scheduler.model.forward
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise MemoryError("no memory for this step")
+
+    engine.scheduler.model.forward = broken  # type: ignore[method-assign]
+    with pytest.raises(MemoryError, match="no memory"):
+        await answer(engine, "dog", Sampling(5))
+    engine.scheduler.model.forward = forward  # type: ignore[method-assign]
+    text, _ = await answer(engine, "dog", Sampling(5, temperature=0))
+    assert text
+    engine.check_health()
+
+
+async def test_a_conversation_goes_through_the_chat_template(
+    engine: TransformersEngine, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    messages = [{"role": "user", "content": "fox"}]
+    with pytest.raises(RequestError, match="no chat template; use /v1/completions"):
+        await engine.encode_chat(messages)
+    engine.tokenizer = copy.deepcopy(tokenizer)
+    engine.tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+        "{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    assert tokenizer.decode(await engine.encode_chat(messages)) == "user: fox\nassistant:"
+    with pytest.raises(RequestError, match=r"messages: .*no system turn") as caught:
+        await engine.encode_chat([{"role": "system", "content": "be kind"}])
+    assert (caught.value.status, caught.value.param) == (422, "messages")
+
+
+async def test_the_probe_must_be_answered_as_before(
+    engine: TransformersEngine, llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    text = reference(llama, tokenizer, "the fox", 8)
+    probe = {"input": {"prompt": "the fox", "max_tokens": 8}, "output": {"text": text}}
+    await check_probe(engine, probe, exact=True)
+    other = {**probe, "output": {"text": text + "!"}}
+    await check_probe(engine, other, exact=False)
+    with pytest.raises(ModelError, match="answers its probe with"):
+        await check_probe(engine, other, exact=True)
+
+
+async def test_silence_is_refused_where_the_trained_model_spoke(engine: TransformersEngine) -> None:
+    engine.generate = silence  # type: ignore[method-assign]
+    probe = {"input": {"prompt": "the fox", "max_tokens": 8}, "output": {"text": "jumps"}}
+    with pytest.raises(ModelError, match="answers its probe with '', the trained one with 'jumps'"):
+        await check_probe(engine, probe, exact=False)
+    await check_probe(engine, {**probe, "output": {"text": ""}}, exact=False)
+
+
+async def silence(prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+    yield Delta("", 1, "stop")
+
+
+def test_prompts_of_one_length_need_no_mask() -> None:
+    ids, positions, seen = left_padded([[5, 6], [7, 8]])
+    assert ids.tolist() == [[5, 6], [7, 8]]
+    assert positions.tolist() == [[0, 1], [0, 1]]
+    assert seen is None
+
+
+def test_a_shorter_prompt_is_padded_on_the_left_and_sees_no_padding() -> None:
+    ids, positions, seen = left_padded([[5, 6, 7], [8]])
+    assert ids.tolist() == [[5, 6, 7], [0, 0, 8]]
+    assert positions.tolist() == [[0, 1, 2], [0, 0, 0]]
+    assert seen is not None
+    assert seen[0, 0].tolist() == [[True, False, False], [True, True, False], [True, True, True]]
+    assert seen[1, 0].tolist() == [[True, False, False], [False, True, False], [False, False, True]]
+
+
+def test_the_context_is_what_full_attention_gives_the_same_for() -> None:
+    assert context_of(MistralConfig(max_position_embeddings=4096, sliding_window=1024)) == 1024
+    assert context_of(MistralConfig(max_position_embeddings=4096, sliding_window=None)) == 4096
+    hybrid = MistralConfig(sliding_window=None)
+    hybrid.layer_types = ["full_attention", "linear_attention"]
+    with pytest.raises(ModelError, match="layer_types: linear_attention in this model"):
+        context_of(hybrid)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+
+from heliostat.serve.errors import Receive, RequestError, Scope, Send
+from heliostat.serve.limits import OngoingLimit, parse_body, read_body
+
+pytestmark = pytest.mark.anyio
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: str
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1
+
+
+def request(parts: Sequence[bytes], announced: int | None = None) -> Request:
+    messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+    messages.append({"type": "http.request", "body": b"", "more_body": False})
+    headers = [] if announced is None else [(b"content-length", str(announced).encode())]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
+
+
+async def test_a_body_within_the_limit_is_read_whole() -> None:
+    assert await read_body(request([b"abc", b"def"]), 6) == b"abcdef"
+
+
+async def test_a_body_that_says_it_is_too_long_is_refused_unread() -> None:
+    with pytest.raises(RequestError, match="body: 7 bytes given; 6 bytes are allowed") as caught:
+        await read_body(request([], announced=7), 6)
+    assert caught.value.status == 413
+
+
+async def test_a_chunked_body_is_refused_as_soon_as_it_is_too_long() -> None:
+    asked = request([b"abc", b"defg", b"never read"])
+    with pytest.raises(RequestError) as caught:
+        await read_body(asked, 6)
+    assert caught.value.status == 413
+    assert await asked.receive() == {"type": "http.request", "body": b"never read", "more_body": True}
+
+
+def test_a_good_body_is_parsed() -> None:
+    assert parse_body(Body, b'{"text": "a"}') == Body(text="a")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"not json", b'{"text": "a"} x', b'\xff"', b'{"text": "\xff"}'])
+def test_what_is_no_json_is_a_400(body: bytes) -> None:
+    with pytest.raises(RequestError, match="body: not valid JSON: ") as caught:
+        parse_body(Body, body)
+    assert (caught.value.status, caught.value.code) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        (b"{}", "text", "text: missing"),
+        (b'{"text": 5}', "text", "text: 5 given; .*valid string"),
+        (b'{"text": "a", "temperature": 3}', "temperature", "temperature: 3 given; .* less than or equal to 2"),
+        (b'{"text": "a", "txt": 1}', "txt", "txt: unknown key; did you mean 'text'"),
+        (b"[]", None, "body: a JSON object is needed"),
+        (b"null", None, "body: a JSON object is needed"),
+    ],
+)
+def test_a_wrong_field_is_a_422_that_names_it(body: bytes, param: str | None, message: str) -> None:
+    with pytest.raises(RequestError, match=message) as caught:
+        parse_body(Body, body)
+    assert (caught.value.status, caught.value.param) == (422, param)
+    assert "\n" not in caught.value.message
+
+
+class Door:
+    """An application that holds requests until told to answer."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.statuses: list[int] = []
+        self.headers: dict[bytes, bytes] = {}
+        self.counts: list[int] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.open.wait()
+        if scope["path"] == "/fails":
+            raise RuntimeError("a fault")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.statuses.append(message["status"])
+            self.headers = dict(message["headers"])
+
+    async def receive(self) -> Any:
+        raise AssertionError("nobody reads the body here")
+
+    def ask(self, limit: OngoingLimit, method: str = "POST", path: str = "/") -> asyncio.Task[None]:
+        scope = {"type": "http", "method": method, "path": path}
+        coroutine = limit(scope, self.receive, self.send)
+        return asyncio.ensure_future(coroutine)
+
+
+async def test_the_request_above_the_limit_is_refused_at_once_and_the_others_are_not() -> None:
+    door = Door()
+    limit = OngoingLimit(door, 2, door.counts.append)
+    held = [door.ask(limit), door.ask(limit)]
+    await asyncio.sleep(0)
+    await door.ask(limit)
+    assert door.statuses == [429]
+    assert int(door.headers[b"retry-after"]) >= 1
+    looked = door.ask(limit, "GET")
+    door.open.set()
+    await asyncio.gather(*held, looked)
+    await door.ask(limit)
+    assert door.statuses == [429, 200, 200, 200, 200]
+    assert door.counts == [1, 2, 1, 0, 1, 0]
+
+
+async def test_a_request_that_fails_or_is_cancelled_gives_its_place_back() -> None:
+    door = Door()
+    limit = OngoingLimit(door, 1, door.counts.append)
+    cancelled = door.ask(limit)
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
+    door.open.set()
+    (failure,) = await asyncio.gather(door.ask(limit, path="/fails"), return_exceptions=True)
+    assert isinstance(failure, RuntimeError)
+    await door.ask(limit)
+    assert door.statuses == [200]

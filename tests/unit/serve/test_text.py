@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from heliostat.serve.engines.text import TextStream, first_stop, held_back
+
+TEXTS = ["the lazy dog", "naïve café", "你好，世界", "🙂👩‍👩‍👧‍👦 fox", "  two  spaces\n\n", ""]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_pieces_are_whole_characters_and_make_the_text(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
+    ids = tokenizer.encode(text)
+    stream = TextStream(tokenizer.backend_tokenizer)
+    pieces = [*(stream.push(token) for token in ids), stream.finish()]
+    assert "".join(pieces) == text
+    assert all("�" not in piece for piece in pieces)
+    assert len(ids) >= len(text.split())
+
+
+def test_a_character_is_held_until_its_last_byte(tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = tokenizer.encode("🙂")
+    stream = TextStream(tokenizer.backend_tokenizer)
+    assert len(ids) == 4
+    assert [stream.push(token) for token in ids] == ["", "", "", "🙂"]
+
+
+def test_bytes_that_make_no_character_come_out_at_the_end(tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = [*tokenizer.encode("dog"), *tokenizer.encode("🙂")[:2]]
+    stream = TextStream(tokenizer.backend_tokenizer)
+    text = "".join(stream.push(token) for token in ids)
+    assert text == "dog"
+    assert text + stream.finish() == tokenizer.decode(ids) == "dog�"
+
+
+def test_special_tokens_have_no_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    stream = TextStream(tokenizer.backend_tokenizer)
+    assert stream.push(0) + stream.push(1) + stream.finish() == ""
+
+
+def run(tokenizer: PreTrainedTokenizerFast, text: str, stop: tuple[str, ...]) -> tuple[list[str], bool]:
+    stream, pieces = TextStream(tokenizer.backend_tokenizer, stop), []
+    for token in tokenizer.encode(text):
+        pieces.append(stream.push(token))
+        if stream.stopped:
+            break
+    return [*pieces, stream.finish()], stream.stopped
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "before"),
+    [
+        ("one two three", ("two",), "one "),
+        ("one two three", ("three", "two th"), "one "),  # the earliest wins
+        ("aaab", ("ab",), "aa"),
+        ("x🙂y", ("🙂",), "x"),
+        ("stop", ("stop",), ""),
+        ("ab\n\ncd", ("\n\n",), "ab"),
+    ],
+)
+def test_the_answer_ends_before_a_stop_string(
+    tokenizer: PreTrainedTokenizerFast, text: str, stop: tuple[str, ...], before: str
+) -> None:
+    pieces, stopped = run(tokenizer, text, stop)
+    assert stopped
+    assert "".join(pieces) == before
+
+
+def test_the_start_of_a_stop_string_is_held_and_sent_when_it_was_none(tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces, stopped = run(tokenizer, "xy END xy EN", ("END OF",))
+    assert not stopped
+    assert "".join(pieces) == "xy END xy EN"
+    assert pieces[-1] == "EN"
+
+
+def test_where_stop_strings_begin() -> None:
+    assert first_stop("abcabc", ("c", "bc"), since=2) == 2
+    assert first_stop("abc", ("x",)) is None
+    assert first_stop("abc", ()) is None
+    assert held_back("text <|en", ("<|end|>",)) == 4
+    assert held_back("text", ("<|end|>",)) == 0
+    assert held_back("aa", ("aab",)) == 2
+    assert held_back("ab", ("ab",)) == 0  # a whole one is found, not held

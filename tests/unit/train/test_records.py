@@ -1,0 +1,163 @@
+"""Reading files of each format, and what is said of those that cannot be read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from heliostat.infra.errors import DataError
+from heliostat.train.records import Source, find_source, read
+
+NEEDED = {"text": "data.columns.text", "label": "data.columns.label"}
+SEPARATORS = "one\u2028two\x85three"
+
+
+def rows(file: Path, format_: str, needed: dict[str, str] = NEEDED) -> list[tuple[int, dict[str, Any]]]:
+    return list(read(file, format_, needed))
+
+
+def failure(file: Path, format_: str, needed: dict[str, str] = NEEDED) -> str:
+    with pytest.raises(DataError) as caught:
+        rows(file, format_, needed)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).replace(str(file), "FILE")
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    file = folder / name
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return file
+
+
+def test_csv_fields_may_hold_commas_quotes_and_line_breaks(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.csv", '\ufefflabel,extra,text\n0,x,"a, ""b""\nc"\n\n01,y,d\r\n')
+    assert rows(file, "csv") == [
+        (2, {"text": 'a, "b"\nc', "label": "0"}),
+        (5, {"text": "d", "label": "01"}),
+    ]
+
+
+def test_tsv_and_compressed_csv(tmp_path: Path) -> None:
+    tabs = write(tmp_path, "a.tsv", "text\tlabel\na,b\t1\n")
+    packed = write(tmp_path, "a.csv.gz", gzip.compress(b"text,label\na,1\n"))
+    assert rows(tabs, "csv") == [(2, {"text": "a,b", "label": "1"})]
+    assert rows(packed, "csv") == [(2, {"text": "a", "label": "1"})]
+
+
+def test_a_csv_field_may_be_long(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.csv", f"text,label\n{'x' * 200_000},1\n")
+    assert len(rows(file, "csv")[0][1]["text"]) == 200_000
+
+
+def test_json_lines_end_at_line_feeds_only(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"text": SEPARATORS, "label": 1}, ensure_ascii=False),
+        "",
+        '{"text": null, "more": {}}',
+    ]
+    file = write(tmp_path, "a.jsonl", "\r\n".join(lines))
+    assert rows(file, "jsonl") == [
+        (1, {"text": SEPARATORS, "label": 1}),
+        (3, {"text": None, "label": None}),
+    ]
+
+
+def test_a_json_list_of_records(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.json", '[{"text": "a", "label": "x"},\n {"text": "b", "label": "y"}]')
+    assert rows(file, "json") == [(1, {"text": "a", "label": "x"}), (2, {"text": "b", "label": "y"})]
+
+
+def test_parquet_gives_the_columns_asked_for(tmp_path: Path) -> None:
+    table = pa.table({"label": [1, None], "text": ["a", "b"], "other": [[1], [2]]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert rows(tmp_path / "a.parquet", "parquet") == [
+        (1, {"text": "a", "label": 1}),
+        (2, {"text": "b", "label": None}),
+    ]
+
+
+def test_each_line_of_a_text_is_a_record(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.txt", f"{SEPARATORS}\r\n\nlast")
+    assert rows(file, "text", {"text": "data.columns.text"}) == [
+        (1, {"text": SEPARATORS}),
+        (2, {"text": ""}),
+        (3, {"text": "last"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "text,label\na,0\nb\nc,1\n", "FILE line 3: 1 fields; the header has 2"),
+        ("a.csv", 'text,label\n"a,0\n', "FILE line 2: not CSV: unexpected end of data"),
+        (
+            "a.csv",
+            b"text,label\na,0\n\xff,1\n",
+            "FILE line 3: not UTF-8 (byte 0xff at 1); save the file as UTF-8",
+        ),
+        ("a.csv", "body,label\na,0\n", "data.columns.text: column 'text' is not in FILE; it has body, label"),
+        (
+            "a.jsonl",
+            '{"text": "a", "label": 1}\n{"text": }\n',
+            "FILE line 2 character 10: not JSON: Expecting value",
+        ),
+        ("a.jsonl", '{"text": "a", "label": 1}\n[1]\n', "FILE line 2: holds list; a record {...} is needed"),
+        ("a.jsonl", '{"text": "a"}\n', "data.columns.label: column 'label' is not in FILE; it has text"),
+        ("a.jsonl", "[" * 100_000, "FILE line 1: JSON nested too deeply"),
+        ("a.json", '{"text": "a"}', "FILE: holds one dict; a JSON list of records {...} is needed"),
+        ("a.json", '[{"text":\n oops}]', "FILE line 2 character 2: not JSON: Expecting value"),
+        ("a.json", "[1]", "FILE record 1: holds int; a record {...} is needed"),
+        ("a.txt", "a\n", "data.columns.label: column 'label' is not in FILE; it has text"),
+    ],
+)
+def test_a_file_that_breaks_its_format_is_named_with_the_place(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    file = write(tmp_path, name, content)
+    assert failure(file, find_source(file, "auto").format) == message
+
+
+def test_what_is_no_parquet_and_what_is_not_there_are_said_in_one_line(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.parquet", b"PAR1 nonsense")
+    assert failure(file, "parquet").startswith("FILE: not a readable Parquet file: ")
+    assert failure(tmp_path / "gone.csv", "csv") == "FILE: cannot be read: No such file or directory"
+    damaged = write(tmp_path, "a.csv.gz", gzip.compress(b"text,label\na,1\n" * 999)[:40])
+    assert failure(damaged, "csv").startswith("FILE: cannot be read: ")
+
+
+def test_a_folder_gives_its_files_of_one_format_in_order(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("z.csv", "b/a.csv", ".hidden.json", "README.md"):
+        write(tmp_path, name, "text\na\n")
+    source = find_source(tmp_path, "auto")
+    assert [file.relative_to(tmp_path).as_posix() for file in source.files] == ["b/a.csv", "z.csv"]
+    assert source.format == "csv"
+    assert source.place(1, 7) == f"{tmp_path / 'z.csv'} line 7"
+    assert Source((tmp_path / "a.json",), "json").place(0, 7) == f"{tmp_path / 'a.json'} record 7"
+
+
+def test_a_format_that_is_given_overrides_endings(tmp_path: Path) -> None:
+    file = write(tmp_path, "play", "Enter Hamlet\n")
+    other = write(tmp_path, "notes.json", "{}")
+    assert find_source(file, "text") == Source((file,), "text")
+    assert find_source(tmp_path, "json") == Source((other,), "json")
+    assert find_source(tmp_path, "csv").files == (other, file)
+
+
+def test_a_folder_that_says_too_little_or_too_much_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"data\.source: .* no file whose ending tells its format; set data\.format"
+    ):
+        find_source(tmp_path, "auto")
+    with pytest.raises(DataError, match=r"data\.source: .* holds no files"):
+        find_source(tmp_path, "csv")
+    write(tmp_path, "a.csv", "")
+    write(tmp_path, "a.json", "")
+    with pytest.raises(DataError, match=r"files of several formats \(csv, json\)"):
+        find_source(tmp_path, "auto")

@@ -1,0 +1,256 @@
+"""Finding data and base models: each kind of source, and the line that is said where one is not to be had."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import zipfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+
+from heliostat.infra import registry
+from heliostat.infra.bundle import publish_directory
+from heliostat.infra.errors import DataError, HeliostatError, ModelError
+from heliostat.infra.registry import ModelVersion
+from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.train import sources
+from heliostat.train.sources import fill, resolve
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StorageConfig:
+    monkeypatch.setenv("HELIOSTAT_CACHE", str(tmp_path / "cache"))
+    return StorageConfig(url=str(tmp_path / "storage"))
+
+
+def failure(source: str, storage: StorageConfig, key: str = "data.source") -> str:
+    with pytest.raises(DataError if key.startswith("data") else ModelError) as caught:
+        resolve(source, storage, key)
+    message = str(caught.value)
+    assert message.startswith(f"{key}: {source!r} given; ")
+    assert "\n" not in message
+    return message.removeprefix(f"{key}: {source!r} given; ")
+
+
+def test_a_path_is_itself(tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "reviews.csv").write_text("text\n")
+    monkeypatch.chdir(tmp_path)
+    assert resolve("reviews.csv", storage, "data.source") == tmp_path / "reviews.csv"
+
+
+def test_a_missing_path_names_key_value_and_what_is_allowed(storage: StorageConfig) -> None:
+    forms = "a path, pkg:package/folder, pypi:NAME==VERSION/folder, hf:org/name, s3://bucket/prefix"
+    for source in ("no/such.csv", "http://x/y.csv", ""):
+        assert failure(source, storage) == f"no such file or folder; allowed are {forms}"
+    assert failure("gone", storage, "model.source").endswith("s3://bucket/prefix, models:/name@alias")
+
+
+def test_a_package_is_found_and_never_imported(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "libs" / "reviews_for_test"
+    (package / "data").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / "data" / "all.csv").write_text("text\n")
+    (tmp_path / "libs" / "lonely_for_test.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path / "libs"))
+    found = resolve("pkg:reviews_for_test/data/all.csv", storage, "data.source")
+    assert found == package / "data" / "all.csv"
+    assert "reviews_for_test" not in sys.modules
+    assert (
+        failure("pkg:reviews_for_test/data/x.csv", storage)
+        == "there is no 'data/x.csv' in it; data holds all.csv"
+    )
+    assert "there is no '../libs'" in failure("pkg:reviews_for_test/../libs", storage)
+    assert "single module" in failure("pkg:lonely_for_test/x", storage)
+
+
+def test_a_package_that_is_not_installed_comes_with_the_command(storage: StorageConfig) -> None:
+    for key in ("data.source", "model.source"):
+        message = failure("pkg:no_such_package_here/model", storage, key)
+        assert message.endswith("run: pip install --no-deps no_such_package_here")
+    assert "write pkg:package/folder" in failure("pkg:a.b/model", storage)
+
+
+def archive(folder: Path, name: str, files: dict[str, str]) -> Path:
+    """A wheel or an sdist with these files in it."""
+    target = folder / name
+    if name.endswith(".whl"):
+        with zipfile.ZipFile(target, "w") as package:
+            for path, text in files.items():
+                package.writestr(path, text)
+        return target
+    with tarfile.open(target, "w:gz") as package:
+        for path, text in files.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(text.encode())
+            package.addfile(info, io.BytesIO(text.encode()))
+    return target
+
+
+class Pip:
+    """A pip that has one archive, as sdist or as wheel, and counts how often it is asked."""
+
+    def __init__(self, name: str, files: dict[str, str]) -> None:
+        self.name, self.files, self.calls = name, files, 0
+
+    def run(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        self.calls += 1
+        wanted = "--no-binary" if self.name.endswith(".tar.gz") else "--only-binary"
+        if wanted not in command:
+            return subprocess.CompletedProcess(command, 1, "", "ERROR: none of this kind\n")
+        archive(Path(command[command.index("--dest") + 1]), self.name, self.files)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("some_data-1.0.tar.gz", {"some_data-1.0/data/a.json": "[]", "some_data-1.0/PKG-INFO": ""}),
+        ("some_data-1.0-py3-none-any.whl", {"data/a.json": "[]"}),
+    ],
+    ids=["sdist", "wheel"],
+)
+def test_a_release_is_downloaded_once_and_its_checksum_kept(
+    name: str, files: dict[str, str], tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pip = Pip(name, files)
+    monkeypatch.setattr(subprocess, "run", pip.run)
+    found = resolve("pypi:Some_Data==1.0/data/a.json", storage, "data.source")
+    calls = pip.calls
+    assert found == tmp_path / "cache/pypi/some-data-1.0/data/a.json"
+    assert found.read_text() == "[]"
+    assert resolve("pypi:some-data==1.0/data/a.json", storage, "data.source") == found
+    assert pip.calls == calls
+    record = json.loads((tmp_path / "cache/pypi/some-data-1.0/.heliostat-source.json").read_text())
+    assert record["file"] == name
+    assert record["sha256"] == hashlib.sha256(archive(tmp_path, name, files).read_bytes()).hexdigest()
+
+
+def test_an_archive_that_reaches_outside_is_refused_and_leaves_nothing(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "run", Pip("evil-1.tar.gz", {"../../../evil.txt": "x"}).run)
+    assert "evil-1.tar.gz cannot be unpacked" in failure("pypi:evil==1/data", storage)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+def test_an_index_out_of_reach_is_told_in_its_own_words(
+    storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, "", "WARNING: x\nERROR: No matching distribution\n")
+
+    def timed_out(command: list[str], **_: Any) -> None:
+        raise subprocess.TimeoutExpired(command, 900)
+
+    monkeypatch.setattr(subprocess, "run", refused)
+    assert failure("pypi:x==1/data", storage) == "pip cannot download x==1: No matching distribution"
+    monkeypatch.setattr(subprocess, "run", timed_out)
+    assert failure("pypi:x==1/data", storage) == "the package index took more than 900 s"
+    assert "exact version" in failure("pypi:x>=1/data", storage)
+    assert "exact version" in failure("pypi:--pre==1", storage)
+
+
+def test_the_hub_gives_data_sets_to_data_and_models_to_models(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    def snapshot(name: str, **options: Any) -> str:
+        calls.append((name, options))
+        return str(tmp_path / "snapshot")
+
+    (tmp_path / "snapshot" / "data").mkdir(parents=True)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert resolve("hf:org/name@v2/data", storage, "data.source") == tmp_path / "snapshot" / "data"
+    assert resolve("hf:org/name", storage, "model.source") == tmp_path / "snapshot"
+    (name, data), (_, model) = calls
+    assert (name, data["repo_type"], data["revision"]) == ("org/name", "dataset", "v2")
+    assert data["allow_patterns"] == ["data", "data/*"]
+    assert (model["repo_type"], model["revision"], model["allow_patterns"]) == ("model", None, None)
+
+
+def test_a_hub_that_refuses_is_told_in_one_line(
+    storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(name: str, **options: Any) -> str:
+        raise RuntimeError("401 Client Error\n\nRepository Not Found")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
+    assert failure("hf:org/name", storage) == "the model hub does not give it: 401 Client Error"
+    assert failure("hf:name", storage) == "write hf:org/name, hf:org/name@revision or hf:org/name/path"
+
+
+def test_a_published_model_is_fetched_once_and_only_for_models(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "bundle"
+    (bundle / "model").mkdir(parents=True)
+    (bundle / "model" / "config.json").write_text("{}")
+    digest = publish_directory(open_store(storage), "models/chat/1", bundle).digest
+    url = f"{storage.url}/models/chat/1"
+    version = ModelVersion("chat", 1, url, digest, "run", datetime.now(timezone.utc), ("production",), {})
+    monkeypatch.setattr(registry, "resolve", lambda storage, reference: version)
+    found = resolve("models:/chat@production", storage, "model.source")
+    assert (found / "config.json").read_text() == "{}"
+    open_store(storage).delete("models")
+    assert resolve("models:/chat@production", storage, "model.source") == found
+    assert failure("models:/chat@production", storage) == "a published model is no data"
+
+
+def test_an_unknown_published_model_names_the_key(
+    storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(storage: StorageConfig, reference: str) -> ModelVersion:
+        raise ModelError(f"{reference}: no such model")
+
+    monkeypatch.setattr(registry, "resolve", unknown)
+    assert failure("models:/chat@x", storage, "model.source") == "models:/chat@x: no such model"
+
+
+def as_bucket(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Makes a folder answer as s3://bucket."""
+    monkeypatch.setattr(sources, "open_store", lambda url, endpoint: open_store(str(folder)))
+
+
+def test_objects_are_fetched_below_their_prefix(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = tmp_path / "bucket"
+    for name in ("top.csv", "reviews/a.csv", "reviews/b/c.csv", "reviews-old/d.csv"):
+        (bucket / name).parent.mkdir(parents=True, exist_ok=True)
+        (bucket / name).write_text(name)
+    as_bucket(monkeypatch, bucket)
+    folder = resolve("s3://bucket/reviews/", storage, "data.source")
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.csv")) == ["a.csv", "b/c.csv"]
+    for key in ("top.csv", "reviews/a.csv"):
+        assert resolve(f"s3://bucket/{key}", storage, "data.source").read_text() == key
+    assert failure("s3://bucket/nothing", storage) == "no objects there; a key or a prefix of keys is needed"
+    (bucket / "reviews" / "a.csv").write_text("a longer text")
+    assert (resolve("s3://bucket/reviews", storage, "data.source") / "a.csv").read_text() == "a longer text"
+
+
+def test_a_wrong_bucket_names_the_key(storage: StorageConfig) -> None:
+    assert "a bucket is needed" in failure("s3://Bad_Bucket/x", storage, "model.source")
+
+
+def test_a_folder_is_filled_whole_or_not_at_all(tmp_path: Path) -> None:
+    def half(folder: Path) -> None:
+        (folder / "one").write_text("1")
+        raise HeliostatError("no second file")
+
+    with pytest.raises(HeliostatError):
+        fill(tmp_path / "cache" / "x", half)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".x.lock"]
+    made = fill(tmp_path / "cache" / "x", lambda folder: (folder / "one").write_text("1"))
+    assert fill(made, half) == made
+    assert [path.name for path in made.iterdir()] == ["one"]

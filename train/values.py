@@ -1,0 +1,64 @@
+"""The values of one record: text, chats and classes, or a line that says what is there instead."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from heliostat.infra.errors import DataError
+from heliostat.train.config import DataConfig
+
+TURN = ("role", "content")
+
+
+def label_text(value: Any, column: str) -> str | None:
+    """A class as a word: 1.0 is `1`, True is `true`; None where it is missing."""
+    if _missing(value):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, (str, int, float)):
+        return _unicode(str(value).strip(), column) or None
+    found = f"column {column!r} holds {_kind(value)}"
+    raise DataError(f"data.columns.label: {found}; text or a number is needed")
+
+
+def clean(value: Any, column: str, data: DataConfig) -> str | list[dict[str, str]] | None:
+    """A text, a list of {role, content}, or None for what is missing; DataError names any other type."""
+    if _missing(value):
+        return None
+    if column == data.columns.messages:
+        return _messages(value, column)
+    if isinstance(value, str):
+        return _unicode(value, column) if value.strip() else None
+    keys = [key for key, name in data.columns.model_dump().items() if name == column]
+    raise DataError(f"data.columns.{keys[0]}: column {column!r} holds {_kind(value)}; text is needed")
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _messages(value: Any, column: str) -> list[dict[str, str]] | None:
+    for turn in value if isinstance(value, list) else [value]:
+        texts = [turn.get(key) for key in TURN] if isinstance(turn, dict) else []
+        if not (isinstance(value, list) and texts and all(isinstance(text, str) for text in texts)):
+            found = f"data.columns.messages: column {column!r} holds {_kind(turn)}"
+            raise DataError(f"{found}; a list of {{role, content}} texts is needed")
+    return [{key: _unicode(turn[key], column) for key in TURN} for turn in value] or None
+
+
+def _unicode(text: str, column: str) -> str:
+    """`text`, once it is sure to be text: JSON can spell what is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"half of a surrogate pair at character {error.start + 1}"
+        raise DataError(f"column {column!r} holds {half}, which is no text") from None
+    return text
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} ({repr(value)[:60]})"
