@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import socket
@@ -10,8 +9,9 @@ import time
 from pathlib import Path
 
 from heliostat.cluster.folders import LOOPBACK, free_ports, private, user_folder
+from heliostat.infra.log import get
 
-log = logging.getLogger(__name__)
+log = get(__name__)
 
 # Ray's HAProxy template binds two pages (metrics and statistics) on every interface and has no option against it.
 _HAPROXY = """#!/bin/sh

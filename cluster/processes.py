@@ -6,16 +6,18 @@ survives the actor that started it; the mark still tells whose it is.
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]
 
-log = logging.getLogger(__name__)
+from heliostat.infra.log import get
+
+log = get(__name__)
 
 MARK = "HELIOSTAT_RAY"
+_KILL_SECONDS = 5.0
 
 
 def new_mark() -> str:
@@ -57,7 +59,7 @@ def end(processes: list[psutil.Process], seconds: float = 5) -> int:
     for process in alive:
         log.debug("process %d (%s) outlived its Ray and is killed", process.pid, process)
         _kill(process)
-    psutil.wait_procs(alive, timeout=seconds)
+    psutil.wait_procs(alive, timeout=_KILL_SECONDS)
     return len(alive)
 
 

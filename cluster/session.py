@@ -24,12 +24,13 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.environment import applied, is_loopback, joining_environment, local_environment
 from heliostat.cluster.folders import LOOPBACK, ray_folder
 from heliostat.cluster.ingress import forget_old_ingress
-from heliostat.cluster.interrupts import on_sigterm, terminable, undisturbed
+from heliostat.cluster.interrupts import Terminated, on_sigterm, terminable, undisturbed
 from heliostat.cluster.package import code_environment
 from heliostat.cluster.resources import check_cluster, check_local, local_cpus
 from heliostat.infra.errors import HeliostatError, ResourceError
+from heliostat.infra.log import get
 
-log = logging.getLogger(__name__)
+log = get(__name__)
 
 NAMESPACE = "heliostat"
 """Ray namespace of all actors and placement groups of ours."""
@@ -138,6 +139,8 @@ def _init(what: str, **options: Any) -> None:
             logging_level=logging.WARNING,
             **options,
         )
+    except SystemExit:  # what ray.init makes of SIGTERM
+        raise Terminated from None
     except Exception as error:  # Ray raises bare Exception here, among others
         raise ResourceError(f"{what}: cannot be used: {' '.join(str(error).split())}") from error
     on_sigterm()  # ray.init has put its own handler there

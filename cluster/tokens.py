@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from heliostat.infra.log import get
+
+log = get(__name__)
 
 
 def token_environment(*, create: bool) -> dict[str, str | None]:

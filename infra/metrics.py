@@ -96,5 +96,7 @@ def record(metric: Metric, value: float, labels: Mapping[str, str]) -> None:
 
     `labels` has one value for each of `metric.labels`.
     """
+    if metric.kind == "counter" and value == 0:
+        return  # such as a rank that got no record of the last, smaller batch; Ray refuses to add nothing
     method = {"counter": "inc", "gauge": "set", "histogram": "observe"}[metric.kind]
     getattr(_instrument(metric), method)(value, tags=dict(labels))

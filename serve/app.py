@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from heliostat import __version__
 from heliostat.infra import config as configuration
 from heliostat.infra.config import StrictModel
 from heliostat.infra.storage import StorageConfig
@@ -86,7 +88,15 @@ def build(args: AppArgs | Mapping[str, Any]) -> Application:
             logging_config={"enable_access_log": False, "log_level": "WARNING"},
             **draining(args.config),
         )
+    deployment = deployment.options(version=fingerprint(args), _internal=True)
     return deployment.bind(args.model_dump(mode="json"))
+
+
+def fingerprint(args: AppArgs) -> str:
+    """What tells Ray Serve whether replicas have to be replaced: deploying the same again replaces none."""
+    # Read back first: defaults are as they were written (8), values from elsewhere are parsed (8.0).
+    same = AppArgs.model_validate_json(args.model_dump_json())
+    return hashlib.sha256(f"{__version__} {same.model_dump_json()}".encode()).hexdigest()[:16]
 
 
 class Replica:

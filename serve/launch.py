@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from heliostat.infra import config as configuration
 from heliostat.infra import errors, log
 from heliostat.infra.errors import ConfigError, HeliostatError, ModelError, ResourceError
 from heliostat.serve.app import DEPLOYMENT, AppArgs, build
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 START_SECONDS = 300.0
 STOP_SECONDS = 30.0
+INGRESS_SECONDS = 50.0
+"""For the ingress to come up. Ray gives it five and then kills it, which a busy machine may not meet."""
+RESTORE_SECONDS = 60.0
 POLL_SECONDS = 0.2
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OUR_ERROR = re.compile(r"heliostat\.infra\.errors\.(\w+): ([^\n]+)")
@@ -65,20 +69,19 @@ def deploy(args: AppArgs, *, deadline_seconds: float = START_SECONDS) -> Endpoin
     """Serves a published model and returns once it answers; a model that runs under this name is replaced.
 
     Raises ConfigError where keys are missing, ModelError or IntegrityError where the model is not what was published,
-    ResourceError where the port is taken or no replica is up within the deadline. A first deployment that fails is
-    taken away again.
+    ResourceError where the port is taken or no replica is up within the deadline. After a failure all is as it was
+    before: a model that was served still is, and one that was not leaves nothing.
     """
     args = args if args.config.auth == "none" else _with_keys(args)
     check_manifest(args.url, args.digest, args.storage.endpoint_url)
     until = time.monotonic() + deadline_seconds
     started_serve = _start_serve(args.config)
-    replaces = args.name in _applications()
+    before = _deployed(args.name)
     try:
         _run(args)
         _wait(args, until)
     except BaseException:
-        if not replaces:
-            _take_away(args.name, shutdown=started_serve)
+        _restore(args.name, before, shutdown=started_serve)
         raise
     return Endpoint(_url(args.config.host, args.config.port, args.route), args.name, args.version)
 
@@ -107,9 +110,41 @@ def _with_keys(args: AppArgs) -> AppArgs:
     return args.model_copy(update={"keys": keys})
 
 
+def _deployed(name: str) -> AppArgs | None:
+    """What an application was built from; None where there is none of this name."""
+    if name not in _applications():
+        return None
+    from ray.serve.context import _get_global_client
+
+    info, _ = _get_global_client().get_deployment_info(DEPLOYMENT, name)
+    return configuration.build(AppArgs, info.replica_config.init_args[0])
+
+
+def _restore(name: str, before: AppArgs | None, *, shutdown: bool) -> None:
+    """Undoes a deployment that failed; replicas of the one before, which never stopped, are kept."""
+    if before is None:
+        _kill_replicas(name)  # none has answered a request, so none has to drain
+        _take_away(name, shutdown=shutdown)
+        return
+    _run(before)
+    try:
+        _wait(before, time.monotonic() + RESTORE_SECONDS)
+    except HeliostatError as error:
+        _log.warning("%s: version %s is not up again: %s", name, before.version, error)
+
+
+def _kill_replicas(name: str) -> None:
+    import ray
+
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["name"].startswith(f"SERVE_REPLICA::{name}#"):
+            ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
+
+
 def _start_serve(config: ServeConfig) -> bool:
     """Starts Serve where there is none; True where it did. ResourceError where it cannot listen as the spec says."""
     from ray import serve
+    from ray.exceptions import RayError
 
     listening = _listening()
     if listening is not None:
@@ -122,19 +157,26 @@ def _start_serve(config: ServeConfig) -> bool:
     _check_port(config)
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
         _log.warning("RAY_SERVE_ENABLE_HA_PROXY is not 1: Serve uses its own proxy, which is several times slower")
-    with _quiet():
-        serve.start(
-            http_options={"host": config.host, "port": config.port},
-            proxy_location="HeadOnly" if config.host in LOOPBACK else "EveryNode",
-            logging_config={"log_level": "WARNING", "enable_access_log": False},
-            controller_options={"runtime_env": {"env_vars": _controller_environment(config)}},
-        )
+    try:
+        with _quiet():
+            serve.start(
+                http_options={"host": config.host, "port": config.port},
+                proxy_location="HeadOnly" if config.host in LOOPBACK else "EveryNode",
+                logging_config={"log_level": "WARNING", "enable_access_log": False},
+                controller_options={"runtime_env": {"env_vars": _controller_environment(config)}},
+            )
+    except (RayError, TimeoutError) as error:
+        _shutdown_serve()
+        raise ResourceError(f"Ray Serve did not start: {str(error).splitlines()[0]}") from error
     return True
 
 
 def _controller_environment(config: ServeConfig) -> dict[str, str]:
     """What Serve's controller reads when it starts, and hands on to proxies and replicas."""
-    environment = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_SECONDS)}
+    environment = {
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_SECONDS),
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(INGRESS_SECONDS),
+    }
     if config.host in LOOPBACK:
         # Of all Serve's ports, this is the one that two Rays on one machine would both want.
         environment["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(_free_port())
@@ -244,24 +286,16 @@ def _url(host: str, port: int, route: str) -> str:
 
 
 def _status(name: str, overview: ApplicationStatusOverview) -> EndpointStatus:
-    listening = _listening()
-    url = _url(listening.host or "127.0.0.1", listening.port, _route(name)) if listening else ""
-    health = _health(url)
+    listening, args = _listening(), _deployed(name)
+    url = _url(listening.host or "", listening.port, args.route) if listening and args else ""
     return EndpointStatus(
         name,
         url,
         str(overview.status.value),
         _running_replicas(overview),
-        health["version"] if health else None,
+        (_health(url) or {}).get("version"),
         " ".join(overview.message.split()),
     )
-
-
-def _route(name: str) -> str:
-    from ray.serve.context import _get_global_client
-
-    details = _get_global_client().get_serve_details()
-    return details["applications"][name]["route_prefix"] or ""
 
 
 def _take_away(name: str, *, shutdown: bool) -> None:
@@ -280,7 +314,10 @@ def _shutdown_serve() -> None:
     from ray import serve
     from ray.serve.context import _get_global_client, _set_global_client
 
-    controller = _get_global_client()._controller
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        return
+    controller = client._controller
     ray.get(controller.graceful_shutdown.remote(wait=False))
     until = time.monotonic() + STOP_SECONDS
     while time.monotonic() < until:

@@ -72,12 +72,10 @@ class Measure:
             await send(message)
             complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
-        failed = False
         try:
             await self.app(scope, receive, watch)
         except Exception:
-            failed = True
+            status, complete = 500, True
             raise
         finally:
-            left = not complete and not failed
-            self.metrics.request(CLIENT_LEFT if left else status, time.perf_counter() - started)
+            self.metrics.request(status if complete else CLIENT_LEFT, time.perf_counter() - started)

@@ -63,6 +63,8 @@ class DataConfig(StrictModel):
     where: str | None = None
     """Keep the records for which this is true, such as `source == 'imdb'`."""
     columns: Columns = Columns()
+    label_names: dict[str, str] = {}
+    """What the labels are called in answers, such as `{"0": negative, "1": positive}`; others stay as they are."""
     split: Split = Split()
     limit: Positive | None = None
     """Keep this many records at most, the same ones each time."""

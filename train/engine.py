@@ -58,7 +58,19 @@ def build_engine(model: torch.nn.Module, train: TrainConfig, device: str) -> Any
         config=deepspeed_config(train, micro_batch_size(train, device)),
         dist_init_required=False,
     )
+    if train.precision == "fp32" and train.zero_stage == 0:
+        _keep_gradient_norm(engine)
     return engine
+
+
+def _keep_gradient_norm(engine: Any) -> None:
+    """Without its own optimizer wrapper, DeepSpeed clips the gradients but forgets their norm."""
+
+    def clip() -> None:
+        norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), engine.gradient_clipping())
+        engine._global_grad_norm = float(norm)
+
+    engine.clip_fp32_gradients = clip
 
 
 def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -80,7 +80,8 @@ def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) ->
         label = None
         if encoder.labelled:
             wanted.remove(data.columns.label)
-            label = label_text(record[data.columns.label], data.columns.label)
+            word = label_text(record[data.columns.label], data.columns.label)
+            label = data.label_names.get(word, word) if word else word
         cleaned = {column: clean(record[column], column, data) for column in wanted}
         missing = any(value is None for column, value in cleaned.items() if column != data.columns.context)
         unlabelled = encoder.labelled and label is None

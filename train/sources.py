@@ -49,7 +49,9 @@ def problem(key: str, source: str, reason: str) -> HeliostatError:
 def allowed(key: str) -> str:
     """The forms that `key` may take, for messages."""
     published = "" if key.startswith("data") else ", models:/name@alias"
-    return f"a path, pkg:package/folder, pypi:NAME==VERSION/folder, hf:org/name, s3://bucket/prefix{published}"
+    return (
+        f"a path, pkg:package/folder, pypi:NAME==VERSION/folder, hf:org/name, s3://bucket/prefix{published}"
+    )
 
 
 def file_digest(file: Path) -> str:
@@ -71,17 +73,26 @@ def fill(folder: Path, make: Callable[[Path], object]) -> Path:
     """
     if folder.exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.exists():
-            return folder
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
-            staging = Path(scratch) / "files"
-            staging.mkdir()
-            make(staging)
-            staging.rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                _make(folder, make)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(
+            f"{folder}: cannot be made: {reason}; HELIOSTAT_CACHE may name another place"
+        ) from error
     return folder
+
+
+def _make(folder: Path, make: Callable[[Path], object]) -> None:
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
+        staging = Path(scratch) / "files"
+        staging.mkdir()
+        make(staging)
+        staging.rename(folder)
 
 
 def inside(folder: Path, path: str, key: str, source: str) -> Path:
@@ -108,7 +119,7 @@ def _from_package(source: str, _storage: StorageConfig, key: str) -> Path:
     name, _, path = source.removeprefix("pkg:").partition("/")
     if not name.isidentifier():
         raise problem(key, source, "write pkg:package/folder, the package as Python imports it")
-    found = importlib.util.find_spec(name)
+    found = importlib.util.find_spec(name) if name != "__main__" else None
     if found is None:
         raise problem(key, source, f"no package {name!r} is installed; run: pip install --no-deps {name}")
     if not found.submodule_search_locations:

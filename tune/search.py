@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ def search(job: Job, config: TuneConfig, on_trial: Callable[[Mapping[str, Any]],
     and `progress` in percent) and `over`. Raises ConfigError where the space can draw a value that `train` refuses.
     """
     check_space(job.train, config)
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the other output prints a banner whatever `verbose` says
     task = tasks.get(job.task)
     with tempfile.TemporaryDirectory(prefix="heliostat-tune-") as scratch:
         results = build_tuner(job, config, gpus_wanted(job.train), scratch, on_trial).fit()
@@ -119,8 +121,10 @@ def build_searcher(config: TuneConfig) -> Any:
 
     if config.search == "random":
         return BasicVariantGenerator(random_state=config.seed, max_concurrent=config.concurrent)
+    import optuna
     from ray.tune.search.optuna import OptunaSearch
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return OptunaSearch(seed=config.seed)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -10,10 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import boto3
 import pytest
+import torch
 from botocore.exceptions import BotoCoreError, ClientError
 
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "heliostat-test", "AWS_SECRET_ACCESS_KEY": "heliostat-test-secret"}
@@ -101,3 +105,64 @@ def _free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+WORDS = {
+    "positive": "superb charming moving brilliant funny warm clever fresh",
+    "negative": "dull awful boring loud stale clumsy tired hollow",
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random BERT of two small layers, with a tokenizer that knows the words of `reviews`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-encoder")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "film", "was", *" ".join(WORDS.values()).split()]
+    inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=inner, **names).save_pretrained(folder)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=64, **sizes)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV of 600 different made-up reviews, of 3 to 13 words, half of them positive."""
+    file = tmp_path_factory.mktemp("reviews") / "reviews.csv"
+    draw = random.Random(0)
+    rows = set()
+    while len(rows) < 600:
+        label = ("negative", "positive")[len(rows) % 2]
+        picked = draw.choices(WORDS[label].split(), k=draw.randint(1, 10))
+        rows.add((" ".join(["the film was", *picked]), label))
+    with file.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("text", "label"), *sorted(rows)])
+    return file
+
+
+@pytest.fixture(scope="session")
+def tiny_values(tiny_encoder: Path, reviews: Path) -> dict[str, Any]:
+    """A spec, as plain values, that trains in seconds; its storage is for the test to say."""
+    return {
+        "name": "tiny",
+        "task": "text-classification",
+        "model": {"source": str(tiny_encoder)},
+        "data": {"source": str(reviews), "max_length": 16},
+        "train": {
+            "workers": 2, "global_batch_size": 24, "learning_rate": 0.01, "epochs": 2, "zero_stage": 3,
+            "dropout": 0.0,
+        },
+        "tune": {"space": {"learning_rate": {"choice": [1e-5, 1e-2]}, "global_batch_size": {"choice": [12, 24]}},
+                 "trials": 4, "epochs": 1},
+        "serve": {"cpus_per_replica": 0.5},
+    }  # fmt: skip

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -47,7 +45,7 @@ CHAT_TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message[
 WORDS = "the film was a joy from start to end and nobody in it was dull é 你好 🙂 user assistant system"
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer(form: str = "<s> $A") -> PreTrainedTokenizerFast:
     """Byte-level, so that any text has tokens and a character may be split between two of them."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -55,14 +53,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
     inner.train_from_iterator([WORDS], trainer)
-    inner.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    inner.post_processor = processors.TemplateProcessing(single=form, special_tokens=[("<s>", 0), ("</s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="</s>")
 
 
 def classifier(folder: Path) -> dict[str, Any]:
     """Writes a tiny random classifier; returns its probe."""
     torch.manual_seed(0)
-    words = tokenizer()
+    words = tokenizer("<s> $A </s>")
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = BertConfig(vocab_size=len(words), max_position_embeddings=64, num_labels=2, initializer_range=0.5, **sizes)
     model = BertForSequenceClassification(config).eval()
@@ -87,15 +85,15 @@ def generator(folder: Path) -> dict[str, Any]:
     model = LlamaForCausalLM(config).eval()
     model.save_pretrained(folder)
     words.save_pretrained(folder)
-    return {"input": {"prompt": "the film", "max_tokens": 12}, "output": {"text": greedy(model, words, "the film", 12)}}
+    text = greedy(model, words("the film", add_special_tokens=False).input_ids, 12)
+    return {"input": {"prompt": "the film", "max_tokens": 12}, "output": {"text": text}}
 
 
-def greedy(model: LlamaForCausalLM, words: PreTrainedTokenizerFast, prompt: str, tokens: int) -> str:
+def greedy(model: LlamaForCausalLM, ids: list[int], tokens: int) -> str:
     """What `generate` of transformers says."""
-    ids = torch.tensor([words(prompt, add_special_tokens=False).input_ids])
     with torch.inference_mode():
-        out = model.generate(ids, max_new_tokens=tokens, do_sample=False)
-    return str(words.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+        out = model.generate(torch.tensor([ids]), max_new_tokens=tokens, do_sample=False)
+    return str(tokenizer().decode(out[0, len(ids) :], skip_special_tokens=True))
 
 
 def publish(
@@ -152,28 +150,267 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def endpoints(ray_session: None, storage: Path) -> Iterator[dict[str, Endpoint]]:
-    sentiment = publish(storage, "sentiment", "text-classification", classifier)
-    chat = publish(storage, "chat", "causal-lm", generator)
-    found = {
-        "sentiment": deploy(arguments("sentiment", sentiment, storage, max_ongoing_requests=4)),
-        "chat": deploy(arguments("chat", chat, storage, precision="fp32", max_tokens=1000, replicas={"min": 1, "max": 2},
-                                 target_ongoing_requests=1, upscale_delay_seconds=0.5, downscale_delay_seconds=1)),
-    }  # fmt: skip
-    yield found
-    for name in found:
-        undeploy(name)
-    assert serve_actors() == []
-    assert placement_groups() == []
+def sentiment(ray_session: None, storage: Path) -> Endpoint:
+    published = publish(storage, "sentiment", "text-classification", classifier)
+    return deploy(arguments("sentiment", published, storage, max_ongoing_requests=4))
 
 
-def serve_actors() -> list[str]:
-    from ray.util.state import list_actors
+@pytest.fixture(scope="module")
+def chat(sentiment: Endpoint, storage: Path) -> Endpoint:
+    """A language model in float32, which scales to a second replica when it has more than one request."""
+    scaling = {"upscale_delay_seconds": 0.5, "downscale_delay_seconds": 1, "target_ongoing_requests": 1}
+    settings = {"precision": "fp32", "max_tokens": 1900, "max_batch_size": 4, "replicas": {"min": 1, "max": 2}}
+    published = publish(storage, "chat", "causal-lm", generator)
+    return deploy(arguments("chat", published, storage, **settings, **scaling))
 
-    return [actor.class_name for actor in list_actors(filters=[("state", "=", "ALIVE")]) if "Serve" in actor.class_name]
+
+@pytest.fixture
+def client(chat: Endpoint) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{chat.url}/v1", api_key=KEY, max_retries=0)
 
 
-def placement_groups() -> list[Mapping[str, Any]]:
+def ask(endpoint: Endpoint, body: Any = None, *, key: str = KEY, **options: Any) -> httpx.Response:
+    headers = {"authorization": f"Bearer {key}"}
+    if body is not None:
+        options["json"] = body
+    return httpx.post(f"{endpoint.url}/v1/predict", headers=headers, timeout=30, **options)
+
+
+def code(response: httpx.Response) -> tuple[int, str]:
+    """Status and code of an error, whose form must be that of OpenAI."""
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return response.status_code, error["code"]
+
+
+def alive_actors() -> list[str]:
+    import ray
+
+    return [actor["ActorClassName"] for actor in ray._private.state.actors().values() if actor["State"] == "ALIVE"]
+
+
+def placement_groups() -> list[Any]:
     import ray
 
     return [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 40) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.2)
+
+
+def test_a_text_gets_its_label_with_the_version_that_answered(sentiment: Endpoint) -> None:
+    response = ask(sentiment, {"text": "a joy"})
+    body = response.json()
+    assert response.status_code == 200
+    assert (body["model"], body["version"]) == ("sentiment", "3")
+    (prediction,) = body["predictions"]
+    assert set(prediction["scores"]) == set(LABELS)
+    assert prediction["score"] == pytest.approx(max(prediction["scores"].values()))
+    assert sum(prediction["scores"].values()) == pytest.approx(1, abs=1e-4)
+    assert response.headers["x-model-version"] == "sentiment@3"
+
+
+def test_bad_requests_have_openai_shaped_errors(sentiment: Endpoint) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(50):
+            yield b" " * 1000
+
+    assert code(ask(sentiment, {"text": "a"}, key="wrong")) == (401, "invalid_api_key")
+    assert code(ask(sentiment, {"text": "a", "model": "other"})) == (404, "model_not_found")
+    assert code(ask(sentiment, content=b"{")) == (400, "invalid_json")
+    assert code(ask(sentiment, content=b" " * 20_001)) == (413, "request_too_large")
+    assert code(ask(sentiment, content=chunks())) == (413, "request_too_large")
+    assert code(ask(sentiment, {"text": 1})) == (422, "invalid_value")
+    assert code(ask(sentiment, {"text": "joy " * 100})) == (422, "context_length_exceeded")
+    assert code(httpx.get(f"{sentiment.url}/v1/predict", headers={"authorization": f"Bearer {KEY}"}))[0] == 405
+    assert code(httpx.get(f"{sentiment.url}/nope", headers={"authorization": f"Bearer {KEY}"}))[0] == 404
+
+
+def test_requests_above_the_limit_get_429_and_none_fails_otherwise(sentiment: Endpoint) -> None:
+    texts = ["joy " * 3] * 256
+
+    def one(_: int) -> httpx.Response:
+        return ask(sentiment, {"texts": texts})
+
+    with ThreadPoolExecutor(24) as pool:
+        responses = list(pool.map(one, range(96)))
+    statuses = {response.status_code for response in responses}
+    assert statuses == {200, 429}
+    refused = next(response for response in responses if response.status_code == 429)
+    assert code(refused) == (429, "rate_limit_exceeded")
+    assert refused.headers["retry-after"] == "1"
+
+
+def test_the_openai_client_gets_the_text_of_generate(client: openai.OpenAI, storage: Path) -> None:
+    model = LlamaForCausalLM.from_pretrained(storage / "models" / "chat" / "r1" / "model")
+    ids = tokenizer()("the film was").input_ids
+    request: dict[str, Any] = {"model": "chat", "prompt": "the film was", "max_tokens": 24, "temperature": 0}
+    done = client.completions.create(**request)
+    assert done.choices[0].text == greedy(model, ids, 24)
+    assert done.usage is not None
+    assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (len(ids), 24)
+    with client.completions.create(**request, stream=True) as stream:
+        assert "".join(event.choices[0].text for event in stream) == done.choices[0].text
+
+
+def test_the_openai_client_streams_a_chat(client: openai.OpenAI) -> None:
+    request: dict[str, Any] = {"model": "chat", "messages": [{"role": "user", "content": "was it a joy?"}]}
+    request |= {"max_tokens": 40, "temperature": 0.8, "top_p": 0.9, "seed": 11}
+    events = list(client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True}))
+    text = "".join(event.choices[0].delta.content or "" for event in events if event.choices)
+    assert events[0].choices[0].delta.role == "assistant"
+    assert events[-1].usage.completion_tokens == 40
+    assert events[-2].choices[0].finish_reason == "length"
+    assert len(events) > 5
+    again = client.chat.completions.create(**request)
+    assert again.choices[0].message.content == text
+    assert again.system_fingerprint == "chat@3"
+    assert [model.id for model in client.models.list()] == ["chat"]
+
+
+def test_the_openai_client_raises_its_own_errors(client: openai.OpenAI, chat: Endpoint) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match="max_tokens: 5000 given; 1900 are allowed"):
+        client.completions.create(model="chat", prompt="a", max_tokens=5000)
+    with pytest.raises(openai.NotFoundError, match="'gpt-4' is not served here"):
+        client.completions.create(model="gpt-4", prompt="a")
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{chat.url}/v1", api_key="wrong", max_retries=0).models.list()
+
+
+def test_a_client_that_leaves_ends_the_work(client: openai.OpenAI) -> None:
+    before = samples("heliostat_requests_total", model="chat", status="499")
+    with client.completions.create(model="chat", prompt="the film", max_tokens=1900, stream=True) as stream:
+        next(iter(stream))
+    until(lambda: samples("heliostat_requests_total", model="chat", status="499") > before, "499 is not counted")
+
+
+def samples(name: str, **labels: str) -> float:
+    """The sum of a metric over all that has these labels, as Ray's metrics agent exports it."""
+    (target,) = metrics_targets()
+    lines = httpx.get(f"http://{target}/metrics", timeout=10).text.splitlines()
+    wanted = [f'{key}="{value}"' for key, value in labels.items()]
+    found = [line for line in lines if line.startswith(f"ray_{name}{{") and all(label in line for label in wanted)]
+    return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+def test_every_metric_is_exported(client: openai.OpenAI, sentiment: Endpoint) -> None:
+    ask(sentiment, {"text": "a joy"})
+    client.completions.create(model="chat", prompt="the film", max_tokens=4)
+
+    def exported() -> bool:
+        return all(
+            [
+                samples("heliostat_requests_total", model="sentiment", version="3", status="200") >= 1,
+                samples("heliostat_request_seconds_count", model="chat") >= 1,
+                samples("heliostat_batch_size_count", model="sentiment") >= 1,
+                samples("heliostat_batch_size_count", model="chat") >= 1,
+                samples("heliostat_tokens_total", model="chat", kind="completion") >= 4,
+                samples("heliostat_tokens_total", model="sentiment", kind="prompt") >= 1,
+                samples("heliostat_time_to_first_token_seconds_count", model="chat") >= 1,
+                samples("heliostat_requests_total", model="sentiment", status="401") >= 1,
+            ]
+        )
+
+    until(exported, "a metric is missing")
+
+
+def test_replicas_follow_the_load_and_no_stream_is_cut(client: openai.OpenAI) -> None:
+    stop, texts, lock = threading.Event(), [], threading.Lock()
+
+    def load() -> None:
+        while not stop.is_set():
+            stream = client.completions.create(model="chat", prompt="a", max_tokens=300, temperature=0, stream=True)
+            text = "".join(event.choices[0].text for event in stream)
+            with lock:
+                texts.append(text)
+
+    def replicas() -> int:
+        return next(one.replicas for one in status() if one.name == "chat")
+
+    with ThreadPoolExecutor(6) as pool:
+        loads = [pool.submit(load) for _ in range(6)]
+        try:
+            until(lambda: replicas() == 2, "no second replica under load", seconds=90)
+        finally:
+            stop.set()
+        for one in loads:
+            one.result(timeout=60)
+    assert len(set(texts)) == 1
+    with client.completions.create(model="chat", prompt="a", max_tokens=1900, temperature=0, stream=True) as stream:
+        open_stream = sum(1 for event in stream if event.choices[0].text)
+    assert open_stream > 100
+    until(lambda: replicas() == 1, "the second replica stays without load")
+    assert client.completions.create(model="chat", prompt="a", max_tokens=3).usage is not None
+
+
+def test_an_altered_model_is_refused_and_the_one_before_still_answers(sentiment: Endpoint, storage: Path) -> None:
+    url, digest = publish(storage, "sentiment", "text-classification", classifier, run="r2")
+    weights = Path(url) / "model" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    started = time.monotonic()
+    with pytest.raises(IntegrityError, match=r"model/model\.safetensors") as caught:
+        deploy(arguments("sentiment", (url, digest), storage).model_copy(update={"version": "4"}))
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - started < 30
+    assert ask(sentiment, {"text": "a"}).json()["version"] == "3"
+    assert [(one.status, one.version) for one in status() if one.name == "sentiment"] == [("RUNNING", "3")]
+
+
+def test_a_refused_model_leaves_nothing(sentiment: Endpoint, storage: Path) -> None:
+    url, digest = publish(storage, "refused", "text-classification", classifier)
+    (Path(url) / "heliostat.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=r"heliostat\.json"):
+        deploy(arguments("refused", (url, digest), storage))
+    assert [one.name for one in status() if one.name == "refused"] == []
+
+
+def test_what_cannot_be_deployed_is_said_in_one_line(sentiment: Endpoint, storage: Path) -> None:
+    published = f"{storage}/models/sentiment/r1", "0" * 64
+    with pytest.raises(IntegrityError, match="is expected"):
+        deploy(arguments("sentiment", published, storage))
+    with pytest.raises(ModelError, match="no published model here"):
+        deploy(arguments("other", (f"{storage}/models/other/r1", "0"), storage))
+    whole = publish(storage, "third", "text-classification", classifier)
+    with pytest.raises(ResourceError, match=f"serve.port: .*already listens on 127.0.0.1:{PORT}"):
+        deploy(arguments("third", whole, storage, port=free_port()))
+    with pytest.raises(ConfigError, match="sentiment"):
+        deploy(arguments("third", whole, storage, route="/sentiment"))
+    with pytest.raises(ResourceError, match=r"serve.replicas: 0 of 1 are up in time; a replica takes 64 CPU"):
+        deploy(arguments("third", whole, storage, cpus_per_replica=64), deadline_seconds=3)
+    with pytest.raises(ConfigError, match=r"nothing: no such endpoint; running: .*sentiment"):
+        undeploy("nothing")
+
+
+def test_endpoints_are_listed(chat: Endpoint, sentiment: Endpoint) -> None:
+    found = {one.name: (one.url, one.status, one.version) for one in status()}
+    assert found == {
+        "chat": (chat.url, "RUNNING", "3"),
+        "sentiment": (sentiment.url, "RUNNING", "3"),
+    }
+
+
+def test_the_ingress_listens_on_the_loopback_only(chat: Endpoint) -> None:
+    import ray
+
+    own = {info["NodeManagerAddress"] for info in ray.nodes()}
+    assert own == {"127.0.0.1"}
+    listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    addresses = [line.split()[1].split(":") for line in listening if line.split()[3] == "0A"]
+    assert [address for address, port in addresses if int(port, 16) == PORT] == ["0100007F"]
+
+
+def test_after_the_last_endpoint_nothing_is_left(ray_session: None) -> None:
+    """Comes last: it takes the endpoints away."""
+    for name in [one.name for one in status()]:
+        undeploy(name)
+    assert status() == []
+    until(lambda: alive_actors() == [], "actors are left")
+    assert placement_groups() == []
+    with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
+        probe.connect(("127.0.0.1", PORT))

@@ -25,7 +25,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def web_server() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
@@ -47,7 +47,7 @@ def test_other_addresses_are_refused(given: str) -> None:
 
 def test_a_dashboard_address_says_where_it_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
-    with pytest.raises(ConfigError, match="RAY_ADDRESS: .*heliostat submit --address http://head:8265"):
+    with pytest.raises(ConfigError, match=r"RAY_ADDRESS: .*heliostat submit --address http://head:8265"):
         address.find_address(ClusterConfig())
 
 
@@ -79,5 +79,5 @@ def test_another_service_is_told_from_ray(web_server: str) -> None:
 
 def test_a_cluster_of_other_machines_is_not_joined(monkeypatch: pytest.MonkeyPatch, web_server: str) -> None:
     monkeypatch.setattr(address, "_nodes", lambda _: [])
-    with pytest.raises(ResourceError, match="this machine is not one of its nodes; .* heliostat submit"):
+    with pytest.raises(ResourceError, match=r"this machine is not one of its nodes; .* heliostat submit"):
         address.check_is_ray(web_server)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -35,13 +36,13 @@ def test_variables_are_put_back_after_an_error(monkeypatch: pytest.MonkeyPatch) 
 def test_ray_notices_at_once() -> None:
     import ray
     from ray._private.services import get_node_ip_address
-    from ray._raylet import AuthenticationMode, get_authentication_mode
 
+    core = import_module("ray._raylet")
     assert not ray.is_initialized()
     with environment.applied({"RAY_AUTH_MODE": "token", environment.SEVERAL_MACHINES: "0"}):
-        assert get_authentication_mode() == AuthenticationMode.TOKEN
+        assert core.get_authentication_mode() == core.AuthenticationMode.TOKEN
         assert get_node_ip_address() == "127.0.0.1"
-    assert get_authentication_mode() == AuthenticationMode.DISABLED
+    assert core.get_authentication_mode() == core.AuthenticationMode.DISABLED
 
 
 def test_a_ray_on_this_machine_is_closed_and_fast() -> None:

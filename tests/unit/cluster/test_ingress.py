@@ -70,11 +70,11 @@ def test_the_user_may_switch_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_haproxy_serve_keeps_its_own_proxy_and_the_user_is_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(ingress, "haproxy_binary", lambda: None)
     assert ingress.ingress_environment() == {}
-    assert "no HAProxy here" in caplog.text
+    assert "no HAProxy here" in capsys.readouterr().err
 
 
 def test_what_dead_proxies_left_goes_and_living_ones_stay(folder: Path) -> None:

@@ -25,11 +25,10 @@ def test_sigterm_ends_the_block_like_an_interrupt_and_the_handler_comes_back() -
 
 def test_a_second_signal_does_not_cut_the_clean_up_short() -> None:
     cleaned = False
-    with terminable():
-        with undisturbed():
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGINT)
-            cleaned = True
+    with terminable(), undisturbed():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        cleaned = True
     assert cleaned
 
 

@@ -22,14 +22,14 @@ def test_more_cpus_than_there_are_is_one_line_with_what_to_do(monkeypatch: pytes
 
 def test_the_cpus_of_the_spec_count_in_place_of_the_machines() -> None:
     resources.check_local(ClusterConfig(num_cpus=64), "train.workers", 64, 0)
-    with pytest.raises(ResourceError, match="serve.replicas.min: 2 CPUs needed, 1 here"):
+    with pytest.raises(ResourceError, match=r"serve.replicas.min: 2 CPUs needed, 1 here"):
         resources.check_local(ClusterConfig(num_cpus=1), "serve.replicas.min", 2, 0)
 
 
 def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "local_gpus", lambda: 1)
     resources.check_local(ClusterConfig(), "train.workers", 0, 1)
-    with pytest.raises(ResourceError, match="train.workers: 2 GPUs needed, 1 here"):
+    with pytest.raises(ResourceError, match=r"train.workers: 2 GPUs needed, 1 here"):
         resources.check_local(ClusterConfig(), "train.workers", 0, 2)
     resources.check_local(ClusterConfig(num_gpus=2), "train.workers", 0, 2)
 
@@ -39,7 +39,7 @@ def test_a_cluster_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
     resources.check_cluster(ClusterConfig(), "train.workers", 4, 0)
-    with pytest.raises(ResourceError, match="8 CPUs needed, the Ray cluster has 4; .*cluster.autoscales=true"):
+    with pytest.raises(ResourceError, match=r"8 CPUs needed, the Ray cluster has 4; .*cluster.autoscales=true"):
         resources.check_cluster(ClusterConfig(), "train.workers", 8, 0)
     with pytest.raises(ResourceError, match="1 GPUs needed, the Ray cluster has 0"):
         resources.check_cluster(ClusterConfig(), "train.workers", 1, 1)

@@ -20,14 +20,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_missing_token_is_made_for_this_user_alone(home: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
+def test_a_missing_token_is_made_for_this_user_alone(
+    home: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="heliostat")
     assert tokens.token_environment(create=True) == ON
     file = home / ".ray" / "auth_token"
     assert len(file.read_text()) == 64
     assert file.stat().st_mode & 0o777 == 0o600
     assert [one.name for one in file.parent.iterdir()] == ["auth_token"]
-    assert file.read_text() not in caplog.text
+    assert file.read_text() not in "".join(capfd.readouterr())
 
 
 def test_a_token_that_is_there_stays(home: Path) -> None:
@@ -60,11 +62,11 @@ def test_the_users_own_token_is_used(name: str, home: Path, monkeypatch: pytest.
 
 
 def test_the_user_may_switch_tokens_off_and_is_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     assert tokens.token_environment(create=True) == {}
-    assert "RAY_AUTH_MODE is disabled" in caplog.text
+    assert "RAY_AUTH_MODE is disabled" in capsys.readouterr().err
 
 
 def test_a_home_that_cannot_be_written_leaves_the_token_in_the_environment(home: Path) -> None:

@@ -73,3 +73,9 @@ def test_record_uses_the_method_of_the_kind(instrument: FakeInstrument, metric: 
     labels = dict.fromkeys(metric.labels, "x")
     metrics.record(metric, 2.0, labels)
     assert instrument.calls == [(method, 2.0, labels)]
+
+
+def test_nothing_is_added_to_a_counter_where_there_is_nothing_to_add(instrument: FakeInstrument) -> None:
+    metrics.record(metrics.TRAIN_SAMPLES, 0, dict.fromkeys(metrics.TRAIN_SAMPLES.labels, "x"))
+    metrics.record(metrics.ONGOING_REQUESTS, 0, dict.fromkeys(metrics.ONGOING_REQUESTS.labels, "x"))
+    assert [method for method, _, _ in instrument.calls] == ["set"]

@@ -89,8 +89,7 @@ async def test_a_caller_that_left_is_not_computed(model: Model, batcher: Batcher
     left.cancel()
     await asyncio.gather(left, return_exceptions=True)
     model.go.set()
-    answers = await asyncio.gather(first, stays)
-    assert answers == [[2], [6]]
+    assert [await first, await stays] == [[2], [6]]
     assert model.batches == [[1], [3]]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -97,10 +98,8 @@ async def test_a_chat_answer(client: Client, engine: Parrot, recorded: Recorded)
         "usage": {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6},
     }
     assert engine.asked == [([0, 0, 1], Sampling(3, temperature=0, stop=("x",)))]
-    assert dict(zip(recorded.labels_of("heliostat_tokens_total", "kind"), recorded.of("heliostat_tokens_total"))) == {
-        "prompt": 3,
-        "completion": 3,
-    }
+    assert recorded.labels_of("heliostat_tokens_total", "kind") == ["prompt", "completion"]
+    assert recorded.of("heliostat_tokens_total") == [3, 3]
     assert len(recorded.of("heliostat_time_to_first_token_seconds")) == 1
 
 
@@ -153,7 +152,7 @@ async def test_without_max_tokens_the_spec_and_the_context_decide(client: Client
     [
         ({"max_tokens": 65}, "max_tokens", r"max_tokens: 65 given; 64 are allowed \(serve.max_tokens\)"),
         ({"max_tokens": 0}, "max_tokens", "max_tokens: 0 given"),
-        ({"prompt": "word " * 99, "max_tokens": 2}, "prompt", "prompt: 99 tokens given, and 2 asked .* takes 100 tokens"),
+        ({"prompt": "w " * 99, "max_tokens": 2}, "prompt", "prompt: 99 tokens given, and 2 asked .* takes 100 tokens"),
         ({"prompt": ""}, "prompt", "prompt: '' given"),
         ({"prompt": ["a"]}, "prompt", "prompt: "),
         ({"temperature": 2.5}, "temperature", "temperature: 2.5 given; .*2"),
@@ -170,8 +169,7 @@ async def test_a_wrong_field_is_named(client: Client, change: Any, param: str | 
     error = error_of(response)
     assert response.status_code == 422
     assert (error["param"] or "").split(".")[0] == (param or "")
-    with pytest.raises(AssertionError, match=words):
-        raise AssertionError(error["message"])
+    assert re.search(words, error["message"])
 
 
 @pytest.mark.parametrize(

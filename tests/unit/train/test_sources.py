@@ -18,7 +18,7 @@ import pytest
 
 from heliostat.infra import registry
 from heliostat.infra.bundle import publish_directory
-from heliostat.infra.errors import DataError, HeliostatError, ModelError
+from heliostat.infra.errors import DataError, HeliostatError, ModelError, StorageError
 from heliostat.infra.registry import ModelVersion
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.train import sources
@@ -254,3 +254,11 @@ def test_a_folder_is_filled_whole_or_not_at_all(tmp_path: Path) -> None:
     made = fill(tmp_path / "cache" / "x", lambda folder: (folder / "one").write_text("1"))
     assert fill(made, half) == made
     assert [path.name for path in made.iterdir()] == ["one"]
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(
+        StorageError, match=r"cache/x: cannot be made: .*; HELIOSTAT_CACHE may name another place"
+    ):
+        fill(tmp_path / "cache" / "x", lambda folder: None)

@@ -1,0 +1,132 @@
+"""A Ray that outlives its command: found, joined, given jobs, stopped."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+import ray
+
+from heliostat.cluster import jobs, package, processes
+from heliostat.cluster.config import ClusterConfig
+from heliostat.cluster.detached import ClusterRecord, find_detached, start_detached, stop_detached
+from heliostat.cluster.environment import applied
+from heliostat.cluster.leftovers import leftovers
+from heliostat.cluster.session import session
+from heliostat.infra.errors import NotFoundError, ResourceError
+
+# What a job sees of the package: where it comes from, whether its folders are links, whether the recipes are there.
+LOOK = """
+import os, pathlib
+import heliostat, heliostat.cluster.session
+folder = pathlib.Path(heliostat.__file__).parent
+print("package", folder, (folder / "cluster").is_symlink(), (folder / "recipes").is_dir())
+print("files", os.listdir("."), os.environ["WHO"], os.environ["RAY_ADDRESS"])
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home() -> Iterator[Path]:
+    """A home without a token, and a folder for Ray; its path is short because sockets lie below it."""
+    with TemporaryDirectory(dir="/tmp", prefix="hs-") as folder, pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            patch.delenv(name)
+        for name in ("HOME", "HELIOSTAT_HOME", "RAY_TMPDIR"):
+            patch.setenv(name, folder)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def cluster(home: Path) -> Iterator[ClusterRecord]:
+    """A detached Ray, of which nothing is left once it is stopped."""
+    record = start_detached(ClusterConfig(num_cpus=2))
+    yield record
+    family = processes.family(record.mark)
+    assert stop_detached() is True
+    assert [one for one in family if one.is_running()] == processes.family(record.mark) == []
+    assert find_detached() is None
+    with socket.socket() as probe:
+        host, _, port = record.address.rpartition(":")
+        assert probe.connect_ex((host, int(port))) != 0
+
+
+def test_it_is_found_and_started_once(cluster: ClusterRecord, home: Path) -> None:
+    assert find_detached() == cluster
+    assert start_detached(ClusterConfig()) == cluster
+    assert not list(home.glob("**/ray_current_cluster.*"))
+
+
+def test_it_listens_on_the_loopback_only(cluster: ClusterRecord) -> None:
+    hosts = set()
+    for process in processes.family(cluster.mark):
+        try:
+            sockets = process.net_connections()
+        except psutil.Error:
+            continue
+        hosts |= {one.laddr.ip.removeprefix("::ffff:") for one in sockets if one.status == psutil.CONN_LISTEN}
+    assert hosts == {"127.0.0.1"}
+
+
+def test_a_command_joins_it_leaves_it_running_and_takes_its_actors_along(cluster: ClusterRecord) -> None:
+    class Worker:
+        def answer(self) -> int:
+            return 42
+
+    with session(ClusterConfig(), cpus=1):
+        assert ray.get_runtime_context().gcs_address == cluster.address
+        worker = ray.remote(Worker).options(name="mine").remote()
+        assert ray.get(worker.answer.remote()) == 42
+        assert leftovers() == ["actor mine"]
+    with session(ClusterConfig(), cpus=1):
+        assert leftovers(patience_seconds=10) == []
+    assert find_detached() == cluster
+
+
+def test_it_is_not_joined_for_more_than_it_has(cluster: ClusterRecord) -> None:
+    with pytest.raises(ResourceError, match="3 CPUs needed, the Ray cluster has 2"), session(ClusterConfig(), cpus=3):
+        pass
+    assert not ray.is_initialized()
+
+
+def test_who_has_another_token_is_refused(cluster: ClusterRecord) -> None:
+    with applied({"RAY_AUTH_TOKEN": "0" * 64}):
+        with pytest.raises(ResourceError, match="it refuses our token"), session(ClusterConfig(), cpus=1):
+            pass
+        with pytest.raises(ResourceError, match=f"{cluster.dashboard_url}: it refuses our token"):
+            jobs.submit(cluster.dashboard_url, "true")
+    with applied({"RAY_AUTH_MODE": "disabled"}), pytest.raises(ResourceError, match="it refuses our token"):
+        jobs.submit(cluster.dashboard_url, "true")
+
+
+def test_a_job_from_a_checkout_runs_its_package(cluster: ClusterRecord, tmp_path: Path) -> None:
+    (tmp_path / "look.py").write_text(LOOK)
+    url = jobs.default_address()
+    assert url == cluster.dashboard_url
+    with jobs.environment([tmp_path / "look.py"], {"WHO": "me"}) as environment:
+        job = jobs.submit(url, f"{sys.executable} look.py", environment)
+    output = "".join(jobs.logs(url, job))
+    assert jobs.status(url, job) == "SUCCEEDED", jobs.reason(url, job)
+    (found,) = [line.split() for line in output.splitlines() if line.startswith("package ")]
+    assert "py_modules_files" in found[1]
+    assert Path(found[1]) != package.checkout()
+    assert found[2:] == ["False", "True"]
+    assert f"files ['look.py'] me {cluster.address}" in output
+    assert "".join(jobs.logs(url, job, follow=False)) == output
+
+
+def test_a_job_can_be_stopped_and_an_unknown_one_is_one_line(cluster: ClusterRecord) -> None:
+    url = cluster.dashboard_url
+    job = jobs.submit(url, "echo begun; sleep 600")
+    assert "begun" in next(text for text in jobs.logs(url, job) if "begun" in text)
+    assert jobs.stop(url, job) is True
+    "".join(jobs.logs(url, job))
+    assert jobs.status(url, job) == "STOPPED"
+    for ask in (jobs.status, jobs.stop, lambda *of: list(jobs.logs(*of))):
+        with pytest.raises(NotFoundError, match=f"{url}: no job nothing"):
+            ask(url, "nothing")

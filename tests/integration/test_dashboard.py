@@ -1,0 +1,253 @@
+"""Every query of the dashboard, asked of a Prometheus that watched a training run and two endpoints."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from heliostat import pipeline
+from heliostat.cluster.config import ClusterConfig
+from heliostat.cluster.scrape import prometheus_config
+from heliostat.cluster.session import session
+from heliostat.infra import bundle
+from heliostat.infra.config import build
+from heliostat.infra.published import PublishedModel, write_description
+from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.serve.app import AppArgs
+from heliostat.serve.auth import ENVIRONMENT, generate_key
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.launch import Endpoint, deploy
+from heliostat.spec import Spec
+from heliostat.view import View
+
+DASHBOARDS = Path(__file__).resolve().parents[2] / "infra" / "grafana" / "dashboards"
+GRAFANA = {"$__rate_interval": "10s", "$__interval": "1s", "$__range": "5m"}
+"""What Grafana puts in place of its own variables."""
+KEY = generate_key()
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """A Prometheus on this machine."""
+
+    url: str
+    started: float
+
+    def get(self, path: str, **parameters: object) -> Any:
+        """The `data` of an answer of its HTTP API."""
+        query = urllib.parse.urlencode(parameters, doseq=True)
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=30) as response:
+            return json.load(response)["data"]
+
+    def now(self, query: str) -> list[float]:
+        """The values of a query at this moment."""
+        return [float(one["value"][1]) for one in self.get("query", query=query)["result"]]
+
+    def since_start(self, query: str) -> list[float]:
+        """All values of a query since the test began, as a panel of Grafana asks for them."""
+        window = {"start": self.started, "end": time.time(), "step": "1s"}
+        series = self.get("query_range", query=query, **window)["result"]
+        return [float(value) for one in series for _, value in one["values"]]
+
+
+@contextmanager
+def prometheus(folder: Path) -> Iterator[Prometheus]:
+    """Scrapes the Ray in use each second, from the configuration that Heliostat writes for it."""
+    program = shutil.which("prometheus")
+    assert program, "no prometheus here; the Debian package prometheus has it (.ci/run installs it)"
+    config = prometheus_config(folder / "prometheus.yaml")
+    values = yaml.safe_load(config.read_text())
+    values["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s"}
+    config.write_text(yaml.safe_dump(values))
+    port = free_port()
+    options = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--log.level=warn"]
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, *options, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log
+        )
+        try:
+            found = Prometheus(f"http://127.0.0.1:{port}", time.time())
+            until(lambda: process.poll() is not None or answers(found), "Prometheus is up")
+            assert process.poll() is None, (folder / "prometheus.log").read_text()
+            yield found
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def answers(server: Prometheus) -> bool:
+    try:
+        return bool(server.now("vector(1)"))
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not in {seconds:g} s: {what}"
+        time.sleep(0.3)
+
+
+def train(spec: Spec) -> AppArgs:
+    """A real run of the pipeline; returns how its model is served."""
+    view = View(Console(file=io.StringIO()))
+    trained = pipeline.train(spec, pipeline.prepare(spec, view), view)
+    model = trained.model
+    return AppArgs(
+        name=spec.name, url=model.url, digest=model.digest, version=str(model.version),
+        config=spec.serve, storage=spec.storage,
+    )  # fmt: skip
+
+
+def generator(storage: StorageConfig, config: ServeConfig, words: Path) -> AppArgs:
+    """A tiny random language model, published by hand; returns how it is served."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = Path(storage.url).parent / "writer"
+    tokenizer = AutoTokenizer.from_pretrained(words)
+    tokenizer.save_pretrained(folder / "model")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    llama = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, eos_token_id=None, **sizes)
+    LlamaForCausalLM(llama).save_pretrained(folder / "model")
+    description = PublishedModel(
+        name="writer", task="causal-lm", labels=(), max_length=16, base_model="tiny", run_id="r1",
+        data_fingerprint="0", metrics={}, heliostat_version="0", created=datetime.now(timezone.utc),
+    )  # fmt: skip
+    write_description(folder, description)
+    prefix = "models/writer/r1"
+    manifest = bundle.publish_directory(open_store(storage), prefix, folder)
+    url = f"{storage.url}/{prefix}"
+    return AppArgs(
+        name="writer", url=url, digest=manifest.digest, version="1", config=config, storage=storage
+    )
+
+
+def ask(endpoint: Endpoint, path: str, body: dict[str, Any]) -> None:
+    answer = httpx.post(
+        f"{endpoint.url}{path}", json=body, headers={"authorization": f"Bearer {KEY}"}, timeout=30
+    )
+    assert answer.status_code == 200, answer.text
+
+
+def ask_until_seen(server: Prometheus, classifier: Endpoint, writer: Endpoint) -> None:
+    """Requests to both endpoints, for as long as it takes until Prometheus knows their rates."""
+    wanted = [
+        "sum(rate(ray_heliostat_request_seconds_count[10s])) > 0",
+        "sum(rate(ray_heliostat_time_to_first_token_seconds_count[10s])) > 0",
+        "sum(ray_serve_autoscaling_total_requests)",
+    ]
+    end = time.monotonic() + 60
+    while unseen := [query for query in wanted if not server.now(query)]:
+        assert time.monotonic() < end, f"not scraped in 60 s: {unseen}"
+        ask(classifier, "/v1/predict", {"text": ["the film was superb", "the film was dull"]})
+        ask(writer, "/v1/completions", {"model": "writer", "prompt": "the film", "max_tokens": 8})
+        time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def watched(
+    tmp_path_factory: pytest.TempPathFactory, tiny_values: dict[str, Any], tiny_encoder: Path
+) -> Iterator[Prometheus]:
+    """A Prometheus that has seen a training run, a classification endpoint and one that writes."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    storage = {"url": str(folder / "storage")}
+    # Long enough for several scrapes.
+    values = {**tiny_values, "train": {**tiny_values["train"], "epochs": 6}, "storage": storage}
+    values["serve"] = {**values["serve"], "port": free_port()}
+    spec = build(Spec, values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ENVIRONMENT, KEY)
+        patch.setenv("RAY_metrics_report_interval_ms", "1000")
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with session(ClusterConfig(num_cpus=4), cpus=2), prometheus(folder) as server:
+            endpoint = deploy(train(spec))
+            writer = deploy(generator(spec.storage, spec.serve, tiny_encoder))
+            ask_until_seen(server, endpoint, writer)
+            yield server
+
+
+def dashboard() -> dict[str, Any]:
+    [file] = DASHBOARDS.glob("*.json")
+    return dict(json.loads(file.read_text()))
+
+
+QUERIES = [
+    pytest.param(target["expr"], id=f"{panel['title']}-{target['refId']}")
+    for panel in dashboard()["panels"]
+    for target in panel.get("targets", [])
+]
+
+
+def filled_in(query: str) -> str:
+    """The query as Grafana sends it where All is chosen everywhere."""
+    for name, value in GRAFANA.items():
+        query = query.replace(name, value)
+    for variable in dashboard()["templating"]["list"]:
+        query = query.replace(f"${variable['name']}", variable.get("allValue", ""))
+    assert "$" not in query
+    return query
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_panel_shows_data(watched: Prometheus, query: str) -> None:
+    values = watched.since_start(filled_in(query))
+    assert any(math.isfinite(value) for value in values), f"No data: {query}"
+
+
+@pytest.mark.parametrize(
+    ("query", "least"),
+    [
+        ('ray_heliostat_requests_total{status="200"}', 2),
+        ("ray_heliostat_train_steps_total", 100),
+        ("ray_heliostat_train_learning_rate", 0.005),
+        ('ray_heliostat_tokens_total{kind="completion"}', 8),
+        ("ray_node_mem_used / ray_node_mem_total", 0.01),
+    ],
+)
+def test_the_numbers_are_those_of_the_work(watched: Prometheus, query: str, least: float) -> None:
+    assert max(watched.since_start(query)) >= least
+
+
+@pytest.mark.parametrize("name", ["model", "version", "run"])
+def test_a_variable_has_values(watched: Prometheus, name: str) -> None:
+    [variable] = [one for one in dashboard()["templating"]["list"] if one["name"] == name]
+    asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["definition"])
+    assert asked
+    selector, label = filled_in(asked[1]), asked[2]
+    window = {"start": watched.started, "end": time.time()}
+    values = watched.get(f"label/{label}/values", **{"match[]": selector}, **window)
+    assert values
+    assert name != "model" or {"tiny", "writer"} <= set(values)
+
+
+def test_a_metric_that_does_not_exist_has_no_data(watched: Prometheus) -> None:
+    assert not watched.since_start("ray_heliostat_no_such_metric")

@@ -1,0 +1,145 @@
+"""The main job against a real S3 server: prepare, train, lose the driver, resume, publish, tune, evaluate, serve."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from heliostat import pipeline
+from heliostat.cluster.leftovers import leftovers
+from heliostat.infra import registry
+from heliostat.infra.errors import IntegrityError
+from heliostat.infra.storage import open_store
+from heliostat.spec import Spec, load_spec
+from heliostat.view import View
+
+EPOCHS = 24
+STEPS_PER_EPOCH = 20
+
+
+@pytest.fixture
+def spec(tmp_path: Path, s3_url: str, tiny_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Spec:
+    """The tiny spec with all of its storage in the bucket, and with nothing shared with other tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HELIOSTAT_STORAGE", s3_url)
+    monkeypatch.setenv("HELIOSTAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HELIOSTAT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HELIOSTAT_API_KEYS", "secret-of-the-test")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_values))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return load_spec("tiny.yaml", [f"serve.port={port}"])
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "heliostat", *arguments]
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_everything_is_in_the_bucket_and_survives_the_loss_of_the_driver(spec: Spec) -> None:
+    kill_after_first_checkpoint(spec)
+    keys = [entry.key for entry in open_store(spec.storage).list(f"runs/{spec.name}")]
+    assert not any("models/" in key for key in keys)
+
+    said = run("train", "tiny.yaml", f"train.epochs={EPOCHS}", "train.checkpoint_every=20", "--resume")
+    assert "Published tiny" in said
+    version = registry.resolve(spec.storage, f"models:/{spec.name}@production")
+    assert version.version == 1
+    assert version.metrics["accuracy"] > 0.9
+    assert version.url.startswith(spec.storage.url)
+    tops = {entry.key.split("/")[0] for entry in open_store(spec.storage).list()}
+    assert tops >= {"data", "runs", "models"}
+
+    done = subprocess.run(command("train", "tiny.yaml", "--resume"), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "has finished (version 1)" in done.stderr
+
+    assert "accuracy" in run("evaluate", "tiny.yaml")
+    serve_then_refuse_an_altered_byte(spec)
+
+
+def kill_after_first_checkpoint(spec: Spec) -> None:
+    """Starts a run and ends its driver with SIGKILL once a checkpoint is complete."""
+    process = subprocess.Popen(
+        command("train", "tiny.yaml", f"train.epochs={EPOCHS}", "train.checkpoint_every=20"),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 200
+    store = open_store(spec.storage)
+    while not any(entry.key.endswith("checkpoints/latest.json") for entry in store.list(f"runs/{spec.name}")):
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        assert time.monotonic() < until, "no checkpoint"
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    run_id = json.loads(store.read_bytes(f"runs/{spec.name}/newest.json"))["run_id"]
+    assert json.loads(store.read_bytes(f"runs/{spec.name}/{run_id}/run.json"))["status"] == "running"
+
+
+def serve_then_refuse_an_altered_byte(spec: Spec) -> None:
+    """Serves the published model; the same bundle with one byte changed is refused, and nothing stays behind."""
+    from heliostat.serve.launch import undeploy
+
+    model = pipeline.resolve_model(spec, None)
+    with pipeline.serving_session(spec):
+        endpoint = pipeline.serve(spec, model, View())
+        body = json.dumps({"text": "the film was superb moving warm"}).encode()
+        headers = {"Authorization": "Bearer secret-of-the-test", "Content-Type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(f"{endpoint.url}/v1/predict", body, headers)) as response:
+            answer = json.load(response)
+        assert answer["version"] == "1"
+        assert answer["predictions"][0]["label"] == "positive"
+        undeploy(spec.name)
+
+        store = open_store(model.url)
+        weights = bytearray(store.read_bytes("model/model.safetensors"))
+        weights[-1] ^= 1
+        store.write_bytes("model/model.safetensors", bytes(weights))
+        with pytest.raises(IntegrityError, match=r"model\.safetensors"):
+            pipeline.serve(spec, model, View())
+        assert leftovers(patience_seconds=15) == []
+
+
+@pytest.mark.slow
+def test_a_search_finds_the_better_rate_and_gives_everything_back(
+    tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    local = spec.model_copy(update={"storage": spec.storage.model_copy(update={"url": str(tmp_path / "storage")})})
+    with pipeline.session(local):
+        prepared = pipeline.prepare(local, View())
+        best, found = pipeline.tune(local, prepared, View())
+        assert best.train.learning_rate == 1e-2
+        assert len(found.trials) == 4
+        assert {trial.outcome for trial in found.trials} <= {"finished", "stopped"}
+        assert found.best.progress == 100
+        values = [trial.metrics["accuracy"] for trial in found.trials]
+        assert values == sorted(values, reverse=True)
+        assert leftovers(patience_seconds=15) == []
+        until = time.monotonic() + 15
+        while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"] and time.monotonic() < until:
+            time.sleep(0.2)
+        assert ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"]
+    table = next((tmp_path / "storage").rglob("trials.csv")).read_text().splitlines()
+    assert table[0].startswith("trial,global_batch_size,learning_rate,accuracy")
+    assert len(table) == 5

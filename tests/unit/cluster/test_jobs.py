@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from heliostat.cluster import address, jobs, package
+from heliostat.cluster.folders import free_ports
+from heliostat.infra.errors import ConfigError, ResourceError
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HELIOSTAT_HOME", str(tmp_path / "home"))
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_files_travel_in_the_working_directory(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("name: a")
+    with jobs.environment([spec], {"WHO": "me"}) as environment:
+        folder = Path(environment["working_dir"])
+        assert [(one.name, one.read_text()) for one in folder.iterdir()] == [("spec.yaml", "name: a")]
+        assert environment["env_vars"] == {"WHO": "me"}
+    assert not folder.exists()
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"spec\.yaml: no such file"), jobs.environment([tmp_path / "spec.yaml"]):
+        pass
+
+
+def test_two_files_of_one_name(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "spec.yaml").touch()
+    files = [tmp_path / "a" / "spec.yaml", tmp_path / "b" / "spec.yaml"]
+    with pytest.raises(ConfigError, match=r"two files called spec\.yaml"), jobs.environment(files):
+        pass
+
+
+def test_a_checkout_takes_its_package_along_as_real_files(tmp_path: Path) -> None:
+    from ray._private.runtime_env.packaging import create_package
+
+    found = package.checkout()
+    assert found is not None
+    environment = package.code_environment()
+    assert environment["py_modules"] == [str(found)]
+    archive = tmp_path / "package.zip"
+    create_package(str(found), archive, include_gitignore=True, include_parent_dir=True, excludes=["**/__pycache__/"])
+    with zipfile.ZipFile(archive) as content:
+        names = content.namelist()
+        here = Path(package.__file__).read_bytes()
+        assert content.read("heliostat/cluster/package.py") == here
+    assert {"heliostat/__init__.py", "heliostat/infra/errors.py", "heliostat/cluster/launch/aws.yaml"} <= {*names}
+    assert any(name.startswith("heliostat/recipes/") for name in names)
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_an_installed_package_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import heliostat
+
+    (tmp_path / "heliostat" / "cluster").mkdir(parents=True)
+    monkeypatch.setattr(heliostat, "__path__", [str(tmp_path / "heliostat")])
+    assert package.code_environment() == {}
+    with jobs.environment() as environment:
+        assert set(environment) == {"working_dir", "env_vars"}
+
+
+def test_a_job_has_its_package_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert package.code_environment() == {}
+
+
+@pytest.mark.parametrize("given", ["head:8265", "ray://head:10001", "http://", ""])
+def test_an_address_of_another_kind(given: str) -> None:
+    with pytest.raises(ConfigError, match=r"--address: .* given; http://HOST:8265"):
+        jobs.submit(given, "true")
+
+
+def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "ANSWER_SECONDS", 0.5)
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    for ask in (lambda: jobs.submit(url, "true"), lambda: jobs.status(url, "a"), lambda: list(jobs.logs(url, "a"))):
+        with pytest.raises(ResourceError, match=rf"{url}: nothing answers there \(Connection refused\)"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("RAY_API_SERVER_ADDRESS", "http://head:8265", "http://head:8265"),
+        ("RAY_ADDRESS", "https://head", "https://head"),
+        ("RAY_ADDRESS", "10.0.0.1:6379", None),
+    ],
+)
+def test_the_default_address(name: str, value: str, expected: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert jobs.default_address() is None
+    monkeypatch.setenv(name, value)
+    assert jobs.default_address() == expected
+
+
+def test_a_traceback_from_the_server_becomes_its_last_line() -> None:
+    error = RuntimeError("Request failed with status code 500: {'error': 'Traceback\\n  File x\\nKeyError: no such'}.")
+    assert jobs._short(error) == "KeyError: no such"
+    assert jobs._short(RuntimeError("")) == "RuntimeError"
+
+
+def test_rays_own_variables_do_not_redirect_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray.job_submission
+
+    seen: list[tuple[str, bool]] = []
+
+    class Client:
+        def __init__(self, address: str) -> None:
+            seen.append((address, "RAY_ADDRESS" in os.environ))
+
+    monkeypatch.setenv("RAY_ADDRESS", "http://elsewhere:8265")
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
+    jobs._new_client("http://head:8265")
+    assert seen == [("http://head:8265", False)]
+    assert os.environ["RAY_ADDRESS"] == "http://elsewhere:8265"

@@ -1,0 +1,97 @@
+"""The commands answer bad input in one line, at once, and with nothing heavy imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heliostat.spec import RECIPES, load_spec
+
+COMMANDS = ("demo", "doctor", "prepare", "train", "tune", "evaluate", "models", "serve", "submit", "status", "stop")
+HEAVY = ("torch", "ray", "transformers", "deepspeed", "mlflow", "boto3", "pyarrow")
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "heliostat", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60, check=False)
+
+
+def test_help_and_a_bad_spec_import_nothing_heavy(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom heliostat.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"heavy = [name for name in {HEAVY} if name in sys.modules]\nsys.exit(', '.join(heavy) or 0)"
+    )
+    for arguments in (["--help"], ["train", "--help"], ["train", "sentiment", "train.worker=1"]):
+        done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "sentiment", "train.worker=3"], ["train.worker", "unknown key", "workers"]),
+        (["train", "sentiment", "train.epochs=many"], ["train.epochs", "'many'", "number"]),
+        (["train", "sentiment", "train.workers=3"], ["train.global_batch_size", "32", "multiple of train.workers (3)"]),
+        (["train", "sentiment", "data.split.test=0.95"], ["data.split", "0.95", "below 1"]),
+        (["train", "sentiment", "epochs"], ["'epochs'", "key.path=value"]),
+        (["train", "sentiment", "train.deepspeed={train_batch_size: 4}"], ["train_batch_size", "global_batch_size"]),
+        (["train", "nowhere"], ["nowhere", "no such spec", "sentiment"]),
+        (["tune", "chat"], ["tune.space", "empty"]),
+        (["demo", "video"], ["'video'", "sentiment or chat"]),
+        (["submit", "serve", "sentiment"], ["'serve'", "prepare, tune, train or evaluate"]),
+        (["train", "sentiment", "tune.space={lr: {choice: [1]}}"], ["'lr'", "learning_rate"]),
+        (["train", "sentiment", "serve.replicas={min: 3, max: 2}"], ["serve.replicas", "3", "2"]),
+        (["train", "sentiment", "name=My Model"], ["name", "'My Model'", "a-z"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert all(word in done.stderr for word in words), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "sentiment", "train.workers=64", "train.global_batch_size=64"], ["train.workers", "64"]),
+        (["train", "sentiment", "model.source=/no/such/folder"], ["model.source", "/no/such/folder"]),
+        (["prepare", "sentiment", "data.source=pkg:no_such_package/x.csv"], ["data.source", "no_such_package", "pip"]),
+        (["evaluate", "sentiment"], ["models:/sentiment@production"]),
+        (["train", "sentiment", "--resume"], ["--resume", "no run"]),
+    ],
+)
+def test_what_is_missing_is_one_line(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+    done = run(*arguments, f"storage.url={tmp_path}/storage")
+    lines = [line for line in done.stderr.splitlines() if line.startswith("heliostat:")]
+    assert done.returncode != 0
+    assert len(lines) == 1, done.stderr
+    assert all(word in lines[0] for word in words), lines
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["prepare", "train", "tune", "evaluate", "serve"])
+def test_dry_run_prints_the_resolved_spec_and_does_nothing(command: str, tmp_path: Path) -> None:
+    done = run(command, "sentiment", "train.epochs=3", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "epochs: 3" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_recipe_loads() -> None:
+    recipes = sorted(RECIPES.glob("*.yaml"))
+    assert {recipe.stem for recipe in recipes} >= {"sentiment", "chat"}
+    for recipe in recipes:
+        assert load_spec(recipe).name == recipe.stem

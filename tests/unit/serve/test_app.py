@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from heliostat.infra.errors import ConfigError
+from heliostat.serve.app import ADMITTED, AppArgs, build, fingerprint, replica_keys
+from heliostat.serve.auth import ENVIRONMENT
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.scaling import draining
+
+ARGS = {"name": "sentiment", "url": "/models/sentiment/r", "digest": "0" * 64, "version": "3"}
+KEY = "0123456789abcdef"
+HASHED = f"team:{hashlib.sha256(b'another key, long enough').hexdigest()}"
+
+
+def deployment(args: Any) -> Any:
+    return build(args)._bound_deployment
+
+
+def test_an_application_is_built_from_arguments_or_from_a_mapping() -> None:
+    import ray
+
+    config = {
+        "replicas": {"min": 2, "max": 5},
+        "target_ongoing_requests": 3,
+        "max_ongoing_requests": 10,
+        "cpus_per_replica": 0.5,
+        "upscale_delay_seconds": 1,
+        "downscale_delay_seconds": 2,
+    }
+    for args in ({**ARGS, "config": config}, AppArgs.model_validate({**ARGS, "config": config})):
+        built = deployment(args)
+        scaling = built._deployment_config.autoscaling_config
+        assert (scaling.min_replicas, scaling.initial_replicas, scaling.max_replicas) == (2, 2, 5)
+        assert (scaling.target_ongoing_requests, scaling.upscale_delay_s, scaling.downscale_delay_s) == (3, 1, 2)
+        assert built.max_ongoing_requests == ADMITTED + 10
+        assert built.ray_actor_options["num_cpus"] == 0.5
+        assert built.init_args[0]["name"] == "sentiment"
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"colour": "red"}, "colour: unknown key"),
+        ({"digest": None}, "digest: None given"),
+        ({"config": {"replicas": {"min": 3, "max": 1}}}, "min 3 is above max 1"),
+    ],
+)
+def test_wrong_arguments_are_one_line(change: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build({**ARGS, **change})
+
+
+def test_the_route_is_the_name_unless_given() -> None:
+    assert AppArgs.model_validate(ARGS).route == "/sentiment"
+    assert AppArgs.model_validate({**ARGS, "config": {"route": "/v2/mood"}}).route == "/v2/mood"
+
+
+def test_the_same_arguments_have_the_same_fingerprint_wherever_they_come_from() -> None:
+    args = AppArgs.model_validate(ARGS)
+    stored = deployment(args).init_args[0]
+    assert fingerprint(AppArgs.model_validate(stored)) == fingerprint(args) == deployment(stored)._version
+    assert fingerprint(args.model_copy(update={"version": "4"})) != fingerprint(args)
+
+
+def test_a_replica_drains_for_as_long_as_an_answer_may_take() -> None:
+    config = ServeConfig(timeout_seconds=40)
+    assert draining(config)["graceful_shutdown_timeout_s"] > 40
+
+
+def test_keys_of_the_arguments_and_of_the_environment_open_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    with pytest.raises(ConfigError, match=ENVIRONMENT):
+        replica_keys(AppArgs.model_validate(ARGS))
+    assert replica_keys(AppArgs.model_validate({**ARGS, "keys": [HASHED]})) == (HASHED,)
+    monkeypatch.setenv(ENVIRONMENT, KEY)
+    both = replica_keys(AppArgs.model_validate({**ARGS, "keys": [HASHED]}))
+    assert both == (HASHED, f"key-1:{hashlib.sha256(KEY.encode()).hexdigest()}")
+    assert replica_keys(AppArgs.model_validate({**ARGS, "config": {"auth": "none"}})) == ()
+
+
+def test_no_key_is_in_what_is_shown_of_an_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENVIRONMENT, KEY)
+    built = deployment({**ARGS, "keys": [HASHED]})
+    assert KEY not in repr((built.init_args, built.ray_actor_options))

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, ResourceError
+from heliostat.serve import launch
+from heliostat.serve.app import AppArgs
+from heliostat.serve.auth import ENVIRONMENT
+from heliostat.serve.config import ServeConfig
+
+TRACEBACK = """The deployment failed to start 1 times in a row. Error:
+ray::ServeReplica:chat:model.initialize_and_get_metadata() (pid=1, ip=127.0.0.1)
+  File "app.py", line 1, in load
+heliostat.infra.errors.IntegrityError: chat/model/model.safetensors: has SHA-256 ab, cd is expected
+
+During handling of the above exception, another exception occurred: ...
+"""
+
+
+def overview(*messages: str) -> Any:
+    deployments = {str(at): SimpleNamespace(message=message) for at, message in enumerate(messages)}
+    return SimpleNamespace(message="", deployments=deployments)
+
+
+def test_a_port_in_use_is_refused_by_name() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ResourceError, match=rf"serve.port: {port} given; 127.0.0.1:{port} cannot be listened on"):
+            launch._check_port(ServeConfig(port=port))
+    launch._check_port(ServeConfig(port=port))
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(ResourceError, match=r"192\.0\.2\.77:8000 cannot be listened on"):
+        launch._check_port(ServeConfig(host="192.0.2.77"))
+
+
+def test_the_error_of_a_replica_is_the_error_of_the_command() -> None:
+    reason = launch._reason(overview(TRACEBACK))
+    assert type(reason) is IntegrityError
+    assert str(reason) == "chat/model/model.safetensors: has SHA-256 ab, cd is expected"
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [("Traceback\n  File\nValueError: bad shape\n\n", "ValueError: bad shape"), ("", "no reason is known")],
+)
+def test_another_fault_is_one_line_too(message: str, line: str) -> None:
+    reason = launch._reason(overview(message))
+    assert type(reason) is ModelError
+    assert str(reason) == f"the replica did not start: {line}"
+
+
+def test_without_keys_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    monkeypatch.setattr(launch, "_start_serve", lambda config: pytest.fail("Serve was started"))
+    with pytest.raises(ConfigError, match=ENVIRONMENT):
+        launch.deploy(AppArgs(name="a", url="/nowhere/a", digest="0", version="1"))
+
+
+def test_without_a_model_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_start_serve", lambda config: pytest.fail("Serve was started"))
+    args = AppArgs(name="a", url="/nowhere/a", digest="0", version="1", config=ServeConfig(auth="none"))
+    with pytest.raises(ModelError, match="/nowhere/a: no published model here"):
+        launch.deploy(args)
+
+
+@pytest.mark.parametrize(
+    ("host", "route", "url"),
+    [
+        ("127.0.0.1", "/chat", "http://127.0.0.1:8000/chat"),
+        ("0.0.0.0", "/", "http://127.0.0.1:8000"),
+        ("serve.internal", "/a/b", "http://serve.internal:8000/a/b"),
+    ],
+)
+def test_where_an_endpoint_is_reached(host: str, route: str, url: str) -> None:
+    assert launch._url(host, 8000, route) == url
