@@ -98,7 +98,7 @@ def train(
     spec: SpecArgument,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run, or with --run.")] = False,
-    run: Annotated[str | None, typer.Option("--run", help="The run to go on with.")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Name of the run; goes on with one of that name.")] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train, evaluate and publish the next version."""
@@ -107,11 +107,9 @@ def train(
         return
     from heliostat import pipeline
 
-    resumed = (run or pipeline.newest_run(loaded)) if resume or run else None
-    if resumed:
-        pipeline.read_run(loaded, resumed)
+    name = pipeline.find_run(loaded, run, resume)
     with stages(loaded) as view:
-        trained = pipeline.train(loaded, pipeline.prepare(loaded, view), view, resumed)
+        trained = pipeline.train(loaded, pipeline.prepare(loaded, view), view, name)
         if "production" not in trained.model.aliases:
             view.say(f"next: heliostat models promote {loaded.name} {trained.model.version}")
         else:

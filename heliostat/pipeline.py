@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -129,16 +130,16 @@ def tune(spec: Spec, prepared: Prepared, view: View) -> tuple[Spec, Search]:
     return spec.model_copy(update={"train": build(type(spec.train), train)}), found
 
 
-def train(spec: Spec, prepared: Prepared, view: View, resume: str | None = None) -> Trained:
+def train(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -> Trained:
     """Trains, evaluates and publishes the next version of the model; the first becomes `production`.
 
-    `resume` is the id of a run that ended too early: it goes on after its newest complete checkpoint.
+    A run called `run_id` that ended too early goes on after its newest complete checkpoint.
     """
     from heliostat.infra.tracking import start_run
     from heliostat.train.launch import launch
 
-    run_id = resume or new_run_id()
-    record = read_run(spec, run_id) if resume else {}
+    run_id = run_id or new_run_id()
+    record = read_run(spec, run_id)
     job = make_job(spec, prepared, run_id)
     params = {**spec.train.model_dump(mode="json"), "model": spec.model.source, "data": prepared.fingerprint}
     tags = {"heliostat.kind": "run", "heliostat.run_id": run_id}
@@ -202,27 +203,43 @@ def write_run(spec: Spec, run_id: str, record: Mapping[str, Any]) -> None:
 
 
 def read_run(spec: Spec, run_id: str) -> dict[str, Any]:
-    """How a run stands; ConfigError where it has finished or there is none of that id."""
+    """How a run stands; empty where there is none of that name."""
     from heliostat.infra.storage import open_store
 
-    store = open_store(spec.storage)
     try:
-        record = json.loads(store.read_bytes(run_key(spec, run_id)))
+        return json.loads(open_store(spec.storage).read_bytes(run_key(spec, run_id)))
     except NotFoundError:
-        raise ConfigError(f"--resume: no run {run_id!r} of {spec.name} in {spec.storage.url}") from None
-    if record["status"] == "finished":
-        raise ConfigError(f"--resume: run {run_id} has finished (version {record['version']}); start a new one")
-    return record
+        return {}
+
+
+def find_run(spec: Spec, name: str | None, resume: bool) -> str | None:
+    """The run to go on with or to begin: `name`, or with `resume` the newest; None for a new one without a name.
+
+    Raises ConfigError for a name that cannot be a folder's, for a run that has finished, and with `resume` where
+    there is none.
+    """
+    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ConfigError(
+            f"--run: {name!r} given; letters, digits, dots, dashes and underscores are allowed, 64 at most"
+        )
+    if resume:
+        name = name or newest_run(spec)
+    record = read_run(spec, name) if name else {}
+    if resume and not record:
+        raise ConfigError(f"--resume: no run {name!r} of {spec.name} in {spec.storage.url}")
+    if record.get("status") == "finished":
+        raise ConfigError(f"run {name} has finished (version {record['version']}); start a new one")
+    return name
 
 
 def newest_run(spec: Spec) -> str:
-    """The id of the newest run of the spec; ConfigError where there is none."""
+    """The name of the newest run of the spec; ConfigError where there is none."""
     from heliostat.infra.storage import open_store
 
     try:
         return json.loads(open_store(spec.storage).read_bytes(f"runs/{spec.name}/newest.json"))["run_id"]
     except NotFoundError:
-        raise ConfigError(f"--resume: {spec.name} has no run yet in {spec.storage.url}") from None
+        raise ConfigError(f"--resume: no run of {spec.name} yet in {spec.storage.url}") from None
 
 
 def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) -> Evaluation:

@@ -53,9 +53,7 @@ class Manifest(StrictModel):
     """SHA-256 of the stored manifest, and so of everything in the bundle."""
 
 
-def publish_directory(
-    store: Store, prefix: str, directory: Path, metadata: dict[str, Any] | None = None
-) -> Manifest:
+def publish_directory(store: Store, prefix: str, directory: Path, metadata: dict[str, Any] | None = None) -> Manifest:
     """Stores all files below `directory` under `prefix`; `metadata` goes into the manifest and must fit JSON.
 
     Raises StorageError where `prefix` holds a bundle already, since bundles never change, where `directory`
@@ -124,9 +122,7 @@ def fetch_directory(store: Store, prefix: str, destination: Path, *, digest: str
 
 def verify_directory(directory: Path, manifest: Manifest) -> None:
     """Checks the files that the manifest names, and no others; IntegrityError names one that differs."""
-    _in_parallel(
-        lambda name: _verify(directory / name, manifest.files[name], str(directory / name)), manifest.files
-    )
+    _in_parallel(lambda name: _verify(directory / name, manifest.files[name], str(directory / name)), manifest.files)
 
 
 def delete_directory(store: Store, prefix: str) -> None:

@@ -61,9 +61,7 @@ def _set_up() -> None:
     if any(isinstance(handler, _Handler) for handler in root.handlers):
         return
     handler = _Handler(sys.stderr)
-    handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)s%(rank)s %(name)s: %(message)s", "%H:%M:%S")
-    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s%(rank)s %(name)s: %(message)s", "%H:%M:%S"))
     root.addHandler(handler)
     root.propagate = False
     level = os.environ.get("HELIOSTAT_LOG_LEVEL", "INFO").upper()

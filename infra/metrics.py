@@ -26,9 +26,7 @@ class Metric:
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MODEL = ("model", "version")
 
-REQUESTS = Metric(
-    "heliostat_requests_total", "counter", "Requests answered, by HTTP status.", (*_MODEL, "status")
-)
+REQUESTS = Metric("heliostat_requests_total", "counter", "Requests answered, by HTTP status.", (*_MODEL, "status"))
 REQUEST_SECONDS = Metric(
     "heliostat_request_seconds", "histogram", "Seconds from request to last byte.", _MODEL, _LATENCY_SECONDS
 )
@@ -52,15 +50,9 @@ TIME_TO_FIRST_TOKEN_SECONDS = Metric(
 )
 
 _RUN = ("model", "run", "rank")
-TRAIN_LOSS = Metric(
-    "heliostat_train_loss", "gauge", "Loss of the last step, mean over the global batch.", _RUN
-)
-TRAIN_LEARNING_RATE = Metric(
-    "heliostat_train_learning_rate", "gauge", "Learning rate of the last step.", _RUN
-)
-TRAIN_GRAD_NORM = Metric(
-    "heliostat_train_grad_norm", "gauge", "Gradient norm of the last step, before clipping.", _RUN
-)
+TRAIN_LOSS = Metric("heliostat_train_loss", "gauge", "Loss of the last step, mean over the global batch.", _RUN)
+TRAIN_LEARNING_RATE = Metric("heliostat_train_learning_rate", "gauge", "Learning rate of the last step.", _RUN)
+TRAIN_GRAD_NORM = Metric("heliostat_train_grad_norm", "gauge", "Gradient norm of the last step, before clipping.", _RUN)
 TRAIN_STEPS = Metric("heliostat_train_steps_total", "counter", "Optimizer steps taken.", _RUN)
 TRAIN_SAMPLES = Metric("heliostat_train_samples_total", "counter", "Records trained on, by this rank.", _RUN)
 TRAIN_TOKENS = Metric(
@@ -74,9 +66,7 @@ TRAIN_STEP_SECONDS = Metric(
     (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 
-CATALOGUE: tuple[Metric, ...] = tuple(
-    value for value in globals().copy().values() if isinstance(value, Metric)
-)
+CATALOGUE: tuple[Metric, ...] = tuple(value for value in globals().copy().values() if isinstance(value, Metric))
 
 
 @cache
@@ -84,9 +74,7 @@ def _instrument(metric: Metric) -> Any:
     from ray.util import metrics
 
     if metric.kind == "histogram":
-        return metrics.Histogram(
-            metric.name, metric.help, boundaries=list(metric.buckets), tag_keys=metric.labels
-        )
+        return metrics.Histogram(metric.name, metric.help, boundaries=list(metric.buckets), tag_keys=metric.labels)
     kind = metrics.Counter if metric.kind == "counter" else metrics.Gauge
     return kind(metric.name, metric.help, tag_keys=metric.labels)
 

@@ -141,9 +141,7 @@ def _get(mlflow: MlflowClient, name: str, version: int, reference: str = "") -> 
         known = ", ".join(map(str, versions)) or "none"
         raise ModelError(f"{reference}: no such version; {name} has {known}") from error
     if _DIGEST not in found.tags:
-        raise ModelError(
-            f"{reference}: not published by Heliostat, so there is no manifest to check it against"
-        )
+        raise ModelError(f"{reference}: not published by Heliostat, so there is no manifest to check it against")
     return _read(found, mlflow.get_registered_model(name).aliases)
 
 

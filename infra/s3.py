@@ -174,9 +174,7 @@ class S3Store:
             for item in page.get("Contents", []):
                 yield item["Key"], item["Size"], item.get("ETag", "")
 
-    def _transfer(
-        self, operation: str, key: str, start: Callable[[TransferManager, BaseSubscriber], Any]
-    ) -> None:
+    def _transfer(self, operation: str, key: str, start: Callable[[TransferManager, BaseSubscriber], Any]) -> None:
         def call(client: S3Client) -> None:
             with TransferManager(client, _TRANSFER, executor_cls=ContextExecutor) as manager:
                 start(manager, _Progress(deadline.current())).result()

@@ -21,9 +21,7 @@ _MISSING = ("NoSuchKey", "NotFound", "404")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
 _TAKEN = ("PreconditionFailed", "412")
 
-_DENIED = (
-    "access denied: let these credentials use the bucket, or give others (AWS_ACCESS_KEY_ID, AWS_PROFILE)"
-)
+_DENIED = "access denied: let these credentials use the bucket, or give others (AWS_ACCESS_KEY_ID, AWS_PROFILE)"
 _REGION = "the bucket is in another region: set AWS_REGION to it"
 _BUSY = "the server is overloaded: try again later"
 _MEANING = {
@@ -58,9 +56,7 @@ def is_taken(error: ClientError) -> bool:
     return _code(error) in _TAKEN
 
 
-def explain(
-    error: Exception, operation: str, name: str, endpoint_url: str | None, seconds: float
-) -> StorageError:
+def explain(error: Exception, operation: str, name: str, endpoint_url: str | None, seconds: float) -> StorageError:
     """One line that names the operation, the object (`s3://bucket/key`), the cause and what to do.
 
     `seconds` is how long it was tried.

@@ -45,9 +45,7 @@ class StorageConfig(StrictModel):
     def _known_kind(cls, url: str) -> str:
         if is_s3(url):
             if not re.match(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/|$)", url):
-                raise ValueError(
-                    "a bucket is needed: s3://bucket/prefix, the bucket in a-z, 0-9, dots and dashes"
-                )
+                raise ValueError("a bucket is needed: s3://bucket/prefix, the bucket in a-z, 0-9, dots and dashes")
             return url.rstrip("/")
         if "://" in url or not url.strip():
             raise ValueError("s3://bucket/prefix or a local path is allowed")
@@ -129,9 +127,7 @@ def check_key(key: str, *, prefix: bool = False) -> str:
     if prefix and not key:
         return key
     if any(part in ("", ".", "..") for part in key.split("/")) or "\\" in key or "\0" in key:
-        raise StorageError(
-            f"{key!r}: not a storage key; a relative path with forward slashes and no '..' is needed"
-        )
+        raise StorageError(f"{key!r}: not a storage key; a relative path with forward slashes and no '..' is needed")
     return key
 
 
@@ -192,9 +188,7 @@ class LocalStore:
             if operation == "read" and not path.is_file():
                 raise NotFoundError(f"{path}: cannot read: no such file") from error
             if isinstance(error, FileExistsError) and path.exists():
-                raise StorageError(
-                    f"{path}: cannot write: it exists already and is never overwritten"
-                ) from error
+                raise StorageError(f"{path}: cannot write: it exists already and is never overwritten") from error
             where = error.filename or path
             raise StorageError(f"{where}: cannot {operation} {key!r}: {error.strerror or error}") from error
 

@@ -80,9 +80,7 @@ class Run:
                 self._client.log_batch(self.id, metrics=self._waiting[:_MOST_METRICS])
                 del self._waiting[:_MOST_METRICS]
         except MlflowException as error:
-            _log.warning(
-                "%d metrics of run %s wait for MLflow: %s", len(self._waiting), self.id, _line(error)
-            )
+            _log.warning("%d metrics of run %s wait for MLflow: %s", len(self._waiting), self.id, _line(error))
 
     def tag(self, key: str, value: object) -> None:
         """Sets a tag; StorageError where MLflow refuses."""
@@ -132,9 +130,7 @@ def start_run(
             mlflow.update_run(run_id, status="RUNNING")
             made = mlflow.get_run(run_id)
         _log_params(mlflow, made, params)
-    run = Run(
-        mlflow, made.info.run_id, _url(tracking_uri(storage), made.info.experiment_id, made.info.run_id)
-    )
+    run = Run(mlflow, made.info.run_id, _url(tracking_uri(storage), made.info.experiment_id, made.info.run_id))
     status = "FAILED"
     try:
         yield run

@@ -72,6 +72,8 @@ def build(args: AppArgs | Mapping[str, Any]) -> Application:
     from ray import serve
 
     args = args if isinstance(args, AppArgs) else configuration.build(AppArgs, args)
+    # Defaults are as written (8), values from elsewhere parsed (8.0); Ray would take them for two configurations.
+    args = AppArgs.model_validate_json(args.model_dump_json())
     with warnings.catch_warnings():
         # The interval of reports has no other setting that works in this version of Ray.
         warnings.filterwarnings("ignore", message=".*metrics_interval_s", category=DeprecationWarning)
@@ -94,9 +96,7 @@ def build(args: AppArgs | Mapping[str, Any]) -> Application:
 
 def fingerprint(args: AppArgs) -> str:
     """What tells Ray Serve whether replicas have to be replaced: deploying the same again replaces none."""
-    # Read back first: defaults are as they were written (8), values from elsewhere are parsed (8.0).
-    same = AppArgs.model_validate_json(args.model_dump_json())
-    return hashlib.sha256(f"{__version__} {same.model_dump_json()}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{__version__} {args.model_dump_json()}".encode()).hexdigest()[:16]
 
 
 class Replica:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from heliostat.cluster.interrupts import own_interrupts
 from heliostat.infra.config import StrictModel
 from heliostat.infra.errors import TrainingError
 from heliostat.infra.storage import StorageConfig
@@ -109,7 +110,11 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
         on_event(event)
 
     try:
-        with tempfile.TemporaryDirectory(prefix="heliostat-train-") as scratch, polling(board, handle):
+        with (
+            tempfile.TemporaryDirectory(prefix="heliostat-train-") as scratch,
+            polling(board, handle),
+            own_interrupts(),
+        ):
             build_trainer(job, gpus_wanted(job.train), board, scratch).fit()
     except Exception as error:
         raise TrainingError(ray.get(board.error.remote()) or reason(error)) from error

@@ -49,9 +49,7 @@ def problem(key: str, source: str, reason: str) -> HeliostatError:
 def allowed(key: str) -> str:
     """The forms that `key` may take, for messages."""
     published = "" if key.startswith("data") else ", models:/name@alias"
-    return (
-        f"a path, pkg:package/folder, pypi:NAME==VERSION/folder, hf:org/name, s3://bucket/prefix{published}"
-    )
+    return f"a path, pkg:package/folder, pypi:NAME==VERSION/folder, hf:org/name, s3://bucket/prefix{published}"
 
 
 def file_digest(file: Path) -> str:
@@ -81,9 +79,7 @@ def fill(folder: Path, make: Callable[[Path], object]) -> Path:
                 _make(folder, make)
     except OSError as error:
         reason = error.strerror or error
-        raise StorageError(
-            f"{folder}: cannot be made: {reason}; HELIOSTAT_CACHE may name another place"
-        ) from error
+        raise StorageError(f"{folder}: cannot be made: {reason}; HELIOSTAT_CACHE may name another place") from error
     return folder
 
 

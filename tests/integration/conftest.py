@@ -88,10 +88,7 @@ def _make_bucket(endpoint_url: str, process: subprocess.Popen[bytes], log: Path)
             client.delete_object(Bucket=S3_BUCKET, Key="ready")
             return
         except (BotoCoreError, ClientError) as error:
-            if (
-                isinstance(error, ClientError)
-                and error.response["Error"]["Code"] == "BucketAlreadyOwnedByYou"
-            ):
+            if isinstance(error, ClientError) and error.response["Error"]["Code"] == "BucketAlreadyOwnedByYou":
                 continue
             if process.poll() is not None or time.monotonic() > until:
                 raise AssertionError(f"SeaweedFS does not come up:\n{log.read_text()[-4000:]}") from error
@@ -140,7 +137,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CSV of 600 different made-up reviews, of 3 to 13 words, half of them positive."""
     file = tmp_path_factory.mktemp("reviews") / "reviews.csv"
     draw = random.Random(0)
-    rows = set()
+    rows: set[tuple[str, str]] = set()
     while len(rows) < 600:
         label = ("negative", "positive")[len(rows) % 2]
         picked = draw.choices(WORDS[label].split(), k=draw.randint(1, 10))

@@ -52,7 +52,7 @@ def main(folder: Path, values: dict[str, object]) -> None:
     sums = {name: float(value.double().sum()) for name, value in gathered_weights(engine)}
     if world.is_first:
         out = {"losses": losses, "norms": norms, "metrics": reports[-1].metrics if reports else None, "sums": sums}
-        print("RESULT " + json.dumps(out))
+        sys.stdout.write("RESULT " + json.dumps(out) + "\n")
 
 
 if __name__ == "__main__":

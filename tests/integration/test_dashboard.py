@@ -146,15 +146,11 @@ def generator(storage: StorageConfig, config: ServeConfig, words: Path) -> AppAr
     prefix = "models/writer/r1"
     manifest = bundle.publish_directory(open_store(storage), prefix, folder)
     url = f"{storage.url}/{prefix}"
-    return AppArgs(
-        name="writer", url=url, digest=manifest.digest, version="1", config=config, storage=storage
-    )
+    return AppArgs(name="writer", url=url, digest=manifest.digest, version="1", config=config, storage=storage)
 
 
 def ask(endpoint: Endpoint, path: str, body: dict[str, Any]) -> None:
-    answer = httpx.post(
-        f"{endpoint.url}{path}", json=body, headers={"authorization": f"Bearer {KEY}"}, timeout=30
-    )
+    answer = httpx.post(f"{endpoint.url}{path}", json=body, headers={"authorization": f"Bearer {KEY}"}, timeout=30)
     assert answer.status_code == 200, answer.text
 
 
@@ -168,7 +164,7 @@ def ask_until_seen(server: Prometheus, classifier: Endpoint, writer: Endpoint) -
     end = time.monotonic() + 60
     while unseen := [query for query in wanted if not server.now(query)]:
         assert time.monotonic() < end, f"not scraped in 60 s: {unseen}"
-        ask(classifier, "/v1/predict", {"text": ["the film was superb", "the film was dull"]})
+        ask(classifier, "/v1/predict", {"text": "the film was superb"})
         ask(writer, "/v1/completions", {"model": "writer", "prompt": "the film", "max_tokens": 8})
         time.sleep(0.3)
 

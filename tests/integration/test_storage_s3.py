@@ -102,9 +102,7 @@ def test_a_bucket_that_is_not_there(s3_url: str, tmp_path: Path) -> None:
         lambda: store.upload(tmp_path / "file", "key"),
         lambda: store.download("key", tmp_path / "target"),
     ):
-        with pytest.raises(
-            StorageError, match=r"^s3://no-such-bucket/x.*: cannot .*: no such bucket: make it"
-        ):
+        with pytest.raises(StorageError, match=r"^s3://no-such-bucket/x.*: cannot .*: no such bucket: make it"):
             call()
     assert os.listdir(tmp_path) == ["file"]
 
@@ -123,9 +121,7 @@ def test_wrong_keys(s3_url: str, monkeypatch: pytest.MonkeyPatch, variable: str,
     assert "\n" not in str(caught.value)
 
 
-def test_the_endpoint_may_be_in_the_spec(
-    s3_url: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_endpoint_may_be_in_the_spec(s3_url: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     store = open_store(StorageConfig(url=s3_url, endpoint_url=s3_server.replace("127.0.0.1", "localhost")))
     store.write_bytes("key", b"value")

@@ -58,9 +58,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             time.sleep(0.1)
 
 
-def test_a_run_and_its_model_go_to_the_server(
-    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_and_its_model_go_to_the_server(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     storage = StorageConfig(url=str(tmp_path / "storage"))
     (tmp_path / "report.txt").write_text("fine")
     with tracking.start_run(storage, "sentiment", "first", {"seed": 1}, {}) as run:

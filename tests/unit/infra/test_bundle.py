@@ -117,9 +117,7 @@ def test_of_two_publishers_at_once_the_second_fails(source: Path, tmp_path: Path
     assert (tmp_path / "store/b/manifest.json").read_bytes() == b"theirs"
 
 
-def test_a_directory_that_cannot_be_a_bundle_is_refused(
-    store: LocalStore, source: Path, tmp_path: Path
-) -> None:
+def test_a_directory_that_cannot_be_a_bundle_is_refused(store: LocalStore, source: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for nothing in ("empty", "absent"):
         with pytest.raises(StorageError, match=f"{nothing}: no files to store"):
@@ -148,9 +146,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_found_and_nothing_is_left(
-    store: LocalStore, source: Path, tmp_path: Path, damage: str
-) -> None:
+def test_damage_is_found_and_nothing_is_left(store: LocalStore, source: Path, tmp_path: Path, damage: str) -> None:
     publish_directory(store, "b", source)
     harm, complaint = DAMAGE[damage]
     harm(Path(store.url) / "b/model/weights")
@@ -161,9 +157,7 @@ def test_damage_is_found_and_nothing_is_left(
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_copy_that_is_there_already_is_verified(
-    store: LocalStore, source: Path, tmp_path: Path, damage: str
-) -> None:
+def test_a_copy_that_is_there_already_is_verified(store: LocalStore, source: Path, tmp_path: Path, damage: str) -> None:
     manifest = publish_directory(store, "b", source)
     there = tmp_path / "there"
     fetch_directory(store, "b", there)
@@ -186,9 +180,7 @@ def test_a_folder_with_other_files_is_left_alone(store: LocalStore, source: Path
     assert contents(tmp_path / "mine") == {"thesis": b"years of work"}
 
 
-def test_further_files_in_storage_are_no_part_of_a_bundle(
-    store: LocalStore, source: Path, tmp_path: Path
-) -> None:
+def test_further_files_in_storage_are_no_part_of_a_bundle(store: LocalStore, source: Path, tmp_path: Path) -> None:
     publish_directory(store, "b", source)
     store.write_bytes("b/left-over", b"")
     fetch_directory(store, "b", tmp_path / "there")
@@ -221,9 +213,7 @@ def test_a_manifest_that_names_files_outside_is_refused(
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"files": {}}', '{"version": 2}'])
 def test_a_damaged_manifest_is_one_line(store: LocalStore, text: str) -> None:
     store.write_bytes("b/manifest.json", text.encode())
-    with pytest.raises(
-        IntegrityError, match=r"^[^\n]*b/manifest\.json: damaged: not a manifest of this version$"
-    ):
+    with pytest.raises(IntegrityError, match=r"^[^\n]*b/manifest\.json: damaged: not a manifest of this version$"):
         read_manifest(store, "b")
 
 

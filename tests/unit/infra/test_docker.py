@@ -103,9 +103,7 @@ def test_the_build_sees_what_is_named_and_nothing_else() -> None:
     links = [link.name for link in (ROOT / "heliostat").iterdir() if link.is_symlink()]
     assert links
     assert all(f"!{name}" in rules for name in links), "the package's links would lead nowhere"
-    assert not any(
-        fnmatch.fnmatch(name, rule[1:]) for rule in rules if rule[0] == "!" for name in (".venv", ".git")
-    )
+    assert not any(fnmatch.fnmatch(name, rule[1:]) for rule in rules if rule[0] == "!" for name in (".venv", ".git"))
 
 
 def test_no_layer_holds_a_secret() -> None:
@@ -195,9 +193,7 @@ def test_the_serving_image_has_all_that_serving_imports() -> None:
     for top in sorted(tops - {"heliostat", "__future__"}):
         homes = {name.lower().replace("_", "-") for name in distributions.get(top, [])}
         only_for_types = top.startswith("mypy_boto3")
-        assert only_for_types or homes & installed, (
-            f"{top} ({homes or 'not installed here'}) is not in serve.txt"
-        )
+        assert only_for_types or homes & installed, f"{top} ({homes or 'not installed here'}) is not in serve.txt"
 
 
 def test_the_serving_image_leaves_training_out() -> None:

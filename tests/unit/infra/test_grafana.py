@@ -138,9 +138,7 @@ def test_provisioning_finds_dashboards_and_prometheus() -> None:
     [provider] = yaml.safe_load((FOLDER / "provisioning/dashboards/heliostat.yaml").read_text())["providers"]
     assert provider["type"] == "file"
     assert provider["options"]["path"] == "${HELIOSTAT_DASHBOARDS}"
-    [source] = yaml.safe_load((FOLDER / "provisioning/datasources/prometheus.yaml").read_text())[
-        "datasources"
-    ]
+    [source] = yaml.safe_load((FOLDER / "provisioning/datasources/prometheus.yaml").read_text())["datasources"]
     shipped = yaml.safe_load((FOLDER.parent / "prometheus" / "prometheus.yaml").read_text())
     assert source["type"] == "prometheus"
     assert source["jsonData"]["timeInterval"] == shipped["global"]["scrape_interval"]

@@ -62,9 +62,7 @@ def test_only_rank_0_speaks_below_a_warning(
     assert all(f" [rank {rank}] heliostat.train.loop: " in line for line in lines)
 
 
-def test_a_rank_that_comes_later_counts(
-    fresh: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_rank_that_comes_later_counts(fresh: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     logger = log.get("heliostat.x")
     fresh.setitem(
         sys.modules,
@@ -84,9 +82,7 @@ def test_ray_outside_a_worker_gives_no_rank(fresh: pytest.MonkeyPatch) -> None:
     assert log.rank() is None
 
 
-def test_a_level_that_is_none_is_named_once(
-    fresh: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_level_that_is_none_is_named_once(fresh: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     fresh.setenv("HELIOSTAT_LOG_LEVEL", "loud")
     log.get("heliostat.a")
     log.get("b").info("still here")

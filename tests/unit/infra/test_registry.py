@@ -12,9 +12,7 @@ from heliostat.infra.storage import StorageConfig
 
 def publish(storage: StorageConfig, count: int, name: str = "sentiment") -> list[ModelVersion]:
     return [
-        registry.register(
-            storage, name, f"{storage.url}/models/{name}/{number}", f"digest-{number}", "run", {}
-        )
+        registry.register(storage, name, f"{storage.url}/models/{name}/{number}", f"digest-{number}", "run", {})
         for number in range(1, count + 1)
     ]
 
@@ -24,9 +22,7 @@ def production(storage: StorageConfig) -> int:
 
 
 def test_a_registered_version_is_resolved(storage: StorageConfig) -> None:
-    made = registry.register(
-        storage, "sentiment", "s3://bucket/models/sentiment/r1", "d1", "r1", {"f1": 0.875}
-    )
+    made = registry.register(storage, "sentiment", "s3://bucket/models/sentiment/r1", "d1", "r1", {"f1": 0.875})
     assert made.version == 1
     assert (made.url, made.digest, made.run_id) == ("s3://bucket/models/sentiment/r1", "d1", "r1")
     assert made.metrics == {"f1": 0.875}
@@ -134,9 +130,7 @@ def test_models_that_others_put_there_are_not_ours(storage: StorageConfig) -> No
         ("models:/sentiment/one", "not a model; models:/name@alias or models:/name/version is needed"),
     ],
 )
-def test_what_cannot_be_resolved_says_what_there_is(
-    storage: StorageConfig, reference: str, line: str
-) -> None:
+def test_what_cannot_be_resolved_says_what_there_is(storage: StorageConfig, reference: str, line: str) -> None:
     publish(storage, 2)
     registry.promote(storage, "sentiment", 2)
     with pytest.raises(ModelError) as caught:

@@ -148,9 +148,7 @@ def test_a_fault_that_passes_is_not_noticed(server: FaultyServer, store: S3Store
 
 def test_a_fault_that_stays_ends_after_the_attempts(server: FaultyServer, store: S3Store) -> None:
     server.faults = ["error 500 InternalError"] * 50
-    with pytest.raises(
-        StorageError, match=r"^s3://bucket/prefix/key: cannot write: the server answers Internal"
-    ):
+    with pytest.raises(StorageError, match=r"^s3://bucket/prefix/key: cannot write: the server answers Internal"):
         store.write_bytes("key", b"value")
     assert len(server.requests) == QUICK.attempts
 
@@ -269,9 +267,7 @@ def test_each_refusal_is_one_line_that_says_what_to_do(
     assert not any("\n" in line or "very-secret" in line for line in lines)
 
 
-def test_a_missing_object_is_told_from_a_missing_bucket(
-    server: FaultyServer, store: S3Store, tmp_path: Path
-) -> None:
+def test_a_missing_object_is_told_from_a_missing_bucket(server: FaultyServer, store: S3Store, tmp_path: Path) -> None:
     server.objects["/bucket"] = b""
     assert not store.exists("key")
     with pytest.raises(NotFoundError, match=r"^s3://bucket/prefix/key: cannot read: no such object"):
@@ -285,15 +281,11 @@ def test_an_endpoint_that_is_not_there_is_named(server: FaultyServer) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(
-            StorageError, match=rf"cannot list: {url} does not answer .*: check storage.endpoint"
-        ):
+        with pytest.raises(StorageError, match=rf"cannot list: {url} does not answer .*: check storage.endpoint"):
             S3Store("bucket", "", url, QUICK).list()
 
 
-def test_no_credentials_are_one_line(
-    server: FaultyServer, store: S3Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_credentials_are_one_line(server: FaultyServer, store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)

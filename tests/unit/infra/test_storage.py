@@ -118,18 +118,14 @@ def test_an_impossible_write_is_one_line_with_path_and_cause(store: LocalStore, 
         store.upload(tmp_path / "absent", "key")
 
 
-@pytest.mark.parametrize(
-    "key", ["../out", "a/../../out", "/etc/passwd", "a//b", "a/", ".", "", "a\\b", "a\0b"]
-)
+@pytest.mark.parametrize("key", ["../out", "a/../../out", "/etc/passwd", "a//b", "a/", ".", "", "a\\b", "a\0b"])
 def test_a_key_outside_of_the_store_is_refused(store: LocalStore, key: str) -> None:
     for call in (store.read_bytes, store.exists, store.delete, lambda key: store.write_bytes(key, b"")):
         with pytest.raises(StorageError, match="not a storage key"):
             call(key)
 
 
-def test_the_place_comes_from_the_environment_and_is_absolute(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_place_comes_from_the_environment_and_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HELIOSTAT_STORAGE", raising=False)
     assert StorageConfig().url == str(tmp_path / "heliostat-data")

@@ -134,9 +134,7 @@ def test_training_outlives_a_tracking_server(
         run.log({"loss": 1.0}, step)
     run.close("FINISHED")
     said = capsys.readouterr().err
-    assert (
-        "3 metrics of run id wait for MLflow: the server does not answer; check MLFLOW_TRACKING_URI" in said
-    )
+    assert "3 metrics of run id wait for MLflow: the server does not answer; check MLFLOW_TRACKING_URI" in said
     assert "run id is over (FINISHED), but MLflow was not told" in said
     client.back = True
     run.flush()
@@ -159,9 +157,7 @@ def test_where_runs_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert tracking_uri(StorageConfig(url="/data/x")) == "sqlite:////data/x/mlflow.db"
-    assert (
-        tracking_uri(StorageConfig(url="s3://bucket/x")) == f"sqlite:///{tmp_path}/heliostat-data/mlflow.db"
-    )
+    assert tracking_uri(StorageConfig(url="s3://bucket/x")) == f"sqlite:///{tmp_path}/heliostat-data/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
     assert tracking_uri(StorageConfig(url="/data/x")) == "https://mlflow.example.org"
 
@@ -174,9 +170,7 @@ def test_a_run_says_where_to_look(storage: StorageConfig) -> None:
     assert run.url == f"mlflow ui --backend-store-uri {uri}  then  {page}"
 
 
-def test_the_slower_of_two_processes_takes_the_others_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_slower_of_two_processes_takes_the_others_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.store.tracking import sqlalchemy_store
 
     file = tmp_path / "new" / "mlflow.db"
@@ -205,9 +199,7 @@ def test_a_new_database_is_made_in_silence(tmp_path: Path) -> None:
         f"tracking.client(StorageConfig(url={str(tmp_path / 'new')!r})).search_experiments()"
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert os.listdir(tmp_path / "new") == ["mlflow.db"]
     assert MlflowClient(f"sqlite:///{tmp_path}/new/mlflow.db").get_experiment("0").name == "Default"

@@ -56,9 +56,7 @@ def closed(node: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def test_kuberay_takes_every_object_and_knows_every_field(
-    manifests: Any, schemas: dict[str, dict[str, Any]]
-) -> None:
+def test_kuberay_takes_every_object_and_knows_every_field(manifests: Any, schemas: dict[str, dict[str, Any]]) -> None:
     for kind, one in schemas.items():
         found = manifests.of(kind)
         assert found
@@ -76,9 +74,7 @@ def test_kuberay_takes_every_object_and_knows_every_field(
         ("workerGroupSpecs", [{"groupName": "a"}], "is a required property"),
     ],
 )
-def test_the_check_finds_what_is_wrong(
-    schemas: dict[str, dict[str, Any]], field: str, value: Any, said: str
-) -> None:
+def test_the_check_finds_what_is_wrong(schemas: dict[str, dict[str, Any]], field: str, value: Any, said: str) -> None:
     pods = {"spec": {"containers": [{"name": "ray-head"}]}}
     right = {"apiVersion": "ray.io/v1", "kind": "RayCluster", "spec": {"headGroupSpec": {"template": pods}}}
     validator = jsonschema.Draft202012Validator(schemas["RayCluster"])
@@ -157,22 +153,16 @@ def dry_run(manifests: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> Spec
     return build(Spec, parse_yaml(said.output))
 
 
-def test_the_job_runs_a_command_that_there_is(
-    manifests: Any, spec: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_job_runs_a_command_that_there_is(manifests: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = manifests.only("RayJob")
     planned = dry_run(manifests, spec, monkeypatch)
     assert planned.storage.url.startswith("s3://")
     [head] = [pod for pod in manifests.pods() if pod.role == "head" and pod.owner["kind"] == "RayJob"]
-    [mounted] = [
-        one["mountPath"] for one in head.spec["containers"][0]["volumeMounts"] if one["name"] == "spec"
-    ]
+    [mounted] = [one["mountPath"] for one in head.spec["containers"][0]["volumeMounts"] if one["name"] == "spec"]
     assert f"{mounted}/spec.yaml" in job["spec"]["entrypoint"]
 
 
-def test_the_job_has_room_for_its_workers(
-    manifests: Any, spec: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_job_has_room_for_its_workers(manifests: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train = dry_run(manifests, spec, monkeypatch).train
     [group] = manifests.only("RayJob")["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
@@ -193,9 +183,7 @@ def test_a_second_attempt_goes_on_with_the_run_of_the_first(manifests: Any) -> N
 
 
 def served(manifests: Any) -> tuple[Any, AppArgs]:
-    config = ServeDeploySchema.model_validate(
-        yaml.safe_load(manifests.only("RayService")["spec"]["serveConfigV2"])
-    )
+    config = ServeDeploySchema.model_validate(yaml.safe_load(manifests.only("RayService")["spec"]["serveConfigV2"]))
     [application] = config.applications
     return config, build(AppArgs, application.args)
 

@@ -154,9 +154,7 @@ def test_config_maps_that_pods_read_are_there(manifests: Any) -> None:
         assert len(pod.environment) == 1
         assert set(pod.environment) <= there, pod.name
         assert "-" in pod.environment[0].removeprefix("heliostat-environment"), "named after its content"
-    mounted = [
-        volume["configMap"]["name"] for pod in ray for volume in pod.spec["volumes"] if "configMap" in volume
-    ]
+    mounted = [volume["configMap"]["name"] for pod in ray for volume in pod.spec["volumes"] if "configMap" in volume]
     assert len(mounted) == 2
     assert set(mounted) <= there
 
@@ -204,9 +202,7 @@ def test_who_reaches_what_from_other_namespaces(
         for policy in policies(manifests, {**labels, "ray.io/node-type": role, "ray.io/is-ray-node": "yes"})
         for rule in policy["spec"]["ingress"]
         for peer in rule["from"]
-        if "namespaceSelector" in peer
-        and "podSelector" not in peer
-        and selects(peer["namespaceSelector"], caller)
+        if "namespaceSelector" in peer and "podSelector" not in peer and selects(peer["namespaceSelector"], caller)
     ]
     open_ports = {one["port"] for rule in rules for one in rule["ports"]}
     assert (port in open_ports) == allowed

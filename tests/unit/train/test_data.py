@@ -91,10 +91,7 @@ def reviews(folder: Path, rows: Sequence[Sequence[object]], name: str = "reviews
 
 
 def many(count: int, start: int = 0) -> list[tuple[str, str, int]]:
-    return [
-        (f"review number {i} of a film", "good" if i % 2 else "bad", i % 10)
-        for i in range(start, start + count)
-    ]
+    return [(f"review number {i} of a film", "good" if i % 2 else "bad", i % 10) for i in range(start, start + count)]
 
 
 def failure(folder: Path, path: Path, encoder: Words | None = None, **options: Any) -> str:
@@ -154,9 +151,7 @@ def test_records_stay_in_the_order_of_the_files(tmp_path: Path) -> None:
     rows = many(6000)
     reviews(folder, rows[:5000], "a.csv")
     reviews(folder, rows[5000:], "b.csv")
-    numbers = [
-        int(text.split()[2]) for text in run(tmp_path, folder, Words()).tables["test"]["text"].to_pylist()
-    ]
+    numbers = [int(text.split()[2]) for text in run(tmp_path, folder, Words()).tables["test"]["text"].to_pylist()]
     assert len(numbers) > 400
     assert numbers == sorted(numbers)
 
@@ -214,9 +209,7 @@ def test_labels_may_be_numbers_or_true_and_false(tmp_path: Path) -> None:
 
 
 def test_loss_on_the_answer_only_and_answers_that_are_cut_away(tmp_path: Path) -> None:
-    rows = [
-        {"q": "what is " + "so " * (i % 8) + f"{i}", "a": f"answer {i}", "more": None} for i in range(200)
-    ]
+    rows = [{"q": "what is " + "so " * (i % 8) + f"{i}", "a": f"answer {i}", "more": None} for i in range(200)]
     path = tmp_path / "a.json"
     path.write_text(json.dumps([*rows, {"q": "unanswered", "a": None}, {"q": "unanswered", "a": ""}]))
     columns = Columns(prompt="q", context="more", answer="a")
@@ -241,8 +234,7 @@ def test_an_answer_column_called_label_is_no_class(tmp_path: Path) -> None:
 
 def test_chats_are_lists_of_turns(tmp_path: Path) -> None:
     chats = [
-        [{"role": "user", "content": f"hi {i}", "id": i}, {"role": "assistant", "content": "ho"}]
-        for i in range(99)
+        [{"role": "user", "content": f"hi {i}", "id": i}, {"role": "assistant", "content": "ho"}] for i in range(99)
     ]
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"chat": chat}) + "\n" for chat in [*chats, [], None]))
@@ -297,8 +289,7 @@ def test_chats_are_lists_of_turns(tmp_path: Path) -> None:
         (
             many(100),
             {"overflow": "fail", "max_length": 5},
-            "data.max_length: FILE line 2 has 6 tokens, 5 are allowed; "
-            "raise it, or set data.overflow to truncate",
+            "data.max_length: FILE line 2 has 6 tokens, 5 are allowed; raise it, or set data.overflow to truncate",
         ),
         ([*many(9), ("unspeakable", "good", 1)], {}, "data.columns: a word that cannot be encoded"),
     ],
@@ -385,9 +376,7 @@ class Builds:
     def __init__(self, error: DataError | None = None) -> None:
         self.calls, self.error = 0, error
 
-    def __call__(
-        self, source: Source, data: DataConfig, encoder: Any, folder: Path, progress: Any
-    ) -> dict[str, Any]:
+    def __call__(self, source: Source, data: DataConfig, encoder: Any, folder: Path, progress: Any) -> dict[str, Any]:
         self.calls += 1
         for name in SPLITS:
             prepare._write(pa.table({"input_ids": [[1, 2], [3]], "length": [2, 1]}), folder / f"{name}.arrow")

@@ -151,9 +151,7 @@ def test_a_format_that_is_given_overrides_endings(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_says_too_little_or_too_much_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"data\.source: .* no file whose ending tells its format; set data\.format"
-    ):
+    with pytest.raises(DataError, match=r"data\.source: .* no file whose ending tells its format; set data\.format"):
         find_source(tmp_path, "auto")
     with pytest.raises(DataError, match=r"data\.source: .* holds no files"):
         find_source(tmp_path, "csv")

@@ -65,10 +65,7 @@ def test_a_package_is_found_and_never_imported(
     found = resolve("pkg:reviews_for_test/data/all.csv", storage, "data.source")
     assert found == package / "data" / "all.csv"
     assert "reviews_for_test" not in sys.modules
-    assert (
-        failure("pkg:reviews_for_test/data/x.csv", storage)
-        == "there is no 'data/x.csv' in it; data holds all.csv"
-    )
+    assert failure("pkg:reviews_for_test/data/x.csv", storage) == "there is no 'data/x.csv' in it; data holds all.csv"
     assert "there is no '../libs'" in failure("pkg:reviews_for_test/../libs", storage)
     assert "single module" in failure("pkg:lonely_for_test/x", storage)
 
@@ -179,9 +176,7 @@ def test_the_hub_gives_data_sets_to_data_and_models_to_models(
     assert (model["repo_type"], model["revision"], model["allow_patterns"]) == ("model", None, None)
 
 
-def test_a_hub_that_refuses_is_told_in_one_line(
-    storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_that_refuses_is_told_in_one_line(storage: StorageConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(name: str, **options: Any) -> str:
         raise RuntimeError("401 Client Error\n\nRepository Not Found")
 
@@ -207,9 +202,7 @@ def test_a_published_model_is_fetched_once_and_only_for_models(
     assert failure("models:/chat@production", storage) == "a published model is no data"
 
 
-def test_an_unknown_published_model_names_the_key(
-    storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_published_model_names_the_key(storage: StorageConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(storage: StorageConfig, reference: str) -> ModelVersion:
         raise ModelError(f"{reference}: no such model")
 
@@ -258,7 +251,5 @@ def test_a_folder_is_filled_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(
-        StorageError, match=r"cache/x: cannot be made: .*; HELIOSTAT_CACHE may name another place"
-    ):
+    with pytest.raises(StorageError, match=r"cache/x: cannot be made: .*; HELIOSTAT_CACHE may name another place"):
         fill(tmp_path / "cache" / "x", lambda folder: None)
