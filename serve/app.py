@@ -36,6 +36,8 @@ ENVIRONMENT = {
     # glibc: keep freed memory for the next batch, whose pages would be faulted in anew each time.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    # oneDNN: keep the kernels of every shape that comes up.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8192",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }

@@ -24,6 +24,8 @@ PROBE_TOLERANCE = 0.05
 """How far a probability may be from the trained model's: bfloat16 keeps eight bits."""
 PADDED_TOKENS = {"cpu": 4096, "cuda": 131_072}
 """Tokens of one pass, padding included. A CPU gains nothing from more, and its caches lose."""
+LENGTH_STEP = 32
+"""On a CPU, oneDNN prepares its kernels anew for each shape, which takes as long as a text: so there are few shapes."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class TextClassifier:
         """One pass: token ids of any lengths in, a probability for each label out."""
         import torch
 
-        ids, mask = padded(batch, getattr(self.model.config, "pad_token_id", None) or 0)
+        step = LENGTH_STEP if self.device.type == "cpu" else 1
+        ids, mask = padded(batch, getattr(self.model.config, "pad_token_id", None) or 0, step, self.max_length)
         with torch.inference_mode():
             logits = self.model(
                 input_ids=ids.to(self.device), attention_mask=None if mask is None else mask.to(self.device)
@@ -119,21 +122,29 @@ class TextClassifier:
         self.tokenizing.shutdown(wait=False)
 
 
-def padded(batch: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Ids [texts, longest] and their mask, which is None where nothing is padded: attention is faster without."""
+def padded(
+    batch: Sequence[Sequence[int]], pad_id: int, step: int = 1, limit: int = 0
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Ids [texts, width] and their mask, which is None where nothing is padded: attention is faster without.
+
+    The width is the longest text's, rounded up to a multiple of `step`, but for this not above `limit`.
+    """
     import torch
 
     longest = max(len(ids) for ids in batch)
-    if all(len(ids) == longest for ids in batch):
-        return torch.tensor(batch), None
-    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in batch])
+    width = max(longest, min(-(-longest // step) * step, limit))
+    ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in batch])
     lengths = torch.tensor([len(row) for row in batch])
-    return ids, (torch.arange(longest) < lengths[:, None]).long()
+    if bool((lengths == width).all()):
+        return ids, None
+    return ids, (torch.arange(width) < lengths[:, None]).long()
 
 
 def load(folder: Path, description: PublishedModel, config: ServeConfig, metrics: ServeMetrics) -> TextClassifier:
     """The classifier in the model folder `folder`; ModelError where its files do not fit its description."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from heliostat.serve.cpu import pack
 
     device = device_of(config)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype_of(config, device))
@@ -143,7 +154,7 @@ def load(folder: Path, description: PublishedModel, config: ServeConfig, metrics
             f"the model has {model.config.num_labels} outputs"
         )
     return TextClassifier(
-        model.eval().to(device),
+        pack(model.eval().to(device)),
         AutoTokenizer.from_pretrained(folder).backend_tokenizer,
         description.labels,
         min(description.max_length, getattr(model.config, "max_position_embeddings", description.max_length)),

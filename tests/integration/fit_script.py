@@ -1,10 +1,15 @@
-"""Run by torchrun: a few steps of the real loop on the folder given, the losses to stdout as JSON by rank 0."""
+"""Run by torchrun: the real loop, once for each mapping of `train` values in the JSON list given.
+
+Rank 0 writes what came of each run to stdout as one JSON list. Beside `train` keys a mapping may have `stop_at`, the
+step after which the run is cut off, and `checkpoints`, where its checkpoints are.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,46 +18,51 @@ from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.train import tasks
 from heliostat.train.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
-from heliostat.train.data import open_prepared
-from heliostat.train.distributed import join, settle
+from heliostat.train.data import Prepared, open_prepared
+from heliostat.train.distributed import World, join, settle
 from heliostat.train.engine import build_engine, gathered_weights
 from heliostat.train.loop import Run, StepStats, fit
 from heliostat.train.rows import Rows
 
 
-def main(folder: Path, values: dict[str, object]) -> None:
-    """Trains on the prepared data in `folder` with `values` as the `train` section."""
-    settle(1)
-    world = join("cpu")
-    storage = StorageConfig(url=str(folder / "storage"))
-    prepared = open_prepared(storage, (folder / "fingerprint").read_text())
-    stop_at = int(str(values.pop("stop_at", 0)))
-    train = build(TrainConfig, values)
-    task = tasks.get("text-classification")
-    torch.manual_seed(train.seed)
-    model = task.load_model(folder / "model", prepared.labels, train.dropout)
-    engine = build_engine(model, train, world.device)
-    losses: list[float] = []
-    norms: list[float] = []
+class CutOffError(Exception):
+    """The run ends here, as if its worker were lost."""
+
+
+def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]) -> dict[str, Any]:
+    """One run; its losses and gradient norms by step, its last metrics, and the sum of each of its weights."""
+    stop_at, place = values.pop("stop_at", None), values.pop("checkpoints", None)
+    config, task = build(TrainConfig, values), tasks.get("text-classification")
+    torch.manual_seed(config.seed)
+    engine = build_engine(task.load_model(folder / "model", prepared.labels, config.dropout), config, world.device)
+    losses, norms, reports = [], [], []
 
     def on_step(stats: StepStats) -> None:
         losses.append(stats.loss)
         norms.append(stats.grad_norm)
-        if stop_at and stats.step == stop_at:
-            raise KeyboardInterrupt
+        if stats.step == stop_at:
+            raise CutOffError
 
     rows, validation = (Rows(prepared.split(split), prepared.labels) for split in ("train", "validation"))
-    points = Checkpoints(open_store(storage), "checkpoints", world, {}) if train.checkpoint_every else None
-    reports = []
+    points = Checkpoints(open_store(str(folder / "storage")), place, world, {}) if place else None
     try:
-        reports = list(fit(Run(task, engine, train, rows, validation, world, points, on_step)))
-    except KeyboardInterrupt:
+        reports = list(fit(Run(task, engine, config, rows, validation, world, points, on_step)))
+    except CutOffError:
         assert points is not None
         points.wait()
     sums = {name: float(value.double().sum()) for name, value in gathered_weights(engine)}
+    engine.destroy()
+    return {"losses": losses, "norms": norms, "metrics": reports[-1].metrics if reports else None, "sums": sums}
+
+
+def main(folder: Path, runs: list[dict[str, Any]]) -> None:
+    """All runs, one after another, in the same processes."""
+    settle(1)
+    world = join("cpu")
+    prepared = open_prepared(StorageConfig(url=str(folder / "storage")), (folder / "fingerprint").read_text())
+    results = [train(folder, prepared, world, values) for values in runs]
     if world.is_first:
-        out = {"losses": losses, "norms": norms, "metrics": reports[-1].metrics if reports else None, "sums": sums}
-        sys.stdout.write("RESULT " + json.dumps(out) + "\n")
+        sys.stdout.write("RESULT " + json.dumps(results) + "\n")
 
 
 if __name__ == "__main__":

@@ -116,6 +116,10 @@ def test_labels_that_do_not_fit_the_model_are_refused(folder: Path, config: Serv
 def test_padding_has_a_mask_only_where_there_is_some() -> None:
     ids, mask = padded([[1, 2], [3, 4]], 9)
     assert (ids.tolist(), mask) == ([[1, 2], [3, 4]], None)
+    ids, mask = padded([[1, 2, 3]], 9, step=8, limit=6)
+    assert (ids.shape[1], mask is None) == (6, False)
+    ids, mask = padded([[1] * 6], 9, step=8, limit=6)
+    assert (ids.shape[1], mask is None) == (6, True)
     ids, mask = padded([[1, 2, 3], [4]], 9)
     assert ids.tolist() == [[1, 2, 3], [4, 9, 9]]
     assert mask is not None
