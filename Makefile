@@ -36,7 +36,7 @@ check: install  ## Lint, types, import arrows
 	$(BIN)/lint-imports
 
 bench: install  ## Measure; results go to tests/benchmarks/results
-	set -e; for bench in tests/benchmarks/bench_*.py; do $(BIN)/python $$bench; done
+	set -e; for bench in tests/benchmarks/bench_*.py; do $(BIN)/python -m tests.benchmarks.$$(basename $$bench .py); done
 
 clean:  ## Remove what was made here, .venv included
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache heliostat-data

@@ -164,9 +164,10 @@ def load(folder: Path, config: ServeConfig, metrics: ServeMetrics) -> Transforme
     """The engine for the model folder `folder`; ModelError where it is a model that it cannot run."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+    from heliostat.serve.cpu import pack
     from heliostat.serve.engines.attention import register
 
     context_of(AutoConfig.from_pretrained(folder))
     device = device_of(config)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype_of(config, device), attn_implementation=register())
-    return TransformersEngine(model.eval().to(device), AutoTokenizer.from_pretrained(folder), config, metrics)
+    return TransformersEngine(pack(model.eval().to(device)), AutoTokenizer.from_pretrained(folder), config, metrics)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from record import record
 
 from heliostat.infra.config import build
 from heliostat.infra.storage import StorageConfig
@@ -24,6 +23,7 @@ from heliostat.train.config import DataConfig
 from heliostat.train.models import as_folder
 from heliostat.train.records import find_source, read
 from heliostat.train.sources import resolve
+from tests.benchmarks.record import record
 
 SCRIPT = Path(__file__).with_name("training_loop.py")
 ROUNDS = 3

@@ -1,4 +1,4 @@
-"""Run by bench_training.py under torchrun: samples/s of the real loop, or of a plain PyTorch one, over the same batches."""
+"""Run by bench_training.py: samples/s of the real loop, or of a plain PyTorch one, over the same batches."""
 
 from __future__ import annotations
 

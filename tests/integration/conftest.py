@@ -127,7 +127,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     PreTrainedTokenizerFast(tokenizer_object=inner, **names).save_pretrained(folder)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(words), max_position_embeddings=64, **sizes)
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=64, initializer_range=0.2, **sizes)
     BertForSequenceClassification(config).save_pretrained(folder)
     return folder
 

@@ -24,8 +24,7 @@ from heliostat.infra.storage import open_store
 from heliostat.spec import Spec, load_spec
 from heliostat.view import View
 
-EPOCHS = 24
-STEPS_PER_EPOCH = 20
+EPOCHS = 10
 
 
 @pytest.fixture

@@ -76,7 +76,11 @@ def test_kuberay_takes_every_object_and_knows_every_field(manifests: Any, schema
 )
 def test_the_check_finds_what_is_wrong(schemas: dict[str, dict[str, Any]], field: str, value: Any, said: str) -> None:
     pods = {"spec": {"containers": [{"name": "ray-head"}]}}
-    right = {"apiVersion": "ray.io/v1", "kind": "RayCluster", "spec": {"headGroupSpec": {"template": pods}}}
+    right: dict[str, Any] = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "spec": {"headGroupSpec": {"template": pods}},
+    }
     validator = jsonschema.Draft202012Validator(schemas["RayCluster"])
     validator.validate(right)
     with pytest.raises(jsonschema.ValidationError, match=said):
