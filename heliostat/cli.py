@@ -108,6 +108,9 @@ def train(
     from heliostat import pipeline
 
     name = pipeline.find_run(loaded, run, resume)
+    if name and (version := pipeline.read_run(loaded, name).get("version")):
+        typer.echo(f"run {name} has finished: it is version {version} of {loaded.name}")
+        return
     with stages(loaded) as view:
         trained = pipeline.train(loaded, pipeline.prepare(loaded, view), view, name)
         if "production" not in trained.model.aliases:

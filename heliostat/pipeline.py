@@ -174,11 +174,19 @@ def track(run: Any, event: Mapping[str, Any]) -> None:
 
 
 def register(spec: Spec, tracking_id: str, result: Mapping[str, Any]) -> ModelVersion:
-    """The published files as the model's next version; the first version becomes `production`."""
+    """The published files as the model's next version; the first version becomes `production`.
+
+    Files that are a version already, as a run that was lost right after finds them, stay that version.
+    """
     from heliostat.infra import registry
 
-    version = registry.register(
-        spec.storage, spec.name, result["url"], result["digest"], tracking_id, dict(result["metrics"])
+    known = [one for one in registry.list_models(spec.storage) if one.digest == result["digest"]]
+    version = (
+        known[0]
+        if known
+        else registry.register(
+            spec.storage, spec.name, result["url"], result["digest"], tracking_id, dict(result["metrics"])
+        )
     )
     try:
         registry.resolve(spec.storage, f"models:/{spec.name}@production")
@@ -215,8 +223,8 @@ def read_run(spec: Spec, run_id: str) -> dict[str, Any]:
 def find_run(spec: Spec, name: str | None, resume: bool) -> str | None:
     """The run to go on with or to begin: `name`, or with `resume` the newest; None for a new one without a name.
 
-    Raises ConfigError for a name that cannot be a folder's, for a run that has finished, and with `resume` where
-    there is none.
+    Raises ConfigError for a name that cannot be a folder's, and with `resume` where there is none or where it has
+    finished.
     """
     if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise ConfigError(
@@ -227,7 +235,7 @@ def find_run(spec: Spec, name: str | None, resume: bool) -> str | None:
     record = read_run(spec, name) if name else {}
     if resume and not record:
         raise ConfigError(f"--resume: no run {name!r} of {spec.name} in {spec.storage.url}")
-    if record.get("status") == "finished":
+    if resume and record.get("status") == "finished":
         raise ConfigError(f"run {name} has finished (version {record['version']}); start a new one")
     return name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,6 @@ def build(args: AppArgs | Mapping[str, Any]) -> Application:
 
     Raises ConfigError for a field that is missing, unknown or wrong.
     """
-    import warnings
-
     from ray import serve
 
     args = args if isinstance(args, AppArgs) else configuration.build(AppArgs, args)
@@ -79,21 +78,24 @@ def build(args: AppArgs | Mapping[str, Any]) -> Application:
     with warnings.catch_warnings():
         # The interval of reports has no other setting that works in this version of Ray.
         warnings.filterwarnings("ignore", message=".*metrics_interval_s", category=DeprecationWarning)
-        deployment = serve.deployment(
-            serve.ingress()(Replica),
-            name=DEPLOYMENT,
-            ray_actor_options={**resources(args.config), "runtime_env": {"env_vars": ENVIRONMENT}},
-            max_ongoing_requests=ADMITTED + args.config.max_ongoing_requests,
-            autoscaling_config=autoscaling(args.config),
-            # A model that is refused once is refused again: what it says must reach the user now.
-            max_constructor_retry_count=1,
-            # The replicas of the version before go on until those of the new one answer.
-            max_surge_percent=100,
-            logging_config={"enable_access_log": False, "log_level": "WARNING"},
-            **draining(args.config),
-        )
+        deployment = serve.deployment(serve.ingress()(Replica), name=DEPLOYMENT, **options(args.config))
     deployment = deployment.options(version=fingerprint(args), _internal=True)
     return deployment.bind(args.model_dump(mode="json"))
+
+
+def options(config: ServeConfig) -> dict[str, Any]:
+    """How Ray Serve runs the replicas of an endpoint."""
+    return {
+        "ray_actor_options": {**resources(config), "runtime_env": {"env_vars": ENVIRONMENT}},
+        "max_ongoing_requests": ADMITTED + config.max_ongoing_requests,
+        "autoscaling_config": autoscaling(config),
+        # A model that is refused once is refused again: what it says must reach the user now.
+        "max_constructor_retry_count": 1,
+        # The replicas of the version before go on until those of the new one answer.
+        "max_surge_percent": 100,
+        "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
+        **draining(config),
+    }
 
 
 def fingerprint(args: AppArgs) -> str:

@@ -23,6 +23,7 @@ from heliostat.train.distributed import World
 from heliostat.train.engine import gathered_weights
 from heliostat.train.loop import Run
 from heliostat.train.rows import Rows
+from heliostat.train.sources import file_digest
 from heliostat.train.tasks.base import Task
 
 QUESTIONS = 16
@@ -109,8 +110,17 @@ def compare(task: Task, model: torch.nn.Module, rows: Rows, questions: np.ndarra
 
 
 def upload(store: Store, folder: Path, description: PublishedModel) -> Published:
-    """The folder in storage, its manifest last."""
+    """The folder in storage, its manifest last; a run that was lost right after finds what it published before.
+
+    Raises ModelError where the run has published other weights.
+    """
     prefix = f"models/{description.name}/{description.run_id}"
-    manifest = bundle.publish_directory(store, prefix, folder, {"name": description.name, "task": description.task})
+    if store.exists(f"{prefix}/manifest.json"):
+        manifest, weights = bundle.read_manifest(store, prefix), folder / WEIGHTS / "model.safetensors"
+        if manifest.files[f"{WEIGHTS}/{weights.name}"].sha256 != file_digest(weights):
+            raise ModelError(f"{store.url}/{prefix}: holds other weights of the same run; start a new run")
+    else:
+        metadata = {"name": description.name, "task": description.task}
+        manifest = bundle.publish_directory(store, prefix, folder, metadata)
     size = sum(entry.size_bytes for entry in manifest.files.values())
     return Published(f"{store.url.rstrip('/')}/{prefix}", manifest.digest, size)

@@ -1,0 +1,126 @@
+"""A route that does nothing: Ray Serve as Heliostat sets it up, against Ray Serve as it comes. Mark: four times.
+
+Both servers run at the same time, on the same application; bursts of load go to one, then to the other.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from load import Load, median, server, wrk
+from record import record
+from rich.console import Console
+from rich.table import Table
+
+CONNECTIONS = (1, 64)
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
+SECONDS = float(os.environ.get("BENCH_SECONDS", "4"))
+WARM_UP_SECONDS = 2
+MARK = 4.0
+PORTS = {"ray": 18611, "heliostat": 18612}
+
+
+def application() -> Any:
+    """One FastAPI route."""
+    from fastapi import FastAPI
+
+    app = FastAPI()
+
+    @app.get("/")
+    async def nothing() -> str:
+        return "ok"
+
+    return app
+
+
+def serve_ray(port: int) -> None:
+    """Ray Serve with its own settings, but for room for all connections."""
+    import ray
+    from ray import serve
+
+    with tempfile.TemporaryDirectory(prefix="bench-ray-", dir="/tmp") as folder:
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        deployment = serve.deployment(serve.ingress(application)(type("Noop", (), {})), max_ongoing_requests=1000)
+        serve.run(deployment.bind(), name="noop", route_prefix="/noop")
+        sys.stdin.read()
+        serve.shutdown()
+        ray.shutdown()
+
+
+def serve_heliostat(port: int) -> None:
+    """The same application with the session, the ingress and the settings of every Heliostat endpoint."""
+    from heliostat.cluster.config import ClusterConfig
+    from heliostat.cluster.session import session
+    from heliostat.serve.app import options
+    from heliostat.serve.config import ServeConfig
+    from heliostat.serve.launch import _start_serve, undeploy
+
+    with session(ClusterConfig(num_cpus=2), cpus=1):
+        from ray import serve
+
+        config = ServeConfig(port=port)
+        _start_serve(config)
+        deployment = serve.deployment(serve.ingress(application)(type("Noop", (), {})), **options(config))
+        serve.run(deployment.bind(), name="noop", route_prefix="/noop")
+        sys.stdin.read()
+        undeploy("noop")
+
+
+def measure() -> dict[str, dict[int, list[Load]]]:
+    """Rounds of load, each server in turn."""
+    urls = {name: f"http://127.0.0.1:{port}/noop/" for name, port in PORTS.items()}
+    found: dict[str, dict[int, list[Load]]] = {name: {count: [] for count in CONNECTIONS} for name in PORTS}
+    for name, url in urls.items():
+        wrk(url, 8, WARM_UP_SECONDS)
+    for _ in range(ROUNDS):
+        for count in CONNECTIONS:
+            for name, url in urls.items():
+                found[name][count].append(wrk(url, count, SECONDS))
+    return found
+
+
+def main() -> None:
+    """Starts both, measures, prints a table and records it."""
+    if len(sys.argv) == 3:
+        {"ray": serve_ray, "heliostat": serve_heliostat}[sys.argv[1]](int(sys.argv[2]))
+        return
+    with tempfile.TemporaryDirectory() as logs:
+        commands = {name: [sys.executable, __file__, name, str(port)] for name, port in PORTS.items()}
+        ready = {name: f"http://127.0.0.1:{port}/noop/" for name, port in PORTS.items()}
+        with (
+            server(commands["ray"], ready["ray"], log=Path(logs, "ray.log")),
+            server(commands["heliostat"], ready["heliostat"], log=Path(logs, "heliostat.log")),
+        ):
+            found = measure()
+    report({name: {count: median(loads) for count, loads in counts.items()} for name, counts in found.items()})
+
+
+def report(medians: dict[str, dict[int, Load]]) -> None:
+    """The table and the file."""
+    table = Table("connections", "server", "requests/s", "p50 ms", "p99 ms", "errors", "ratio")
+    ratios = {}
+    for count in CONNECTIONS:
+        ratios[count] = medians["heliostat"][count].requests_per_second / medians["ray"][count].requests_per_second
+        for name in PORTS:
+            load = medians[name][count]
+            cells = [str(count), name, f"{load.requests_per_second:.0f}", f"{load.p50_ms:.2f}", f"{load.p99_ms:.2f}"]
+            table.add_row(*cells, str(load.errors), f"{ratios[count]:.1f}x" if name == "heliostat" else "")
+    Console().print(table)
+    results = {
+        "mark": MARK,
+        "ratio": {str(count): round(ratio, 2) for count, ratio in ratios.items()},
+        "rounds": ROUNDS,
+        "seconds": SECONDS,
+        "medians": {name: {str(count): asdict(load) for count, load in one.items()} for name, one in medians.items()},
+    }
+    Console().print(f"recorded in {record('noop_route', results)}")
+
+
+if __name__ == "__main__":
+    main()
