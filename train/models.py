@@ -91,7 +91,7 @@ def load(auto_class: Any, folder: Path, dropout: float | None, **options: Any) -
         return auto_class.from_pretrained(
             folder, config=config, dtype="float32", attn_implementation=attention.implementation(config)
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(
             f"model.source: {folder} cannot be loaded as {auto_class.__name__} ({_line(error)})"
         ) from error

@@ -56,6 +56,7 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
         answers = task.outputs(engine, world.to_device(task.collate(rows, questions)))
     result: Published | None = None
     if world.is_first:
+        check(weights, engine.module)
         with tempfile.TemporaryDirectory(prefix="heliostat-publish-") as temporary:
             folder = Path(temporary)
             write(engine, weights, base, folder / WEIGHTS)
@@ -79,6 +80,15 @@ def gather(engine: Any, world: World) -> dict[str, torch.Tensor]:
     return weights
 
 
+def check(weights: dict[str, torch.Tensor], model: torch.nn.Module) -> None:
+    """Raises ModelError for the first tensor that is missing, empty or not finite."""
+    for name in model.state_dict():
+        if name not in weights or weights[name].numel() == 0:
+            raise ModelError(f"{name}: empty after gathering; nothing is published")
+        if not torch.isfinite(weights[name]).all():
+            raise ModelError(f"{name}: holds values that are not finite; nothing is published")
+
+
 def write(engine: Any, weights: dict[str, torch.Tensor], base: Path, folder: Path) -> None:
     """A Hugging Face model folder: configuration, weights in safetensors, tokenizer."""
     engine.module.save_pretrained(folder, state_dict=weights)
@@ -86,16 +96,11 @@ def write(engine: Any, weights: dict[str, torch.Tensor], base: Path, folder: Pat
 
 
 def read_back(task: Task, folder: Path, labels: tuple[str, ...], weights: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """The model in `folder`, after a look at each of its tensors."""
+    """The model in `folder`; ModelError where a tensor in the file is not the one that was trained."""
     model = task.load_model(folder, labels, None).eval()
-    for name, tensor in model.state_dict().items():
-        if tensor.numel() == 0:
-            raise ModelError(f"{name}: empty after gathering; nothing is published")
-        if not torch.isfinite(tensor).all():
-            raise ModelError(f"{name}: holds values that are not finite; nothing is published")
-        if name in weights and tensor.shape != weights[name].shape:
-            raise ModelError(f"{name}: shape {list(tensor.shape)} on disk, {list(weights[name].shape)} trained")
-        if name in weights and not torch.equal(tensor.to(weights[name].dtype), weights[name]):
+    state = model.state_dict()
+    for name, trained in weights.items():
+        if name not in state or not torch.equal(state[name].to(trained.dtype), trained):
             raise ModelError(f"{name}: the file holds other values than the trained model; nothing is published")
     return model
 

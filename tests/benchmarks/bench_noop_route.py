@@ -12,10 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from load import Load, median, server, wrk
-from record import record
 from rich.console import Console
 from rich.table import Table
+
+from tests.benchmarks.load import Load, command, median, server, wrk
+from tests.benchmarks.record import record
 
 CONNECTIONS = (1, 64)
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
@@ -76,7 +77,7 @@ def measure() -> dict[str, dict[int, list[Load]]]:
     """Rounds of load, each server in turn."""
     urls = {name: f"http://127.0.0.1:{port}/noop/" for name, port in PORTS.items()}
     found: dict[str, dict[int, list[Load]]] = {name: {count: [] for count in CONNECTIONS} for name in PORTS}
-    for name, url in urls.items():
+    for url in urls.values():
         wrk(url, 8, WARM_UP_SECONDS)
     for _ in range(ROUNDS):
         for count in CONNECTIONS:
@@ -91,7 +92,7 @@ def main() -> None:
         {"ray": serve_ray, "heliostat": serve_heliostat}[sys.argv[1]](int(sys.argv[2]))
         return
     with tempfile.TemporaryDirectory() as logs:
-        commands = {name: [sys.executable, __file__, name, str(port)] for name, port in PORTS.items()}
+        commands = {name: command("bench_noop_route", name, port) for name, port in PORTS.items()}
         ready = {name: f"http://127.0.0.1:{port}/noop/" for name, port in PORTS.items()}
         with (
             server(commands["ray"], ready["ray"], log=Path(logs, "ray.log")),

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,17 @@ def median(loads: Sequence[Load]) -> Load:
     )
 
 
+def command(benchmark: str, *arguments: object) -> list[str]:
+    """What runs a benchmark's module again, as one of its own servers."""
+    return [sys.executable, "-m", f"tests.benchmarks.{benchmark}", *(str(argument) for argument in arguments)]
+
+
 @contextmanager
 def server(command: Sequence[str], ready_url: str, *, seconds: float = 180, log: Path) -> Iterator[None]:
     """Runs a server until the block ends; it must stop once its standard input closes."""
-    with log.open("wb") as out, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out) as process:
+    root = Path(__file__).parents[2]
+    pipes: Any = {"stdin": subprocess.PIPE, "cwd": root}
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out, **pipes) as process:
         try:
             _wait_for(ready_url, process, time.monotonic() + seconds, log)
             yield

@@ -1,4 +1,4 @@
-"""Where benchmark results go: one JSON file each, with all that is needed to read the numbers later."""
+"""Where a measurement was made: every result carries hardware, versions, commit and date."""
 
 from __future__ import annotations
 
@@ -6,69 +6,60 @@ import json
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("ray", "torch", "transformers", "deepspeed", "tokenizers", "fastapi", "uvicorn", "mlflow", "pydantic")
+RESULTS = Path(__file__).with_name("results")
+PACKAGES = ("ray", "torch", "deepspeed", "transformers", "fastapi", "uvicorn")
 
 
-def record(name: str, results: dict[str, Any]) -> Path:
-    """Writes `results` with hardware, versions, commit and date to `results/<name>.json`; returns the file."""
+def record(name: str, results: Mapping[str, Any]) -> Path:
+    """Writes `results` with the circumstances to `results/<name>.json`, and to stdout; returns the file."""
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
-    context = {
-        "benchmark": name,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "hardware": hardware(),
-        "versions": versions(),
-    }
-    file.write_text(json.dumps({**context, "results": results}, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps({"results": results, **circumstances()}, indent=2, ensure_ascii=False) + "\n"
+    file.write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
     return file
 
 
-def hardware() -> dict[str, Any]:
-    """Processor, cores, memory and accelerators of this machine, and how busy it was already."""
-    import torch
-
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+def circumstances() -> dict[str, Any]:
+    """Hardware, versions, commit and date of now."""
     return {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "gpus": gpus,
-        "load_average": list(os.getloadavg()),
+        "hardware": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        },
+        "load_before": round(os.getloadavg()[0], 1),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "commit": _commit(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
 
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+def _processor() -> str:
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return names[0].partition(":")[2].strip() if names else platform.machine()
 
 
-def versions() -> dict[str, str]:
-    """Python and the packages that matter, as installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
-def commit() -> str:
-    """The commit, with `+changes` where the working tree differs from it."""
-    folder = Path(__file__).parent
+def _commit() -> str:
+    """The short hash, with a plus where files differ from it."""
+    commit = _git("rev-parse", "--short", "HEAD")
+    return commit + ("+" if _git("status", "--porcelain") else "")
 
-    def git(*arguments: str) -> str:
-        run = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
-        return run.stdout.strip()
 
-    changes = "+changes" if git("status", "--porcelain", "--", "../..") else ""
-    return f"{git('rev-parse', 'HEAD') or 'none'}{changes}"
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    return done.stdout.strip()
