@@ -88,7 +88,10 @@ def prepare(spec: SpecArgument, overrides: Overrides = None, dry_run: DryRun = F
     if planned(loaded, dry_run, "prepare"):
         return
     from heliostat import pipeline
+    from heliostat.view import View
 
+    if pipeline.reuse(loaded, View()):
+        return
     with stages(loaded) as view:
         pipeline.prepare(loaded, view)
 

@@ -77,6 +77,17 @@ def prepare(spec: Spec, view: View) -> Prepared:
     return prepared
 
 
+def reuse(spec: Spec, view: View) -> bool:
+    """Shows the prepared data where nothing has changed since they were made; needs no Ray."""
+    from heliostat.train import tasks
+    from heliostat.train.data import find_prepared
+
+    prepared = find_prepared(spec.data, tasks.get(spec.task).encoder(spec.data, base_model(spec)), spec.storage)
+    if prepared:
+        view.prepared(prepared)
+    return prepared is not None
+
+
 def base_model(spec: Spec) -> Path:
     """The folder of the base model on this machine."""
     from heliostat.train.models import as_folder

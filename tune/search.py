@@ -55,6 +55,7 @@ def search(job: Job, config: TuneConfig, on_trial: Callable[[Mapping[str, Any]],
     """
     check_space(job.train, config)
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the other output prints a banner whatever `verbose` says
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the command, not the search alone
     task = tasks.get(job.task)
     with tempfile.TemporaryDirectory(prefix="heliostat-tune-") as scratch:
         results = build_tuner(job, config, gpus_wanted(job.train), scratch, on_trial).fit()

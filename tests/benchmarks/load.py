@@ -70,11 +70,11 @@ def command(benchmark: str, *arguments: object) -> list[str]:
 
 
 @contextmanager
-def server(command: Sequence[str], ready_url: str, *, seconds: float = 180, log: Path) -> Iterator[None]:
+def server(arguments: Sequence[str], ready_url: str, *, seconds: float = 180, log: Path) -> Iterator[None]:
     """Runs a server until the block ends; it must stop once its standard input closes."""
     root = Path(__file__).parents[2]
     pipes: Any = {"stdin": subprocess.PIPE, "cwd": root}
-    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out, **pipes) as process:
+    with log.open("wb") as out, subprocess.Popen(arguments, stdout=out, stderr=out, **pipes) as process:
         try:
             _wait_for(ready_url, process, time.monotonic() + seconds, log)
             yield

