@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from heliostat.infra.config import StrictModel
 
@@ -48,4 +49,13 @@ class ServeConfig(StrictModel):
     max_tokens: Positive = 512
     """`causal-lm`: tokens that one answer may have."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 60
+    """How long one answer may take, up to its last token. A replica that stops waits this long for open answers."""
     precision: Literal["bf16", "fp32"] = "bf16"
+    """`bf16` falls back to float32 on processors without bfloat16 arithmetic."""
+
+    @field_validator("route")
+    @classmethod
+    def _is_a_prefix(cls, route: str | None) -> str | None:
+        if route is not None and not re.fullmatch(r"/|(/[A-Za-z0-9._~-]+)+", route):
+            raise ValueError("a path such as /sentiment is allowed: it starts with a slash and ends without one")
+        return route

@@ -23,12 +23,13 @@ class Load:
     requests_per_second: float
     p50_ms: float
     p99_ms: float
-    errors: int
-    """Answers other than 2xx and 3xx, and sockets that failed."""
 
 
 def wrk(url: str, connections: int, seconds: float, script: Path | None = None) -> Load:
-    """Keeps `connections` requests going for `seconds`; one thread, as the server needs the cores."""
+    """Keeps `connections` requests going for `seconds`; one thread, as the server needs the cores.
+
+    Ends the benchmark where an answer is no 2xx or 3xx, or a socket fails.
+    """
     program = shutil.which("wrk")
     if program is None:
         sys.exit("wrk: not found; it makes the load (Debian: apt-get install wrk)")
@@ -38,7 +39,9 @@ def wrk(url: str, connections: int, seconds: float, script: Path | None = None) 
     errors = sum(int(count) for count in re.findall(r"Non-2xx or 3xx responses: (\d+)", out))
     for line in re.findall(r"Socket errors: (.*)", out):
         errors += sum(int(count) for count in re.findall(r"\d+", line))
-    return Load(float(_found(r"Requests/sec:\s+([\d.]+)", out)), _ms("50", out), _ms("99", out), errors)
+    if errors:
+        sys.exit(f"{url}: {errors} requests failed, so the figures mean nothing:\n{out}")
+    return Load(float(_found(r"Requests/sec:\s+([\d.]+)", out)), _ms("50", out), _ms("99", out))
 
 
 def _found(pattern: str, text: str) -> str:
@@ -55,12 +58,11 @@ def _ms(percentile: str, text: str) -> float:
 
 
 def median(loads: Sequence[Load]) -> Load:
-    """The median of each figure; the errors of all."""
+    """The median of each figure."""
     return Load(
         statistics.median(load.requests_per_second for load in loads),
         statistics.median(load.p50_ms for load in loads),
         statistics.median(load.p99_ms for load in loads),
-        sum(load.errors for load in loads),
     )
 
 
