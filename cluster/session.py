@@ -189,6 +189,9 @@ def _shutdown() -> None:
         ray.shutdown()
     except Exception:
         log.exception("Ray did not shut down cleanly; its processes are ended")
+    # Serve knows its controller by the job, and the first job of every Ray has the same ID.
+    if context := sys.modules.get("ray.serve.context"):
+        context._set_global_client(None)
 
 
 def _forget_old_sessions(folder: Path) -> None:

@@ -33,7 +33,6 @@ ADMITTED = 4096
 ENVIRONMENT = {
     # One event loop from socket to model: a second one costs two thread switches a request.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "100",
     # glibc: keep freed memory for the next batch, whose pages would be faulted in anew each time.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -145,7 +144,7 @@ async def start(args: AppArgs, keys: tuple[str, ...]) -> tuple[Service, App]:
     except Exception:
         service.close()
         raise
-    return service, create_app(served, [service.router], args.config, keys, metrics)
+    return service, create_app(served, service, args.config, keys, metrics)
 
 
 def load(args: AppArgs, metrics: ServeMetrics) -> tuple[Service, Served, dict[str, Any]]:

@@ -58,13 +58,13 @@ class Service:
 
 def create_app(
     served: Served,
-    routers: Sequence[APIRouter],
+    service: Service,
     config: ServeConfig,
     keys: Sequence[str],
     metrics: ServeMetrics,
 ) -> App:
     """The whole application, from the outside in: metrics, keys, ongoing requests, routes."""
-    app: App = _routes(served, routers)
+    app: App = _routes(served, service)
     app = OngoingLimit(app, config.max_ongoing_requests, metrics.ongoing)
     if config.auth == "keys":
         app = RequireKey(app, keys)
@@ -86,7 +86,7 @@ class _Lifespan:
             await send({"type": f"lifespan.{phase}.complete"})
 
 
-def _routes(served: Served, routers: Sequence[APIRouter]) -> App:
+def _routes(served: Served, service: Service) -> App:
     app = FastAPI(
         title=served.name,
         version=served.version,
@@ -99,12 +99,12 @@ def _routes(served: Served, routers: Sequence[APIRouter]) -> App:
             Exception: _fail,
         },
     )
-    for router in (_common(served), *routers):
-        app.include_router(router)
+    app.include_router(_common(served, service))
+    app.include_router(service.router)
     return app
 
 
-def _common(served: Served) -> APIRouter:
+def _common(served: Served, service: Service) -> APIRouter:
     router = APIRouter()
     card = {
         "id": served.name,
@@ -118,6 +118,10 @@ def _common(served: Served) -> APIRouter:
 
     @router.get("/health")
     async def health() -> JSONResponse:
+        try:
+            service.check_health()
+        except Exception as error:
+            raise RequestError(503, f"unhealthy: {error}", code="unhealthy") from error
         return JSONResponse({"status": "ok", "model": served.name, "version": served.version})
 
     @router.get("/v1/models")

@@ -25,6 +25,8 @@ from heliostat.serve.metrics import ServeMetrics
 
 _log = log.get(__name__)
 Asked = ChatRequest | CompletionRequest
+UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""Asks proxies on the way to pass each piece on as it comes."""
 
 
 class OpenAIApi:
@@ -60,7 +62,7 @@ class OpenAIApi:
         if asked.stream:
             # The first piece is awaited here, so that a failure before it still has a status of its own.
             first = await anext(deltas)
-            return StreamingResponse(reply.stream(first, deltas), media_type="text/event-stream")
+            return StreamingResponse(reply.stream(first, deltas), media_type="text/event-stream", headers=UNBUFFERED)
         return JSONResponse(reply.whole([delta async for delta in deltas]))
 
     async def encode(self, asked: Asked) -> list[int]:

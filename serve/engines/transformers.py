@@ -44,7 +44,7 @@ class TransformersEngine:
         self.encoding = ThreadPoolExecutor(1, thread_name_prefix="heliostat-tokenizer")
         self.scheduler = Scheduler(
             model,
-            end_tokens(model, tokenizer),
+            end_tokens(model),
             max_rows=config.max_batch_size,
             max_cached=max(self.context_tokens, cache_positions(model)),
             observe=metrics.batch,
@@ -150,11 +150,9 @@ def cache_positions(model: Any) -> int:
     return int(free_bytes * CACHE_SHARE[weight.device.type]) // token_bytes
 
 
-def end_tokens(model: Any, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
-    """The tokens that end an answer, as `generate` knows them."""
+def end_tokens(model: Any) -> frozenset[int]:
+    """The tokens that end an answer: those that `generate` takes, and no others, so that both say the same."""
     ends = model.generation_config.eos_token_id
-    if ends is None:
-        ends = tokenizer.eos_token_id
     if ends is None:
         return frozenset()
     return frozenset([ends] if isinstance(ends, int) else ends)

@@ -60,17 +60,18 @@ def serve_heliostat(port: int) -> None:
     from heliostat.cluster.session import session
     from heliostat.serve.app import options
     from heliostat.serve.config import ServeConfig
-    from heliostat.serve.launch import _start_serve, undeploy
+    from heliostat.serve.ingress import start_serve, stop_serve
 
     with session(ClusterConfig(num_cpus=2), cpus=1):
         from ray import serve
 
         config = ServeConfig(port=port)
-        _start_serve(config)
+        start_serve(config)
         deployment = serve.deployment(serve.ingress(application)(type("Noop", (), {})), **options(config))
         serve.run(deployment.bind(), name="noop", route_prefix="/noop")
         sys.stdin.read()
-        undeploy("noop")
+        serve.delete("noop")
+        stop_serve()
 
 
 def measure() -> dict[str, dict[int, list[Load]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -102,6 +104,18 @@ def _free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A home without a token, and a folder for Ray; its path is short because sockets lie below it."""
+    with TemporaryDirectory(dir="/tmp", prefix="hs-") as folder, pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            patch.delenv(name)
+        for name in ("HOME", "HELIOSTAT_HOME", "RAY_TMPDIR"):
+            patch.setenv(name, folder)
+        patch.setenv("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "0.5")  # Serve keeps a replica for 30 s
+        yield Path(folder)
 
 
 WORDS = {

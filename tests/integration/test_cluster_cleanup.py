@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -40,15 +37,7 @@ with session(ClusterConfig(num_cpus=1), cpus=1):
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def home() -> Iterator[Path]:
-    """A home without a token, and a folder for Ray; its path is short because sockets lie below it."""
-    with TemporaryDirectory(dir="/tmp", prefix="hs-") as folder, pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("RAY_")]:
-            patch.delenv(name)
-        for name in ("HOME", "HELIOSTAT_HOME", "RAY_TMPDIR"):
-            patch.setenv(name, folder)
-        yield Path(folder)
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def command(ending: str) -> tuple[subprocess.Popen[str], list[int]]:

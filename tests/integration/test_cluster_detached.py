@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -31,15 +29,7 @@ print("files", os.listdir("."), os.environ["WHO"], os.environ["RAY_ADDRESS"])
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def home() -> Iterator[Path]:
-    """A home without a token, and a folder for Ray; its path is short because sockets lie below it."""
-    with TemporaryDirectory(dir="/tmp", prefix="hs-") as folder, pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("RAY_")]:
-            patch.delenv(name)
-        for name in ("HOME", "HELIOSTAT_HOME", "RAY_TMPDIR"):
-            patch.setenv(name, folder)
-        yield Path(folder)
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -29,16 +30,7 @@ from heliostat.infra.errors import ResourceError
 TWO_CPUS = ClusterConfig(num_cpus=2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def home() -> Iterator[Path]:
-    """A home without a token, and a folder for Ray; its path is short because sockets lie below it."""
-    with TemporaryDirectory(dir="/tmp", prefix="hs-") as folder, pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("RAY_")]:
-            patch.delenv(name)
-        for name in ("HOME", "HELIOSTAT_HOME", "RAY_TMPDIR"):
-            patch.setenv(name, folder)
-        patch.setenv("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "0.5")  # Serve keeps a replica for 30 s
-        yield Path(folder)
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +159,20 @@ def test_serve_is_behind_haproxy_on_the_loopback() -> None:
     assert listening(proxies) == {"127.0.0.1"}
     serve.shutdown()
     assert leftovers(patience_seconds=20) == []
+
+
+def test_the_next_ray_of_a_process_knows_nothing_of_the_serve_before(home: Path) -> None:
+    """In a process of its own, since the session of this module is up."""
+    program = (
+        "from ray import serve\n"
+        "from heliostat.cluster.config import ClusterConfig\n"
+        "from heliostat.cluster.session import session\n"
+        "for _ in range(2):\n"
+        "    with session(ClusterConfig(num_cpus=1), cpus=1):\n"
+        "        from ray.serve.context import _get_global_client\n"
+        "        assert _get_global_client(raise_if_no_controller_running=False) is None\n"
+        "        serve.start(http_options={'location': 'NoServer'})\n"
+        "        assert _get_global_client() is not None\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -405,8 +405,18 @@ def test_the_ingress_listens_on_the_loopback_only(chat: Endpoint) -> None:
     assert [address for address, port in addresses if int(port, 16) == PORT] == ["0100007F"]
 
 
-def test_after_the_last_endpoint_nothing_is_left(ray_session: None) -> None:
-    """Comes last: it takes the endpoints away."""
+def test_open_answers_finish_and_then_nothing_is_left(chat: Endpoint, client: openai.OpenAI) -> None:
+    """Comes last: it takes the endpoints away, one of them while it answers."""
+    request: dict[str, Any] = {"model": "chat", "prompt": "the film", "max_tokens": 1500, "temperature": 0}
+    expected = client.completions.create(**request).choices[0].text
+    with ThreadPoolExecutor(1) as pool, client.completions.create(**request, stream=True) as stream:
+        events = iter(stream)
+        first = next(events)
+        gone = pool.submit(undeploy, "chat")
+        answer = [first, *events]
+        gone.result(timeout=60)
+    assert answer[-1].choices[0].finish_reason == "length"
+    assert "".join(event.choices[0].text for event in answer) == expected
     for name in [one.name for one in status()]:
         undeploy(name)
     assert status() == []

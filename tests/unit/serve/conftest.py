@@ -10,13 +10,14 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from fastapi import APIRouter
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heliostat.infra.metrics import Metric
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
-from heliostat.serve.http import Served
+from heliostat.serve.http import Served, Service
 from heliostat.serve.metrics import ServeMetrics
 
 KEY = "a-key-of-the-tests-0123456789"
@@ -64,6 +65,15 @@ def config() -> ServeConfig:
 @pytest.fixture
 def keys() -> tuple[str, ...]:
     return (f"tests:{hashlib.sha256(KEY.encode()).hexdigest()}",)
+
+
+async def no_probe(probe: dict[str, Any]) -> None:
+    raise AssertionError("the probe is asked at the start, not by requests")
+
+
+def service_of(router: APIRouter) -> Service:
+    """Routes with a model that is always well."""
+    return Service(router, no_probe, check_health=lambda: None, close=lambda: None)
 
 
 class Client:

@@ -9,8 +9,10 @@ import pytest
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, ResourceError
 from heliostat.serve import launch
 from heliostat.serve.app import AppArgs
+from heliostat.serve.applications import reason, url_of
 from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.ingress import check_port
 
 TRACEBACK = """The deployment failed to start 1 times in a row. Error:
 ray::ServeReplica:chat:model.initialize_and_get_metadata() (pid=1, ip=127.0.0.1)
@@ -32,19 +34,19 @@ def test_a_port_in_use_is_refused_by_name() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ResourceError, match=rf"serve.port: {port} given; 127.0.0.1:{port} cannot be listened on"):
-            launch._check_port(ServeConfig(port=port))
-    launch._check_port(ServeConfig(port=port))
+            check_port(ServeConfig(port=port))
+    check_port(ServeConfig(port=port))
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(ResourceError, match=r"192\.0\.2\.77:8000 cannot be listened on"):
-        launch._check_port(ServeConfig(host="192.0.2.77"))
+        check_port(ServeConfig(host="192.0.2.77"))
 
 
 def test_the_error_of_a_replica_is_the_error_of_the_command() -> None:
-    reason = launch._reason(overview(TRACEBACK))
-    assert type(reason) is IntegrityError
-    assert str(reason) == "chat/model/model.safetensors: has SHA-256 ab, cd is expected"
+    found = reason(overview(TRACEBACK))
+    assert type(found) is IntegrityError
+    assert str(found) == "chat/model/model.safetensors: has SHA-256 ab, cd is expected"
 
 
 @pytest.mark.parametrize(
@@ -52,20 +54,20 @@ def test_the_error_of_a_replica_is_the_error_of_the_command() -> None:
     [("Traceback\n  File\nValueError: bad shape\n\n", "ValueError: bad shape"), ("", "no reason is known")],
 )
 def test_another_fault_is_one_line_too(message: str, line: str) -> None:
-    reason = launch._reason(overview(message))
-    assert type(reason) is ModelError
-    assert str(reason) == f"the replica did not start: {line}"
+    found = reason(overview(message))
+    assert type(found) is ModelError
+    assert str(found) == f"the replica did not start: {line}"
 
 
 def test_without_keys_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ENVIRONMENT, raising=False)
-    monkeypatch.setattr(launch, "_start_serve", lambda config: pytest.fail("Serve was started"))
+    monkeypatch.setattr(launch, "start_serve", lambda config: pytest.fail("Serve was started"))
     with pytest.raises(ConfigError, match=ENVIRONMENT):
         launch.deploy(AppArgs(name="a", url="/nowhere/a", digest="0", version="1"))
 
 
 def test_without_a_model_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "_start_serve", lambda config: pytest.fail("Serve was started"))
+    monkeypatch.setattr(launch, "start_serve", lambda config: pytest.fail("Serve was started"))
     args = AppArgs(name="a", url="/nowhere/a", digest="0", version="1", config=ServeConfig(auth="none"))
     with pytest.raises(ModelError, match="/nowhere/a: no published model here"):
         launch.deploy(args)
@@ -80,4 +82,4 @@ def test_without_a_model_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_where_an_endpoint_is_reached(host: str, route: str, url: str) -> None:
-    assert launch._url(host, 8000, route) == url
+    assert url_of(host, 8000, route) == url

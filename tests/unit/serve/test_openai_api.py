@@ -15,7 +15,7 @@ from heliostat.serve.engines.base import Delta, Sampling
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.errors import App, invalid
 from heliostat.serve.http import Served, create_app
-from tests.unit.serve.conftest import KEY, Client, Recorded, error_of
+from tests.unit.serve.conftest import KEY, Client, Recorded, error_of, service_of
 
 pytestmark = pytest.mark.anyio
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "one two"}]}
@@ -68,7 +68,7 @@ def engine() -> Parrot:
 @pytest.fixture
 def app(engine: Parrot, served: Served, config: ServeConfig, keys: tuple[str, ...], recorded: Recorded) -> App:
     api = OpenAIApi(engine, served, config, recorded.metrics)
-    return create_app(served, [api.router], config, keys, recorded.metrics)
+    return create_app(served, service_of(api.router), config, keys, recorded.metrics)
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ async def test_the_time_limit_ends_an_answer(
 ) -> None:
     hasty = config.model_copy(update={"timeout_seconds": 0.1})
     api = OpenAIApi(engine, served, hasty, recorded.metrics)
-    client = Client(create_app(served, [api.router], hasty, keys, recorded.metrics))
+    client = Client(create_app(served, service_of(api.router), hasty, keys, recorded.metrics))
     engine.pause_seconds = 0.04
     response = await client.post("/v1/completions", {**COMPLETION, "stream": stream})
     if stream:  # the status is out with the first piece

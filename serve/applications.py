@@ -1,0 +1,143 @@
+"""Applications of Ray Serve, one for each model: put there, waited for, looked at, taken away."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+from heliostat.infra import config as configuration
+from heliostat.infra import errors
+from heliostat.infra.errors import ConfigError, HeliostatError, ModelError, ResourceError
+from heliostat.serve.app import DEPLOYMENT, AppArgs, build
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.ingress import POLL_SECONDS, STOP_SECONDS, quiet
+from heliostat.serve.scaling import draining, resources
+
+if TYPE_CHECKING:
+    from ray.serve.schema import ApplicationStatusOverview
+
+_OUR_ERROR = re.compile(r"heliostat\.infra\.errors\.(\w+): ([^\n]+)")
+
+
+def applications() -> dict[str, ApplicationStatusOverview]:
+    """What Ray Serve says of each application, by name; empty where there is no Serve."""
+    from ray import serve
+
+    return dict(serve.status().applications)
+
+
+def deployed(name: str) -> AppArgs | None:
+    """What an application was built from; None where there is none of this name, or it is none of ours."""
+    overview = applications().get(name)
+    if overview is None or DEPLOYMENT not in overview.deployments:
+        return None
+    from ray.serve.context import _get_global_client
+
+    info, _ = _get_global_client().get_deployment_info(DEPLOYMENT, name)
+    try:
+        return configuration.build(AppArgs, info.replica_config.init_args[0])
+    except (ConfigError, IndexError):
+        return None
+
+
+def run(args: AppArgs) -> None:
+    """Puts an application there or replaces it, and does not wait. ConfigError where its route is taken."""
+    from ray.serve.api import RunTarget, run_many
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        with quiet():
+            target = RunTarget(build(args), name=args.name, route_prefix=args.route)
+            run_many([target], wait_for_applications_running=False)
+    except (RayServeException, ValueError) as error:
+        raise ConfigError(f"serve: {' '.join(str(error).split())}") from error
+
+
+def wait(args: AppArgs, until: float) -> None:
+    """Until all replicas are up and the ingress, which learns of them a moment later, reaches one."""
+    url = url_of(args.config.host, args.config.port, args.route)
+    while True:
+        overview = applications()[args.name]
+        if overview.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+            raise reason(overview)
+        if overview.status == "RUNNING" and (health(url) or {}).get("version") == args.version:
+            return
+        if time.monotonic() > until:
+            raise ResourceError(_too_late(args, overview))
+        time.sleep(POLL_SECONDS)
+
+
+def reason(overview: ApplicationStatusOverview) -> HeliostatError:
+    """What the replica itself said, in one line; Ray wraps it in its own words and a traceback."""
+    text = "\n".join([overview.message, *(one.message for one in overview.deployments.values())])
+    found = _OUR_ERROR.findall(text)
+    if found:
+        kind, line = found[-1]
+        return getattr(errors, kind, ModelError)(line.strip())
+    last = [line.strip() for line in text.splitlines() if line.strip()]
+    return ModelError(f"the replica did not start: {last[-1] if last else 'no reason is known'}")
+
+
+def _too_late(args: AppArgs, overview: ApplicationStatusOverview) -> str:
+    import ray
+
+    wants = ", ".join(f"{amount:g} {name[4:].upper()}" for name, amount in resources(args.config).items() if amount)
+    free = ray.available_resources()
+    has = f"{free.get('CPU', 0):g} CPU, {free.get('GPU', 0):g} GPU"
+    up = running_replicas(overview)
+    return (
+        f"serve.replicas: {up} of {args.config.replicas.min} are up in time; a replica takes {wants} "
+        f"(serve.cpus_per_replica, serve.gpus_per_replica), free are {has}"
+    )
+
+
+def running_replicas(overview: ApplicationStatusOverview) -> int:
+    """Replicas that take requests."""
+    deployment = overview.deployments.get(DEPLOYMENT)
+    return deployment.replica_states.get("RUNNING", 0) if deployment else 0  # type: ignore[call-overload]
+
+
+def kill_replicas(name: str) -> None:
+    """Ends the replicas of an application at once."""
+    import ray
+
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["name"].startswith(f"SERVE_REPLICA::{name}#"):
+            ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
+
+
+def remove(name: str) -> None:
+    """Takes an application away once its open requests are answered; nothing happens where there is none."""
+    from ray import serve
+
+    if name not in applications():
+        return
+    args = deployed(name)
+    seconds = draining(args.config if args else ServeConfig())["graceful_shutdown_timeout_s"] + STOP_SECONDS
+    with quiet():
+        serve.delete(name, _blocking=False)
+    until = time.monotonic() + seconds
+    while name in applications():
+        if time.monotonic() > until:
+            raise ResourceError(f"{name}: still there after {seconds:g} s, which its open requests had to finish")
+        time.sleep(POLL_SECONDS)
+
+
+def health(url: str) -> dict[str, Any] | None:
+    """The answer of `/health`; None where nothing of ours answers."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
+            found = json.load(response)
+    except (OSError, ValueError, urllib.error.URLError):
+        return None
+    return found if isinstance(found, dict) and "version" in found else None
+
+
+def url_of(host: str, port: int, route: str) -> str:
+    """Where an endpoint is reached from this machine."""
+    reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    return f"http://{reachable}:{port}{'' if route == '/' else route}"

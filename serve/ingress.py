@@ -1,0 +1,130 @@
+"""Ray Serve itself: where it listens, its start and its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from heliostat.infra import log
+from heliostat.infra.errors import ResourceError
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.scaling import DRAIN_SECONDS
+
+if TYPE_CHECKING:
+    from ray.serve.schema import HTTPOptionsSchema
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+STOP_SECONDS = 30.0
+START_SECONDS = 50.0
+"""For the ingress to come up. Ray gives it five and then kills it, which a busy machine may not meet."""
+POLL_SECONDS = 0.2
+_log = log.get(__name__)
+
+
+def start_serve(config: ServeConfig) -> bool:
+    """Starts Serve where there is none; True where it did. ResourceError where it cannot listen as the spec says."""
+    from ray import serve
+    from ray.exceptions import RayError
+
+    address = listening()
+    if address is not None:
+        if (address.port, address.host) != (config.port, config.host):
+            raise ResourceError(
+                f"serve.port: {config.host}:{config.port} given; Serve on this Ray already listens on "
+                f"{address.host}:{address.port}, and one Ray has one address"
+            )
+        return False
+    check_port(config)
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
+        _log.warning("RAY_SERVE_ENABLE_HA_PROXY is not 1: Serve uses its own proxy, which is several times slower")
+    try:
+        with quiet():
+            serve.start(
+                http_options={"host": config.host, "port": config.port},
+                proxy_location="HeadOnly" if config.host in LOOPBACK else "EveryNode",
+                logging_config={"log_level": "WARNING", "enable_access_log": False},
+                controller_options={"runtime_env": {"env_vars": _controller_environment(config)}},
+            )
+    except (RayError, TimeoutError) as error:
+        stop_serve()
+        raise ResourceError(f"Ray Serve did not start: {str(error).splitlines()[0]}") from error
+    return True
+
+
+def stop_serve() -> None:
+    """Ends Serve. Its own `shutdown` waits inside the actor that is to end, of which Ray complains on the terminal."""
+    import ray
+    from ray import serve
+    from ray.serve.context import _get_global_client, _set_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        return
+    controller = client._controller
+    ray.get(controller.graceful_shutdown.remote(wait=False))
+    until = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < until:
+        try:
+            ray.get(controller.check_alive.remote())
+        except ray.exceptions.RayActorError:
+            _set_global_client(None)
+            return
+        time.sleep(POLL_SECONDS)
+    serve.shutdown()
+
+
+def listening() -> HTTPOptionsSchema | None:
+    """How the Serve on this Ray listens; None where there is none."""
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    return None if client is None else client.http_config
+
+
+def check_port(config: ServeConfig) -> None:
+    """Raises ResourceError where the address of the spec cannot be listened on."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            raise ResourceError(
+                f"serve.port: {config.port} given; {config.host}:{config.port} cannot be listened on "
+                f"({error.strerror}); choose a free port between 1 and 65535"
+            ) from None
+
+
+def _controller_environment(config: ServeConfig) -> dict[str, str]:
+    """What Serve's controller reads when it starts, and hands on to proxies and replicas."""
+    environment = {
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_SECONDS),
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(START_SECONDS),
+    }
+    if config.host in LOOPBACK:
+        # Of all Serve's ports, this is the one that two Rays on one machine would both want.
+        environment["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(_free_port())
+    return {name: os.environ.get(name, value) for name, value in environment.items()}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what Serve tells its developers on the terminal; warnings still come."""
+    logger = logging.getLogger("ray.serve")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from heliostat.infra.config import build
+from heliostat.infra.errors import ConfigError
+from heliostat.serve.config import ServeConfig
+
+
+@pytest.mark.parametrize("route", ["/", "/chat", "/teams/a-1/chat_v2"])
+def test_routes_that_are_allowed(route: str) -> None:
+    assert ServeConfig(route=route).route == route
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"route": "chat"}, "route: 'chat' given; .*starts with a slash"),
+        ({"route": "/chat/"}, "route: '/chat/' given"),
+        ({"route": "/a b"}, "route: '/a b' given"),
+        ({"port": 0}, "port: 0 given"),
+        ({"port": 70000}, "port: 70000 given; .*65535"),
+        ({"auth": "off"}, "auth: 'off' given; .*keys"),
+        ({"replicas": {"min": 0}}, "replicas.min: 0 given"),
+        ({"replicas": {"min": 2, "max": 1}}, "serve.replicas: min 2 is above max 1"),
+        ({"precision": "fp16"}, "precision: 'fp16' given; .*bf16"),
+        ({"timeout": 5}, "timeout: unknown key; did you mean 'timeout_seconds'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(value: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        build(ServeConfig, value)
+    assert "\n" not in str(caught.value)
