@@ -17,6 +17,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How large a batch may be."""
+
+    size: int
+    """Items."""
+    padded_tokens: int
+    """Tokens once all items are padded to the longest."""
+    padding_share: float = 1.0
+    """Share of them that may be padding."""
+
+
 @dataclass
 class _Waiting(Generic[Item, Result]):
     item: Item
@@ -28,23 +40,19 @@ class _Waiting(Generic[Item, Result]):
 class Batcher(Generic[Item, Result]):
     """Runs `run` on lists of items in a thread of its own and gives each caller its own result.
 
-    A batch has at most `max_size` items, and at most `max_padded` tokens once all are padded to the longest.
-    `observe` is told the size of each batch.
+    `limits` say how large a batch may be; `observe` is told the size of each.
     """
 
     def __init__(
         self,
         run: Callable[[list[Item]], Sequence[Result]],
         length: Callable[[Item], int],
-        *,
-        max_size: int,
-        max_padded: int,
+        limits: Limits,
         observe: Callable[[int], None],
     ) -> None:
         self.run = run
         self.length = length
-        self.max_size = max_size
-        self.max_padded = max_padded
+        self.limits = limits
         self.observe = observe
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._changed = threading.Condition()
@@ -87,7 +95,7 @@ class Batcher(Generic[Item, Result]):
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         queue = [one for one in self._queue if not one.answer.cancelled()]
-        chosen = set(choose([one.length for one in queue], self.max_size, self.max_padded))
+        chosen = set(choose([one.length for one in queue], self.limits))
         self._queue = deque(one for at, one in enumerate(queue) if at not in chosen)
         return [one for at, one in enumerate(queue) if at in chosen]
 
@@ -102,21 +110,22 @@ class Batcher(Generic[Item, Result]):
             loop.call_soon_threadsafe(_resolve, batch, results)
 
 
-def choose(lengths: Sequence[int], max_size: int, max_padded: int) -> list[int]:
-    """Which items go next: the oldest (index 0) and, within both limits, those nearest to it in length.
+def choose(lengths: Sequence[int], limits: Limits) -> list[int]:
+    """Which items go next: the oldest (index 0) and, within the limits, those nearest to it in length.
 
     The oldest always goes, so that none waits forever.
     """
     if not lengths:
         return []
-    chosen, longest = [0], lengths[0]
+    chosen, longest, tokens = [0], lengths[0], lengths[0]
     for at in sorted(range(1, len(lengths)), key=lambda at: abs(lengths[at] - lengths[0])):
-        if len(chosen) == max_size:
+        if len(chosen) == limits.size:
             break
-        padded_to = max(longest, lengths[at])
-        if (len(chosen) + 1) * padded_to <= max_padded:
+        width = max(longest, lengths[at])
+        padded, useful = (len(chosen) + 1) * width, tokens + lengths[at]
+        if padded <= limits.padded_tokens and padded - useful <= limits.padding_share * padded:
             chosen.append(at)
-            longest = padded_to
+            longest, tokens = width, useful
     return chosen
 
 

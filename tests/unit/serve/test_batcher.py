@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from heliostat.serve.predictors.batcher import Batcher, choose
+from heliostat.serve.predictors.batcher import Batcher, Limits, choose
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,7 @@ def sizes() -> list[int]:
 
 @pytest.fixture
 def batcher(model: Model, sizes: list[int]) -> Iterator[Batcher[int, int]]:
-    batcher = Batcher(model.run, lambda item: item, max_size=4, max_padded=100, observe=sizes.append)
+    batcher = Batcher(model.run, lambda item: item, Limits(4, 100), sizes.append)
     yield batcher
     model.go.set()
     batcher.close()
@@ -94,7 +94,7 @@ async def test_a_caller_that_left_is_not_computed(model: Model, batcher: Batcher
 
 
 async def test_nothing_is_taken_after_the_end() -> None:
-    batcher = Batcher[str, str](lambda batch: batch, len, max_size=1, max_padded=9, observe=lambda size: None)
+    batcher = Batcher[str, str](lambda batch: batch, len, Limits(1, 9), lambda size: None)
     batcher.close()
     with pytest.raises(RuntimeError, match="shutting down"):
         await batcher.submit(["a"])
@@ -113,4 +113,11 @@ async def test_nothing_is_taken_after_the_end() -> None:
     ],
 )
 def test_the_oldest_goes_with_those_nearest_in_length(lengths: list[int], chosen: list[int]) -> None:
-    assert choose(lengths, max_size=4, max_padded=200) == chosen
+    assert choose(lengths, Limits(4, 200)) == chosen
+
+
+def test_an_item_that_would_be_mostly_padding_waits() -> None:
+    lengths = [100, 95, 50, 90, 99]
+    assert sorted(choose(lengths, Limits(8, 10_000, padding_share=0.1))) == [0, 1, 3, 4]
+    assert sorted(choose(lengths, Limits(8, 10_000, padding_share=0.2))) == [0, 1, 2, 3, 4]
+    assert choose([10, 100, 12], Limits(8, 10_000, padding_share=0)) == [0]
