@@ -6,14 +6,18 @@ PyTorch brings (gloo), so nothing here is an error.
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 import time
+from importlib.metadata import version
 from pathlib import Path
 
+from heliostat.cluster.folders import cache_folder
 from heliostat.infra.errors import ResourceError
 
 OPERATORS = {"deepspeed_shm_comm": "ShareMemCommBuilder"}
@@ -44,18 +48,40 @@ def _path_for_tools() -> str:
 
 
 def compiled_operators() -> list[str]:
-    """Names of the operators that are compiled for this Python already; PyTorch compiles again where they are stale."""
-    return [name for name in OPERATORS if list(_build_root().glob(f"**/{name}/{name}.so"))]
+    """Names of the operators that are compiled for this environment already."""
+    return [name for name in OPERATORS if (operators_folder() / name / f"{name}.so").exists()]
 
 
-def _build_root() -> Path:
-    """Where PyTorch puts compiled extensions: TORCH_EXTENSIONS_DIR, or this Python's part of its cache."""
+def operators_folder() -> Path:
+    """Where compiled operators are kept: TORCH_EXTENSIONS_DIR, or a folder of this environment's own in the cache.
+
+    One folder for several environments, as PyTorch has it, would be compiled anew each time another one is used.
+    """
     if given := os.environ.get("TORCH_EXTENSIONS_DIR"):
         return Path(given)
-    from torch.utils.cpp_extension import get_default_build_root
+    environment = (sys.prefix, sys.version, version("torch"), version("deepspeed"))
+    return cache_folder() / "operators" / hashlib.sha256(repr(environment).encode()).hexdigest()[:16]
 
-    folders = Path(get_default_build_root()).glob(f"py{sys.version_info.major}{sys.version_info.minor}*_*")
-    return next(folders, Path(os.devnull))
+
+def load_operators() -> None:
+    """Loads the operators into this process, compiled first where they are not; ResourceError where that fails.
+
+    One process does it at a time. PyTorch waits for a file that the compiling process removes at its end, without end
+    where that process was killed; whoever holds our lock, which goes with its process, knows that such a file is stale.
+    """
+    from deepspeed.accelerator import get_accelerator
+
+    folder = operators_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.update(TORCH_EXTENSIONS_DIR=str(folder), PATH=_path_for_tools())
+    for name, builder in OPERATORS.items():
+        with (folder / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (folder / name / "lock").unlink(missing_ok=True)
+            try:
+                get_accelerator().create_op_builder(builder).load()
+            except (RuntimeError, ImportError) as error:
+                raise ResourceError(f"DeepSpeed's {name}: {_first_error(str(error))}") from error
 
 
 def compile_operators() -> float:
@@ -63,17 +89,12 @@ def compile_operators() -> float:
     if missing := missing_tools():
         raise ResourceError(f"DeepSpeed's operators: cannot be compiled without {', '.join(missing)}")
     start = time.monotonic()
-    for name, builder in OPERATORS.items():
-        program = (
-            "from deepspeed.accelerator import get_accelerator; "
-            f"get_accelerator().create_op_builder({builder!r}).load()"
-        )
-        _run(name, [sys.executable, "-c", program])
+    _run([sys.executable, "-c", f"from {__name__} import load_operators; load_operators()"])
     return time.monotonic() - start
 
 
-def _run(name: str, command: list[str]) -> None:
-    environment = {**os.environ, "PATH": _path_for_tools(), "DS_ACCELERATOR": "cpu"}
+def _run(command: list[str]) -> None:
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
     try:
         done = subprocess.run(
             command,
@@ -84,7 +105,11 @@ def _run(name: str, command: list[str]) -> None:
             timeout=COMPILE_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
-        raise ResourceError(f"DeepSpeed's {name}: not compiled after {COMPILE_SECONDS} s") from error
+        raise ResourceError(f"DeepSpeed's operators: not compiled after {COMPILE_SECONDS} s") from error
     if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower()]
-        raise ResourceError(f"DeepSpeed's {name}: {lines[0].strip() if lines else 'the compiler failed'}")
+        raise ResourceError(f"DeepSpeed's operators: {_first_error(done.stdout + done.stderr)}")
+
+
+def _first_error(output: str) -> str:
+    lines = [line for line in output.splitlines() if "error" in line.lower()]
+    return lines[0].strip() if lines else "the compiler failed"

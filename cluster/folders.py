@@ -17,6 +17,11 @@ def home() -> Path:
     return private(Path(os.environ.get("HELIOSTAT_HOME") or Path.home() / ".heliostat"))
 
 
+def cache_folder() -> Path:
+    """The folder for what can be made again (downloads, encoded data): HELIOSTAT_CACHE, or `~/.cache/heliostat`."""
+    return Path(os.environ.get("HELIOSTAT_CACHE") or "~/.cache/heliostat").expanduser()
+
+
 def ray_folder() -> Path:
     """The folder that Ray keeps its sessions in: sockets, logs and spilled objects.
 

@@ -106,12 +106,18 @@ class Replica:
     """One process that serves: the HTTP application and the model behind it."""
 
     def __init__(self, args: Mapping[str, Any]) -> None:
+        from heliostat.serve.metrics import Buffer
+
         self.args = configuration.build(AppArgs, args)
         self.keys = replica_keys(self.args)
+        self.metrics = Buffer()
 
     async def __serve_build_asgi_app__(self) -> App:
         """Loads the model and returns what Ray Serve mounts at the route."""
-        self.service, app = await start(self.args, self.keys)
+        from heliostat.serve.metrics import ServeMetrics
+
+        metrics = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
+        self.service, app = await start(self.args, self.keys, metrics)
         return app
 
     def check_health(self) -> None:
@@ -119,8 +125,9 @@ class Replica:
         self.service.check_health()
 
     def __del__(self) -> None:
-        if hasattr(self, "service"):
-            self.service.close()
+        for part in ("service", "metrics"):
+            if hasattr(self, part):
+                getattr(self, part).close()
 
 
 def replica_keys(args: AppArgs) -> tuple[str, ...]:
@@ -131,12 +138,10 @@ def replica_keys(args: AppArgs) -> tuple[str, ...]:
     return own + keys_from_environment(required=not own)
 
 
-async def start(args: AppArgs, keys: tuple[str, ...]) -> tuple[Service, App]:
+async def start(args: AppArgs, keys: tuple[str, ...], metrics: ServeMetrics) -> tuple[Service, App]:
     """Fetches, verifies and loads the model, asks it its probe, and puts the HTTP application around it."""
     from heliostat.serve.http import create_app
-    from heliostat.serve.metrics import ServeMetrics
 
-    metrics = ServeMetrics(args.name, args.version)
     service, served, probe = await asyncio.to_thread(load, args, metrics)
     try:
         if probe:
@@ -153,6 +158,9 @@ def load(args: AppArgs, metrics: ServeMetrics) -> tuple[Service, Served, dict[st
     from heliostat.serve.http import Served
 
     with fetched(args.url, args.digest, args.storage.endpoint_url) as (folder, description):
+        from transformers.utils import logging  # only now: a bundle that is refused needs no seconds of imports
+
+        logging.disable_progress_bar()
         served = Served(args.name, args.version, description.task, description.run_id, description.created)
         if description.task == "causal-lm":
             service = _generation(folder, args.config, served, metrics)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from heliostat.infra import metrics as catalogue
@@ -10,12 +12,56 @@ from heliostat.infra.metrics import Metric
 from heliostat.serve.errors import App, Message, Receive, Scope, Send
 
 Record = Callable[[Metric, float, Mapping[str, str]], None]
+FLUSH_SECONDS = 0.5
+
+
+class Buffer:
+    """Takes values at the cost of an append and hands them to `record` from a thread of its own.
+
+    A call into Ray gives the interpreter away and has to wait for it again, behind the thread that runs the model;
+    five of them took a fifth of the event loop's time. Counters are added up and gauges keep their last value first.
+    """
+
+    def __init__(self, record: Record = catalogue.record, seconds: float = FLUSH_SECONDS) -> None:
+        self._record = record
+        self._values: deque[tuple[Metric, float, Mapping[str, str]]] = deque()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(seconds,), name="heliostat-metrics", daemon=True)
+        self._thread.start()
+
+    def add(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
+        """One value; it is exported within a second."""
+        self._values.append((metric, value, labels))
+
+    def close(self) -> None:
+        """Hands over what is left and ends the thread."""
+        self._closed.set()
+        self._thread.join(timeout=10)
+
+    def _run(self, seconds: float) -> None:
+        while not self._closed.wait(seconds):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        totals: dict[tuple[Metric, tuple[tuple[str, str], ...]], float] = {}
+        while self._values:
+            metric, value, labels = self._values.popleft()
+            key = (metric, tuple(sorted(labels.items())))
+            if metric.kind == "histogram":
+                self._record(metric, value, labels)
+            elif metric.kind == "counter":
+                totals[key] = totals.get(key, 0) + value
+            else:
+                totals[key] = value
+        for (metric, items), value in totals.items():
+            self._record(metric, value, dict(items))
 
 
 class ServeMetrics:
-    """The metrics of one replica; each call costs a few microseconds, as Ray gathers the values in the process."""
+    """The metrics of one replica."""
 
-    def __init__(self, model: str, version: str, record: Record = catalogue.record) -> None:
+    def __init__(self, model: str, version: str, record: Record) -> None:
         self.labels = {"model": model, "version": version}
         self.record = record
 

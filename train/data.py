@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from heliostat.cluster.folders import cache_folder
 from heliostat.infra.bundle import Manifest, fetch_directory, publish_directory, read_manifest
 from heliostat.infra.errors import NotFoundError, StorageError
 from heliostat.infra.storage import StorageConfig, is_s3, open_store
 from heliostat.train.config import DataConfig
 from heliostat.train.records import Source, ending, find_source
-from heliostat.train.sources import cache_folder, file_digest, fill, resolve
+from heliostat.train.sources import file_digest, fill, resolve
 
 if TYPE_CHECKING:
     import pyarrow as pa

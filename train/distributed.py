@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from heliostat.cluster.compiler import compiler_available
+from heliostat.cluster.compiler import compiler_available, load_operators
 from heliostat.infra import log
 
 T = TypeVar("T")
@@ -62,10 +62,13 @@ def join(device: str) -> World:
     """Joins the process group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT describe, or the one that is up.
 
     DeepSpeed is told of it; its shared-memory all-reduce is compiled at the first use, where there is a compiler.
+    ResourceError where that fails.
     """
     import deepspeed
 
-    if not compiler_available():
+    if device == "cpu" and compiler_available():
+        load_operators()
+    elif device == "cpu":
         _log.warning("no C++ compiler: DeepSpeed's own operators are left out, PyTorch's are used (heliostat doctor)")
         deepspeed.ops.__compatible_ops__.update(dict.fromkeys(deepspeed.ops.__compatible_ops__, False))
     backend = "nccl" if device == "cuda" else "gloo"

@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from heliostat.cluster.folders import cache_folder
 from heliostat.infra.errors import ModelError
-from heliostat.train.sources import cache_folder, fill
+from heliostat.train.sources import fill
 
 TOKENIZER_FILES = (
     "tokenizer.json",

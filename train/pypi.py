@@ -14,7 +14,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from heliostat.train.sources import cache_folder, file_digest, fill, problem
+from heliostat.cluster.folders import cache_folder
+from heliostat.train.sources import file_digest, fill, problem
 
 TIMEOUT_SECONDS = 900
 RECORD = ".heliostat-source.json"

@@ -10,21 +10,16 @@ import fcntl
 import hashlib
 import importlib.util
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from heliostat.cluster.folders import cache_folder
 from heliostat.infra.errors import ConfigError, DataError, HeliostatError, ModelError, StorageError
 from heliostat.infra.storage import Entry, StorageConfig, Store, open_store
 
 UNUSED_WEIGHTS = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.mlmodel", "onnx/*", "openvino/*")
 """Files of frameworks that Heliostat does not load, left out of a download."""
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: HELIOSTAT_CACHE, or `~/.cache/heliostat`."""
-    return Path(os.environ.get("HELIOSTAT_CACHE") or "~/.cache/heliostat").expanduser()
 
 
 def resolve(source: str, storage: StorageConfig, key: str) -> Path:

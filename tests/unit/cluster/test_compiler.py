@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -49,13 +50,56 @@ def test_compiled_operators_are_found_where_pytorch_puts_them(tmp_path: Path, mo
     assert compiler.compiled_operators() == [name]
 
 
+def test_each_environment_has_its_own_operators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
+    monkeypatch.setenv("HELIOSTAT_CACHE", str(tmp_path))
+    ours = compiler.operators_folder()
+    assert ours.parent == tmp_path / "operators"
+    assert compiler.operators_folder() == ours
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "another"))
+    assert compiler.operators_folder() != ours
+
+
+class Builder:
+    """In place of DeepSpeed's; it waits for PyTorch's file as PyTorch does, but not without end."""
+
+    def __init__(self, lock: Path, fail: str) -> None:
+        self.lock, self.fail = lock, fail
+
+    def load(self) -> None:
+        assert not self.lock.exists(), "would wait for ever"
+        if self.fail:
+            raise RuntimeError(self.fail)
+
+
+@pytest.mark.parametrize("fail", ["", "building\nshm.cpp:3: error: no immintrin.h\nninja stopped"])
+def test_a_lock_that_a_killed_process_left_is_removed(
+    fail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepspeed.accelerator import get_accelerator
+
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    (name,) = compiler.OPERATORS
+    stale = tmp_path / name / "lock"
+    stale.parent.mkdir()
+    stale.touch()
+    monkeypatch.setattr(get_accelerator(), "create_op_builder", lambda builder: Builder(stale, fail))
+    if fail:
+        with pytest.raises(ResourceError, match=f"^DeepSpeed's {name}: shm.cpp:3: error: no immintrin.h$"):
+            compiler.load_operators()
+    else:
+        compiler.load_operators()
+    assert not stale.exists()
+
+
 def test_a_failed_compilation_is_its_first_error(monkeypatch: pytest.MonkeyPatch) -> None:
     failing = "import sys; print('note: x'); print('shm.cpp:3: error: no immintrin.h'); sys.exit(1)"
-    with pytest.raises(ResourceError, match=r"^DeepSpeed's op: shm.cpp:3: error: no immintrin.h$"):
-        compiler._run("op", [sys.executable, "-c", failing])
+    with pytest.raises(ResourceError, match=r"^DeepSpeed's operators: shm.cpp:3: error: no immintrin.h$"):
+        compiler._run([sys.executable, "-c", failing])
     monkeypatch.setattr(compiler, "COMPILE_SECONDS", 0.2)
     with pytest.raises(ResourceError, match="not compiled after"):
-        compiler._run("op", [sys.executable, "-c", "import time; time.sleep(30)"])
+        compiler._run([sys.executable, "-c", "import time; time.sleep(30)"])
 
 
 def test_nothing_is_compiled_without_tools(monkeypatch: pytest.MonkeyPatch) -> None:
