@@ -6,12 +6,10 @@ import csv
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,15 +20,26 @@ import pytest
 import torch
 from botocore.exceptions import BotoCoreError, ClientError
 
+from heliostat.cluster.compiler import operators_folder
+from heliostat.cluster.folders import free_ports
+
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "heliostat-test", "AWS_SECRET_ACCESS_KEY": "heliostat-test-secret"}
 S3_BUCKET = "heliostat"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operators() -> Iterator[None]:
+    """Tests have homes and caches of their own; what DeepSpeed compiles, a minute's work, they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_EXTENSIONS_DIR", str(operators_folder()))
+        yield
 
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a SeaweedFS on this machine that has an empty bucket; about 0.5 GB of memory."""
     folder = tmp_path_factory.mktemp("seaweedfs")
-    port, *others = _free_ports(9)
+    port, *others = free_ports(9)
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(_weed(folder, port, others), stdout=log, stderr=log, cwd=folder)
         try:
@@ -95,15 +104,6 @@ def _make_bucket(endpoint_url: str, process: subprocess.Popen[bytes], log: Path)
             if process.poll() is not None or time.monotonic() > until:
                 raise AssertionError(f"SeaweedFS does not come up:\n{log.read_text()[-4000:]}") from error
             time.sleep(0.2)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Different free ports of the loopback; all are held until the last is found."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 @pytest.fixture(scope="module")
