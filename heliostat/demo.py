@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from heliostat import pipeline
@@ -22,11 +22,12 @@ T = TypeVar("T")
 
 DEMOS = {
     "sentiment": (
-        "data.limit=6000",
+        "data.limit=5000",
         "data.max_length=128",
         "train.epochs=1",
         "tune.trials=4",
-        "tune.epochs=0.2",
+        "tune.epochs=0.25",
+        "tune.grace=0.5",
     ),
     "chat": ("data.limit=320", "data.max_length=128"),
 }
@@ -128,19 +129,31 @@ def post(url: str, key: str, body: dict[str, Any]) -> dict[str, Any]:
 def samples(view: View, patience_seconds: float = 20) -> None:
     """A few Prometheus samples of ours, as a scrape of the metrics agents shows them."""
     deadline = time.monotonic() + patience_seconds
-    found: list[str] = []
-    while not any("requests_total" in line for line in found) and time.monotonic() < deadline:
-        found = list(scraped())
+    found: dict[str, float] = {}
+    while not any("requests_total" in name for name in found) and time.monotonic() < deadline:
+        found = scraped()
         time.sleep(0.5)
-    view.table("Prometheus samples", ["sample", "value"], [line.rsplit(" ", 1) for line in found])
+    view.table("Prometheus samples", ["sample", "value"], list(found.items()))
 
 
-def scraped() -> Iterator[str]:
-    """Lines of the metrics agents that belong to SAMPLES."""
+def ours(label: str) -> bool:
+    """Whether we gave this label, not Ray (as `NodeAddress`) or its exporter (as `otel_scope_name`)."""
+    return label.islower() and not label.startswith("otel_")
+
+
+def scraped() -> dict[str, float]:
+    """Samples of the metrics agents that belong to SAMPLES, summed over the labels that Ray puts on all it exports."""
+    from prometheus_client.parser import text_string_to_metric_families
+
     from heliostat.cluster.scrape import metrics_targets
 
+    wanted = tuple(f"ray_heliostat_{name}" for name in SAMPLES)
+    totals: dict[str, float] = {}
     for target in metrics_targets():
         with urllib.request.urlopen(f"http://{target}/metrics", timeout=10) as response:
-            lines = response.read().decode().splitlines()
-        wanted = tuple(f"ray_heliostat_{name}" for name in SAMPLES)
-        yield from (line for line in lines if line.startswith(wanted))
+            families = text_string_to_metric_families(response.read().decode())
+        for sample in (sample for family in families for sample in family.samples if sample.name.startswith(wanted)):
+            labels = ", ".join(f'{key}="{value}"' for key, value in sample.labels.items() if ours(key))
+            name = f"{sample.name}{{{labels}}}"
+            totals[name] = totals.get(name, 0.0) + sample.value
+    return totals

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -42,12 +43,13 @@ class View:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table; cells that are numbers stand right."""
-        table = Table(title=title, title_justify="left", title_style="bold")
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for index, column in enumerate(columns):
             numeric = all(isinstance(row[index], int | float) for row in rows)
-            table.add_column(column, justify="right" if numeric else "left")
+            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(number(cell) if isinstance(cell, float) else str(cell) for cell in row))
+        self.console.print(title, style="bold", soft_wrap=True, markup=False)
         self.console.print(table)
 
     @contextmanager
@@ -206,6 +208,7 @@ class View:
         plotext.theme("clear")
         plotext.plot(steps, smoothed(values), marker="braille")
         plotext.title("training loss")
+        plotext.xticks(sorted({steps[0], steps[len(steps) // 2], steps[-1]}))
         plotext.xlabel("step")
         self.console.print(Text(plotext.uncolorize(plotext.build())), soft_wrap=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +14,7 @@ from torch import distributed
 from heliostat.cluster.compiler import compiler_available, load_operators
 from heliostat.infra import log
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 T = TypeVar("T")
 _log = log.get(__name__)
 
@@ -77,10 +79,22 @@ def join(device: str) -> World:
 
 
 def settle(cpus_per_worker: int) -> None:
-    """As many threads as the worker has CPUs (more would fight each other), and libraries that are quiet."""
+    """As many threads as the worker has CPUs (more would fight each other), memory kept, and libraries quiet."""
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     os.environ["OMP_NUM_THREADS"] = str(cpus_per_worker)
     torch.set_num_threads(cpus_per_worker)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Has glibc keep large freed blocks for the next step (2 GiB at most) instead of handing them to the system.
+
+    The system hands them back page by page, each filled with zeros: a tenth of a training step on CPUs. Where the C
+    library is another one, nothing happens.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
