@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from heliostat.infra import log
 from heliostat.serve.engines.base import FinishReason, Sampling
 from heliostat.serve.engines.sampling import generator_of, next_tokens
 from heliostat.serve.engines.slots import SlotCache
+from heliostat.serve.turns import Turns
 
 PROMPT_TOKENS = 2048
 """Tokens of prompts, padding included, that are read between two steps of the running answers."""
@@ -71,20 +71,14 @@ class Scheduler:
         self.cache = SlotCache()
         self.running: list[Answer] = []
         self.waiting: deque[Answer] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._thread = threading.Thread(target=self._work, name="heliostat-engine", daemon=True)
-        self._thread.start()
+        self._turns = Turns("heliostat-engine", lambda: self.waiting or self.running, self._turn)
 
     def submit(self, prompt: Sequence[int], sampling: Sampling) -> Answer:
         """Takes a request; its tokens come as events. Call from the event loop that will read them."""
         generator = generator_of(sampling, self.device)
         answer = Answer(prompt, sampling, generator, asyncio.get_running_loop())
-        with self._changed:
-            if self._closed:
-                raise RuntimeError("the engine is shutting down")
+        with self._turns.adding():
             self.waiting.append(answer)
-            self._changed.notify()
         return answer
 
     def cancel(self, answer: Answer) -> None:
@@ -94,28 +88,20 @@ class Scheduler:
     @property
     def alive(self) -> bool:
         """Whether the thread that runs the model is there."""
-        return self._thread.is_alive()
+        return self._turns.alive
 
     def close(self) -> None:
         """Ends the thread after the step that it is in."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join(timeout=30)
-
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self.waiting or self.running or self._closed)
-                if self._closed:
-                    return
-            try:
-                self._turn()
-            except Exception as error:
-                _log.exception("a step of the model failed; its requests fail with it")
-                self._fail(error)
+        self._turns.close()
 
     def _turn(self) -> None:
+        try:
+            self._advance_all()
+        except Exception as error:
+            _log.exception("a step of the model failed; its requests fail with it")
+            self._fail(error)
+
+    def _advance_all(self) -> None:
         """Reads new prompts where there is room, then adds one token to every running answer."""
         self._drop(lambda answer: answer.cancelled)
         admitted = self._admit()
@@ -139,7 +125,7 @@ class Scheduler:
     def _admit(self) -> list[Answer]:
         """The next prompts, in the order they came, as far as rows, memory and the size of one pass allow."""
         admitted: list[Answer] = []
-        with self._changed:
+        with self._turns.lock:
             while self.waiting and len(self.running) + len(admitted) < self.max_rows:
                 candidate = self.waiting[0]
                 if candidate.cancelled:

@@ -7,11 +7,12 @@ nearest to it in length, so that little is padded. A request that finds the mode
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from heliostat.serve.turns import Turns
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,43 +56,30 @@ class Batcher(Generic[Item, Result]):
         self.limits = limits
         self.observe = observe
         self._queue: deque[_Waiting[Item, Result]] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._thread = threading.Thread(target=self._work, name="heliostat-batcher", daemon=True)
-        self._thread.start()
+        self._turns = Turns("heliostat-batcher", lambda: self._queue, self._turn)
 
     async def submit(self, items: Sequence[Item]) -> list[Result]:
         """The result for each item, in order; raises what the model raised. A cancelled caller leaves the queue."""
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(item, self.length(item), loop.create_future(), loop) for item in items]
-        with self._changed:
-            if self._closed:
-                raise RuntimeError("the model is shutting down")
+        with self._turns.adding():
             self._queue.extend(waiting)
-            self._changed.notify()
         return list(await asyncio.gather(*(one.answer for one in waiting)))
 
     @property
     def alive(self) -> bool:
         """Whether the thread that runs the model is there."""
-        return self._thread.is_alive()
+        return self._turns.alive
 
     def close(self) -> None:
         """Ends the thread once the batch that it works on is done."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join(timeout=30)
+        self._turns.close()
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed)
-                if self._closed:
-                    return
-                batch = self._take()
-            if batch:
-                self._answer(batch)
+    def _turn(self) -> None:
+        with self._turns.lock:
+            batch = self._take()
+        if batch:
+            self._answer(batch)
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         queue = [one for one in self._queue if not one.answer.cancelled()]

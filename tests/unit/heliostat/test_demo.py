@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from rich.console import Console
+
+from heliostat import demo
+from heliostat.cluster import scrape
+from heliostat.spec import load_spec
+from heliostat.view import View
+
+EXPORTED = """\
+# HELP ray_heliostat_requests_total Requests answered, by HTTP status.
+# TYPE ray_heliostat_requests_total counter
+ray_heliostat_requests_total{NodeAddress="127.0.0.1",model="sentiment",otel_scope_name="r",status="200",WorkerId="a"} 2
+ray_heliostat_requests_total{NodeAddress="127.0.0.1",model="sentiment",otel_scope_name="r",status="200",WorkerId="b"} 3
+# HELP ray_node_cpu_utilization Ray's own.
+# TYPE ray_node_cpu_utilization gauge
+ray_node_cpu_utilization{NodeAddress="127.0.0.1"} 50
+"""
+
+
+class Agent(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(EXPORTED.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def agent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    server = HTTPServer(("127.0.0.1", 0), Agent)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setattr(scrape, "metrics_targets", lambda: [f"127.0.0.1:{server.server_port}"])
+    yield
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.usefixtures("agent")
+def test_samples_are_summed_over_the_labels_that_ray_puts_on_them() -> None:
+    assert demo.scraped() == {'ray_heliostat_requests_total{model="sentiment", status="200"}': 5.0}
+
+
+@pytest.mark.usefixtures("agent")
+def test_nothing_of_a_sample_is_cut_off() -> None:
+    console = Console(width=40, record=True)
+    demo.samples(View(console))
+    assert 'status="200"' in console.export_text().replace("\n", "")
+
+
+@pytest.mark.parametrize("recipe", demo.DEMOS)
+def test_what_a_recipe_is_cut_down_to_fits_it(recipe: str) -> None:
+    assert load_spec(recipe, demo.DEMOS[recipe]).data.limit
