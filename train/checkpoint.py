@@ -1,29 +1,36 @@
-"""Checkpoints that exist or do not: every rank's shard, then the checkpoint's record, then the pointer.
+"""Checkpoints that exist or do not: the shards of all ranks, then the checkpoint's record, then the pointer.
 
-    checkpoints/<step>-<attempt>/rank-00000/   that rank's files, a bundle with sizes and checksums
+    checkpoints/<step>-<attempt>/rank-00000/   that rank's files if it has any, a bundle with sizes and checksums
     checkpoints/<step>-<attempt>/checkpoint.json   written when the bundles of all ranks are there
     checkpoints/latest.json   names the newest complete one
 
-DeepSpeed writes the shards to local disk while training waits; they are uploaded beside training.
+DeepSpeed writes the shards to local disk while training waits; they are uploaded beside training. A run that goes on
+with another number of workers or at another ZeRO stage converts them on the way in.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from heliostat.cluster.folders import cache_folder
 from heliostat.infra import bundle
 from heliostat.infra.errors import ConfigError, NotFoundError, StorageError
 from heliostat.infra.storage import Store
+from heliostat.train import universal
 from heliostat.train.distributed import World
+from heliostat.train.sources import fill
 
 POINTER = "latest.json"
 RECORD = "checkpoint.json"
@@ -65,7 +72,10 @@ class Checkpoints:
             "zero_stage": engine.zero_optimization_stage(),
             "contract": dict(self.contract),
         }
-        self._pending = self._uploader.submit(self._upload, local, f"{self.prefix}/{step:08d}-{self._attempt}", record)
+        wrote = np.array(any(path.is_file() for path in local.rglob("*")))  # without sharding, rank 0 alone has
+        writers = [int(rank) for rank in np.flatnonzero(self.world.gather(wrote))]
+        prefix = f"{self.prefix}/{step:08d}-{self._attempt}"
+        self._pending = self._uploader.submit(self._upload, local, prefix, record, writers)
 
     def wait(self) -> None:
         """Returns when no upload is under way; raises StorageError where the last one failed."""
@@ -76,14 +86,20 @@ class Checkpoints:
     def restore(self, engine: Any, record: Mapping[str, Any] | None = None) -> int:
         """Loads the newest complete checkpoint, or that of `record`, into `engine` and returns its step; 0 if none.
 
-        Raises ConfigError where it belongs to another model, data or schedule, naming the key.
+        It may have been written by any number of workers at any ZeRO stage from 1 on. Raises ConfigError where it
+        belongs to another model, data or schedule, naming the key.
         """
         record = record or self.world.from_first(self.latest())
         if record is None:
             return 0
         self._check(record, engine)
-        with tempfile.TemporaryDirectory(prefix="heliostat-resume-") as folder:
-            load_shards(engine, self._fetch(record, Path(folder)))
+        now = (self.world.size, engine.zero_optimization_stage())
+        same = now == (record["world_size"], record["zero_stage"]) or record["zero_stage"] == 0
+        name = hashlib.sha256(json.dumps([record["shards"], same]).encode()).hexdigest()[:16]
+        folder = fill(cache_folder() / "resume" / name, lambda folder: self._fetch(record, folder, convert=not same))
+        load_shards(engine, folder, from_universal=not same)
+        self.world.sum(0.0)  # all ranks of this node have read it
+        shutil.rmtree(folder, ignore_errors=True)
         return record["step"]
 
     def latest(self) -> dict[str, Any] | None:
@@ -105,12 +121,14 @@ class Checkpoints:
         keys = [entry.key for entry in self.store.list(self.prefix) if entry.key.endswith("/" + RECORD)]
         return sorted((json.loads(self.store.read_bytes(key)) for key in keys), key=lambda record: record["step"])
 
-    def _upload(self, local: Path, prefix: str, record: dict[str, Any]) -> None:
+    def _upload(self, local: Path, prefix: str, record: dict[str, Any], writers: Sequence[int]) -> None:
         rank = self.world.rank
         try:
-            bundle.publish_directory(self.store, f"{prefix}/rank-{rank:05d}", local)
+            if rank in writers:
+                bundle.publish_directory(self.store, f"{prefix}/rank-{rank:05d}", local)
             if self.world.is_first:
-                record |= {"prefix": prefix, "ranks": self._wait_for_ranks(prefix)}
+                shards = {f"rank-{writer:05d}": self._wait_for(prefix, writer) for writer in writers}
+                record |= {"prefix": prefix, "shards": shards}
                 self.store.write_bytes(f"{prefix}/{RECORD}", json.dumps(record).encode())
                 bundle.write_pointer(self.store, f"{self.prefix}/{POINTER}", {"prefix": prefix})
                 self._retire()
@@ -119,20 +137,16 @@ class Checkpoints:
         finally:
             shutil.rmtree(local, ignore_errors=True)
 
-    def _wait_for_ranks(self, prefix: str) -> list[str]:
-        """The digests of the ranks' bundles, once all are there."""
+    def _wait_for(self, prefix: str, rank: int) -> str:
+        """The digest of a rank's bundle, once it is there."""
         deadline = time.monotonic() + DEADLINE_SECONDS
-        digests: list[str] = []
-        while len(digests) < self.world.size:
+        while True:
             try:
-                digests.append(bundle.read_manifest(self.store, f"{prefix}/rank-{len(digests):05d}").digest)
+                return bundle.read_manifest(self.store, f"{prefix}/rank-{rank:05d}").digest
             except NotFoundError:
                 if time.monotonic() > deadline:
-                    raise StorageError(
-                        f"rank {len(digests)} has not uploaded its shard in {DEADLINE_SECONDS:.0f} s"
-                    ) from None
+                    raise StorageError(f"rank {rank} has not uploaded its shard in {DEADLINE_SECONDS:.0f} s") from None
                 time.sleep(0.1)
-        return digests
 
     def _retire(self) -> None:
         """Deletes all but the newest `keep` and the best."""
@@ -144,16 +158,10 @@ class Checkpoints:
                 self.store.delete(record["prefix"])
 
     def _check(self, record: Mapping[str, Any], engine: Any) -> None:
-        then = {
-            **record["contract"],
-            "train.workers": record["world_size"],
-            "train.zero_stage": record["zero_stage"],
-        }
-        now = {
-            **self.contract,
-            "train.workers": self.world.size,
-            "train.zero_stage": engine.zero_optimization_stage(),
-        }
+        now, stage = dict(self.contract), engine.zero_optimization_stage()
+        then = dict(record["contract"])
+        if 0 in (stage, record["zero_stage"]):  # whole states, which DeepSpeed does not convert to or from shards
+            now["train.zero_stage"], then["train.zero_stage"] = stage, record["zero_stage"]
         for key, value in then.items():
             if now.get(key) != value:
                 raise ConfigError(
@@ -161,20 +169,29 @@ class Checkpoints:
                     "resume with that, or start a new run"
                 )
 
-    def _fetch(self, record: Mapping[str, Any], folder: Path) -> Path:
-        """All ranks' shards in one folder, checked."""
-        merged = folder / "all" / TAG
-        merged.mkdir(parents=True)
-        for rank, digest in enumerate(record["ranks"]):
-            source = folder / f"rank-{rank}"
-            bundle.fetch_directory(self.store, f"{record['prefix']}/rank-{rank:05d}", source, digest=digest)
+    def _fetch(self, record: Mapping[str, Any], folder: Path, convert: bool) -> None:
+        """All ranks' shards, checked, as the tag TAG in `folder`; in DeepSpeed's universal form where asked for."""
+        merged = folder / ("parts" if convert else TAG)
+        merged.mkdir()
+        for name, digest in record["shards"].items():
+            source = folder / name
+            bundle.fetch_directory(self.store, f"{record['prefix']}/{name}", source, digest=digest)
             for file in (source / TAG).iterdir():
                 file.rename(merged / file.name)
-        return merged.parent
+            shutil.rmtree(source)
+        if convert:
+            universal.convert(merged, folder / TAG)
+            shutil.rmtree(merged)
 
 
-def load_shards(engine: Any, folder: Path) -> None:
+def load_shards(engine: Any, folder: Path, from_universal: bool) -> None:
     """Loads model, optimizer and counters from DeepSpeed's files in `folder`."""
-    path, _ = engine.load_checkpoint(str(folder), tag=TAG)
+    load = universal.load if from_universal else load_directly
+    path, _ = load(engine, folder, TAG)
     if path is None:
         raise StorageError(f"{folder}: DeepSpeed found no checkpoint that it can load")
+
+
+def load_directly(engine: Any, folder: Path, tag: str) -> Any:
+    """Loads shards of the same number of workers and the same stage."""
+    return engine.load_checkpoint(str(folder), tag=tag)

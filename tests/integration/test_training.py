@@ -62,6 +62,15 @@ RUNS: dict[str, dict[str, Any]] = {
         for stage in (1, 3)
         for part, stop in (("cut off", {"stop_at": 7}), ("resumed", {}))
     },
+    **{
+        f"stage {stage}, left": {
+            "zero_stage": stage,
+            "checkpoint_every": 5,
+            "checkpoints": f"left-{stage}",
+            "stop_at": 7,
+        }
+        for stage in range(4)
+    },
 }
 
 
@@ -100,3 +109,25 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(
 ) -> None:
     assert len(together[f"stage {stage}, cut off"]["losses"]) == 7
     assert together[f"stage {stage}, resumed"]["losses"] == pytest.approx(alone["losses"][5:], rel=1e-3)
+
+
+CHANGES = {
+    **{f"stage {stage}": (stage, {"zero_stage": stage}) for stage in range(4)},
+    "stage 1 to 3": (1, {"zero_stage": 3}),
+    "stage 3 to 2": (3, {"zero_stage": 2}),
+}
+"""The stage that two workers left, and what others go on with."""
+
+
+@pytest.mark.parametrize("workers", [1, 3, 4])
+def test_a_run_goes_on_with_another_number_of_workers_or_at_another_stage(
+    place: Path, together: dict[str, dict[str, Any]], alone: dict[str, Any], workers: int
+) -> None:
+    runs = []
+    for name, (stage, values) in CHANGES.items():
+        points = f"{name}, {workers}"
+        shutil.copytree(place / "storage" / f"left-{stage}", place / "storage" / points)
+        runs.append({"checkpoints": points, "checkpoint_every": 99, **values})
+    for name, resumed in zip(CHANGES, fitted(place, workers, runs), strict=True):
+        assert resumed["losses"] == pytest.approx(alone["losses"][5:], rel=1e-3), name
+        assert resumed["sums"] == pytest.approx(alone["sums"], rel=1e-3, abs=1e-2), name

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from heliostat.infra.errors import ConfigError, IntegrityError, StorageError
@@ -31,6 +32,16 @@ class FakeEngine:
     def load_checkpoint(self, folder: str, tag: str) -> tuple[str, dict[str, Any]]:
         self.value = json.loads((Path(folder) / tag / "value.json").read_text())
         return folder, {}
+
+
+class Pair(World):
+    """Rank 0 of two that both have shards."""
+
+    def gather(self, array: np.ndarray) -> list[np.ndarray]:
+        return [array, array]
+
+    def from_first(self, value: Any) -> Any:
+        return value
 
 
 def checkpoints(store: Store, world: World = World(0, 1, "cpu"), **contract: Any) -> Checkpoints:
@@ -121,16 +132,15 @@ def test_a_checkpoint_of_another_run_is_refused_by_the_key_that_differs(
         Checkpoints(store, "c", World(0, 1, "cpu"), {"train.seed": 0, "data": "this", **changed}).restore(FakeEngine())
 
 
-def test_another_zero_stage_is_refused(store: Store) -> None:
+def test_whole_states_do_not_become_shards(store: Store) -> None:
     save(checkpoints(store), 5)
-    with pytest.raises(ConfigError, match=r"train\.zero_stage: 3 given, but the checkpoint of step 5 has 1"):
-        checkpoints(store).restore(FakeEngine(stage=3))
+    with pytest.raises(ConfigError, match=r"train\.zero_stage: 0 given, but the checkpoint of step 5 has 1"):
+        checkpoints(store).restore(FakeEngine(stage=0))
 
 
 def test_a_rank_that_never_uploads_is_named_in_bounded_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "DEADLINE_SECONDS", 0.3)
-    points = checkpoints(store, World(0, 2, "cpu"))
-    points._attempt = "a"
+    points = checkpoints(store, Pair(0, 2, "cpu"))
     points.save(FakeEngine(7), 7, {})
     with pytest.raises(StorageError, match=r"step 7.*rank 1 has not uploaded"):
         points.wait()

@@ -1,0 +1,85 @@
+"""From one sharding to another: DeepSpeed's universal checkpoints, made and read inside a resume.
+
+DeepSpeed's shards fit the number of workers and the ZeRO stage that wrote them. In its universal format (Lian et al.
+2024) each parameter is whole, with its Adam moments, in files of its own, and any sharding takes its part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from argparse import Namespace
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MODEL_FILES = ("mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_model_states.pt")
+"""What DeepSpeed calls the file with the counters: below stage 3, and at stage 3."""
+
+
+def convert(shards: Path, target: Path) -> None:
+    """Writes to `target` the universal form of the shards of all ranks, of stage 1, 2 or 3, in `shards`."""
+    from deepspeed.checkpoint import ds_to_universal
+
+    options = Namespace(
+        input_folder=str(shards),
+        output_folder=str(target),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=True,
+    )
+    target.mkdir(parents=True)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        ds_to_universal.main(options)
+    _unite(target)
+
+
+def _unite(folder: Path) -> None:
+    """Has a checkpoint that comes from stage 3 fit below it, and the other way round."""
+    for file in (folder / "zero").rglob("*.pt"):
+        value = torch.load(file, weights_only=False)
+        if file.parent.name != "zero" and file.name != "step.pt" and torch.is_tensor(value):
+            torch.save({"param": value, "cat_dim": 0}, file)
+    import deepspeed
+
+    state = torch.load(folder / "zero" / "optimizer_state.pt", weights_only=False)
+    step = _step(folder / "zero", state)
+    state.setdefault("ds_version", deepspeed.__version__)
+    state["optimizer_state_dict"] = {"state": {0: {"step": step}}, "param_groups": state["param_groups"]}
+    torch.save(state, folder / "zero" / "optimizer_state.pt")
+    for parameter in (file.parent for file in (folder / "zero").rglob("exp_avg.pt")):
+        torch.save(step, parameter / "step.pt")
+    found = next(folder / name for name in MODEL_FILES if (folder / name).exists())
+    for name in MODEL_FILES:
+        if not (folder / name).exists():
+            (folder / name).hardlink_to(found)
+
+
+def _step(folder: Path, state: dict[str, Any]) -> Any:
+    """Adam's count of steps, one for all parameters."""
+    for file in folder.rglob("step.pt"):
+        return torch.load(file, weights_only=False)
+    return state["optimizer_state_dict"]["state"][0]["step"]
+
+
+def load(engine: Any, folder: Path, tag: str) -> Any:
+    """Loads the universal checkpoint `tag` in `folder` into the engine; what DeepSpeed's own loading returns.
+
+    DeepSpeed gives every group the settings of the first (the weight decay of matrices to biases), and at stage 3 one
+    count of steps to all of them, which each then raises; both are mended.
+    """
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in engine.optimizer.param_groups]
+    before = engine._config.load_universal_checkpoint
+    engine._config.load_universal_checkpoint = True
+    try:
+        return engine.load_checkpoint(str(folder), tag=tag)
+    finally:
+        engine._config.load_universal_checkpoint = before
+        for group, own in zip(engine.optimizer.param_groups, settings, strict=True):
+            group.update(own)
+        for state in engine.optimizer.optimizer.state.values():
+            state["step"] = deepcopy(state["step"])
