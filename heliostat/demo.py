@@ -113,7 +113,8 @@ def ask_chat(endpoint: Endpoint, key: str, view: View) -> None:
     client = OpenAI(base_url=f"{endpoint.url}/v1", api_key=key)
     view.say(f"[bold]{QUESTION}[/bold]")
     turns: Any = [{"role": "user", "content": QUESTION}]
-    for chunk in client.chat.completions.create(model=endpoint.name, messages=turns, stream=True, max_tokens=96):
+    asked = {"model": endpoint.name, "messages": turns, "max_tokens": 96, "temperature": 0}
+    for chunk in client.chat.completions.create(**asked, stream=True):
         view.console.print(chunk.choices[0].delta.content or "" if chunk.choices else "", end="", markup=False)
     view.say("")
 
