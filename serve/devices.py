@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from heliostat.infra import log
+from heliostat.infra.memory import keep_freed_memory
 from heliostat.serve.config import ServeConfig
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def device_of(config: ServeConfig) -> torch.device:
     if config.gpus_per_replica > 0 and torch.cuda.is_available():
         return torch.device("cuda", 0)
     torch.set_num_threads(max(1, int(config.cpus_per_replica)))
+    keep_freed_memory()
     return torch.device("cpu")
 
 

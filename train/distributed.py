@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,8 +12,8 @@ from torch import distributed
 
 from heliostat.cluster.compiler import compiler_available, load_operators
 from heliostat.infra import log
+from heliostat.infra.memory import keep_freed_memory
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 T = TypeVar("T")
 _log = log.get(__name__)
 
@@ -86,15 +85,4 @@ def settle(cpus_per_worker: int) -> None:
     transformers.logging.disable_progress_bar()
     os.environ["OMP_NUM_THREADS"] = str(cpus_per_worker)
     torch.set_num_threads(cpus_per_worker)
-    _keep_freed_memory()
-
-
-def _keep_freed_memory() -> None:
-    """Has glibc keep large freed blocks for the next step (2 GiB at most) instead of handing them to the system.
-
-    The system hands them back page by page, each filled with zeros: a tenth of a training step on CPUs. Where the C
-    library is another one, nothing happens.
-    """
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    keep_freed_memory()

@@ -13,6 +13,7 @@ import random
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -30,6 +31,8 @@ CONNECTIONS = 32
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "4"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "12"))
 WARM_UP_SECONDS = 15
+SETTLE_SECONDS = 6
+"""After each round: the plain server still works on what its clients have left, and would take the other's cores."""
 MARK = 4.0
 MAX_LENGTH = 256
 REVIEWS = 2000
@@ -156,10 +159,12 @@ def measure(script: Path) -> dict[str, list[Load]]:
     }
     for url in urls.values():
         wrk(url, CONNECTIONS, WARM_UP_SECONDS, script)
+        time.sleep(SETTLE_SECONDS)
     found: dict[str, list[Load]] = {name: [] for name in urls}
     for _ in range(ROUNDS):
         for name, url in urls.items():
             found[name].append(wrk(url, CONNECTIONS, SECONDS, script))
+            time.sleep(SETTLE_SECONDS)
     return found
 
 
