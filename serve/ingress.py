@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from heliostat.infra import log
 from heliostat.infra.errors import ResourceError
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.scaling import DRAIN_SECONDS
@@ -23,7 +22,6 @@ STOP_SECONDS = 30.0
 START_SECONDS = 50.0
 """For the ingress to come up. Ray gives it five and then kills it, which a busy machine may not meet."""
 POLL_SECONDS = 0.2
-_log = log.get(__name__)
 
 
 def start_serve(config: ServeConfig) -> bool:
@@ -40,8 +38,6 @@ def start_serve(config: ServeConfig) -> bool:
             )
         return False
     check_port(config)
-    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
-        _log.warning("RAY_SERVE_ENABLE_HA_PROXY is not 1: Serve uses its own proxy, which is several times slower")
     try:
         with quiet():
             serve.start(

@@ -169,8 +169,8 @@ def test_a_silent_server_is_given_up_at_the_deadline(server: FaultyServer) -> No
 def test_an_answer_that_trickles_is_given_up_at_the_deadline(
     server: FaultyServer, tmp_path: Path, operation: str
 ) -> None:
+    with_limits(server).write_bytes("key", b"x" * 100)
     store = with_limits(server, deadline_seconds=0.5)
-    store.write_bytes("key", b"x" * 100)
     server.faults = ["trickle"] * 9
     start = time.monotonic()
     with pytest.raises(StorageError, match=r"given up after [01] s"):
