@@ -6,7 +6,6 @@ PyTorch brings (gloo), so nothing here is an error.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -17,7 +16,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from heliostat.cluster.folders import cache_folder
+from heliostat.cluster.folders import cache_folder, locked
 from heliostat.infra.errors import ResourceError
 
 OPERATORS = {"deepspeed_shm_comm": "ShareMemCommBuilder"}
@@ -75,8 +74,7 @@ def load_operators() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.update(TORCH_EXTENSIONS_DIR=str(folder), PATH=_path_for_tools())
     for name, builder in OPERATORS.items():
-        with (folder / f".{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(folder / f".{name}.lock"):
             (folder / name / "lock").unlink(missing_ok=True)
             try:
                 get_accelerator().create_op_builder(builder).load()

@@ -6,7 +6,6 @@ with all its processes and no others.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -14,8 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,7 +22,7 @@ from uuid import uuid4
 from heliostat.cluster import processes
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.environment import applied, local_environment
-from heliostat.cluster.folders import LOOPBACK, free_ports, home, ray_folder
+from heliostat.cluster.folders import LOOPBACK, free_ports, home, locked, ray_folder
 from heliostat.cluster.resources import local_cpus
 from heliostat.infra.errors import ResourceError
 
@@ -57,7 +55,7 @@ def start_detached(config: ClusterConfig) -> ClusterRecord:
 
     Raises ResourceError with the end of its log where it does not come up.
     """
-    with _locked():
+    with _one_at_a_time():
         return find_detached() or _start(config)
 
 
@@ -74,7 +72,7 @@ def find_detached() -> ClusterRecord | None:
 
 def stop_detached() -> bool:
     """Ends the detached Ray and all its processes, within about twenty seconds; False where there is none."""
-    with _locked():
+    with _one_at_a_time():
         record = find_detached()
         if record is None:
             return False
@@ -107,12 +105,9 @@ def _write(record: ClusterRecord) -> None:
     part.replace(_file())
 
 
-@contextmanager
-def _locked() -> Iterator[None]:
+def _one_at_a_time() -> AbstractContextManager[None]:
     """Two commands at once do not start two."""
-    with (home() / "cluster.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return locked(home() / "cluster.lock")
 
 
 def _start(config: ClusterConfig) -> ClusterRecord:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from heliostat.infra.errors import ResourceError
@@ -46,6 +48,14 @@ def private(folder: Path) -> Path:
     except OSError as error:
         raise ResourceError(f"{folder}: cannot be used ({error.strerror}); a folder of your own is needed") from error
     return folder
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """One process at a time, by a lock on `file` that goes with its process; its folder must be there."""
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def free_ports(count: int) -> list[int]:

@@ -33,9 +33,6 @@ ADMITTED = 4096
 ENVIRONMENT = {
     # One event loop from socket to model: a second one costs two thread switches a request.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    # glibc: keep freed memory for the next batch, whose pages would be faulted in anew each time.
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     # oneDNN: keep the kernels of every shape that comes up.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8192",
     "HF_HUB_OFFLINE": "1",

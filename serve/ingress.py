@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from heliostat.cluster.folders import free_ports
 from heliostat.infra.errors import ResourceError
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.scaling import DRAIN_SECONDS
@@ -104,14 +105,8 @@ def _controller_environment(config: ServeConfig) -> dict[str, str]:
     }
     if config.host in LOOPBACK:
         # Of all Serve's ports, this is the one that two Rays on one machine would both want.
-        environment["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(_free_port())
+        environment["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(free_ports(1)[0])
     return {name: os.environ.get(name, value) for name, value in environment.items()}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

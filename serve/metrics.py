@@ -47,13 +47,12 @@ class Buffer:
         totals: dict[tuple[Metric, tuple[tuple[str, str], ...]], float] = {}
         while self._values:
             metric, value, labels = self._values.popleft()
-            key = (metric, tuple(sorted(labels.items())))
             if metric.kind == "histogram":
                 self._record(metric, value, labels)
-            elif metric.kind == "counter":
-                totals[key] = totals.get(key, 0) + value
-            else:
-                totals[key] = value
+                continue
+            key = (metric, tuple(sorted(labels.items())))
+            before = totals.get(key, 0) if metric.kind == "counter" else 0
+            totals[key] = before + value
         for (metric, items), value in totals.items():
             self._record(metric, value, dict(items))
 

@@ -186,12 +186,9 @@ class Checkpoints:
 
 def load_shards(engine: Any, folder: Path, from_universal: bool) -> None:
     """Loads model, optimizer and counters from DeepSpeed's files in `folder`."""
-    load = universal.load if from_universal else load_directly
-    path, _ = load(engine, folder, TAG)
+    if from_universal:
+        path, _ = universal.load(engine, folder, TAG)
+    else:
+        path, _ = engine.load_checkpoint(str(folder), tag=TAG)
     if path is None:
         raise StorageError(f"{folder}: DeepSpeed found no checkpoint that it can load")
-
-
-def load_directly(engine: Any, folder: Path, tag: str) -> Any:
-    """Loads shards of the same number of workers and the same stage."""
-    return engine.load_checkpoint(str(folder), tag=tag)

@@ -67,11 +67,11 @@ def join(device: str) -> World:
     """
     import deepspeed
 
-    if device == "cpu" and compiler_available():
-        load_operators()
-    elif device == "cpu":
+    if not compiler_available():
         _log.warning("no C++ compiler: DeepSpeed's own operators are left out, PyTorch's are used (heliostat doctor)")
         deepspeed.ops.__compatible_ops__.update(dict.fromkeys(deepspeed.ops.__compatible_ops__, False))
+    elif device == "cpu":
+        load_operators()
     backend = "nccl" if device == "cuda" else "gloo"
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
     return World(distributed.get_rank(), distributed.get_world_size(), device)

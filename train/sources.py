@@ -6,7 +6,6 @@ installed), `hf:org/name`, `s3://bucket/prefix` and, for base models, `models:/n
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -14,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from heliostat.cluster.folders import cache_folder
+from heliostat.cluster.folders import cache_folder, locked
 from heliostat.infra.errors import ConfigError, DataError, HeliostatError, ModelError, StorageError
 from heliostat.infra.storage import Entry, StorageConfig, Store, open_store
 
@@ -68,8 +67,7 @@ def fill(folder: Path, make: Callable[[Path], object]) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(folder.parent / f".{folder.name}.lock"):
             if not folder.exists():
                 _make(folder, make)
     except OSError as error:

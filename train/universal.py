@@ -40,30 +40,29 @@ def convert(shards: Path, target: Path) -> None:
 
 def _unite(folder: Path) -> None:
     """Has a checkpoint that comes from stage 3 fit below it, and the other way round."""
-    for file in (folder / "zero").rglob("*.pt"):
-        value = torch.load(file, weights_only=False)
-        if file.parent.name != "zero" and file.name != "step.pt" and torch.is_tensor(value):
-            torch.save({"param": value, "cat_dim": 0}, file)
     import deepspeed
 
-    state = torch.load(folder / "zero" / "optimizer_state.pt", weights_only=False)
-    step = _step(folder / "zero", state)
+    below_3, at_3 = (folder / name for name in MODEL_FILES)
+    file = folder / "zero" / "optimizer_state.pt"
+    state = torch.load(file, weights_only=False)
+    if at_3.exists():
+        below_3.hardlink_to(at_3)
+        step = state["optimizer_state_dict"]["state"][0]["step"]
+        _as_below_3(folder / "zero", step)
+    else:
+        at_3.hardlink_to(below_3)
+        step = torch.load(next((folder / "zero").rglob("step.pt")), weights_only=False)
     state.setdefault("ds_version", deepspeed.__version__)
     state["optimizer_state_dict"] = {"state": {0: {"step": step}}, "param_groups": state["param_groups"]}
-    torch.save(state, folder / "zero" / "optimizer_state.pt")
-    for parameter in (file.parent for file in (folder / "zero").rglob("exp_avg.pt")):
+    torch.save(state, file)
+
+
+def _as_below_3(folder: Path, step: Any) -> None:
+    """Gives stage 3's bare tensors the wrapping that the stages below expect, and each parameter the step count."""
+    for parameter in (file.parent for file in folder.rglob("exp_avg.pt")):
+        for file in parameter.glob("*.pt"):
+            torch.save({"param": torch.load(file), "cat_dim": 0}, file)
         torch.save(step, parameter / "step.pt")
-    found = next(folder / name for name in MODEL_FILES if (folder / name).exists())
-    for name in MODEL_FILES:
-        if not (folder / name).exists():
-            (folder / name).hardlink_to(found)
-
-
-def _step(folder: Path, state: dict[str, Any]) -> Any:
-    """Adam's count of steps, one for all parameters."""
-    for file in folder.rglob("step.pt"):
-        return torch.load(file, weights_only=False)
-    return state["optimizer_state_dict"]["state"][0]["step"]
 
 
 def load(engine: Any, folder: Path, tag: str) -> Any:

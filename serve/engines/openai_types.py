@@ -29,6 +29,7 @@ class _Generation(_Strict):
     """What both kinds of request have."""
 
     model: str
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -59,7 +60,7 @@ class _Generation(_Strict):
     @property
     def asked_tokens(self) -> tuple[str, int | None]:
         """The field that bounds the answer, and its value."""
-        raise NotImplementedError
+        return "max_tokens", self.max_tokens
 
 
 class TextPart(_Strict):
@@ -87,7 +88,6 @@ class ChatRequest(_Generation):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     response_format: dict[Literal["type"], Literal["text"]] | None = None
     logprobs: Literal[False] | None = None
@@ -97,18 +97,12 @@ class ChatRequest(_Generation):
         """The newer name wins."""
         if self.max_completion_tokens is not None:
             return "max_completion_tokens", self.max_completion_tokens
-        return "max_tokens", self.max_tokens
+        return super().asked_tokens
 
 
 class CompletionRequest(_Generation):
     """`POST /v1/completions`."""
 
     prompt: Annotated[str, Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
-
-    @property
-    def asked_tokens(self) -> tuple[str, int | None]:
-        """There is one name only."""
-        return "max_tokens", self.max_tokens

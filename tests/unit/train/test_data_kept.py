@@ -1,0 +1,139 @@
+"""Prepared data in storage: made once, found by fingerprint, whole or not there."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from heliostat.infra.errors import DataError, IntegrityError, NotFoundError, StorageError
+from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.train import data as data_module
+from heliostat.train import prepare
+from heliostat.train.config import DataConfig
+from heliostat.train.data import SPLITS, find_prepared, fingerprint_of, open_prepared
+from heliostat.train.data import prepare as prepare_data
+from heliostat.train.records import Source, find_source
+from tests.unit.train.prepared import Words, many, reviews
+
+
+def source_of(path: Path) -> tuple[Source, DataConfig]:
+    return find_source(path, "auto"), DataConfig(source=str(path))
+
+
+def test_the_fingerprint_follows_bytes_settings_and_encoder_and_not_the_path(tmp_path: Path) -> None:
+    source, data = source_of(reviews(tmp_path, many(5)))
+    same, elsewhere = source_of(reviews(tmp_path, many(5), "copy.csv"))
+    other, _ = source_of(reviews(tmp_path, many(6), "other.csv"))
+    base = fingerprint_of(source, data, Words())
+    assert fingerprint_of(same, elsewhere, Words()) == base
+    assert (
+        len(
+            {
+                base,
+                fingerprint_of(other, data, Words()),
+                fingerprint_of(source, data.model_copy(update={"where": "stars > 1"}), Words()),
+                fingerprint_of(source, data.model_copy(update={"max_length": 99}), Words()),
+                fingerprint_of(source, data, Words(name="another tokenizer")),
+            }
+        )
+        == 5
+    )
+
+
+class Builds:
+    """Stands in for the Ray Data work: counts its calls and writes small splits."""
+
+    def __init__(self, error: DataError | None = None) -> None:
+        self.calls, self.error = 0, error
+
+    def __call__(self, source: Source, data: DataConfig, encoder: Any, folder: Path, progress: Any) -> dict[str, Any]:
+        self.calls += 1
+        for name in SPLITS:
+            prepare._write(pa.table({"input_ids": [[1, 2], [3]], "length": [2, 1]}), folder / f"{name}.arrow")
+        if self.error:
+            raise self.error
+        return {"counts": {"train": 2}, "labels": ["a", "b"], "columns": ["input_ids", "length"]}
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> StorageConfig:
+    return StorageConfig(url=str(tmp_path / "storage"))
+
+
+def test_unchanged_data_is_prepared_once(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds = Builds()
+    monkeypatch.setattr(prepare, "build", builds)
+    data = DataConfig(source=str(reviews(tmp_path, many(5))))
+    assert find_prepared(data, Words(), storage) is None
+    first = prepare_data(data, Words(), storage)
+    again = prepare_data(data, Words(), storage)
+    assert builds.calls == 1
+    assert not first.reused
+    assert again == replace(first, reused=True) == find_prepared(data, Words(), storage)
+    assert again.url == f"{storage.url}/data/{first.fingerprint}"
+    assert (again.labels, again.counts) == (("a", "b"), {"train": 2})
+    assert pickle.loads(pickle.dumps(again)).split("test")["length"].to_pylist() == [2, 1]
+    prepare_data(data.model_copy(update={"max_length": 64}), Words(), storage)
+    assert builds.calls == 2
+
+
+def test_a_failure_leaves_nothing_and_what_was_there_stays(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataConfig(source=str(reviews(tmp_path, many(5))))
+    monkeypatch.setattr(prepare, "build", Builds())
+    kept = prepare_data(data, Words(), storage)
+    before = open_store(storage).list()
+    monkeypatch.setattr(prepare, "build", Builds(DataError("no")))
+    with pytest.raises(DataError, match="no"):
+        prepare_data(data.model_copy(update={"max_length": 64}), Words(), storage)
+    assert open_store(storage).list() == before
+    assert open_prepared(storage, kept.fingerprint) == kept
+
+
+def test_another_process_that_was_faster_is_no_error(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataConfig(source=str(reviews(tmp_path, many(5))))
+    inner = Builds()
+
+    def outrun(*args: Any) -> dict[str, Any]:
+        monkeypatch.setattr(prepare, "build", inner)
+        prepare_data(data, Words(), storage)
+        return inner(*args)
+
+    monkeypatch.setattr(prepare, "build", outrun)
+    assert prepare_data(data, Words(), storage).counts == {"train": 2}
+    assert inner.calls == 2
+
+
+def test_storage_that_refuses_is_not_hidden(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise StorageError("disk full")
+
+    monkeypatch.setattr(prepare, "build", Builds())
+    monkeypatch.setattr(data_module, "publish_directory", full)
+    with pytest.raises(StorageError, match="disk full"):
+        prepare_data(DataConfig(source=str(reviews(tmp_path, many(5)))), Words(), storage)
+
+
+def test_a_worker_opens_by_fingerprint_and_hears_of_damage(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "build", Builds())
+    made = prepare_data(DataConfig(source=str(reviews(tmp_path, many(5)))), Words(), storage)
+    assert open_prepared(storage, made.fingerprint) == made
+    with pytest.raises(NotFoundError):
+        open_prepared(storage, "0" * 16)
+    Path(made.url, "manifest.json").write_text("{")
+    with pytest.raises(IntegrityError):
+        open_prepared(storage, made.fingerprint)

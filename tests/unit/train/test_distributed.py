@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import deepspeed
+import pytest
+
+from heliostat.train import distributed
+
+LEFT_OUT = "DeepSpeed's own operators are left out"
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A process group of one, and a list of what was compiled."""
+    calls: list[str] = []
+    monkeypatch.setattr(deepspeed, "init_distributed", lambda **_: None)
+    monkeypatch.setattr(distributed.distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(distributed.distributed, "get_world_size", lambda: 1)
+    monkeypatch.setattr(distributed, "load_operators", lambda: calls.append("operators"))
+    monkeypatch.setattr(deepspeed.ops, "__compatible_ops__", {"shm_comm": True, "fused_adam": True})
+    return calls
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_without_a_compiler_operators_are_left_out_and_that_is_said(
+    device: str, loaded: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(distributed, "compiler_available", lambda: False)
+    assert distributed.join(device).device == device
+    assert loaded == []
+    assert deepspeed.ops.__compatible_ops__ == {"shm_comm": False, "fused_adam": False}
+    assert LEFT_OUT in caplog.text
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", ["operators"]), ("cuda", [])])
+def test_the_shared_memory_all_reduce_is_loaded_on_cpus_only(
+    device: str,
+    expected: list[str],
+    loaded: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(distributed, "compiler_available", lambda: True)
+    distributed.join(device)
+    assert loaded == expected
+    assert all(deepspeed.ops.__compatible_ops__.values())
+    assert LEFT_OUT not in caplog.text
