@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import deepspeed
 import pytest
+import torch
 
 from heliostat.train import distributed
 
@@ -13,8 +14,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A process group of one, and a list of what was compiled."""
     calls: list[str] = []
     monkeypatch.setattr(deepspeed, "init_distributed", lambda **_: None)
-    monkeypatch.setattr(distributed.distributed, "get_rank", lambda: 0)
-    monkeypatch.setattr(distributed.distributed, "get_world_size", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 1)
     monkeypatch.setattr(distributed, "load_operators", lambda: calls.append("operators"))
     monkeypatch.setattr(deepspeed.ops, "__compatible_ops__", {"shm_comm": True, "fused_adam": True})
     return calls
