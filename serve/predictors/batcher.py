@@ -1,7 +1,7 @@
 """Dynamic batching that adds no waiting.
 
-One thread runs the model. While it is busy, requests gather; when it is free it takes the oldest of them and those
-nearest to it in length, so that little is padded. A request that finds the model idle starts at once.
+One thread runs the model. While it is busy, requests gather; when it is free it takes the oldest of them and, where
+shorter ones are padded, those nearest to it in length. A request that finds the model idle starts at once.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Limits:
 
     size: int
     """Items."""
-    padded_tokens: int
-    """Tokens once all items are padded to the longest."""
-    padding_share: float = 1.0
-    """Share of them that may be padding."""
+    tokens: int
+    """Tokens that the model computes, padding included."""
+    padding_share: float | None = 1.0
+    """Share of them that may be padding; None for a model that computes none."""
 
 
 @dataclass
@@ -99,19 +99,21 @@ class Batcher(Generic[Item, Result]):
 
 
 def choose(lengths: Sequence[int], limits: Limits) -> list[int]:
-    """Which items go next: the oldest (index 0) and, within the limits, those nearest to it in length.
+    """Which items go next: the oldest (index 0) and, within the limits, the next; or those nearest to it in length,
+    where items are padded.
 
     The oldest always goes, so that none waits forever.
     """
     if not lengths:
         return []
+    pads, share = limits.padding_share is not None, limits.padding_share or 0.0
     chosen, longest, tokens = [0], lengths[0], lengths[0]
-    for at in sorted(range(1, len(lengths)), key=lambda at: abs(lengths[at] - lengths[0])):
+    for at in sorted(range(1, len(lengths)), key=lambda at: pads and abs(lengths[at] - lengths[0])):
         if len(chosen) == limits.size:
             break
-        width = max(longest, lengths[at])
-        padded, useful = (len(chosen) + 1) * width, tokens + lengths[at]
-        if padded <= limits.padded_tokens and padded - useful <= limits.padding_share * padded:
+        width, useful = max(longest, lengths[at]), tokens + lengths[at]
+        computed = (len(chosen) + 1) * width if pads else useful
+        if computed <= limits.tokens and computed - useful <= share * computed:
             chosen.append(at)
             longest, tokens = width, useful
     return chosen

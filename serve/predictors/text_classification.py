@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 PROBE_TOLERANCE = 0.05
 """How far a probability may be from the trained model's: bfloat16 keeps eight bits."""
-PADDED_TOKENS = {"cpu": 4096, "cuda": 131_072}
+TOKENS = {"cpu": 4096, "cuda": 131_072}
 """Tokens of one pass, padding included. A CPU gains nothing from more, and its caches lose."""
 PADDING_SHARE = {"cpu": 0.1, "cuda": 0.5}
-"""A GPU is faster with few large passes, a CPU with little padding."""
+"""A GPU is faster with few large passes, a CPU with little padding where the model computes it at all."""
 LENGTH_STEP = 16
 """On a CPU, oneDNN prepares its kernels anew for each shape, which takes as long as a text: so there are few shapes."""
 
@@ -56,6 +56,8 @@ class TextClassifier:
         config: ServeConfig,
         metrics: ServeMetrics,
     ) -> None:
+        from heliostat.serve.unpadded import unpad
+
         self.model = model
         self.labels = labels
         self.max_length = max_length
@@ -65,12 +67,9 @@ class TextClassifier:
         self.tokenizer.enable_truncation(max_length)
         self.specials = tokenizer.num_special_tokens_to_add(False)
         self.tokenizing = ThreadPoolExecutor(1, thread_name_prefix="heliostat-tokenizer")
-        self.batcher: Batcher[list[int], list[float]] = Batcher(
-            self.scores,
-            len,
-            Limits(config.max_batch_size, PADDED_TOKENS[self.device.type], PADDING_SHARE[self.device.type]),
-            metrics.batch,
-        )
+        padding = None if unpad(model) else PADDING_SHARE[self.device.type]
+        limits = Limits(config.max_batch_size, TOKENS[self.device.type], padding)
+        self.batcher: Batcher[list[int], list[float]] = Batcher(self.scores, len, limits, metrics.batch)
 
     async def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """The texts as token ids, at most `max_length` each. Runs in a thread: a review takes about a millisecond."""

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("results")
+LOAD_BEFORE = os.getloadavg()[0]
+"""What else the machine had to do when the benchmark began."""
 PACKAGES = ("ray", "torch", "deepspeed", "transformers", "fastapi", "uvicorn")
 
 
@@ -35,7 +37,7 @@ def circumstances() -> dict[str, Any]:
             "cores": os.cpu_count(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         },
-        "load_before": round(os.getloadavg()[0], 1),
+        "load_before": round(LOAD_BEFORE, 1),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "commit": _commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

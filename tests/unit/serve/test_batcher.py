@@ -121,3 +121,10 @@ def test_an_item_that_would_be_mostly_padding_waits() -> None:
     assert sorted(choose(lengths, Limits(8, 10_000, padding_share=0.1))) == [0, 1, 3, 4]
     assert sorted(choose(lengths, Limits(8, 10_000, padding_share=0.2))) == [0, 1, 2, 3, 4]
     assert choose([10, 100, 12], Limits(8, 10_000, padding_share=0)) == [0]
+
+
+def test_where_nothing_is_padded_the_oldest_go_as_long_as_they_fit() -> None:
+    lengths = [10, 90, 11, 80, 9, 12]
+    assert choose(lengths, Limits(4, 200, padding_share=None)) == [0, 1, 2, 3]
+    assert choose(lengths, Limits(8, 130, padding_share=None)) == [0, 1, 2, 4]
+    assert choose([500, 10], Limits(8, 130, padding_share=None)) == [0]
