@@ -23,10 +23,10 @@ LENGTH_STEP = 32
 class Row:
     """Where the tokens of a padded batch are once they lie in one row."""
 
-    lengths: tuple[int, ...]
-    """Tokens of each text."""
+    lengths: list[int]
+    """Tokens of each text, then of the filling."""
     kept: torch.Tensor
-    """Of each token of the row, its place in the flattened batch; those that fill up the row repeat place 0."""
+    """Of each token of the texts, its place in the flattened batch."""
     shape: tuple[int, int]
     """Texts and tokens of the padded batch."""
 
@@ -34,18 +34,17 @@ class Row:
     def of(cls, mask: torch.Tensor) -> Row:
         """The row for a mask [texts, tokens] that is true where a token is."""
         kept = mask.flatten().nonzero().flatten()
-        fill = -len(kept) % LENGTH_STEP
-        return cls(tuple(mask.sum(1).tolist()), nn.functional.pad(kept, (0, fill)), (mask.shape[0], mask.shape[1]))
+        return cls([*mask.sum(1).tolist(), -len(kept) % LENGTH_STEP], kept, (mask.shape[0], mask.shape[1]))
 
     def join(self, padded: torch.Tensor) -> torch.Tensor:
         """[texts, tokens, width] as a row [1, tokens of all texts and filling, width]."""
-        return padded.flatten(0, 1)[self.kept].unsqueeze(0)
+        texts = padded.flatten(0, 1)[self.kept]
+        return nn.functional.pad(texts, (0, 0, 0, self.lengths[-1])).unsqueeze(0)
 
     def split(self, row: torch.Tensor) -> torch.Tensor:
         """The row as [texts, tokens, width], with zeros where there is no token."""
-        tokens = sum(self.lengths)
         padded = row.new_zeros(self.shape[0] * self.shape[1], row.shape[-1])
-        padded[self.kept[:tokens]] = row[0, :tokens]
+        padded[self.kept] = row[0, : len(self.kept)]
         return padded.view(*self.shape, -1)
 
 
@@ -102,11 +101,6 @@ def attention(
     attend = nn.functional.scaled_dot_product_attention
     if row is None:
         return attend(query, key, value, dropout_p=dropout, scale=scaling).transpose(1, 2), None
-    out = torch.zeros_like(query.transpose(1, 2))
-    start = 0
-    for length in row.lengths:
-        text = slice(start, start + length)
-        found = attend(query[:, :, text], key[:, :, text], value[:, :, text], dropout_p=dropout, scale=scaling)
-        out[:, text] = found.transpose(1, 2)
-        start += length
-    return out, None
+    texts = zip(*(torch.split(states, row.lengths, dim=2) for states in (query, key, value)), strict=True)
+    found = [attend(q, k, v, dropout_p=dropout, scale=scaling) for q, k, v in texts]
+    return torch.cat(found, dim=2).transpose(1, 2), None

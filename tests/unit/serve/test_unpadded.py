@@ -30,7 +30,7 @@ def test_a_row_is_taken_apart_as_it_was_put_together() -> None:
     row = Row.of(MASK)
     padded = torch.arange(1.0, 13).view(3, 4, 1)
     joined = row.join(padded)
-    assert row.lengths == (3, 1, 4)
+    assert row.lengths == [3, 1, 4, LENGTH_STEP - 8]
     assert joined.shape == (1, LENGTH_STEP, 1)
     assert joined[0, :8, 0].tolist() == [1, 2, 3, 5, 9, 10, 11, 12]
     assert torch.equal(row.split(joined), padded * MASK[:, :, None])
@@ -48,6 +48,20 @@ def test_each_text_is_answered_as_if_it_were_alone(model_type: str) -> None:
     assert seen == [(1, LENGTH_STEP, 32)]
     for text, mask, answer in zip(ids, MASK, found, strict=True):
         assert torch.allclose(answer, padded(input_ids=text[mask][None]).logits[0], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_row_that_needs_no_filling() -> None:
+    padded = classifier("bert")
+    model = copy.deepcopy(padded)
+    assert unpad(model)
+    seen = encoder_widths(model)
+    ids = torch.randint(2, 100, (2, LENGTH_STEP - 1))
+    mask = torch.ones_like(ids)
+    mask[1, 1:] = 0
+    found = model(input_ids=ids, attention_mask=mask).logits
+    assert seen == [(1, LENGTH_STEP, 32)]
+    assert torch.allclose(found, padded(input_ids=ids, attention_mask=mask).logits, atol=1e-5)
 
 
 @torch.inference_mode()
