@@ -62,7 +62,7 @@ class Checkpoints:
         Raises StorageError where that earlier upload failed, naming the rank and what it was doing.
         """
         self.wait()
-        self._attempt = self._attempt or self.world.from_first(uuid.uuid4().hex[:8])
+        self._attempt = self._attempt or self.world.from_first(lambda: uuid.uuid4().hex[:8])
         local = Path(tempfile.mkdtemp(prefix="heliostat-checkpoint-"))
         engine.save_checkpoint(str(local), tag=TAG, save_latest=False)
         record = {
@@ -89,7 +89,7 @@ class Checkpoints:
         It may have been written by any number of workers at any ZeRO stage from 1 on. Raises ConfigError where it
         belongs to another model, data or schedule, naming the key.
         """
-        record = record or self.world.from_first(self.latest())
+        record = record or self.world.from_first(self.latest)
         if record is None:
             return 0
         self._check(record, engine)

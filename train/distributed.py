@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -47,12 +48,13 @@ class World:
             distributed.all_gather_object(arrays, array)
         return arrays
 
-    def from_first(self, value: T) -> T:
-        """Rank 0's value, on every rank."""
-        box = [value]
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What `make` returns on rank 0, on every rank; it is called there only."""
+        box: list[Any] = [make() if self.is_first else None]
         if self.size > 1:
             distributed.broadcast_object_list(box, src=0)
-        return box[0]
+        found: T = box[0]
+        return found
 
     def to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The batch on this worker's device."""

@@ -54,8 +54,8 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
     engine.module.eval()
     with torch.no_grad():
         answers = task.outputs(engine, world.to_device(task.collate(rows, questions)))
-    result: Published | None = None
-    if world.is_first:
+
+    def validated() -> Published:
         check(weights, engine.module)
         with tempfile.TemporaryDirectory(prefix="heliostat-publish-") as temporary:
             folder = Path(temporary)
@@ -65,10 +65,9 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
             probe = task.probe(model, folder / WEIGHTS, rows, description.max_length)
             write_description(folder, description.model_copy(update={"probe": probe}))
             (folder / "spec.yaml").write_text(spec, encoding="utf-8")
-            result = upload(store, folder, description)
-    published = world.from_first(result)
-    assert published is not None
-    return published
+            return upload(store, folder, description)
+
+    return world.from_first(validated)
 
 
 def gather(engine: Any, world: World) -> dict[str, torch.Tensor]:

@@ -123,10 +123,11 @@ def contract(job: Job) -> dict[str, Any]:
 
 def use_best(run: Run) -> None:
     """Goes back to the checkpoint with the best validation where that is not the last."""
-    assert run.checkpoints is not None
-    best, latest = run.world.from_first((run.checkpoints.best(), run.checkpoints.latest()))
+    points = run.checkpoints
+    assert points is not None
+    best, latest = run.world.from_first(lambda: (points.best(), points.latest()))
     if best and latest and best["step"] != latest["step"]:
-        run.checkpoints.restore(run.engine, best)
+        points.restore(run.engine, best)
 
 
 def describe(job: Job, prepared: Prepared, test: Evaluation) -> PublishedModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ class Pair(World):
     def gather(self, array: np.ndarray) -> list[np.ndarray]:
         return [array, array]
 
-    def from_first(self, value: Any) -> Any:
-        return value
+    def from_first(self, make: Callable[[], Any]) -> Any:
+        return make()
 
 
 def checkpoints(store: Store, world: World = World(0, 1, "cpu"), **contract: Any) -> Checkpoints:

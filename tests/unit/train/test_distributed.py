@@ -45,3 +45,21 @@ def test_the_shared_memory_all_reduce_is_loaded_on_cpus_only(
     assert loaded == expected
     assert all(deepspeed.ops.__compatible_ops__.values())
     assert LEFT_OUT not in caplog.text
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_the_first_rank_finds_out_no_other_tries(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one would read storage while the first deletes from it."""
+    asked: list[int] = []
+
+    def find_out() -> str:
+        asked.append(rank)
+        return "found"
+
+    def broadcast(box: list[object], src: int) -> None:
+        assert box == (["found"] if rank == 0 else [None])
+        box[0] = "found"
+
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    assert distributed.World(rank, 2, "cpu").from_first(find_out) == "found"
+    assert asked == ([0] if rank == 0 else [])
