@@ -1,8 +1,9 @@
-"""Attention for bf16 training on CPUs.
+"""Attention on CPUs: of packed rows, record by record, and of bf16 training.
 
 The backward pass of PyTorch's fused attention is slow in bf16 on CPUs (about twice its own float32 time at 16 x 12
 heads x 256 tokens x 32), while the matrix units run plain batched products at full speed. This one goes through
 two products and a softmax when gradients are wanted on a CPU in bf16, and through the fused kernel otherwise.
+Elsewhere transformers' own kernels are used, which know packed rows too.
 """
 
 from __future__ import annotations
@@ -11,19 +12,27 @@ from typing import Any
 
 import torch
 
+from heliostat.train.packing import can_pack, lengths_of
+
 NAME = "heliostat_cpu"
 
 
 def implementation(config: Any) -> str | None:
     """The `attn_implementation` to load a model with: ours on CPUs where the model can take it, else its default."""
     from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import eager_mask
 
-    if torch.cuda.is_available() or config.model_type not in ("bert", "llama"):
+    if torch.cuda.is_available() or not (config.model_type == "bert" or can_pack(config)):
         return None
     AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, eager_mask)
+    AttentionMaskInterface.register(NAME, mask)
     return NAME
+
+
+def mask(*args: Any, attention_mask: torch.Tensor | None = None, **options: Any) -> torch.Tensor | None:
+    """The additive mask where records are padded, else none: for a packed row it would be the square of its tokens."""
+    from transformers.masking_utils import eager_mask
+
+    return None if attention_mask is None else eager_mask(*args, attention_mask=attention_mask, **options)
 
 
 def attention(
@@ -34,23 +43,45 @@ def attention(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    **options: Any,
+    position_ids: torch.Tensor | None = None,
+    **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1), in the form that transformers calls.
 
     `query` [batch, heads, queries, width], `key` and `value` [batch, key heads, keys, width], `attention_mask`
-    additive [batch, 1, queries, keys]. Returns [batch, queries, heads, width].
+    additive [batch, 1, queries, keys]. Returns [batch, queries, heads, width]. A packed row (`position_ids` that start
+    at 0 more than once) is taken record by record.
     """
+    tokens = query.shape[2]
+    lengths = lengths_of(position_ids, tokens) if attention_mask is None and key.shape[2] == tokens else None
+    states = (torch.split(one, lengths or [key.shape[2]], dim=2) for one in (key, value))
+    queries = torch.split(query, lengths or [tokens], dim=2)
+    found = [
+        _attend(module, q, k, v, attention_mask, dropout, scaling) for q, k, v in zip(queries, *states, strict=True)
+    ]
+    return torch.cat(found, dim=1), None
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
     from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
     if not (torch.is_grad_enabled() and query.dtype is torch.bfloat16):
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
-        )
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling)[0]
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     scores = torch.matmul(query * (scaling or query.shape[-1] ** -0.5), key.transpose(-1, -2))
     if attention_mask is not None:
         scores = scores + attention_mask
+    elif getattr(module, "is_causal", False):
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, -torch.inf)
     weights = torch.nn.functional.dropout(scores.softmax(dim=-1), dropout, module.training)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
+    return torch.matmul(weights, value).transpose(1, 2).contiguous()

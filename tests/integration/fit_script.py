@@ -32,7 +32,7 @@ class CutOffError(Exception):
 def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]) -> dict[str, Any]:
     """One run; its losses and gradient norms by step, its last metrics, and the sum of each of its weights."""
     stop_at, place = values.pop("stop_at", None), values.pop("checkpoints", None)
-    config, task = build(TrainConfig, values), tasks.get("text-classification")
+    config, task = build(TrainConfig, values), tasks.get((folder / "task").read_text())
     torch.manual_seed(config.seed)
     engine = build_engine(task.load_model(folder / "model", prepared.labels, config.dropout), config, world.device)
     losses, norms, reports = [], [], []

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import ray
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heliostat.infra.config import build
 from heliostat.infra.storage import StorageConfig
@@ -24,16 +26,35 @@ STEPS = 12
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, tiny_values: dict[str, Any]) -> Path:
-    """A folder with the model and the prepared reviews."""
+    """A folder with an encoder and the prepared reviews, with their classes."""
     folder = tmp_path_factory.mktemp("training")
     shutil.copytree(tiny_encoder, folder / "model")
-    data = build(DataConfig, tiny_values["data"])
-    encoder = tasks.get("text-classification").encoder(data, tiny_encoder)
+    return made(folder, "text-classification", tiny_values)
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, tiny_values: dict[str, Any]) -> Path:
+    """A folder with a decoder and the prepared reviews, as plain text."""
+    folder = tmp_path_factory.mktemp("language")
+    words = PreTrainedTokenizerFast.from_pretrained(tiny_encoder)
+    words.save_pretrained(folder / "model")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=len(words), max_position_embeddings=64, initializer_range=0.2, **sizes)
+    LlamaForCausalLM(config).save_pretrained(folder / "model")
+    return made(folder, "causal-lm", tiny_values)
+
+
+def made(folder: Path, task: str, values: dict[str, Any]) -> Path:
+    """The folder, whose model is there, with the data prepared for `task`."""
+    data = build(DataConfig, values["data"])
+    encoder = tasks.get(task).encoder(data, folder / "model")
     ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
     try:
         prepared = prepare(data, encoder, StorageConfig(url=str(folder / "storage")))
     finally:
         ray.shutdown()
+    (folder / "task").write_text(task)
     (folder / "fingerprint").write_text(prepared.fingerprint)
     return folder
 
@@ -96,6 +117,15 @@ def test_two_workers_follow_one_at_every_zero_stage(
     assert sharded["norms"] == pytest.approx(alone["norms"], rel=1e-2)
     assert sharded["metrics"] == pytest.approx(alone["metrics"], rel=1e-3)
     assert sharded["sums"] == pytest.approx(alone["sums"], rel=1e-3, abs=1e-2)
+
+
+def test_packed_rows_train_the_same_on_two_workers(language: Path) -> None:
+    alone = fitted(language, 1, [{"zero_stage": 0}])[0]
+    assert alone["losses"][-1] < 0.9 * alone["losses"][0]
+    for sharded in fitted(language, 2, [{"zero_stage": 2}, {"zero_stage": 3}]):
+        assert sharded["losses"] == pytest.approx(alone["losses"], rel=1e-3)
+        assert sharded["norms"] == pytest.approx(alone["norms"], rel=1e-2)
+        assert sharded["metrics"] == pytest.approx(alone["metrics"], rel=1e-3)
 
 
 def test_bf16_stays_near_float32(together: dict[str, dict[str, Any]], alone: dict[str, Any]) -> None:

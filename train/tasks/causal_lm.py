@@ -13,13 +13,12 @@ from torch.nn import functional
 
 from heliostat.infra.errors import DataError
 from heliostat.train import models
-from heliostat.train.batches import pad
 from heliostat.train.config import Columns, DataConfig
+from heliostat.train.cross_entropy import give_targets
+from heliostat.train.packing import IGNORED, can_pack, pack, unpack
 from heliostat.train.rows import Rows
 from heliostat.train.tasks.base import Batch
 
-IGNORED = -100
-"""The label of a token that the loss is not taken on."""
 PROBE_TOKENS = 8
 
 
@@ -124,37 +123,41 @@ class CausalLM:
         """The decoder in `folder`; `labels` is empty."""
         from transformers import AutoModelForCausalLM
 
-        return models.load(AutoModelForCausalLM, folder, dropout, use_cache=False)
+        model = models.load(AutoModelForCausalLM, folder, dropout, use_cache=False)
+        if can_pack(model.config):
+            give_targets(model)
+        return model
 
     def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
-        """`input_ids`, `attention_mask` and `labels` (-100 where no loss is taken): [rows, tokens]."""
-        ids = rows.lists("input_ids", indices)
-        return {
-            "input_ids": torch.from_numpy(pad(ids, 0)),
-            "attention_mask": torch.from_numpy(pad([np.ones_like(row) for row in ids], 0)),
-            "labels": torch.from_numpy(pad(rows.lists("labels", indices), IGNORED)),
-        }
+        """The records as one packed row; see `packing.pack`."""
+        return pack(rows.lists("input_ids", indices), rows.lists("labels", indices))
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Cross-entropy of each next token, summed over the tokens that are targets."""
-        logits, targets = self._targets(model, batch)
+        if _packs(model):
+            loss: torch.Tensor = model(**_inputs(batch), targets=batch["targets"])
+            return loss
+        logits, targets = self._logits(model, batch)
         return functional.cross_entropy(logits, targets, reduction="sum")
 
     def outputs(self, model: torch.nn.Module, batch: Batch) -> np.ndarray:
-        """Of each record: summed cross-entropy, tokens that are targets, those predicted right."""
-        logits, targets = self._targets(model, batch)
-        losses = functional.cross_entropy(logits, targets, reduction="none")
-        rights = (logits.argmax(dim=-1) == targets).float()
-        row = (batch["labels"][:, 1:] != IGNORED).nonzero()[:, 0]
-        sums = torch.zeros(len(batch["labels"]), 3, device=losses.device)
-        sums.index_add_(0, row, torch.stack([losses, torch.ones_like(losses), rights], dim=1))
+        """Of each record: summed cross-entropy, tokens that are targets, those predicted right. Without gradients."""
+        if _packs(model):
+            scores = model(**_inputs(batch), targets=batch["targets"])
+        else:
+            logits, targets = self._logits(model, batch)
+            losses = functional.cross_entropy(logits, targets, reduction="none")
+            scores = torch.stack([losses, (logits.argmax(dim=-1) == targets).float()], dim=1)
+        record = batch["records"][batch["targets"] != IGNORED]
+        sums = scores.new_zeros(int(batch["records"].max()) + 1, 3)
+        sums.index_add_(0, record, torch.stack([scores[:, 0], torch.ones_like(scores[:, 0]), scores[:, 1]], dim=1))
         return sums.cpu().numpy()
 
-    def _targets(self, model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (float32 [targets, vocabulary]) and ids of the target tokens only."""
-        wanted = batch["labels"][:, 1:] != IGNORED
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        return logits[:, :-1][wanted].float(), batch["labels"][:, 1:][wanted]
+    def _logits(self, model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of a model that takes no packed row: logits (float32 [targets, vocabulary]) and ids of the target tokens."""
+        logits = model(**unpack(batch)).logits[batch["records"][0], batch["position_ids"][0]]
+        wanted = batch["targets"][0] != IGNORED
+        return logits[wanted].float(), batch["targets"][0][wanted]
 
     def metrics(self, outputs: np.ndarray, rows: Rows) -> dict[str, float]:
         """Loss per target token, perplexity = exp(loss), and the share of tokens predicted right."""
@@ -182,6 +185,15 @@ class CausalLM:
             out = model.generate(**tokens, max_new_tokens=PROBE_TOKENS, do_sample=False)
         text = tokenizer.decode(out[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
         return {"input": {"prompt": prompt, "max_tokens": PROBE_TOKENS}, "output": {"text": text}}
+
+
+def _packs(model: Any) -> bool:
+    """Of a model or the DeepSpeed engine around it, whose own `config` is another thing."""
+    return can_pack(getattr(model, "module", model).config)
+
+
+def _inputs(batch: Batch) -> Batch:
+    return {name: batch[name] for name in ("input_ids", "position_ids")}
 
 
 TASK = CausalLM()

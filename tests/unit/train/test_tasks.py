@@ -16,8 +16,9 @@ from heliostat.infra.errors import ModelError
 from heliostat.train import tasks
 from heliostat.train.config import DataConfig
 from heliostat.train.models import as_folder, load
+from heliostat.train.packing import IGNORED
 from heliostat.train.rows import Rows
-from heliostat.train.tasks.causal_lm import IGNORED, TASK
+from heliostat.train.tasks.causal_lm import TASK
 
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }} {{ message['content'] }} end {% endfor %}"
@@ -102,7 +103,7 @@ def test_causal_loss_is_that_of_transformers_and_padding_counts_nothing(folder: 
     first, second = ([2, 5, 6, 4, 3, 10, 4], [IGNORED] * 5 + [10, 4]), ([2, 5, 3, 12], [IGNORED, IGNORED, 3, 12])
     both = rows([first, second])
     batch = TASK.collate(both, np.array([0, 1]))
-    summed = float(TASK.loss(model, batch))
+    summed = TASK.loss(model, batch).item()
     alone = [
         float(model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels])).loss)
         for ids, labels in (first, second)

@@ -1,0 +1,65 @@
+"""Sequence packing: the records of a micro-batch lie in one row, nothing is padded, and none attends to another.
+
+Positions start at 0 with each record, by which attention knows where one ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+IGNORED = -100
+"""The label of a token that the loss is not taken on."""
+MODEL_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+"""Decoders in which attention alone mixes tokens, by positions that are given, and whose head is one linear layer."""
+MULTIPLE = 32
+"""Rows are filled up to a multiple of this many tokens: on CPUs a kernel is prepared for each shape."""
+
+
+def can_pack(config: Any) -> bool:
+    """Whether a model of this configuration takes packed rows."""
+    return config.model_type in MODEL_TYPES and not getattr(config, "sliding_window", None)
+
+
+def pack(ids: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+    """One row of all records: int64 [1, tokens] each.
+
+    `input_ids`; `position_ids`; `records`, an index into `ids`; `targets`, the label of the token that follows in the
+    same record, -100 where no loss is taken. What fills the row up goes to the last record, of which it sees all and
+    which sees nothing of it.
+    """
+    lengths = np.array([len(row) for row in ids])
+    lengths[-1] += -lengths.sum() % MULTIPLE
+    row = {
+        "input_ids": [np.pad(one, (0, length - len(one))) for one, length in zip(ids, lengths, strict=True)],
+        "position_ids": [np.arange(length) for length in lengths],
+        "records": [np.full(length, index) for index, length in enumerate(lengths)],
+        "targets": [
+            np.pad(one[1:], (0, length - len(one) + 1), constant_values=IGNORED)
+            for one, length in zip(labels, lengths, strict=True)
+        ],
+    }
+    return {name: torch.from_numpy(np.concatenate(parts).astype(np.int64))[None] for name, parts in row.items()}
+
+
+def unpack(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` [records, tokens] of the same records, for models that take no packed row."""
+    records, positions = batch["records"][0], batch["position_ids"][0]
+    padded = batch["input_ids"].new_zeros(int(records[-1]) + 1, int(positions.max()) + 1)
+    mask = torch.zeros_like(padded)
+    padded[records, positions] = batch["input_ids"][0]
+    mask[records, positions] = 1
+    return {"input_ids": padded, "attention_mask": mask}
+
+
+def lengths_of(position_ids: torch.Tensor | None, tokens: int) -> list[int] | None:
+    """Tokens of each record of a packed row; None where there are not several in one row of `tokens`."""
+    if position_ids is None or position_ids.shape != (1, tokens):
+        return None
+    starts = (position_ids[0] == 0).nonzero().flatten().tolist()
+    if len(starts) < 2:
+        return None
+    return [end - start for start, end in zip(starts, [*starts[1:], tokens], strict=True)]
