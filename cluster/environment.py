@@ -62,7 +62,7 @@ def local_environment() -> dict[str, str | None]:
         **token_environment(create=True),
         **ingress_environment(),
         SEVERAL_MACHINES: "0",
-        "PATH": _path_with_our_tools(),
+        "PATH": _path_from_our_python(),
     }
 
 
@@ -88,8 +88,8 @@ def _defaults() -> dict[str, str | None]:
     return {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 
-def _path_with_our_tools() -> str:
-    """PATH with the folder of this Python in it: DeepSpeed looks for `ninja`, which pip has put there."""
-    path = os.environ.get("PATH", os.defpath)
-    tools = str(Path(sys.executable).parent)
-    return path if tools in path.split(os.pathsep) else os.pathsep.join((path, tools))
+def _path_from_our_python() -> str:
+    """PATH with the folder of this Python first: a job's `python` is this one, and DeepSpeed finds pip's `ninja`."""
+    own = str(Path(sys.executable).parent)
+    others = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder != own]
+    return os.pathsep.join([own, *others])

@@ -51,7 +51,13 @@ def test_a_ray_on_this_machine_is_closed_and_fast() -> None:
     assert found[environment.SEVERAL_MACHINES] == "0"
     assert found["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert found["RAY_USAGE_STATS_ENABLED"] == "0"
-    assert str(Path(sys.executable).parent) in (found["PATH"] or "").split(os.pathsep)
+
+
+def test_python_there_is_this_one_whether_or_not_its_folder_is_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = str(Path(sys.executable).parent)
+    for path in ("/usr/bin", f"/usr/bin:{own}", f"{own}:/usr/bin"):
+        monkeypatch.setenv("PATH", path)
+        assert environment.local_environment()["PATH"] == f"{own}:/usr/bin"
 
 
 def test_settings_of_the_user_win(monkeypatch: pytest.MonkeyPatch) -> None:
