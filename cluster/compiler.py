@@ -16,7 +16,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from heliostat.cluster.folders import cache_folder, locked
+from heliostat.cluster.folders import cache_folder, locked, path_from_our_python
 from heliostat.infra.errors import ResourceError
 
 OPERATORS = {"deepspeed_shm_comm": "ShareMemCommBuilder"}
@@ -34,16 +34,11 @@ def missing_tools() -> list[str]:
     missing = []
     if not shutil.which(os.environ.get("CXX") or "c++"):
         missing.append("a C++ compiler (Debian: g++)")
-    if not shutil.which("ninja", path=_path_for_tools()):
+    if not shutil.which("ninja", path=path_from_our_python()):
         missing.append("ninja (pip install ninja)")
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         missing.append("Python's headers (Debian: python3-dev)")
     return missing
-
-
-def _path_for_tools() -> str:
-    """PATH as a session of ours gives it to Ray's workers: with the folder of this Python in it."""
-    return os.pathsep.join((os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)))
 
 
 def compiled_operators() -> list[str]:
@@ -72,7 +67,7 @@ def load_operators() -> None:
 
     folder = operators_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ.update(TORCH_EXTENSIONS_DIR=str(folder), PATH=_path_for_tools())
+    os.environ.update(TORCH_EXTENSIONS_DIR=str(folder), PATH=path_from_our_python())
     for name, builder in OPERATORS.items():
         with locked(folder / f".{name}.lock"):
             (folder / name / "lock").unlink(missing_ok=True)

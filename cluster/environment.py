@@ -11,9 +11,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 
-from heliostat.cluster.folders import LOOPBACK
+from heliostat.cluster.folders import LOOPBACK, path_from_our_python
 from heliostat.cluster.ingress import ingress_environment
 from heliostat.cluster.tokens import token_environment
 
@@ -62,7 +61,7 @@ def local_environment() -> dict[str, str | None]:
         **token_environment(create=True),
         **ingress_environment(),
         SEVERAL_MACHINES: "0",
-        "PATH": _path_from_our_python(),
+        "PATH": path_from_our_python(),
     }
 
 
@@ -86,10 +85,3 @@ def _defaults() -> dict[str, str | None]:
         "RAY_metrics_report_interval_ms": "5000",  # as often as they are scraped; Ray's 10 s would show stale values
     }
     return {name: os.environ.get(name, value) for name, value in defaults.items()}
-
-
-def _path_from_our_python() -> str:
-    """PATH with the folder of this Python first: a job's `python` is this one, and DeepSpeed finds pip's `ninja`."""
-    own = str(Path(sys.executable).parent)
-    others = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder != own]
-    return os.pathsep.join([own, *others])

@@ -65,13 +65,17 @@ class NextTokenHead(nn.Linear):
             return super().forward(hidden)
         if torch.is_grad_enabled():
             return linear_cross_entropy(hidden, self.weight, targets)
-        found = [self._scored(hidden[rows], targets[rows]) for rows in _chunks(len(targets))]
+        found = [
+            score(functional.linear(hidden[rows], self.weight, self.bias), targets[rows])
+            for rows in _chunks(len(targets))
+        ]
         return torch.cat([hidden.new_empty(0, 2, dtype=torch.float32), *found])
 
-    def _scored(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits = super().forward(hidden).float()
-        losses = functional.cross_entropy(logits, targets, reduction="none")
-        return torch.stack([losses, (logits.argmax(dim=-1) == targets).float()], dim=1)
+
+def score(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Loss of each target, and whether it is the likeliest: float32 [targets, 2] of `logits` [targets, vocabulary]."""
+    losses = functional.cross_entropy(logits.float(), targets, reduction="none")
+    return torch.stack([losses, (logits.argmax(dim=-1) == targets).float()], dim=1)
 
 
 def give_targets(model: Any) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from heliostat.infra.errors import DataError
 from heliostat.train import models
 from heliostat.train.config import Columns, DataConfig
-from heliostat.train.cross_entropy import give_targets
+from heliostat.train.cross_entropy import give_targets, score
 from heliostat.train.packing import IGNORED, can_pack, pack, unpack
 from heliostat.train.rows import Rows
 from heliostat.train.tasks.base import Batch
@@ -145,9 +145,7 @@ class CausalLM:
         if _packs(model):
             scores = model(**_inputs(batch), targets=batch["targets"])
         else:
-            logits, targets = self._logits(model, batch)
-            losses = functional.cross_entropy(logits, targets, reduction="none")
-            scores = torch.stack([losses, (logits.argmax(dim=-1) == targets).float()], dim=1)
+            scores = score(*self._logits(model, batch))
         record = batch["records"][batch["targets"] != IGNORED]
         sums = scores.new_zeros(int(batch["records"].max()) + 1, 3)
         sums.index_add_(0, record, torch.stack([scores[:, 0], torch.ones_like(scores[:, 0]), scores[:, 1]], dim=1))
