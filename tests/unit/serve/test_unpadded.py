@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from heliostat.serve.unpadded import LENGTH_STEP, MODEL_TYPES, Row, unpad
+from heliostat.serve.unpadded import MODEL_TYPES, Row, unpad
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_labels": 3}
 MASK = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]).bool()
@@ -26,14 +26,20 @@ def encoder_widths(model: Any) -> list[torch.Size]:
     return seen
 
 
-def test_a_row_is_taken_apart_as_it_was_put_together() -> None:
-    row = Row.of(MASK)
-    padded = torch.arange(1.0, 13).view(3, 4, 1)
-    joined = row.join(padded)
-    assert row.lengths == [3, 1, 4, LENGTH_STEP - 8]
-    assert joined.shape == (1, LENGTH_STEP, 1)
-    assert joined[0, :8, 0].tolist() == [1, 2, 3, 5, 9, 10, 11, 12]
-    assert torch.equal(row.split(joined), padded * MASK[:, :, None])
+def test_a_row_gives_each_text_a_place_and_masks_what_is_free() -> None:
+    row = Row.of(MASK, torch.float32)
+    joined = row.join(torch.arange(1.0, 13).view(3, 4, 1))[0, :, 0]
+    assert (row.places, row.firsts) == ([16, 16, 32], [0, 16, 32])
+    assert [joined[first : first + 4].tolist() for first in row.firsts] == [[1, 2, 3, 1], [5, 1, 1, 1], [9, 10, 11, 12]]
+    for mask, place, length in zip(row.masks, row.places, (3, 1, 4), strict=True):
+        assert mask is not None
+        assert mask.flatten().tolist() == [0.0] * length + [-torch.inf] * (place - length)
+
+
+def test_a_row_of_full_places_has_no_masks() -> None:
+    row = Row.of(torch.ones(2, 32).bool(), torch.bfloat16)
+    assert (row.places, row.masks) == ([32, 32], [None, None])
+    assert row.sources.tolist() == list(range(64))
 
 
 @pytest.mark.parametrize("model_type", sorted(MODEL_TYPES))
@@ -45,34 +51,31 @@ def test_each_text_is_answered_as_if_it_were_alone(model_type: str) -> None:
     seen = encoder_widths(model)
     ids = torch.randint(2, 100, (3, 4)) * MASK + ~MASK * 1
     found = model(input_ids=ids, attention_mask=MASK.long()).logits
-    assert seen == [(1, LENGTH_STEP, 32)]
+    assert seen == [(1, 64, 32)]
     for text, mask, answer in zip(ids, MASK, found, strict=True):
         assert torch.allclose(answer, padded(input_ids=text[mask][None]).logits[0], atol=1e-5)
 
 
 @torch.inference_mode()
-def test_a_row_that_needs_no_filling() -> None:
-    padded = classifier("bert")
-    model = copy.deepcopy(padded)
-    assert unpad(model)
-    seen = encoder_widths(model)
-    ids = torch.randint(2, 100, (2, LENGTH_STEP - 1))
-    mask = torch.ones_like(ids)
-    mask[1, 1:] = 0
-    found = model(input_ids=ids, attention_mask=mask).logits
-    assert seen == [(1, LENGTH_STEP, 32)]
-    assert torch.allclose(found, padded(input_ids=ids, attention_mask=mask).logits, atol=1e-5)
-
-
-@torch.inference_mode()
-def test_texts_of_one_length_stay_a_batch() -> None:
+def test_texts_of_one_length_need_no_mask() -> None:
     model = classifier("bert")
     ids = torch.randint(2, 100, (3, 4))
     expected = model(input_ids=ids).logits
     assert unpad(model)
     seen = encoder_widths(model)
     assert torch.allclose(model(input_ids=ids).logits, expected, atol=1e-5)
-    assert seen == [(3, 4, 32)]
+    assert seen == [(1, 64, 32)]
+
+
+@torch.inference_mode()
+def test_the_last_layer_computes_the_first_tokens_alone() -> None:
+    model = classifier("bert")
+    assert unpad(model)
+    seen: list[torch.Size] = []
+    last = model.base_model.encoder.layer[-1].layer
+    last.intermediate.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape))
+    model(input_ids=torch.randint(2, 100, (3, 4)), attention_mask=MASK.long())
+    assert seen == [(1, 3, 32)]
 
 
 def test_a_model_that_mixes_tokens_elsewhere_stays_as_it_is() -> None:
