@@ -54,6 +54,9 @@ TRAIN_LOSS = Metric("heliostat_train_loss", "gauge", "Loss of the last step, mea
 TRAIN_LEARNING_RATE = Metric("heliostat_train_learning_rate", "gauge", "Learning rate of the last step.", _RUN)
 TRAIN_GRAD_NORM = Metric("heliostat_train_grad_norm", "gauge", "Gradient norm of the last step, before clipping.", _RUN)
 TRAIN_STEPS = Metric("heliostat_train_steps_total", "counter", "Optimizer steps taken.", _RUN)
+TRAIN_SKIPPED_STEPS = Metric(
+    "heliostat_train_skipped_steps_total", "counter", "Steps left out: loss or gradients were no numbers.", _RUN
+)
 TRAIN_SAMPLES = Metric("heliostat_train_samples_total", "counter", "Records trained on, by this rank.", _RUN)
 TRAIN_TOKENS = Metric(
     "heliostat_train_tokens_total", "counter", "Tokens trained on, padding left out, by this rank.", _RUN

@@ -112,6 +112,8 @@ class TrainConfig(StrictModel):
     keep_checkpoints: Positive = 2
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Times a run may restart from its last complete checkpoint after losing a worker."""
+    max_skipped_steps: Annotated[int, Field(ge=0)] = 3
+    """Steps in a row that may be left out because loss or gradients are no numbers; the next ends the run."""
     deepspeed: dict[str, Any] = {}
     """Merged over the DeepSpeed configuration that Heliostat derives."""
 

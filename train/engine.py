@@ -64,11 +64,16 @@ def build_engine(model: torch.nn.Module, train: TrainConfig, device: str) -> Any
 
 
 def _keep_gradient_norm(engine: Any) -> None:
-    """Without its own optimizer wrapper, DeepSpeed clips the gradients but forgets their norm."""
+    """Without its own optimizer wrapper, DeepSpeed clips the gradients but forgets their norm, and takes any.
+
+    As at the other stages, a step whose gradients are not finite is left out: AdamW passes over what has none.
+    """
 
     def clip() -> None:
         norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), engine.gradient_clipping())
         engine._global_grad_norm = float(norm)
+        if not torch.isfinite(norm):
+            engine.zero_grad()
 
     engine.clip_fp32_gradients = clip
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from heliostat.infra.errors import TrainingError
 from heliostat.train.batches import BatchPlan
 from heliostat.train.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
 from heliostat.train.distributed import World
 from heliostat.train.engine import learning_rate, set_learning_rate
 from heliostat.train.evaluate import evaluate
+from heliostat.train.nonfinite import NonFinite
 from heliostat.train.rows import Rows
 from heliostat.train.tasks.base import Task
 
@@ -42,6 +42,13 @@ class StepStats:
     """Records of this rank."""
     tokens: int
     """Tokens of this rank, padding left out."""
+    suspects: tuple[int, ...] = ()
+    """Training records of this rank in micro-batches whose loss is no number."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and gradients are numbers; the weights are as before the step where they are not."""
+        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
 @dataclass(frozen=True)
@@ -71,18 +78,21 @@ class Run:
 def fit(run: Run) -> Iterator[Report]:
     """Trains and yields a Report at each validation; every rank must be advanced together.
 
-    Starts after the newest complete checkpoint where `run.checkpoints` has one. Raises TrainingError where the loss
-    is no number.
+    Starts after the newest complete checkpoint where `run.checkpoints` has one. Raises TrainingError where too many
+    steps in a row have a loss or gradients that are no numbers.
     """
     plan = BatchPlan(run.rows.lengths, run.rows.targets, run.train.global_batch_size, run.train.seed)
     steps = total_steps(run.train, plan.steps_per_epoch)
     every = run.train.validate_every or min(steps, plan.steps_per_epoch)
     start = run.checkpoints.restore(run.engine) if run.checkpoints else 0
+    watch = NonFinite(run.world, run.train.max_skipped_steps, start)
     for step in range(start, steps):
-        run.on_step(train_step(run, plan, step, steps))
+        stats = train_step(run, plan, step, steps)
+        run.on_step(stats)
+        watch.check(stats)
         done, last = step + 1, step + 1 == steps
         report = Report(done, steps, validate(run)) if last or done % every == 0 else None
-        if run.checkpoints and (last or done % (run.train.checkpoint_every or every) == 0):
+        if run.checkpoints and stats.is_finite and (last or done % (run.train.checkpoint_every or every) == 0):
             run.checkpoints.save(run.engine, done, report.metrics if report else {})
         if report:
             yield report
@@ -109,14 +119,21 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
     scale = world.size * len(micro_batches) / max(1, run.rows.targets[batch].sum())
     rate = learning_rate(run.train, step, steps)
     set_learning_rate(engine, rate)
-    loss = sum(accumulate(run, indices, scale) for indices in micro_batches)
-    (total,) = world.sum(loss / (world.size * len(micro_batches)))
-    if not math.isfinite(total):
-        raise TrainingError(f"loss is {total} at step {step + 1}; lower train.learning_rate ({rate:.2g} there)")
-    samples = sum(len(indices) for indices in micro_batches)
-    tokens = sum(int(run.rows.lengths[indices].sum()) for indices in micro_batches)
-    norm = float(engine.get_global_grad_norm() or 0.0)
-    return StepStats(step + 1, steps, total, rate, norm, time.perf_counter() - started, samples, tokens)
+    losses = [accumulate(run, indices, scale) for indices in micro_batches]
+    (loss,) = world.sum(sum(losses) / (world.size * len(micro_batches)))
+    norm = engine.get_global_grad_norm()
+    suspects = [indices for indices, part in zip(micro_batches, losses, strict=True) if not math.isfinite(part)]
+    return StepStats(
+        step=step + 1,
+        steps=steps,
+        loss=loss,
+        learning_rate=rate,
+        grad_norm=0.0 if norm is None else float(norm),
+        seconds=time.perf_counter() - started,
+        samples=sum(len(indices) for indices in micro_batches),
+        tokens=sum(int(run.rows.lengths[indices].sum()) for indices in micro_batches),
+        suspects=tuple(int(record) for indices in suspects for record in indices),
+    )
 
 
 def accumulate(run: Run, indices: np.ndarray, scale: float) -> float:

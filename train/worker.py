@@ -172,6 +172,7 @@ def reporter(job: Job, board: Any, world: World) -> Callable[[StepStats], None]:
             (metrics.TRAIN_LEARNING_RATE, stats.learning_rate),
             (metrics.TRAIN_GRAD_NORM, stats.grad_norm),
             (metrics.TRAIN_STEPS, 1),
+            (metrics.TRAIN_SKIPPED_STEPS, 0 if stats.is_finite else 1),
             (metrics.TRAIN_SAMPLES, stats.samples),
             (metrics.TRAIN_TOKENS, stats.tokens),
             (metrics.TRAIN_STEP_SECONDS, stats.seconds),

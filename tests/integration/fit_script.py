@@ -1,7 +1,8 @@
 """Run by torchrun: the real loop, once for each mapping of `train` values in the JSON list given.
 
 Rank 0 writes what came of each run to stdout as one JSON list. Beside `train` keys a mapping may have `stop_at`, the
-step after which the run is cut off, and `checkpoints`, where its checkpoints are.
+step after which the run is cut off, `checkpoints`, where its checkpoints are, and `poisoned`, the steps (from 0) whose
+first record makes the loss no number.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from heliostat.infra.config import build
+from heliostat.infra.errors import TrainingError
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.train import tasks
+from heliostat.train.batches import BatchPlan
 from heliostat.train.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
 from heliostat.train.data import Prepared, open_prepared
@@ -23,19 +26,41 @@ from heliostat.train.distributed import World, join, settle
 from heliostat.train.engine import build_engine, gathered_weights
 from heliostat.train.loop import Run, StepStats, fit
 from heliostat.train.rows import Rows
+from heliostat.train.tasks.base import Task
 
 
 class CutOffError(Exception):
     """The run ends here, as if its worker were lost."""
 
 
+class Poisoned:
+    """A task whose loss is no number where a batch has one of these records."""
+
+    def __init__(self, task: Any, records: set[int]) -> None:
+        self._task, self._records, self._factor = task, records, 1.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def collate(self, rows: Rows, indices: Any) -> Any:
+        self._factor = float("nan") if self._records & set(indices.tolist()) else 1.0
+        return self._task.collate(rows, indices)
+
+    def loss(self, model: Any, batch: Any) -> Any:
+        return self._task.loss(model, batch) * self._factor
+
+
 def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]) -> dict[str, Any]:
     """One run; its losses and gradient norms by step, its last metrics, and the sum of each of its weights."""
-    stop_at, place = values.pop("stop_at", None), values.pop("checkpoints", None)
+    stop_at, place, poisoned = (values.pop(name, None) for name in ("stop_at", "checkpoints", "poisoned"))
     config, task = build(TrainConfig, values), tasks.get((folder / "task").read_text())
+    rows, validation = (Rows(prepared.split(split), prepared.labels) for split in ("train", "validation"))
+    if poisoned:
+        plan = BatchPlan(rows.lengths, rows.targets, config.global_batch_size, config.seed)
+        task = cast("Task", Poisoned(task, {int(plan.at(step)[0]) for step in poisoned}))
     torch.manual_seed(config.seed)
     engine = build_engine(task.load_model(folder / "model", prepared.labels, config.dropout), config, world.device)
-    losses, norms, reports = [], [], []
+    losses, norms, reports, error = [], [], [], None
 
     def on_step(stats: StepStats) -> None:
         losses.append(stats.loss)
@@ -43,16 +68,18 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
         if stats.step == stop_at:
             raise CutOffError
 
-    rows, validation = (Rows(prepared.split(split), prepared.labels) for split in ("train", "validation"))
     points = Checkpoints(open_store(str(folder / "storage")), place, world, {}) if place else None
     try:
         reports = list(fit(Run(task, engine, config, rows, validation, world, points, on_step)))
     except CutOffError:
         assert points is not None
         points.wait()
+    except TrainingError as failure:
+        error = str(failure)
     sums = {name: float(value.double().sum()) for name, value in gathered_weights(engine)}
     engine.destroy()
-    return {"losses": losses, "norms": norms, "metrics": reports[-1].metrics if reports else None, "sums": sums}
+    metrics = reports[-1].metrics if reports else None
+    return {"losses": losses, "norms": norms, "metrics": metrics, "sums": sums, "error": error}
 
 
 def main(folder: Path, runs: list[dict[str, Any]]) -> None:

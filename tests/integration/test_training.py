@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,19 @@ RUNS: dict[str, dict[str, Any]] = {
         }
         for stage in range(4)
     },
+    **{
+        f"stage {stage}, {precision}, {steps} steps": {
+            "zero_stage": stage,
+            "precision": precision,
+            "schedule": "constant",
+            "max_steps": steps,
+            "poisoned": [4],
+        }
+        for stage in range(4)
+        for precision in ("fp32", "bf16")
+        for steps in (4, 5)
+    },
+    "poisoned for good": {"poisoned": [3, 4, 5], "max_skipped_steps": 2},
 }
 
 
@@ -117,6 +131,28 @@ def test_two_workers_follow_one_at_every_zero_stage(
     assert sharded["norms"] == pytest.approx(alone["norms"], rel=1e-2)
     assert sharded["metrics"] == pytest.approx(alone["metrics"], rel=1e-3)
     assert sharded["sums"] == pytest.approx(alone["sums"], rel=1e-3, abs=1e-2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stage", range(4))
+def test_a_step_that_is_no_number_changes_nothing_and_the_run_goes_on(
+    together: dict[str, dict[str, Any]], stage: int, precision: str
+) -> None:
+    before, after = (together[f"stage {stage}, {precision}, {steps} steps"] for steps in (4, 5))
+    assert after["error"] is None
+    assert math.isnan(after["losses"][4])
+    assert not math.isfinite(after["norms"][4])
+    assert after["losses"][:4] == before["losses"]
+    assert after["sums"] == before["sums"]
+    assert after["metrics"] == before["metrics"]
+
+
+def test_steps_that_stay_no_numbers_end_the_run_and_are_named(together: dict[str, dict[str, Any]]) -> None:
+    ended = together["poisoned for good"]
+    assert len(ended["losses"]) == 6
+    assert ended["error"].startswith("loss is nan at step 6 in training records ")
+    assert "3 steps in a row, train.max_skipped_steps is 2" in ended["error"]
+    assert "the weights are still those after step 3" in ended["error"].lower()
 
 
 def test_packed_rows_train_the_same_on_two_workers(language: Path) -> None:
