@@ -4,8 +4,8 @@
     checkpoints/<step>-<attempt>/checkpoint.json   written when the bundles of all ranks are there
     checkpoints/latest.json   names the newest complete one
 
-DeepSpeed writes the shards to local disk while training waits; they are uploaded beside training. A run that goes on
-with another number of workers or at another ZeRO stage converts them on the way in.
+Training waits while each rank copies its state in memory; that copy is written to local disk and uploaded beside
+training. A run that goes on with another number of workers or at another ZeRO stage converts the shards on the way in.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from heliostat.cluster.folders import cache_folder
 from heliostat.infra import bundle
 from heliostat.infra.errors import ConfigError, NotFoundError, StorageError
 from heliostat.infra.storage import Store
-from heliostat.train import universal
+from heliostat.train import snapshot, universal
 from heliostat.train.distributed import World
+from heliostat.train.snapshot import Snapshot
 from heliostat.train.sources import fill
 
 POINTER = "latest.json"
@@ -57,14 +58,15 @@ class Checkpoints:
     _attempt: str = ""
 
     def save(self, engine: Any, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes this rank's shard to local disk and starts its upload; waits for the one before to finish.
+        """Copies this rank's state and starts to store the copy; waits for the one before to be stored.
 
-        Raises StorageError where that earlier upload failed, naming the rank and what it was doing.
+        Raises StorageError where that failed, naming the rank and what it was doing.
         """
         self.wait()
         self._attempt = self._attempt or self.world.from_first(lambda: uuid.uuid4().hex[:8])
         local = Path(tempfile.mkdtemp(prefix="heliostat-checkpoint-"))
-        engine.save_checkpoint(str(local), tag=TAG, save_latest=False)
+        with snapshot.taken(engine) as files:
+            engine.save_checkpoint(str(local), tag=TAG, save_latest=False)
         record = {
             "step": step,
             "metrics": dict(metrics),
@@ -72,13 +74,18 @@ class Checkpoints:
             "zero_stage": engine.zero_optimization_stage(),
             "contract": dict(self.contract),
         }
-        wrote = np.array(any(path.is_file() for path in local.rglob("*")))  # without sharding, rank 0 alone has
-        writers = [int(rank) for rank in np.flatnonzero(self.world.gather(wrote))]
+        has_state = self.world.gather(np.array(bool(files)))  # without sharding, rank 0 alone has
+        writers = [int(rank) for rank in np.flatnonzero(has_state)]
         prefix = f"{self.prefix}/{step:08d}-{self._attempt}"
-        self._pending = self._uploader.submit(self._upload, local, prefix, record, writers)
+        self._pending = self._uploader.submit(self._store, local, files, prefix, record, writers)
+
+    @property
+    def is_storing(self) -> bool:
+        """Whether this rank's last checkpoint is still on its way."""
+        return self._pending is not None and not self._pending.done()
 
     def wait(self) -> None:
-        """Returns when no upload is under way; raises StorageError where the last one failed."""
+        """Returns when the last checkpoint is stored; raises StorageError where that failed."""
         pending, self._pending = self._pending, None
         if pending:
             pending.result()
@@ -121,10 +128,11 @@ class Checkpoints:
         keys = [entry.key for entry in self.store.list(self.prefix) if entry.key.endswith("/" + RECORD)]
         return sorted((json.loads(self.store.read_bytes(key)) for key in keys), key=lambda record: record["step"])
 
-    def _upload(self, local: Path, prefix: str, record: dict[str, Any], writers: Sequence[int]) -> None:
+    def _store(self, local: Path, files: Snapshot, prefix: str, record: dict[str, Any], writers: Sequence[int]) -> None:
         rank = self.world.rank
         try:
             if rank in writers:
+                snapshot.write(files)
                 bundle.publish_directory(self.store, f"{prefix}/rank-{rank:05d}", local)
             if self.world.is_first:
                 shards = {f"rank-{writer:05d}": self._wait_for(prefix, writer) for writer in writers}

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import random
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import pytest
 import torch
-from botocore.exceptions import BotoCoreError, ClientError
 
 from heliostat.cluster.compiler import operators_folder
-from heliostat.cluster.folders import free_ports
-
-S3_KEYS = {"AWS_ACCESS_KEY_ID": "heliostat-test", "AWS_SECRET_ACCESS_KEY": "heliostat-test-secret"}
-S3_BUCKET = "heliostat"
+from tests.seaweedfs import BUCKET, seaweedfs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,74 +27,18 @@ def operators() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a SeaweedFS on this machine that has an empty bucket; about 0.5 GB of memory."""
-    folder = tmp_path_factory.mktemp("seaweedfs")
-    port, *others = free_ports(9)
-    with (folder / "weed.log").open("wb") as log:
-        process = subprocess.Popen(_weed(folder, port, others), stdout=log, stderr=log, cwd=folder)
-        try:
-            _make_bucket(f"http://127.0.0.1:{port}", process, folder / "weed.log")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()  # a polite stop takes 15 s, and the data are thrown away
-            process.wait()
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A SeaweedFS on this machine: the environment that boto3 needs for it."""
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as environment:
+        yield environment
 
 
 @pytest.fixture
-def s3_url(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3_url(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty place of the test's own, `s3://bucket/prefix`, with the environment set for boto3."""
-    for name, value in {**S3_KEYS, "AWS_ENDPOINT_URL_S3": s3_server, "AWS_REGION": "us-east-1"}.items():
+    for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
-    return f"s3://{S3_BUCKET}/{uuid4().hex}"
-
-
-def _weed(folder: Path, port: int, others: list[int]) -> list[str]:
-    """The command that starts master, volume, filer and S3 in one process, on the loopback only."""
-    keys = {"accessKey": S3_KEYS["AWS_ACCESS_KEY_ID"], "secretKey": S3_KEYS["AWS_SECRET_ACCESS_KEY"]}
-    identities = [{"name": "test", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List"]}]
-    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-    names = ["s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc"]
-    names += ["filer.port", "filer.port.grpc", "volume.port.public"]
-    options = {
-        **dict(zip(names, others, strict=True)),
-        "s3.port": port,
-        "s3.port.iceberg": 0,
-        "s3.port.lance": 0,
-        "s3.config": folder / "s3.json",
-        "s3.localSocket": folder / "s3.sock",
-        "s3.autoCreateBucket": "false",
-        "filer.localSocket": folder / "filer.sock",
-        "master.volumeSizeLimitMB": 256,
-        "master.telemetry": "false",
-        "volume.max": 20,
-        "volume.preStopSeconds": 0,
-        "dir": folder,
-        "ip": "127.0.0.1",
-        "ip.bind": "127.0.0.1",
-    }
-    program = Path(sys.executable).with_name("weed")
-    return [str(program), "server", "-s3", "-filer", *(f"-{name}={value}" for name, value in options.items())]
-
-
-def _make_bucket(endpoint_url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Makes the bucket as soon as the server takes it: seconds after its start."""
-    key, secret = S3_KEYS.values()
-    session = boto3.session.Session(key, secret, region_name="us-east-1")
-    client = session.client("s3", endpoint_url=endpoint_url)
-    until = time.monotonic() + 60
-    while True:
-        try:
-            client.create_bucket(Bucket=S3_BUCKET)
-            client.put_object(Bucket=S3_BUCKET, Key="ready", Body=b"x")  # makes the first volume
-            client.delete_object(Bucket=S3_BUCKET, Key="ready")
-            return
-        except (BotoCoreError, ClientError) as error:
-            if isinstance(error, ClientError) and error.response["Error"]["Code"] == "BucketAlreadyOwnedByYou":
-                continue
-            if process.poll() is not None or time.monotonic() > until:
-                raise AssertionError(f"SeaweedFS does not come up:\n{log.read_text()[-4000:]}") from error
-            time.sleep(0.2)
+    return f"s3://{BUCKET}/{uuid4().hex}"
 
 
 @pytest.fixture(scope="module")

@@ -121,9 +121,12 @@ def test_wrong_keys(s3_url: str, monkeypatch: pytest.MonkeyPatch, variable: str,
     assert "\n" not in str(caught.value)
 
 
-def test_the_endpoint_may_be_in_the_spec(s3_url: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_endpoint_may_be_in_the_spec(
+    s3_url: str, s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
-    store = open_store(StorageConfig(url=s3_url, endpoint_url=s3_server.replace("127.0.0.1", "localhost")))
+    address = s3_server["AWS_ENDPOINT_URL_S3"].replace("127.0.0.1", "localhost")
+    store = open_store(StorageConfig(url=s3_url, endpoint_url=address))
     store.write_bytes("key", b"value")
     assert store.read_bytes("key") == b"value"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from heliostat.infra.errors import ConfigError, IntegrityError, StorageError
 from heliostat.infra.storage import Store, open_store
@@ -21,17 +24,18 @@ class FakeEngine:
     """Saves and loads one number, the way DeepSpeed saves and loads shards."""
 
     def __init__(self, value: int = 0, stage: int = 1) -> None:
-        self.value, self.stage = value, stage
+        self.value, self.stage = torch.tensor(value), stage
+        self.checkpoint_engine = SimpleNamespace()
 
     def zero_optimization_stage(self) -> int:
         return self.stage
 
     def save_checkpoint(self, folder: str, tag: str, save_latest: bool) -> None:
         (Path(folder) / tag).mkdir()
-        (Path(folder) / tag / "value.json").write_text(json.dumps(self.value))
+        self.checkpoint_engine.save({"value": self.value}, str(Path(folder) / tag / "value.pt"))
 
     def load_checkpoint(self, folder: str, tag: str) -> tuple[str, dict[str, Any]]:
-        self.value = json.loads((Path(folder) / tag / "value.json").read_text())
+        self.value = torch.load(Path(folder) / tag / "value.pt")["value"]
         return folder, {}
 
 
@@ -101,7 +105,7 @@ def test_a_smaller_loss_is_better_where_the_task_says_so(store: Store) -> None:
 def test_a_save_that_was_cut_off_is_not_seen(store: Store) -> None:
     points = checkpoints(store)
     save(points, 10)
-    shard = next(entry.key for entry in store.list(points.prefix) if entry.key.endswith("value.json"))
+    shard = next(entry.key for entry in store.list(points.prefix) if entry.key.endswith("value.pt"))
     store.write_bytes(shard.replace("00000010", "00000020"), b"20")
     engine = FakeEngine()
     assert checkpoints(store).restore(engine) == 10
@@ -110,8 +114,8 @@ def test_a_save_that_was_cut_off_is_not_seen(store: Store) -> None:
 def test_an_altered_shard_is_refused(store: Store, tmp_path: Path) -> None:
     points = checkpoints(store)
     save(points, 10)
-    shard = next((tmp_path / "storage").rglob("value.json"))
-    shard.write_text("11")
+    shard = next((tmp_path / "storage").rglob("value.pt"))
+    shard.write_bytes(b"11")
     engine = FakeEngine(value=-1)
     with pytest.raises(IntegrityError, match="value"):
         checkpoints(store).restore(engine)
@@ -163,6 +167,21 @@ class FullStore:
         raise StorageError(f"{key}: no space left")
 
 
+class HeldStore(FullStore):
+    """A server that takes nothing until it is let."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.let_go = threading.Event()
+
+    def exists(self, key: str) -> bool:
+        assert self.let_go.wait(20)
+        return self._inner.exists(key)
+
+    def upload(self, file: Path, key: str) -> None:
+        self._inner.upload(file, key)
+
+
 def test_a_failed_upload_names_the_rank_and_keeps_what_was_there(store: Store) -> None:
     save(checkpoints(store), 10)
     points = checkpoints(FullStore(store))  # type: ignore[arg-type]
@@ -170,3 +189,26 @@ def test_a_failed_upload_names_the_rank_and_keeps_what_was_there(store: Store) -
     with pytest.raises(StorageError, match=r"step 20, rank 0.*no space left"):
         points.wait()
     assert checkpoints(store).restore(FakeEngine()) == 10
+
+
+def test_training_goes_on_while_the_copy_is_stored(store: Store) -> None:
+    points, engine = checkpoints(HeldStore(store)), FakeEngine(10)  # type: ignore[arg-type]
+    points.save(engine, 10, {})
+    engine.value += 1
+    points.store.let_go.set()  # type: ignore[attr-defined]
+    points.wait()
+    resumed = FakeEngine()
+    assert checkpoints(store).restore(resumed) == 10
+    assert resumed.value == 10
+
+
+def test_a_disk_that_is_full_names_the_rank_and_the_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", no_room)
+    points = checkpoints(store)
+    points.save(FakeEngine(20), 20, {})
+    with pytest.raises(StorageError, match=r"step 20, rank 0: .*value\.pt: cannot be written: .*No space left"):
+        points.wait()
+    assert points.latest() is None
