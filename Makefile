@@ -27,7 +27,7 @@ demo: install  ## Walk one real job through every stage
 	$(BIN)/heliostat demo $(if $(KEEP),--keep)
 
 test: install  ## Run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: install  ## Lint, types, import arrows
 	$(BIN)/ruff format --check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 
@@ -28,6 +28,20 @@ def on_sigterm() -> None:
 
     with suppress(ValueError):  # not the main thread: the signal is someone else's
         signal.signal(signal.SIGTERM, stop)
+
+
+@contextmanager
+def first_sigterm(notice: Callable[[], None]) -> Iterator[None]:
+    """The first SIGTERM in the block calls `notice`, for work that then ends by itself; the next ends the block."""
+
+    def first(*_: object) -> None:
+        on_sigterm()
+        notice()
+
+    with _put_back(signal.SIGTERM):
+        with suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGTERM, first)
+        yield
 
 
 @contextmanager

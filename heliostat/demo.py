@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 DEMOS = {
     "sentiment": (
-        "data.limit=5000",
+        "data.limit=4000",
         "data.max_length=128",
         "train.epochs=1",
         "tune.trials=4",

@@ -49,8 +49,9 @@ def session(spec: Spec) -> Iterator[None]:
     from heliostat.cluster.session import session as ray_session
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    gpus = spec.train.workers if spec.train.use_gpu is True else 0
-    with ray_session(spec.cluster, cpus=spec.train.workers * spec.train.cpus_per_worker, gpus=gpus):
+    least = spec.train.workers.min
+    gpus = least if spec.train.use_gpu is True else 0
+    with ray_session(spec.cluster, cpus=least * spec.train.cpus_per_worker, gpus=gpus):
         yield
 
 
@@ -234,6 +235,8 @@ def read_run(spec: Spec, run_id: str) -> dict[str, Any]:
 def find_run(spec: Spec, name: str | None, resume: bool) -> str | None:
     """The run to go on with or to begin: `name`, or with `resume` the newest; None for a new one without a name.
 
+    `train.resume: auto` resumes the newest where there is one that has not finished.
+
     Raises ConfigError for a name that cannot be a folder's, and with `resume` where there is none or where it has
     finished.
     """
@@ -241,24 +244,24 @@ def find_run(spec: Spec, name: str | None, resume: bool) -> str | None:
         raise ConfigError(
             f"--run: {name!r} given; letters, digits, dots, dashes and underscores are allowed, 64 at most"
         )
-    if resume:
-        name = name or newest_run(spec)
+    given, name = name, name or (newest_run(spec) if resume or spec.train.resume == "auto" else None)
     record = read_run(spec, name) if name else {}
     if resume and not record:
-        raise ConfigError(f"--resume: no run {name!r} of {spec.name} in {spec.storage.url}")
+        which = f"run {name!r}" if name else "run yet"
+        raise ConfigError(f"--resume: no {which} of {spec.name} in {spec.storage.url}")
     if resume and record.get("status") == "finished":
         raise ConfigError(f"run {name} has finished (version {record['version']}); start a new one")
-    return name
+    return name if given or record.get("status") == "running" else None
 
 
-def newest_run(spec: Spec) -> str:
-    """The name of the newest run of the spec; ConfigError where there is none."""
+def newest_run(spec: Spec) -> str | None:
+    """The name of the newest run of the spec; None where there is none."""
     from heliostat.infra.storage import open_store
 
     try:
         return json.loads(open_store(spec.storage).read_bytes(f"runs/{spec.name}/newest.json"))["run_id"]
     except NotFoundError:
-        raise ConfigError(f"--resume: no run of {spec.name} yet in {spec.storage.url}") from None
+        return None
 
 
 def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) -> Evaluation:

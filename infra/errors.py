@@ -9,6 +9,7 @@ HeliostatError            exit code 1
 │   └── NotFoundError     no such object
 ├── ResourceError         too few CPUs or GPUs, a port in use, no cluster
 └── TrainingError         a run failed for a reason that the user can act on
+    └── StoppedError      a run was told to stop, and did; exit code 143
 
 Each message is one line that names the key, file or field, its value and what is allowed. The command line
 prints it and exits with the code; nothing else catches these, except where a retry is the design.
@@ -53,3 +54,9 @@ class ResourceError(HeliostatError):
 
 class TrainingError(HeliostatError):
     """A run failed for a reason that the user can act on."""
+
+
+class StoppedError(TrainingError):
+    """A run was told to stop (SIGTERM), and did, in a state that can be resumed."""
+
+    exit_code = 128 + 15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -81,16 +82,39 @@ class DataConfig(StrictModel):
         return expression
 
 
+class Workers(StrictModel):
+    """Between how many workers a run may have; one number in a spec means exactly so many."""
+
+    min: Positive = 1
+    max: Positive = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            return {"min": value, "max": value}
+        if not isinstance(value, Mapping):
+            raise ValueError("a number or {min, max} is allowed")
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Workers:
+        if self.min > self.max:
+            raise ValueError(f"train.workers: min {self.min} is above max {self.max}")
+        return self
+
+
 class TrainConfig(StrictModel):
     """One training run."""
 
-    workers: Positive = 1
-    """Data-parallel workers (world size)."""
+    workers: Workers = Workers()
+    """Data-parallel workers (world size): a number, or `{min, max}` to start with what the cluster has, go on with
+    fewer after losing some, and take in more as they come."""
     use_gpu: bool | Literal["auto"] = "auto"
     """`auto`: a GPU for each worker where the cluster has one."""
     cpus_per_worker: Positive = 1
     global_batch_size: Positive = 32
-    """Records per optimizer step = micro-batch x accumulation x workers."""
+    """Records per optimizer step, whatever the number of workers."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: Fraction = 0.06
@@ -110,6 +134,8 @@ class TrainConfig(StrictModel):
     checkpoint_every: Positive | None = None
     """Steps between checkpoints; at each validation where left out."""
     keep_checkpoints: Positive = 2
+    resume: Literal["never", "auto"] = "never"
+    """`auto`: go on with the spec's newest run where that has not finished; for drivers that are started again."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Times a run may restart from its last complete checkpoint after losing a worker."""
     max_skipped_steps: Annotated[int, Field(ge=0)] = 3
@@ -118,11 +144,11 @@ class TrainConfig(StrictModel):
     """Merged over the DeepSpeed configuration that Heliostat derives."""
 
     @model_validator(mode="after")
-    def _batch_divides(self) -> TrainConfig:
-        if self.global_batch_size % self.workers:
+    def _each_worker_has_work(self) -> TrainConfig:
+        if self.global_batch_size < self.workers.max:
             raise ValueError(
-                f"train.global_batch_size: {self.global_batch_size} given; must be a multiple of "
-                f"train.workers ({self.workers})"
+                f"train.global_batch_size: {self.global_batch_size} given; must be at least train.workers "
+                f"({self.workers.max}), so that each has a record"
             )
         return self
 

@@ -9,23 +9,29 @@ from typing import Any
 import torch
 
 from heliostat.train.config import TrainConfig
+from heliostat.train.distributed import World
 
 MICRO_BATCH_LIMIT = {"cpu": 16, "cuda": 64}
 """Records in one pass at most: what fits a CPU's caches, or keeps a GPU busy."""
 
 
-def micro_batch_size(train: TrainConfig, device: str) -> int:
-    """The largest divisor of a worker's share of the global batch that is within the device's limit."""
-    share = train.global_batch_size // train.workers
-    return max(size for size in range(1, min(share, MICRO_BATCH_LIMIT[device]) + 1) if share % size == 0)
+def micro_batch_size(global_batch_size: int, world_size: int, limit: int) -> int:
+    """Records of one pass: as few passes as `limit` allows, all of about one size."""
+    share = -(-global_batch_size // world_size)
+    return -(-share // -(-share // limit))
 
 
-def deepspeed_config(train: TrainConfig, micro: int) -> dict[str, Any]:
-    """The DeepSpeed JSON for `train`, with `train.deepspeed` merged over it."""
+def deepspeed_config(train: TrainConfig, world_size: int, micro: int) -> dict[str, Any]:
+    """The DeepSpeed JSON for `train` on `world_size` workers, with `train.deepspeed` merged over it.
+
+    DeepSpeed's batch is a multiple of workers and micro-batch; where the global batch is not, the loop leaves the rest
+    of it empty.
+    """
+    accumulation = -(-train.global_batch_size // (micro * world_size))
     config = {
-        "train_batch_size": train.global_batch_size,
+        "train_batch_size": micro * accumulation * world_size,
         "train_micro_batch_size_per_gpu": micro,
-        "gradient_accumulation_steps": train.global_batch_size // (micro * train.workers),
+        "gradient_accumulation_steps": accumulation,
         "gradient_clipping": train.max_grad_norm,
         "bf16": {"enabled": train.precision == "bf16"},
         "zero_optimization": {"stage": train.zero_stage},
@@ -44,18 +50,19 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def build_engine(model: torch.nn.Module, train: TrainConfig, device: str) -> Any:
+def build_engine(model: torch.nn.Module, train: TrainConfig, world: World) -> Any:
     """A DeepSpeed engine around `model`; torch.distributed must be up.
 
     AdamW is PyTorch's fused one: it needs no compiler, and ZeRO shards its state like that of any other.
     """
     import deepspeed
 
+    micro = micro_batch_size(train.global_batch_size, world.size, MICRO_BATCH_LIMIT[world.device])
     optimizer = torch.optim.AdamW(_groups(model, train.weight_decay), lr=train.learning_rate, fused=True)
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=optimizer,
-        config=deepspeed_config(train, micro_batch_size(train, device)),
+        config=deepspeed_config(train, world.size, micro),
         dist_init_required=False,
     )
     if train.precision == "fp32" and train.zero_stage == 0:

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from heliostat.cluster.interrupts import own_interrupts
+from heliostat.cluster.interrupts import first_sigterm, own_interrupts
 from heliostat.infra.config import StrictModel
-from heliostat.infra.errors import TrainingError
+from heliostat.infra.errors import StoppedError, TrainingError
 from heliostat.infra.storage import StorageConfig
 from heliostat.train.config import DataConfig, ModelConfig, TrainConfig
 
 POLL_SECONDS = 0.5
+RESIZE_SECONDS = 60.0
+"""How often a run of fewer workers than it may have looks for room: each change costs what no checkpoint holds."""
 
 
 class Job(StrictModel):
@@ -43,6 +45,15 @@ class Board:
     def __init__(self) -> None:
         self._events: list[dict[str, Any]] = []
         self._error: str | None = None
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Asks the workers to end at a checkpoint."""
+        self._stopping = True
+
+    def is_stopping(self) -> bool:
+        """Whether the workers are to end."""
+        return self._stopping
 
     def post(self, event: dict[str, Any]) -> None:
         """Adds an event: a mapping with its `kind`."""
@@ -67,12 +78,14 @@ def build_trainer(job: Job, use_gpu: bool, board: Any, scratch: str) -> Any:
 
     from heliostat.train.worker import work
 
+    workers = job.train.workers
     return TorchTrainer(
         work,
         train_loop_config={"job": job.model_dump(mode="json"), "board": board},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=job.train.workers,
+            num_workers=workers.max if workers.min == workers.max else (workers.min, workers.max),
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
             use_gpu=use_gpu,
             resources_per_worker={"CPU": job.train.cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
         ),
@@ -89,7 +102,7 @@ def gpus_wanted(train: TrainConfig) -> bool:
     import ray
 
     if train.use_gpu == "auto":
-        return ray.cluster_resources().get("GPU", 0) >= train.workers
+        return ray.cluster_resources().get("GPU", 0) >= train.workers.min
     return train.use_gpu
 
 
@@ -97,11 +110,15 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
     """Runs the job on the Ray cluster that this process has joined and returns its `result` event.
 
     `on_event` sees each event (`step`, `report`, `result`) in this process, soon after it happened. Raises
-    TrainingError with the first worker's reason where the run failed for good.
+    TrainingError with the first worker's reason where the run failed for good, and StoppedError where SIGTERM ended
+    it: the workers make a checkpoint first. A second SIGTERM does not wait for it.
     """
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    board = ray.remote(num_cpus=0)(Board).remote()
+    stopping = threading.Event()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()  # here it ends with the driver, not before
     results: list[dict[str, Any]] = []
 
     def handle(event: dict[str, Any]) -> None:
@@ -112,20 +129,22 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
     try:
         with (
             tempfile.TemporaryDirectory(prefix="heliostat-train-") as scratch,
-            polling(board, handle),
+            polling(board, handle, stopping),
             own_interrupts(),
+            first_sigterm(stopping.set),
         ):
             build_trainer(job, gpus_wanted(job.train), board, scratch).fit()
     except Exception as error:
-        raise TrainingError(ray.get(board.error.remote()) or reason(error)) from error
+        kind = StoppedError if stopping.is_set() else TrainingError
+        raise kind(ray.get(board.error.remote()) or reason(error)) from error
     finally:
         ray.kill(board)
     return results[-1]
 
 
 @contextmanager
-def polling(board: Any, handle: Callable[[dict[str, Any]], None]) -> Iterator[None]:
-    """Takes events from the board in a thread, until the block ends and none is left."""
+def polling(board: Any, handle: Callable[[dict[str, Any]], None], stopping: threading.Event) -> Iterator[None]:
+    """Takes events from the board in a thread, until the block ends and none is left; tells it of `stopping`."""
     import ray
 
     done = threading.Event()
@@ -134,6 +153,8 @@ def polling(board: Any, handle: Callable[[dict[str, Any]], None]) -> Iterator[No
         last = False
         while not last:
             last = done.wait(POLL_SECONDS)
+            if stopping.is_set():
+                board.stop.remote()
             for event in ray.get(board.take.remote()):
                 handle(event)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import numpy as np
 
+from heliostat.infra.errors import StoppedError
 from heliostat.train.batches import BatchPlan
 from heliostat.train.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
@@ -21,6 +22,7 @@ from heliostat.train.distributed import World
 from heliostat.train.engine import learning_rate, set_learning_rate
 from heliostat.train.evaluate import evaluate
 from heliostat.train.nonfinite import NonFinite
+from heliostat.train.notices import Notices
 from heliostat.train.rows import Rows
 from heliostat.train.tasks.base import Task
 
@@ -42,6 +44,8 @@ class StepStats:
     """Records of this rank."""
     tokens: int
     """Tokens of this rank, padding left out."""
+    asks: bool = False
+    """Whether a rank would ask for notices now."""
     suspects: tuple[int, ...] = ()
     """Training records of this rank in micro-batches whose loss is no number."""
 
@@ -73,13 +77,15 @@ class Run:
     world: World
     checkpoints: Checkpoints | None = None
     on_step: Callable[[StepStats], None] = lambda _: None
+    notices: Notices = field(default_factory=Notices)
 
 
 def fit(run: Run) -> Iterator[Report]:
     """Trains and yields a Report at each validation; every rank must be advanced together.
 
-    Starts after the newest complete checkpoint where `run.checkpoints` has one. Raises TrainingError where too many
-    steps in a row have a loss or gradients that are no numbers.
+    Starts after the newest complete checkpoint where `run.checkpoints` has one, and makes another when it hears that
+    workers or the driver must go. Raises StoppedError then, and TrainingError where too many steps in a row have a
+    loss or gradients that are no numbers.
     """
     plan = BatchPlan(run.rows.lengths, run.rows.targets, run.train.global_batch_size, run.train.seed)
     steps = total_steps(run.train, plan.steps_per_epoch)
@@ -91,13 +97,24 @@ def fit(run: Run) -> Iterator[Report]:
         run.on_step(stats)
         watch.check(stats)
         done, last = step + 1, step + 1 == steps
+        notice = run.notices.ask() if stats.asks else ""
         report = Report(done, steps, validate(run)) if last or done % every == 0 else None
-        if run.checkpoints and stats.is_finite and (last or done % (run.train.checkpoint_every or every) == 0):
+        is_due = last or notice or done % (run.train.checkpoint_every or every) == 0
+        if run.checkpoints and stats.is_finite and is_due:
             run.checkpoints.save(run.engine, done, report.metrics if report else {})
         if report:
             yield report
+        if notice == "stop" and not last:
+            stop(run, done)
     if run.checkpoints:
         run.checkpoints.wait()
+
+
+def stop(run: Run, done: int) -> NoReturn:
+    """Ends a run that was told to, once its checkpoint is stored; raises StoppedError."""
+    if run.checkpoints:
+        run.checkpoints.wait()
+    raise StoppedError(f"stopped after step {done}, and its checkpoint is stored; --resume goes on with it")
 
 
 def total_steps(train: TrainConfig, steps_per_epoch: int) -> int:
@@ -120,7 +137,7 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
     rate = learning_rate(run.train, step, steps)
     set_learning_rate(engine, rate)
     losses = [accumulate(run, indices, scale) for indices in micro_batches]
-    (loss,) = world.sum(sum(losses) / (world.size * len(micro_batches)))
+    loss, asking = world.sum(sum(losses) / (world.size * len(micro_batches)), float(run.notices.is_due()))
     norm = engine.get_global_grad_norm()
     suspects = [indices for indices, part in zip(micro_batches, losses, strict=True) if not math.isfinite(part)]
     return StepStats(
@@ -132,6 +149,7 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
         seconds=time.perf_counter() - started,
         samples=sum(len(indices) for indices in micro_batches),
         tokens=sum(int(run.rows.lengths[indices].sum()) for indices in micro_batches),
+        asks=asking > 0,
         suspects=tuple(int(record) for indices in suspects for record in indices),
     )
 

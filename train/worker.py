@@ -25,6 +25,7 @@ from heliostat.train.evaluate import Evaluation, evaluate
 from heliostat.train.launch import Job
 from heliostat.train.loop import Run, StepStats, fit
 from heliostat.train.models import as_folder
+from heliostat.train.notices import Notices, RayNotices
 from heliostat.train.publish import Published, publish
 from heliostat.train.rows import Rows
 from heliostat.train.sources import resolve
@@ -53,7 +54,7 @@ def train(job: Job, board: Any) -> None:
     settle(job.train.cpus_per_worker)
     world = join("cuda" if torch.cuda.is_available() else "cpu")
     parts = load_parts(job)
-    run = build_run(job, parts, world, reporter(job, board, world))
+    run = build_run(job, parts, world, reporter(job, board, world), RayNotices(world, board))
     for report in fit(run):
         tell(board, world, "report", asdict(report))
         ray.train.report(report.metrics)
@@ -89,9 +90,9 @@ def load_parts(job: Job) -> Parts:
     return Parts(tasks.get(job.task), base, open_prepared(job.storage, job.data_fingerprint))
 
 
-def build_run(job: Job, parts: Parts, world: World, on_step: Callable[[StepStats], None]) -> Run:
+def build_run(job: Job, parts: Parts, world: World, on_step: Callable[[StepStats], None], notices: Notices) -> Run:
     """Engine and checkpoints of a job on this worker."""
-    engine = build_engine(parts.model(job.train), job.train, world.device)
+    engine = build_engine(parts.model(job.train), job.train, world)
     checkpoints = Checkpoints(
         open_store(job.storage),
         f"{job.prefix}/checkpoints",
@@ -102,7 +103,7 @@ def build_run(job: Job, parts: Parts, world: World, on_step: Callable[[StepStats
         parts.task.metric,
     )
     rows, validation = parts.rows("train"), parts.rows("validation")
-    return Run(parts.task, engine, job.train, rows, validation, world, checkpoints, on_step)
+    return Run(parts.task, engine, job.train, rows, validation, world, checkpoints, on_step, notices)
 
 
 def contract(job: Job) -> dict[str, Any]:

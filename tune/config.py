@@ -27,7 +27,7 @@ class TuneConfig(StrictModel):
     """`train` key -> domain, such as `learning_rate: {loguniform: [1e-5, 1e-3]}`."""
     trials: Annotated[int, Field(gt=0)] = 8
     concurrent: Annotated[int, Field(gt=0)] = 1
-    """Gangs of `train.workers` that run side by side."""
+    """Gangs of `train.workers` (the least of them) that run side by side."""
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Epochs of the longest trial; `train.epochs` where left out."""
     grace: Annotated[float, Field(gt=0, le=1)] = 0.25

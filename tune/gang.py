@@ -47,7 +47,7 @@ class Member:
 
     def join(self, rank: int, host: str, port: int) -> None:
         """Joins the process group and finds the data."""
-        size = self._job.train.workers
+        size = self._job.train.workers.min
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": "0"}
         os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
         self._world = join("cuda" if torch.cuda.is_available() else "cpu")
@@ -58,7 +58,7 @@ class Member:
         self.end()
         parts, rows = self._parts, self._parts.rows("train")
         train = with_validations(trial_config(self._job.train, self._tune, values), self._tune.grace, rows)
-        self._engine = build_engine(parts.model(train), train, self._world.device)
+        self._engine = build_engine(parts.model(train), train, self._world)
         self._reports = fit(Run(parts.task, self._engine, train, rows, parts.rows("validation"), self._world))
 
     def advance(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Gang(tune.Trainable):
         """Starts the workers in the trial's placement group and begins the first trial."""
         train = Job.model_validate(job).train
         member = ray.remote(num_cpus=train.cpus_per_worker, num_gpus=1 if use_gpu else 0)(Member)
-        self._members = [member.remote(job, tune_config) for _ in range(train.workers)]
+        self._members = [member.remote(job, tune_config) for _ in range(train.workers.min)]
         host, port = ray.get(self._members[0].address.remote())
         ray.get([actor.join.remote(rank, host, port) for rank, actor in enumerate(self._members)])
         self._all("begin", config)

@@ -82,7 +82,7 @@ def build_tuner(
         "use_gpu": use_gpu,
     }
     worker = {"CPU": float(job.train.cpus_per_worker), **({"GPU": 1.0} if use_gpu else {})}
-    bundles = tune.PlacementGroupFactory([{}] + [worker] * job.train.workers)
+    bundles = tune.PlacementGroupFactory([{}] + [worker] * job.train.workers.min)
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(Gang, **parts), bundles),
         param_space=build_space(config),

@@ -26,7 +26,7 @@ BATCH = 4
 TOKENS = 32
 
 
-def make_engine(size: int) -> Any:
+def make_engine(world: Any) -> Any:
     """A DeepSpeed engine around a BERT of the base size with random weights, its optimizer's state in place."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
@@ -35,8 +35,8 @@ def make_engine(size: int) -> Any:
     from heliostat.train.engine import build_engine
 
     torch.manual_seed(0)
-    train = TrainConfig(workers=size, global_batch_size=BATCH * size, zero_stage=2)
-    engine = build_engine(BertForSequenceClassification(BertConfig()), train, "cpu")
+    train = TrainConfig(global_batch_size=BATCH * world.size, zero_stage=2)
+    engine = build_engine(BertForSequenceClassification(BertConfig()), train, world)
     step(engine)
     return engine
 
@@ -60,7 +60,7 @@ def worker() -> None:
 
     settle(1)
     world = join("cpu")
-    engine = make_engine(world.size)
+    engine = make_engine(world)
     points = Checkpoints(open_store(f"s3://{BUCKET}/run"), "checkpoints", world, {}, keep=1)
     found: dict[str, list[float]] = {name: [] for name in ("waited", "stall", "step_alone", "step_beside", "beside")}
     for number in range(ROUNDS + 1):

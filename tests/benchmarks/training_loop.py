@@ -43,7 +43,7 @@ def ours(rows: Rows, values: dict[str, Any], steps: int) -> float:
     world, task = join("cpu"), tasks.get("text-classification")
     train = build(TrainConfig, {**values, "workers": world.size})
     torch.manual_seed(0)
-    engine = build_engine(task.load_model(base(), rows.labels, train.dropout), train, world.device)
+    engine = build_engine(task.load_model(base(), rows.labels, train.dropout), train, world)
     run = Run(task, engine, train, rows, rows, world)
     plan = BatchPlan(rows.lengths, rows.targets, train.global_batch_size, train.seed)
     done: list[StepStats] = [train_step(run, plan, step, steps) for step in range(steps)]

@@ -59,7 +59,7 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
         plan = BatchPlan(rows.lengths, rows.targets, config.global_batch_size, config.seed)
         task = cast("Task", Poisoned(task, {int(plan.at(step)[0]) for step in poisoned}))
     torch.manual_seed(config.seed)
-    engine = build_engine(task.load_model(folder / "model", prepared.labels, config.dropout), config, world.device)
+    engine = build_engine(task.load_model(folder / "model", prepared.labels, config.dropout), config, world)
     losses, norms, reports, error = [], [], [], None
 
     def on_step(stats: StepStats) -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from heliostat.cluster.interrupts import Terminated, own_interrupts, terminable, undisturbed
+from heliostat.cluster.interrupts import Terminated, first_sigterm, own_interrupts, terminable, undisturbed
 
 
 def send(number: signal.Signals) -> None:
@@ -20,6 +20,16 @@ def test_sigterm_ends_the_block_like_an_interrupt_and_the_handler_comes_back() -
     with pytest.raises(KeyboardInterrupt) as caught, terminable():
         send(signal.SIGTERM)
     assert caught.type is Terminated
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_first_sigterm_is_a_notice_and_the_next_ends_the_block() -> None:
+    before, told = signal.getsignal(signal.SIGTERM), threading.Event()
+    with first_sigterm(told.set):
+        send(signal.SIGTERM)
+        assert told.is_set()
+        with pytest.raises(Terminated):
+            send(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -43,7 +53,7 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     done: list[bool] = []
 
     def work() -> None:
-        with terminable(), own_interrupts(), undisturbed():
+        with terminable(), own_interrupts(), undisturbed(), first_sigterm(lambda: None):
             done.append(True)
 
     before = signal.getsignal(signal.SIGTERM)

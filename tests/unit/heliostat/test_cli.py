@@ -42,7 +42,8 @@ def test_each_command_has_help(command: str) -> None:
     [
         (["train", "sentiment", "train.worker=3"], ["train.worker", "unknown key", "workers"]),
         (["train", "sentiment", "train.epochs=many"], ["train.epochs", "'many'", "number"]),
-        (["train", "sentiment", "train.workers=3"], ["train.global_batch_size", "32", "multiple of train.workers (3)"]),
+        (["train", "sentiment", "train.workers=99"], ["train.global_batch_size", "32", "at least train.workers (99)"]),
+        (["train", "sentiment", "train.workers=many"], ["train.workers", "'many'", "a number or {min, max}"]),
         (["train", "sentiment", "data.split.test=0.95"], ["data.split", "0.95", "below 1"]),
         (["train", "sentiment", "epochs"], ["'epochs'", "key.path=value"]),
         (["train", "sentiment", "train.deepspeed={train_batch_size: 4}"], ["train_batch_size", "global_batch_size"]),

@@ -170,9 +170,9 @@ def test_the_job_has_room_for_its_workers(manifests: Any, spec: Path, monkeypatc
     train = dry_run(manifests, spec, monkeypatch).train
     [group] = manifests.only("RayJob")["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-    assert train.workers * train.cpus_per_worker <= group["maxReplicas"] * int(limits["cpu"])
+    assert train.workers.max * train.cpus_per_worker <= group["maxReplicas"] * int(limits["cpu"])
     gpus = group["maxReplicas"] * int(limits.get("nvidia.com/gpu", 0))
-    assert (train.workers if train.use_gpu is True else 0) <= gpus
+    assert (train.workers.max if train.use_gpu is True else 0) <= gpus
     assert bool(gpus) == (manifests.target == "overlays/gpu")
 
 

@@ -2,37 +2,66 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from heliostat.train.config import TrainConfig
+from heliostat.train.batches import BatchPlan
+from heliostat.train.config import TrainConfig, Workers
 from heliostat.train.engine import deepspeed_config, learning_rate, micro_batch_size
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 4])
-@pytest.mark.parametrize("batch", [12, 24, 48, 96, 120, 1000 * 12])
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_micro_batch_times_accumulation_times_workers_is_the_global_batch(
-    workers: int, batch: int, device: str
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("batch", [7, 12, 32, 34, 97, 12_000])
+@pytest.mark.parametrize("limit", [1, 16, 64])
+def test_the_passes_of_all_workers_hold_the_global_batch_and_hardly_more(
+    world_size: int, batch: int, limit: int
 ) -> None:
-    train = TrainConfig(workers=workers, global_batch_size=batch)
-    micro = micro_batch_size(train, device)
-    config = deepspeed_config(train, micro)
-    assert micro * config["gradient_accumulation_steps"] * workers == batch
-    assert micro <= {"cpu": 16, "cuda": 64}[device]
+    micro = micro_batch_size(batch, world_size, limit)
+    config = deepspeed_config(TrainConfig(global_batch_size=batch), world_size, micro)
+    passes = config["gradient_accumulation_steps"]
+    assert micro <= limit
+    ones = np.ones(batch)
+    assert passes == BatchPlan(ones, ones, batch, 0).accumulation(world_size, micro)
+    assert config["train_batch_size"] == micro * passes * world_size >= batch
+    share = math.ceil(batch / world_size)
+    assert passes == math.ceil(share / limit)
+    assert micro * passes - share < passes
 
 
 def test_the_escape_hatch_is_merged_key_by_key() -> None:
     train = TrainConfig(zero_stage=2, deepspeed={"zero_optimization": {"reduce_bucket_size": 5}, "dump_state": True})
-    config = deepspeed_config(train, 4)
+    config = deepspeed_config(train, 1, 4)
     assert config["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 5}
     assert config["dump_state"] is True
     assert config["bf16"] == {"enabled": True}
 
 
-def test_the_global_batch_must_divide() -> None:
-    with pytest.raises(ValidationError, match="multiple of"):
-        TrainConfig(workers=3, global_batch_size=32)
+def test_workers_are_a_number_or_bounds() -> None:
+    assert train_config(workers=3).workers == Workers(min=3, max=3)
+    assert train_config(workers={"min": 1, "max": 4}).workers == Workers(min=1, max=4)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"workers": {"min": 4, "max": 2}}, "min 4 is above max 2"),
+        ({"workers": "many"}, r"a number or \{min, max\} is allowed"),
+        ({"workers": True}, "true and false are not allowed here"),
+        ({"workers": 0}, "greater than 0"),
+        ({"workers": 3, "global_batch_size": 2}, r"2 given; must be at least train\.workers \(3\)"),
+    ],
+)
+def test_bad_numbers_of_workers_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        train_config(**values)
+
+
+def train_config(**values: Any) -> TrainConfig:
+    return TrainConfig.model_validate(values)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from heliostat.infra.errors import ConfigError
-from heliostat.train.config import TrainConfig
+from heliostat.train.config import TrainConfig, Workers
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.search import as_trial, build_scheduler, build_searcher
 from heliostat.tune.space import build_space, check_space, trial_config
@@ -47,16 +47,16 @@ def test_a_bad_domain_is_refused(domain: object, message: str) -> None:
 
 
 def test_a_space_that_can_draw_a_bad_value_is_refused_before_any_trial() -> None:
-    tune = TuneConfig.model_validate({"space": {"global_batch_size": {"choice": [16, 33]}}})
-    with pytest.raises(ConfigError, match=r"tune\.space\.global_batch_size: 33 given.*multiple"):
-        check_space(TrainConfig(workers=2), tune)
-    check_space(TrainConfig(workers=1), tune)
+    tune = TuneConfig.model_validate({"space": {"global_batch_size": {"choice": [16, 2]}}})
+    with pytest.raises(ConfigError, match=r"tune\.space\.global_batch_size: 2 given.*at least train\.workers"):
+        check_space(TrainConfig.model_validate({"workers": 3}), tune)
+    check_space(TrainConfig(), tune)
 
 
 def test_a_trial_is_the_train_section_with_its_values_and_its_length() -> None:
-    train = TrainConfig(workers=2, epochs=3, zero_stage=2)
+    train = TrainConfig(workers=Workers(min=1, max=2), epochs=3, zero_stage=2)
     trial = trial_config(train, TuneConfig(epochs=0.5), {"learning_rate": 1e-3})
-    assert (trial.learning_rate, trial.epochs, trial.zero_stage, trial.workers) == (1e-3, 0.5, 2, 2)
+    assert (trial.learning_rate, trial.epochs, trial.zero_stage, trial.workers.max) == (1e-3, 0.5, 2, 2)
     assert trial_config(train, TuneConfig(), {}).epochs == 3
 
 

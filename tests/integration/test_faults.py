@@ -1,0 +1,167 @@
+"""Runs on clusters of several raylets that lose nodes, gain nodes, and whose drivers are told to go."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.cluster_utils import Cluster
+
+from heliostat import pipeline
+from heliostat.cluster.environment import applied, local_environment
+from heliostat.infra.bundle import fetch_directory
+from heliostat.infra.errors import StoppedError
+from heliostat.infra.storage import Store, open_store
+from heliostat.spec import load_spec
+from heliostat.train import launch
+from heliostat.view import View
+from tests.faulty_s3 import faulty
+
+pytestmark = pytest.mark.usefixtures("home")
+NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 100_000_000}
+
+
+@pytest.fixture
+def cluster(home: Path) -> Iterator[Cluster]:
+    """A head without CPUs."""
+    with applied(local_environment()):
+        made = Cluster(
+            initialize_head=True,
+            shutdown_at_exit=False,
+            head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False},
+        )
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path, tiny_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HELIOSTAT_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tiny_values))
+    return file
+
+
+def checkpoints(store: Store) -> list[dict[str, Any]]:
+    """The records of all complete checkpoints, oldest first."""
+    keys = sorted(entry.key for entry in store.list("runs") if entry.key.endswith("checkpoint.json"))
+    return [json.loads(store.read_bytes(key)) for key in keys]
+
+
+def eventually(check: Callable[[], Any], seconds: float = 180) -> Any:
+    until = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < until, f"not within {seconds} s"
+        time.sleep(0.2)
+    return found
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_the_workers_that_are_left_and_takes_in_new_ones(
+    cluster: Cluster, spec_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "RESIZE_SECONDS", 5.0)
+    # Ray believes for up to 20 s that a lost node is there, and asks for as many workers as before.
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
+    nodes = [cluster.add_node(**NODE) for _ in range(2)]
+    bounds = ["train.workers={min: 1, max: 2}", "train.epochs=2000", "train.checkpoint_every=10", "train.zero_stage=2"]
+    spec = load_spec(str(spec_file), [*bounds, f"cluster.address={cluster.address}", "train.keep_checkpoints=1000"])
+    store = open_store(spec.storage)
+    sizes: list[list[int]] = []
+
+    def reached(size: int) -> bool:
+        records = checkpoints(store)
+        return bool(records) and records[-1]["world_size"] == size
+
+    def disturb() -> None:
+        try:
+            eventually(lambda: reached(2))
+            cluster.remove_node(nodes[1], allow_graceful=False)
+            eventually(lambda: reached(1))
+            cluster.add_node(**NODE)
+            eventually(lambda: reached(2))
+        finally:
+            sizes.append([record["world_size"] for record in checkpoints(store)])
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pipeline.session(spec):
+        prepared = pipeline.prepare(spec, View())
+        thread = threading.Thread(target=disturb)
+        thread.start()
+        with pytest.raises(StoppedError, match=r"stopped after step \d+, and its checkpoint is stored"):
+            pipeline.train(spec, prepared, View())
+        thread.join()
+    changes = [size for at, size in enumerate(sizes[0]) if at == 0 or size != sizes[0][at - 1]]
+    assert changes == [2, 1, 2]
+    steps = [record["step"] for record in checkpoints(store)]
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_run_at_a_checkpoint_and_auto_goes_on_with_it(spec_file: Path, tmp_path: Path) -> None:
+    values = ["train.epochs=10", "train.checkpoint_every=20", "train.resume=auto"]
+    command = [sys.executable, "-m", "heliostat", "train", str(spec_file), *values]
+    store = open_store(str(tmp_path / "storage"))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    eventually(lambda: checkpoints(store))
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 143, said
+    assert f"stopped after step {checkpoints(store)[-1]['step']}" in said
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Published tiny" in done.stdout
+    (run,) = {entry.key.split("/")[2] for entry in store.list("runs") if entry.key.endswith("run.json")}
+    assert json.loads(store.read_bytes(f"runs/tiny/{run}/run.json"))["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_a_storage_that_fails_a_fifth_of_all_calls_costs_no_checkpoint(
+    spec_file: Path, tmp_path: Path, s3_url: str, s3_server: dict[str, str]
+) -> None:
+    values = ["train.epochs=3", "train.checkpoint_every=4", "train.keep_checkpoints=1000", f"storage.url={s3_url}"]
+    command = [sys.executable, "-m", "heliostat", "train", str(spec_file), *values]
+    with faulty(s3_server["AWS_ENDPOINT_URL_S3"], share=0.2) as proxy:
+        environment = {**os.environ, "AWS_ENDPOINT_URL_S3": proxy.url}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Published tiny" in done.stdout
+    assert sum(proxy.faults.values()) > 0.1 * proxy.calls > 10
+    store = open_store(s3_url)
+    records = checkpoints(store)
+    assert [record["step"] for record in records] == list(range(4, records[-1]["step"] + 1, 4))
+    for record in records:
+        for name, digest in record["shards"].items():
+            fetch_directory(store, f"{record['prefix']}/{name}", tmp_path / digest, digest=digest)
+
+
+@pytest.mark.slow
+def test_a_storage_that_fails_all_calls_ends_the_run_in_bounded_time(
+    spec_file: Path, s3_url: str, s3_server: dict[str, str]
+) -> None:
+    command = [sys.executable, "-m", "heliostat", "train", str(spec_file), f"storage.url={s3_url}"]
+    with faulty(s3_server["AWS_ENDPOINT_URL_S3"], share=0.0) as proxy:
+        environment = {**os.environ, "AWS_ENDPOINT_URL_S3": proxy.url}
+        process = subprocess.Popen(
+            [*command, "train.epochs=2000", "train.checkpoint_every=20"],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        eventually(lambda: checkpoints(open_store(s3_url)))
+        proxy.share = 1.0
+        said, _ = process.communicate(timeout=400)
+    assert process.returncode == 1, said
+    assert re.search(r"checkpoint of step \d+, rank \d: ", said), said
