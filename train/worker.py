@@ -12,7 +12,7 @@ import torch
 
 from heliostat import __version__
 from heliostat.infra import metrics
-from heliostat.infra.errors import HeliostatError, TrainingError
+from heliostat.infra.errors import HeliostatError, StoppedError, TrainingError
 from heliostat.infra.published import PublishedModel
 from heliostat.infra.storage import open_store
 from heliostat.train import tasks
@@ -42,6 +42,8 @@ def work(config: dict[str, Any]) -> None:
         raise TrainingError(failed)
     try:
         train(job, board)
+    except StoppedError as error:  # on all ranks alike; Ray would start again what fails
+        ray.get(board.post.remote({"kind": "error", "message": str(error)}))
     except HeliostatError as error:
         ray.get(board.post.remote({"kind": "error", "message": str(error)}))
         raise

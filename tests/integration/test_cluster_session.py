@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import psutil  # type: ignore[import-untyped]
@@ -26,6 +24,7 @@ from heliostat.cluster.folders import free_ports
 from heliostat.cluster.leftovers import leftovers
 from heliostat.cluster.session import logs_folder, session
 from heliostat.infra.errors import ResourceError
+from tests.waiting import eventually
 
 TWO_CPUS = ClusterConfig(num_cpus=2)
 
@@ -58,15 +57,6 @@ def listening(those: list[psutil.Process]) -> set[str]:
         except psutil.Error:
             continue
         found |= {one.laddr.ip.removeprefix("::ffff:") for one in sockets if one.status == psutil.CONN_LISTEN}
-    return found
-
-
-def eventually(check: Callable[[], Any], seconds: float = 20) -> Any:
-    """The first true value of `check`."""
-    until = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < until, f"not within {seconds} s"
-        time.sleep(0.1)
     return found
 
 

@@ -77,6 +77,7 @@ def test_only_the_orphans_of_dead_commands_are_ended() -> None:
         ("999999999-1-abc", True),
         ("detached-abc", False),
     ],
+    ids=["alive", "another", "gone", "detached"],
 )
 def test_whose_command_is_gone(mark: str, orphaned: bool) -> None:
     assert processes._is_orphaned(mark) is orphaned
