@@ -29,7 +29,7 @@ demo: install  ## Walk one real job through every stage
 test: install  ## Run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-faults: install  ## Take nodes and storage away from real runs; ten minutes
+faults: install  ## Take nodes and storage away from real runs; a quarter of an hour
 	$(BIN)/python -m pytest -m faults $(ARGS)
 
 check: install  ## Lint, types, import arrows

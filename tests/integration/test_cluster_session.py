@@ -60,6 +60,14 @@ def listening(those: list[psutil.Process]) -> set[str]:
     return found
 
 
+def name_of(process: psutil.Process) -> str:
+    """Its name; empty where it has just ended."""
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 @pytest.mark.usefixtures("local")
 def test_it_listens_on_the_loopback_only() -> None:
     assert listening(psutil.Process().children(recursive=True)) == {"127.0.0.1"}
@@ -144,7 +152,7 @@ def test_serve_is_behind_haproxy_on_the_loopback() -> None:
     serve.run(serve.deployment(Hello, ray_actor_options={"num_cpus": 0.1}).bind(), name="hello", route_prefix="/hello")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/hello", timeout=10) as response:
         assert response.read() == b"hello"
-    proxies = [one for one in psutil.Process().children(recursive=True) if one.name() == "haproxy"]
+    proxies = [one for one in psutil.Process().children(recursive=True) if name_of(one) == "haproxy"]
     assert proxies
     assert listening(proxies) == {"127.0.0.1"}
     serve.shutdown()

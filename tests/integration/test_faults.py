@@ -22,7 +22,7 @@ from heliostat.infra.storage import Store, open_store
 from tests.faulty_s3 import faulty
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = [pytest.mark.usefixtures("home"), pytest.mark.faults]
 NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 100_000_000}
 
 
@@ -63,7 +63,6 @@ main()
 """
 
 
-@pytest.mark.faults
 def test_a_run_goes_on_with_the_workers_that_are_left_and_takes_in_new_ones(
     cluster: Cluster, spec_file: Path, tmp_path: Path
 ) -> None:
@@ -97,7 +96,6 @@ def test_a_run_goes_on_with_the_workers_that_are_left_and_takes_in_new_ones(
     assert steps == sorted(set(steps))
 
 
-@pytest.mark.slow
 def test_sigterm_ends_a_run_at_a_checkpoint_and_auto_goes_on_with_it(spec_file: Path, tmp_path: Path) -> None:
     values = ["train.epochs=5", "train.checkpoint_every=10", "train.resume=auto"]
     command = [sys.executable, "-m", "heliostat", "train", str(spec_file), *values]
@@ -116,7 +114,6 @@ def test_sigterm_ends_a_run_at_a_checkpoint_and_auto_goes_on_with_it(spec_file: 
     assert json.loads(store.read_bytes(f"runs/tiny/{run}/run.json"))["status"] == "finished"
 
 
-@pytest.mark.faults
 def test_a_storage_that_fails_a_fifth_of_all_calls_costs_no_checkpoint(
     spec_file: Path, tmp_path: Path, s3_url: str, s3_server: dict[str, str]
 ) -> None:
@@ -136,7 +133,6 @@ def test_a_storage_that_fails_a_fifth_of_all_calls_costs_no_checkpoint(
             fetch_directory(store, f"{record['prefix']}/{name}", tmp_path / digest, digest=digest)
 
 
-@pytest.mark.faults
 def test_a_storage_that_fails_all_calls_ends_the_run_in_bounded_time(
     spec_file: Path, s3_url: str, s3_server: dict[str, str]
 ) -> None:
