@@ -52,7 +52,7 @@ def _weed(folder: Path, port: int, others: list[int]) -> list[str]:
         "filer.localSocket": folder / "filer.sock",
         "master.volumeSizeLimitMB": 256,
         "master.telemetry": "false",
-        "volume.max": 20,
+        "volume.max": 100,
         "volume.preStopSeconds": 0,
         "dir": folder,
         "ip": "127.0.0.1",
