@@ -26,8 +26,7 @@ def on_sigterm() -> None:
     def stop(*_: object) -> None:
         raise Terminated
 
-    with suppress(ValueError):  # not the main thread: the signal is someone else's
-        signal.signal(signal.SIGTERM, stop)
+    _handle(signal.SIGTERM, stop)
 
 
 @contextmanager
@@ -39,8 +38,7 @@ def first_sigterm(notice: Callable[[], None]) -> Iterator[None]:
         notice()
 
     with _put_back(signal.SIGTERM):
-        with suppress(ValueError):  # not the main thread
-            signal.signal(signal.SIGTERM, first)
+        _handle(signal.SIGTERM, first)
         yield
 
 
@@ -55,10 +53,14 @@ def own_interrupts() -> Iterator[None]:
 def undisturbed() -> Iterator[None]:
     """A second Ctrl-C or SIGTERM does not cut the clean-up short; it takes seconds."""
     with _put_back(signal.SIGINT, signal.SIGTERM):
-        with suppress(ValueError):  # not the main thread
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _handle(signal.SIGINT, signal.SIG_IGN)
+        _handle(signal.SIGTERM, signal.SIG_IGN)
         yield
+
+
+def _handle(number: signal.Signals, handler: Callable[..., None] | signal.Handlers) -> None:
+    with suppress(ValueError):  # not the main thread: the signal is someone else's
+        signal.signal(number, handler)
 
 
 @contextmanager

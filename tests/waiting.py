@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 
-def eventually(check: Callable[[], Any], seconds: float = 20) -> Any:
-    """The first true value of `check`; AssertionError where it has none within `seconds`."""
-    until = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < until, f"not within {seconds} s"
+def until(condition: Callable[[], Any], what: str, seconds: float) -> None:
+    """Returns once `condition` is true; AssertionError, which says `what`, where it is not within `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not in {seconds:g} s: {what}"
         time.sleep(0.1)
-    return found

@@ -56,7 +56,7 @@ class BatchPlan:
 
     def accumulation(self, world: int, micro: int) -> int:
         """Micro-batches per rank and step, for `world` ranks with at most `micro` records in each."""
-        return -(-self.global_batch_size // (world * micro))
+        return accumulation(self.global_batch_size, world, micro)
 
     def micro_batches(self, batch: np.ndarray, rank: int, world: int, micro: int) -> list[np.ndarray]:
         """The share of `rank` in a global batch: `accumulation(world, micro)` arrays of `micro` at most.
@@ -85,6 +85,11 @@ class BatchPlan:
             batches += np.split(part, len(part) // self.global_batch_size)
         batches = [batches[i] for i in random.permutation(len(batches))]
         return batches + ([order[full:]] if full < len(order) else [])
+
+
+def accumulation(global_batch_size: int, world: int, micro: int) -> int:
+    """Passes of each of `world` ranks that hold the global batch, with at most `micro` records in each."""
+    return -(-global_batch_size // (world * micro))
 
 
 def pad(rows: Sequence[np.ndarray], value: int, multiple: int = 8) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from heliostat.train.batches import accumulation
 from heliostat.train.config import TrainConfig
 from heliostat.train.distributed import World
 
@@ -18,7 +19,7 @@ MICRO_BATCH_LIMIT = {"cpu": 16, "cuda": 64}
 def micro_batch_size(global_batch_size: int, world_size: int, limit: int) -> int:
     """Records of one pass: as few passes as `limit` allows, all of about one size."""
     share = -(-global_batch_size // world_size)
-    return -(-share // -(-share // limit))
+    return -(-share // accumulation(share, 1, limit))
 
 
 def deepspeed_config(train: TrainConfig, world_size: int, micro: int) -> dict[str, Any]:
@@ -27,11 +28,11 @@ def deepspeed_config(train: TrainConfig, world_size: int, micro: int) -> dict[st
     DeepSpeed's batch is a multiple of workers and micro-batch; where the global batch is not, the loop leaves the rest
     of it empty.
     """
-    accumulation = -(-train.global_batch_size // (micro * world_size))
+    passes = accumulation(train.global_batch_size, world_size, micro)
     config = {
-        "train_batch_size": micro * accumulation * world_size,
+        "train_batch_size": micro * passes * world_size,
         "train_micro_batch_size_per_gpu": micro,
-        "gradient_accumulation_steps": accumulation,
+        "gradient_accumulation_steps": passes,
         "gradient_clipping": train.max_grad_norm,
         "bf16": {"enabled": train.precision == "bf16"},
         "zero_optimization": {"stage": train.zero_stage},

@@ -42,11 +42,10 @@ def work(config: dict[str, Any]) -> None:
         raise TrainingError(failed)
     try:
         train(job, board)
-    except StoppedError as error:  # on all ranks alike; Ray would start again what fails
-        ray.get(board.post.remote({"kind": "error", "message": str(error)}))
     except HeliostatError as error:
         ray.get(board.post.remote({"kind": "error", "message": str(error)}))
-        raise
+        if not isinstance(error, StoppedError):  # which all ranks meet alike; Ray would start again what fails
+            raise
 
 
 def train(job: Job, board: Any) -> None:

@@ -24,7 +24,7 @@ from heliostat.cluster.folders import free_ports
 from heliostat.cluster.leftovers import leftovers
 from heliostat.cluster.session import logs_folder, session
 from heliostat.infra.errors import ResourceError
-from tests.waiting import eventually
+from tests.waiting import until
 
 TWO_CPUS = ClusterConfig(num_cpus=2)
 
@@ -97,7 +97,7 @@ def test_prometheus_finds_its_metrics() -> None:
         with urllib.request.urlopen(f"http://{target}/metrics", timeout=5) as response:
             return b"ray_node_cpu_utilization{" in response.read()
 
-    eventually(scraped)
+    until(scraped, "metrics are scraped", 20)
 
 
 @pytest.mark.usefixtures("local")
@@ -135,7 +135,11 @@ def test_output_of_workers_is_in_the_logs_and_not_on_the_terminal(
         os.write(1, b"heard from a worker\n")
 
     ray.get(speak.remote())
-    eventually(lambda: any("heard from a worker" in file.read_text() for file in logs_folder().glob("worker-*.out")))
+
+    def heard() -> bool:
+        return any("heard from a worker" in file.read_text() for file in logs_folder().glob("worker-*.out"))
+
+    until(heard, "the worker's output is in its log", 20)
     assert "heard from a worker" not in "".join(capfd.readouterr())
 
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -39,6 +39,7 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.launch import Endpoint, deploy
 from heliostat.spec import Spec
 from heliostat.view import View
+from tests.waiting import until
 
 DASHBOARDS = Path(__file__).resolve().parents[2] / "infra" / "grafana" / "dashboards"
 GRAFANA = {"$__rate_interval": "10s", "$__interval": "1s", "$__range": "5m"}
@@ -87,7 +88,7 @@ def prometheus(folder: Path) -> Iterator[Prometheus]:
         )
         try:
             found = Prometheus(f"http://127.0.0.1:{port}", time.time())
-            until(lambda: process.poll() is not None or answers(found), "Prometheus is up")
+            until(lambda: process.poll() is not None or answers(found), "Prometheus is up", 60)
             assert process.poll() is None, (folder / "prometheus.log").read_text()
             yield found
         finally:
@@ -108,13 +109,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not in {seconds:g} s: {what}"
-        time.sleep(0.3)
 
 
 def train(spec: Spec) -> AppArgs:
@@ -220,7 +214,7 @@ def filled_in(query: str) -> str:
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_panel_shows_data(watched: Prometheus, query: str) -> None:
     """Asked again for a while: a range ends at a whole step, which may be just before the newest sample."""
-    until(lambda: any(map(math.isfinite, watched.since_start(filled_in(query)))), f"data for {query}", seconds=10)
+    until(lambda: any(map(math.isfinite, watched.since_start(filled_in(query)))), f"data for {query}", 10)
 
 
 @pytest.mark.parametrize(

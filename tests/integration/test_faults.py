@@ -20,7 +20,7 @@ from heliostat.cluster.environment import applied, local_environment
 from heliostat.infra.bundle import fetch_directory
 from heliostat.infra.storage import Store, open_store
 from tests.faulty_s3 import faulty
-from tests.waiting import eventually
+from tests.waiting import until
 
 pytestmark = [pytest.mark.usefixtures("home"), pytest.mark.faults]
 NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 100_000_000}
@@ -83,11 +83,11 @@ def test_a_run_goes_on_with_the_workers_that_are_left_and_takes_in_new_ones(
         return bool(records) and records[-1]["world_size"] == size
 
     try:
-        eventually(lambda: reached(2), 180)
+        until(lambda: reached(2), "a checkpoint of two workers", 180)
         cluster.remove_node(nodes[1], allow_graceful=False)
-        eventually(lambda: reached(1), 180)
+        until(lambda: reached(1), "a checkpoint of one worker", 180)
         cluster.add_node(**NODE)
-        eventually(lambda: reached(2), 180)
+        until(lambda: reached(2), "a checkpoint of two workers", 180)
     finally:
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=120)
@@ -101,7 +101,7 @@ def test_sigterm_ends_a_run_at_a_checkpoint_and_auto_goes_on_with_it(spec_file: 
     command = [sys.executable, "-m", "heliostat", "train", str(spec_file), *values]
     store = open_store(str(tmp_path / "storage"))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    eventually(lambda: checkpoints(store), 180)
+    until(lambda: checkpoints(store), "a checkpoint", 180)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 143, said
@@ -143,7 +143,7 @@ def test_a_storage_that_fails_all_calls_ends_the_run_in_bounded_time(
             [*command, "train.epochs=2000", "train.checkpoint_every=20"],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        eventually(lambda: checkpoints(open_store(s3_url)), 180)
+        until(lambda: checkpoints(open_store(s3_url)), "a checkpoint", 180)
         proxy.share = 1.0
         said, _ = process.communicate(timeout=400)
     assert process.returncode == 1, said

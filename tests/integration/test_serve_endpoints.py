@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from heliostat.serve.auth import ENVIRONMENT, generate_key
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.launch import Endpoint, deploy, status, undeploy
 from tests.integration.tiny_models import LABELS, classifier, generator, greedy, publish, tokenizer
+from tests.waiting import until
 
 KEY = generate_key()
 PORT = free_ports(1)[0]
@@ -103,13 +104,6 @@ def placement_groups() -> list[Any]:
     import ray
 
     return [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 40) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.2)
 
 
 def test_a_text_gets_its_label_with_the_version_that_answered(sentiment: Endpoint) -> None:
@@ -195,7 +189,7 @@ def test_a_client_that_leaves_ends_the_work(client: openai.OpenAI) -> None:
     before = samples("heliostat_requests_total", model="chat", status="499")
     with client.completions.create(model="chat", prompt="the film", max_tokens=1900, stream=True) as stream:
         next(iter(stream))
-    until(lambda: samples("heliostat_requests_total", model="chat", status="499") > before, "499 is not counted")
+    until(lambda: samples("heliostat_requests_total", model="chat", status="499") > before, "499 is not counted", 40)
 
 
 def samples(name: str, **labels: str) -> float:
@@ -225,7 +219,7 @@ def test_every_metric_is_exported(client: openai.OpenAI, sentiment: Endpoint) ->
             ]
         )
 
-    until(exported, "a metric is missing")
+    until(exported, "a metric is missing", 40)
 
 
 def test_replicas_follow_the_load_and_no_stream_is_cut(client: openai.OpenAI) -> None:
@@ -244,7 +238,7 @@ def test_replicas_follow_the_load_and_no_stream_is_cut(client: openai.OpenAI) ->
     with ThreadPoolExecutor(6) as pool:
         loads = [pool.submit(load) for _ in range(6)]
         try:
-            until(lambda: replicas() == 2, "no second replica under load", seconds=90)
+            until(lambda: replicas() == 2, "no second replica under load", 90)
         finally:
             stop.set()
         for one in loads:
@@ -253,7 +247,7 @@ def test_replicas_follow_the_load_and_no_stream_is_cut(client: openai.OpenAI) ->
     with client.completions.create(model="chat", prompt="a", max_tokens=1900, temperature=0, stream=True) as stream:
         open_stream = sum(1 for event in stream if event.choices[0].text)
     assert open_stream > 100
-    until(lambda: replicas() == 1, "the second replica stays without load")
+    until(lambda: replicas() == 1, "the second replica stays without load", 40)
     assert client.completions.create(model="chat", prompt="a", max_tokens=3).usage is not None
 
 
@@ -330,7 +324,7 @@ def test_open_answers_finish_and_then_nothing_is_left(chat: Endpoint, client: op
     for name in [one.name for one in status()]:
         undeploy(name)
     assert status() == []
-    until(lambda: alive_actors() == [], "actors are left")
+    until(lambda: alive_actors() == [], "actors are left", 40)
     assert placement_groups() == []
     with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
         probe.connect(("127.0.0.1", PORT))
