@@ -30,6 +30,21 @@ if TYPE_CHECKING:
     from heliostat.tune.search import Search
 
 
+STEP_METRICS = (
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "seconds",
+    "data_seconds",
+    "communication_seconds",
+    "samples_per_second",
+    "tokens_per_second",
+    "mfu",
+    "memory_bytes",
+)
+"""What MLflow gets of each step; rates and seconds are those of rank 0."""
+
+
 @dataclass
 class Trained:
     """What came of a run."""
@@ -177,8 +192,7 @@ def train(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None)
 def track(run: Any, event: Mapping[str, Any]) -> None:
     """An event of a run, in MLflow."""
     if event["kind"] == "step":
-        names = ("loss", "learning_rate", "grad_norm", "seconds")
-        run.log({f"train/{name}": event[name] for name in names}, event["step"])
+        run.log({f"train/{name}": event[name] for name in STEP_METRICS}, event["step"])
     elif event["kind"] == "report":
         run.log({f"validation/{name}": value for name, value in event["metrics"].items()}, event["step"])
     elif event["kind"] == "result":

@@ -71,9 +71,8 @@ class View:
 
             def on_event(event: Mapping[str, Any]) -> None:
                 if event["kind"] == "step":
-                    text = (
-                        f"train: loss {event['loss']:.4f}, {event['samples'] / event['seconds']:.1f} samples/s a worker"
-                    )
+                    rates = f"{event['samples_per_second']:.1f} samples/s, {event['tokens_per_second']:.0f} tokens/s"
+                    text = f"train: loss {event['loss']:.4f}, {rates} a worker, MFU {event['mfu']:.0%}"
                     bar.update(task, description=text, completed=event["step"], total=event["steps"])
                 elif event["kind"] == "report":
                     numbers = ", ".join(f"{name} {number(value)}" for name, value in event["metrics"].items())

@@ -68,6 +68,24 @@ TRAIN_STEP_SECONDS = Metric(
     _RUN,
     (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
+TRAIN_WAIT_SECONDS = Metric(
+    "heliostat_train_wait_seconds_total",
+    "counter",
+    "Seconds that this rank waited for data, communication or a checkpoint's copy.",
+    (*_RUN, "cause"),
+)
+TRAIN_CHECKPOINT_SECONDS = Metric(
+    "heliostat_train_checkpoint_seconds",
+    "gauge",
+    "Seconds to write and upload this rank's part of the last checkpoint, beside training.",
+    _RUN,
+)
+TRAIN_MFU = Metric(
+    "heliostat_train_mfu_ratio", "gauge", "Model FLOPs utilisation of the last step: of the device's peak.", _RUN
+)
+TRAIN_MEMORY_BYTES = Metric(
+    "heliostat_train_memory_bytes", "gauge", "Most memory held so far: of the GPU, else of the process.", _RUN
+)
 
 CATALOGUE: tuple[Metric, ...] = tuple(value for value in globals().copy().values() if isinstance(value, Metric))
 

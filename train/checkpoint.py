@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,17 @@ DEADLINE_SECONDS = 600.0
 """How long rank 0 waits for the other ranks' uploads."""
 
 
+@dataclass(frozen=True)
+class StoreStats:
+    """What a checkpoint took, on this rank."""
+
+    step: int
+    wait_seconds: float
+    """Training stood still: for the checkpoint before to be stored, and for the copy in memory."""
+    store_seconds: float
+    """Beside training: to disk and to storage."""
+
+
 @dataclass
 class Checkpoints:
     """The checkpoints of one run, seen from one rank."""
@@ -51,6 +62,8 @@ class Checkpoints:
     contract: Mapping[str, Any]
     """What must be the same for a resumed run to continue this one: key -> value."""
     keep: int = 2
+    on_stored: Callable[[StoreStats], None] = lambda _: None
+    """Called from another thread when this rank's part of a checkpoint is stored."""
     mode: str = "max"
     metric: str = "accuracy"
     _uploader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
@@ -62,6 +75,7 @@ class Checkpoints:
 
         Raises StorageError where that failed, naming the rank and what it was doing.
         """
+        started = time.perf_counter()
         self.wait()
         self._attempt = self._attempt or self.world.from_first(lambda: uuid.uuid4().hex[:8])
         local = Path(tempfile.mkdtemp(prefix="heliostat-checkpoint-"))
@@ -77,7 +91,8 @@ class Checkpoints:
         has_state = self.world.gather(np.array(bool(files)))  # without sharding, rank 0 alone has
         writers = [int(rank) for rank in np.flatnonzero(has_state)]
         prefix = f"{self.prefix}/{step:08d}-{self._attempt}"
-        self._pending = self._uploader.submit(self._store, local, files, prefix, record, writers)
+        wait_seconds = time.perf_counter() - started
+        self._pending = self._uploader.submit(self._store, local, files, prefix, record, writers, wait_seconds)
 
     @property
     def is_storing(self) -> bool:
@@ -128,8 +143,16 @@ class Checkpoints:
         keys = [entry.key for entry in self.store.list(self.prefix) if entry.key.endswith("/" + RECORD)]
         return sorted((json.loads(self.store.read_bytes(key)) for key in keys), key=lambda record: record["step"])
 
-    def _store(self, local: Path, files: Snapshot, prefix: str, record: dict[str, Any], writers: Sequence[int]) -> None:
-        rank = self.world.rank
+    def _store(
+        self,
+        local: Path,
+        files: Snapshot,
+        prefix: str,
+        record: dict[str, Any],
+        writers: Sequence[int],
+        wait_seconds: float,
+    ) -> None:
+        rank, started = self.world.rank, time.perf_counter()
         try:
             if rank in writers:
                 snapshot.write(files)
@@ -140,6 +163,7 @@ class Checkpoints:
                 self.store.write_bytes(f"{prefix}/{RECORD}", json.dumps(record).encode())
                 bundle.write_pointer(self.store, f"{self.prefix}/{POINTER}", {"prefix": prefix})
                 self._retire()
+            self.on_stored(StoreStats(record["step"], wait_seconds, time.perf_counter() - started))
         except StorageError as error:
             raise StorageError(f"checkpoint of step {record['step']}, rank {rank}: {error}") from error
         finally:

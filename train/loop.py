@@ -10,9 +10,11 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NoReturn
 
 import numpy as np
+import torch
 
 from heliostat.infra.errors import StoppedError
 from heliostat.train.batches import BatchPlan
@@ -21,47 +23,13 @@ from heliostat.train.config import TrainConfig
 from heliostat.train.distributed import World
 from heliostat.train.engine import learning_rate, set_learning_rate
 from heliostat.train.evaluate import evaluate
+from heliostat.train.flops import Flops
 from heliostat.train.nonfinite import NonFinite
 from heliostat.train.notices import Notices
 from heliostat.train.rows import Rows
+from heliostat.train.stats import Report, StepStats
 from heliostat.train.tasks.base import Task
-
-
-@dataclass(frozen=True)
-class StepStats:
-    """What one optimizer step did."""
-
-    step: int
-    """Steps done, this one included."""
-    steps: int
-    loss: float
-    """Mean over the targets of the global batch."""
-    learning_rate: float
-    grad_norm: float
-    """Over all parameters, before clipping."""
-    seconds: float
-    samples: int
-    """Records of this rank."""
-    tokens: int
-    """Tokens of this rank, padding left out."""
-    asks: bool = False
-    """Whether a rank would ask for notices now."""
-    suspects: tuple[int, ...] = ()
-    """Training records of this rank in micro-batches whose loss is no number."""
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether loss and gradients are numbers; the weights are as before the step where they are not."""
-        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
-
-
-@dataclass(frozen=True)
-class Report:
-    """A validation."""
-
-    step: int
-    steps: int
-    metrics: dict[str, float]
+from heliostat.train.timing import Clocks
 
 
 @dataclass(frozen=True)
@@ -78,6 +46,12 @@ class Run:
     checkpoints: Checkpoints | None = None
     on_step: Callable[[StepStats], None] = lambda _: None
     notices: Notices = field(default_factory=Notices)
+    clocks: Clocks = field(default_factory=Clocks)
+
+    @cached_property
+    def flops(self) -> Flops:
+        """What the model needs for a token."""
+        return Flops.of(self.engine.module)
 
 
 def fit(run: Run) -> Iterator[Report]:
@@ -114,7 +88,7 @@ def stop(run: Run, done: int) -> NoReturn:
     """Ends a run that was told to, once its checkpoint is stored; raises StoppedError."""
     if run.checkpoints:
         run.checkpoints.wait()
-    raise StoppedError(f"stopped after step {done}, and its checkpoint is stored; --resume goes on with it")
+    raise StoppedError(f"stopped after step {done}; --resume goes on after the newest checkpoint, which is stored")
 
 
 def total_steps(train: TrainConfig, steps_per_epoch: int) -> int:
@@ -136,10 +110,12 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
     scale = world.size * len(micro_batches) / max(1, run.rows.targets[batch].sum())
     rate = learning_rate(run.train, step, steps)
     set_learning_rate(engine, rate)
-    losses = [accumulate(run, indices, scale) for indices in micro_batches]
+    scaled = [accumulate(run, indices, scale) for indices in micro_batches]
+    losses = torch.stack(scaled).tolist()  # the first that waits for the device
     loss, asking = world.sum(sum(losses) / (world.size * len(micro_batches)), float(run.notices.is_due()))
     norm = engine.get_global_grad_norm()
     suspects = [indices for indices, part in zip(micro_batches, losses, strict=True) if not math.isfinite(part)]
+    mine = np.concatenate(micro_batches)
     return StepStats(
         step=step + 1,
         steps=steps,
@@ -147,24 +123,28 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
         learning_rate=rate,
         grad_norm=0.0 if norm is None else float(norm),
         seconds=time.perf_counter() - started,
-        samples=sum(len(indices) for indices in micro_batches),
-        tokens=sum(int(run.rows.lengths[indices].sum()) for indices in micro_batches),
+        samples=len(mine),
+        tokens=int(run.rows.lengths[mine].sum()),
         asks=asking > 0,
         suspects=tuple(int(record) for indices in suspects for record in indices),
+        data_seconds=run.clocks.data.take(),
+        communication_seconds=run.clocks.communication.take(),
+        flops=run.flops.needed(run.rows.lengths[mine], int(run.rows.targets[mine].sum())),
     )
 
 
-def accumulate(run: Run, indices: np.ndarray, scale: float) -> float:
-    """Forward and backward over one micro-batch; the engine steps at the last one. Returns the scaled loss.
+def accumulate(run: Run, indices: np.ndarray, scale: float) -> torch.Tensor:
+    """Forward and backward over one micro-batch; the engine steps at the last one. Returns the scaled loss (scalar).
 
     An empty micro-batch (in the short last batch of an epoch) goes through as one record that counts nothing, since
     all ranks must take part in every collective operation.
     """
-    batch = run.world.to_device(run.task.collate(run.rows, indices if len(indices) else np.array([0])))
+    with run.clocks.data:
+        batch = run.world.to_device(run.task.collate(run.rows, indices if len(indices) else np.array([0])))
     loss = run.task.loss(run.engine, batch) * (scale if len(indices) else 0.0)
     run.engine.backward(loss)
     run.engine.step()
-    return float(loss.detach())
+    return loss.detach()
 
 
 def validate(run: Run) -> dict[str, float]:

@@ -16,7 +16,7 @@ from heliostat.infra.errors import TrainingError
 from heliostat.train.distributed import World
 
 if TYPE_CHECKING:
-    from heliostat.train.loop import StepStats
+    from heliostat.train.stats import StepStats
 
 NAMED = 8
 """Records that a message names at most."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,20 +16,23 @@ from heliostat.infra.errors import HeliostatError, StoppedError, TrainingError
 from heliostat.infra.published import PublishedModel
 from heliostat.infra.storage import open_store
 from heliostat.train import tasks
-from heliostat.train.checkpoint import Checkpoints
+from heliostat.train.checkpoint import Checkpoints, StoreStats
 from heliostat.train.config import TrainConfig
 from heliostat.train.data import Prepared, open_prepared
 from heliostat.train.distributed import World, join, settle
 from heliostat.train.engine import build_engine
 from heliostat.train.evaluate import Evaluation, evaluate
+from heliostat.train.flops import peak_flops, peak_memory_bytes
 from heliostat.train.launch import Job
-from heliostat.train.loop import Run, StepStats, fit
+from heliostat.train.loop import Run, fit
 from heliostat.train.models import as_folder
-from heliostat.train.notices import Notices, RayNotices
+from heliostat.train.notices import RayNotices
 from heliostat.train.publish import Published, publish
 from heliostat.train.rows import Rows
 from heliostat.train.sources import resolve
+from heliostat.train.stats import StepStats
 from heliostat.train.tasks.base import Task
+from heliostat.train.timing import Clocks, watch_collectives
 
 
 def work(config: dict[str, Any]) -> None:
@@ -55,7 +58,7 @@ def train(job: Job, board: Any) -> None:
     settle(job.train.cpus_per_worker)
     world = join("cuda" if torch.cuda.is_available() else "cpu")
     parts = load_parts(job)
-    run = build_run(job, parts, world, reporter(job, board, world), RayNotices(world, board))
+    run = build_run(job, parts, world, board)
     for report in fit(run):
         tell(board, world, "report", asdict(report))
         ray.train.report(report.metrics)
@@ -91,20 +94,34 @@ def load_parts(job: Job) -> Parts:
     return Parts(tasks.get(job.task), base, open_prepared(job.storage, job.data_fingerprint))
 
 
-def build_run(job: Job, parts: Parts, world: World, on_step: Callable[[StepStats], None], notices: Notices) -> Run:
+def build_run(job: Job, parts: Parts, world: World, board: Any) -> Run:
     """Engine and checkpoints of a job on this worker."""
+    peak = peak_flops(world.device, job.train.precision)
     engine = build_engine(parts.model(job.train), job.train, world)
+    clocks = Clocks(world.device)
+    watch_collectives(clocks.communication)
     checkpoints = Checkpoints(
         open_store(job.storage),
         f"{job.prefix}/checkpoints",
         world,
         contract(job),
         job.train.keep_checkpoints,
+        store_reporter(job, world),
         parts.task.mode,
         parts.task.metric,
     )
-    rows, validation = parts.rows("train"), parts.rows("validation")
-    return Run(parts.task, engine, job.train, rows, validation, world, checkpoints, on_step, notices)
+    return Run(
+        parts.task,
+        engine,
+        job.train,
+        parts.rows("train"),
+        parts.rows("validation"),
+        world,
+        checkpoints,
+        step_reporter(job, board, world, peak),
+        RayNotices(world, board),
+        clocks,
+    )
 
 
 def contract(job: Job) -> dict[str, Any]:
@@ -164,11 +181,17 @@ def tell(board: Any, world: World, kind: str, event: dict[str, Any]) -> None:
         board.post.remote({"kind": kind, **event})
 
 
-def reporter(job: Job, board: Any, world: World) -> Callable[[StepStats], None]:
-    """What happens after each step: metrics from every rank, an event from rank 0."""
-    labels = {"model": job.name, "run": job.run_id, "rank": str(world.rank)}
+def metric_labels(job: Job, world: World) -> dict[str, str]:
+    """What this worker's metrics are told apart by."""
+    return {"model": job.name, "run": job.run_id, "rank": str(world.rank)}
+
+
+def step_reporter(job: Job, board: Any, world: World, peak: float) -> Callable[[StepStats], None]:
+    """What happens after each step: metrics from every rank, an event from rank 0. `peak` is the device's FLOP/s."""
+    labels = metric_labels(job, world)
 
     def on_step(stats: StepStats) -> None:
+        mfu, memory = stats.flops / stats.seconds / peak, peak_memory_bytes(world.device)
         for metric, value in (
             (metrics.TRAIN_LOSS, stats.loss),
             (metrics.TRAIN_LEARNING_RATE, stats.learning_rate),
@@ -178,8 +201,28 @@ def reporter(job: Job, board: Any, world: World) -> Callable[[StepStats], None]:
             (metrics.TRAIN_SAMPLES, stats.samples),
             (metrics.TRAIN_TOKENS, stats.tokens),
             (metrics.TRAIN_STEP_SECONDS, stats.seconds),
+            (metrics.TRAIN_MFU, mfu),
+            (metrics.TRAIN_MEMORY_BYTES, memory),
         ):
             metrics.record(metric, value, labels)
-        tell(board, world, "step", asdict(stats))
+        waited(labels, "data", stats.data_seconds)
+        waited(labels, "communication", stats.communication_seconds)
+        tell(board, world, "step", {**asdict(stats), **stats.rates, "mfu": mfu, "memory_bytes": memory})
 
     return on_step
+
+
+def store_reporter(job: Job, world: World) -> Callable[[StoreStats], None]:
+    """What happens once this rank's part of a checkpoint is stored: metrics."""
+    labels = metric_labels(job, world)
+
+    def on_stored(stats: StoreStats) -> None:
+        metrics.record(metrics.TRAIN_CHECKPOINT_SECONDS, stats.store_seconds, labels)
+        waited(labels, "checkpoint", stats.wait_seconds)
+
+    return on_stored
+
+
+def waited(labels: Mapping[str, str], cause: str, seconds: float) -> None:
+    """Counts seconds in which training stood still."""
+    metrics.record(metrics.TRAIN_WAIT_SECONDS, seconds, {**labels, "cause": cause})

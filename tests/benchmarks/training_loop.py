@@ -19,10 +19,11 @@ from heliostat.train.batches import BatchPlan
 from heliostat.train.config import TrainConfig
 from heliostat.train.distributed import join, settle
 from heliostat.train.engine import build_engine
-from heliostat.train.loop import Run, StepStats, train_step
+from heliostat.train.loop import Run, train_step
 from heliostat.train.models import as_folder
 from heliostat.train.rows import Rows
 from heliostat.train.sources import resolve
+from heliostat.train.stats import StepStats
 
 WARM_UP = 3
 

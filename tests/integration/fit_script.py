@@ -24,9 +24,11 @@ from heliostat.train.config import TrainConfig
 from heliostat.train.data import Prepared, open_prepared
 from heliostat.train.distributed import World, join, settle
 from heliostat.train.engine import build_engine, gathered_weights
-from heliostat.train.loop import Run, StepStats, fit
+from heliostat.train.loop import Run, fit
 from heliostat.train.rows import Rows
+from heliostat.train.stats import StepStats
 from heliostat.train.tasks.base import Task
+from heliostat.train.timing import watch_collectives
 
 
 class CutOffError(Exception):
@@ -60,17 +62,20 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
         task = cast("Task", Poisoned(task, {int(plan.at(step)[0]) for step in poisoned}))
     torch.manual_seed(config.seed)
     engine = build_engine(task.load_model(folder / "model", prepared.labels, config.dropout), config, world)
-    losses, norms, reports, error = [], [], [], None
+    losses, norms, waits, reports, error = [], [], [], [], None
 
     def on_step(stats: StepStats) -> None:
         losses.append(stats.loss)
         norms.append(stats.grad_norm)
+        waits.append((stats.data_seconds, stats.communication_seconds, stats.seconds))
         if stats.step == stop_at:
             raise CutOffError
 
     points = Checkpoints(open_store(str(folder / "storage")), place, world, {}) if place else None
     try:
-        reports = list(fit(Run(task, engine, config, rows, validation, world, points, on_step)))
+        run = Run(task, engine, config, rows, validation, world, points, on_step)
+        watch_collectives(run.clocks.communication)
+        reports = list(fit(run))
     except CutOffError:
         assert points is not None
         points.wait()
@@ -79,7 +84,7 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
     sums = {name: float(value.double().sum()) for name, value in gathered_weights(engine)}
     engine.destroy()
     metrics = reports[-1].metrics if reports else None
-    return {"losses": losses, "norms": norms, "metrics": metrics, "sums": sums, "error": error}
+    return {"losses": losses, "norms": norms, "waits": waits, "metrics": metrics, "sums": sums, "error": error}
 
 
 def main(folder: Path, runs: list[dict[str, Any]]) -> None:

@@ -133,6 +133,18 @@ def test_two_workers_follow_one_at_every_zero_stage(
     assert sharded["sums"] == pytest.approx(alone["sums"], rel=1e-3, abs=1e-2)
 
 
+@pytest.mark.parametrize("stage", range(4))
+def test_each_step_tells_what_it_waited_for(
+    together: dict[str, dict[str, Any]], alone: dict[str, Any], stage: int
+) -> None:
+    shared = together[f"stage {stage}"]["waits"]
+    for data, communication, whole in shared:
+        assert data > 0
+        assert communication > 0
+        assert data + communication < whole
+    assert sum(waits[1] for waits in alone["waits"]) < sum(waits[1] for waits in shared)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("stage", range(4))
 def test_a_step_that_is_no_number_changes_nothing_and_the_run_goes_on(

@@ -1,0 +1,45 @@
+"""What accelerators can do and cost: memory, arithmetic in bfloat16, price."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TERA = 1e12
+GIB = 2**30
+PRICES_OF = "2026-11"
+"""When `usd_per_hour` was looked up."""
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """One kind of device, by the vendor's own figures."""
+
+    name: str
+    words: tuple[str, ...]
+    """What is in the name that the driver gives the device, such as `NVIDIA A100-SXM4-80GB`."""
+    memory_bytes: int
+    peak_flops: float
+    """bfloat16 with float32 accumulation, dense, FLOP/s; data sheets print twice as much, with sparsity."""
+    data_sheet: str
+    usd_per_hour: float | None = None
+    """Of one device, on demand, AWS us-east-1 (https://aws.amazon.com/ec2/pricing/on-demand/); None where unknown."""
+
+
+_NVIDIA = "https://www.nvidia.com/en-us/data-center/"
+ACCELERATORS = (
+    Accelerator("B200", ("B200",), 180 * GIB, 2250 * TERA, _NVIDIA + "dgx-b200/"),
+    Accelerator("H200", ("H200",), 141 * GIB, 989.4 * TERA, _NVIDIA + "h200/"),
+    Accelerator("H100 PCIe", ("H100", "PCIE"), 80 * GIB, 756.5 * TERA, _NVIDIA + "h100/"),
+    Accelerator("H100", ("H100",), 80 * GIB, 989.4 * TERA, _NVIDIA + "h100/", 6.88),
+    Accelerator("A100 80 GB", ("A100", "80GB"), 80 * GIB, 312 * TERA, _NVIDIA + "a100/", 3.43),
+    Accelerator("A100", ("A100",), 40 * GIB, 312 * TERA, _NVIDIA + "a100/", 2.74),
+    Accelerator("L40S", ("L40S",), 48 * GIB, 362 * TERA, _NVIDIA + "l40s/", 1.86),
+    Accelerator("L4", ("L4",), 24 * GIB, 121 * TERA, _NVIDIA + "l4/", 0.80),
+)
+"""A device is the first that fits: names that say more come first."""
+
+
+def accelerator_of(device_name: str) -> Accelerator | None:
+    """The accelerator that a driver calls `device_name`; None for one that is not in the table."""
+    words = device_name.upper().replace("-", " ").split()
+    return next((one for one in ACCELERATORS if set(one.words) <= set(words)), None)
