@@ -80,7 +80,7 @@ class Checkpoints:
         self._attempt = self._attempt or self.world.from_first(lambda: uuid.uuid4().hex[:8])
         local = Path(tempfile.mkdtemp(prefix="heliostat-checkpoint-"))
         with snapshot.taken(engine) as files:
-            engine.save_checkpoint(str(local), tag=TAG, save_latest=False)
+            engine.save_checkpoint(str(local), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
         record = {
             "step": step,
             "metrics": dict(metrics),
@@ -217,10 +217,11 @@ class Checkpoints:
 
 
 def load_shards(engine: Any, folder: Path, from_universal: bool) -> None:
-    """Loads model, optimizer and counters from DeepSpeed's files in `folder`."""
+    """Loads model, optimizer and counters from DeepSpeed's files in `folder`; what is not trained stays as it is."""
+    strict = all(parameter.requires_grad for parameter in engine.module.parameters())
     if from_universal:
-        path, _ = universal.load(engine, folder, TAG)
+        path, _ = universal.load(engine, folder, TAG, strict)
     else:
-        path, _ = engine.load_checkpoint(str(folder), tag=TAG)
+        path, _ = engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=strict)
     if path is None:
         raise StorageError(f"{folder}: DeepSpeed found no checkpoint that it can load")

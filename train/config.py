@@ -104,6 +104,21 @@ class Workers(StrictModel):
         return self
 
 
+class AdapterConfig(StrictModel):
+    """Low-rank adapters (LoRA), trained in place of the base model's own weights and merged when published."""
+
+    rank: Positive = 16
+    """Columns of the first matrix, rows of the second."""
+    alpha: Positive = 32
+    """The product of the two counts `alpha / rank` times."""
+    dropout: Fraction = 0.0
+    """On what goes into the first matrix."""
+    targets: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
+    """Linear layers by the last part of their names, such as `[q_proj, v_proj]`."""
+    quantize: Literal["nf4"] | None = None
+    """`nf4`: the base model's linear layers in 4 bits (QLoRA)."""
+
+
 class TrainConfig(StrictModel):
     """One training run."""
 
@@ -128,6 +143,8 @@ class TrainConfig(StrictModel):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     precision: Literal["bf16", "fp32"] = "bf16"
     zero_stage: Literal[0, 1, 2, 3] = 0
+    adapter: AdapterConfig | None = None
+    """Train low-rank adapters and leave the base model as it is; `{}` takes their defaults."""
     seed: Annotated[int, Field(ge=0)] = 0
     validate_every: Positive | None = None
     """Steps between validations; once an epoch where left out."""
@@ -149,6 +166,15 @@ class TrainConfig(StrictModel):
             raise ValueError(
                 f"train.global_batch_size: {self.global_batch_size} given; must be at least train.workers "
                 f"({self.workers.max}), so that each has a record"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_packed(self) -> TrainConfig:
+        if self.adapter and self.adapter.quantize and self.zero_stage == 3:
+            raise ValueError(
+                f"train.adapter.quantize: {self.adapter.quantize} given; weights in 4 bits cannot be sharded, "
+                "zero_stage 0, 1 and 2 are allowed"
             )
         return self
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from heliostat.train.adapters import plain_name, plain_value
 from heliostat.train.batches import accumulation
 from heliostat.train.config import TrainConfig
 from heliostat.train.distributed import World
@@ -113,14 +114,12 @@ def set_learning_rate(engine: Any, value: float) -> None:
 
 
 def gathered_weights(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and whole value of all that belongs to the model's state, on the CPU; all ranks must iterate together.
+    """Name and whole value of all that belongs to the plain model's state, on the CPU; all ranks must iterate together.
 
-    At ZeRO stage 3 each parameter is gathered from its shards as it is reached.
+    At ZeRO stage 3 each parameter is gathered from its shards as it is reached; adapters are merged.
     """
-    import deepspeed
-
-    parameters = dict(engine.module.named_parameters(remove_duplicate=False))
     for name, value in engine.module.state_dict(keep_vars=True).items():
-        sharded = [parameters[name]] if hasattr(parameters.get(name), "ds_id") else []
-        with deepspeed.zero.GatheredParameters(sharded, enabled=bool(sharded)):
-            yield name, value.detach().to("cpu", copy=True)
+        plain = plain_name(name)
+        if plain is not None:
+            with plain_value(engine.module, name, value) as whole:
+                yield plain, whole.detach().to("cpu", copy=True)

@@ -19,6 +19,7 @@ from heliostat.infra.errors import ModelError
 from heliostat.infra.published import WEIGHTS, PublishedModel, write_description
 from heliostat.infra.storage import Store
 from heliostat.train import models
+from heliostat.train.adapters import plain_name
 from heliostat.train.distributed import World
 from heliostat.train.engine import gathered_weights
 from heliostat.train.loop import Run
@@ -81,7 +82,7 @@ def gather(engine: Any, world: World) -> dict[str, torch.Tensor]:
 
 def check(weights: dict[str, torch.Tensor], model: torch.nn.Module) -> None:
     """Raises ModelError for the first tensor that is missing, empty or not finite."""
-    for name in model.state_dict():
+    for name in filter(None, map(plain_name, model.state_dict())):
         if name not in weights or weights[name].numel() == 0:
             raise ModelError(f"{name}: empty after gathering; nothing is published")
         if not torch.isfinite(weights[name]).all():

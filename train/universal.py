@@ -65,8 +65,10 @@ def _as_below_3(folder: Path, step: Any) -> None:
         torch.save(step, parameter / "step.pt")
 
 
-def load(engine: Any, folder: Path, tag: str) -> Any:
+def load(engine: Any, folder: Path, tag: str, strict: bool) -> Any:
     """Loads the universal checkpoint `tag` in `folder` into the engine; what DeepSpeed's own loading returns.
+
+    With `strict`, it must hold the whole model.
 
     DeepSpeed gives every group the settings of the first (the weight decay of matrices to biases), and at stage 3 one
     count of steps to all of them, which each then raises; both are mended.
@@ -75,7 +77,7 @@ def load(engine: Any, folder: Path, tag: str) -> Any:
     before = engine._config.load_universal_checkpoint
     engine._config.load_universal_checkpoint = True
     try:
-        return engine.load_checkpoint(str(folder), tag=tag)
+        return engine.load_checkpoint(str(folder), tag=tag, load_module_strict=strict)
     finally:
         engine._config.load_universal_checkpoint = before
         for group, own in zip(engine.optimizer.param_groups, settings, strict=True):

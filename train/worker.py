@@ -15,7 +15,7 @@ from heliostat.infra import metrics
 from heliostat.infra.errors import HeliostatError, StoppedError, TrainingError
 from heliostat.infra.published import PublishedModel
 from heliostat.infra.storage import open_store
-from heliostat.train import tasks
+from heliostat.train import adapters, tasks
 from heliostat.train.checkpoint import Checkpoints, StoreStats
 from heliostat.train.config import TrainConfig
 from heliostat.train.data import Prepared, open_prepared
@@ -85,7 +85,10 @@ class Parts:
     def model(self, train: TrainConfig) -> torch.nn.Module:
         """The base model, the same on every worker: a new head is drawn from the run's seed."""
         torch.manual_seed(train.seed)
-        return self.task.load_model(self.base, tuple(self.prepared.labels), train.dropout)
+        model = self.task.load_model(self.base, tuple(self.prepared.labels), train.dropout)
+        if train.adapter:
+            adapters.attach(model, train.adapter)
+        return model
 
 
 def load_parts(job: Job) -> Parts:
@@ -135,8 +138,9 @@ def contract(job: Job) -> dict[str, Any]:
         "max_steps",
         "seed",
         "precision",
+        "adapter",
     )
-    settings = {f"train.{key}": getattr(job.train, key) for key in keys}
+    settings = {f"train.{key}": value for key, value in job.train.model_dump(include=set(keys)).items()}
     return {"model.source": job.model.source, "data": job.data_fingerprint, **settings}
 
 

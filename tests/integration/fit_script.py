@@ -18,6 +18,7 @@ from heliostat.infra.config import build
 from heliostat.infra.errors import TrainingError
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.train import tasks
+from heliostat.train.adapters import attach
 from heliostat.train.batches import BatchPlan
 from heliostat.train.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
@@ -61,7 +62,10 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
         plan = BatchPlan(rows.lengths, rows.targets, config.global_batch_size, config.seed)
         task = cast("Task", Poisoned(task, {int(plan.at(step)[0]) for step in poisoned}))
     torch.manual_seed(config.seed)
-    engine = build_engine(task.load_model(folder / "model", prepared.labels, config.dropout), config, world)
+    model = task.load_model(folder / "model", prepared.labels, config.dropout)
+    if config.adapter:
+        attach(model, config.adapter)
+    engine = build_engine(model, config, world)
     losses, norms, waits, reports, error = [], [], [], [], None
 
     def on_step(stats: StepStats) -> None:

@@ -105,6 +105,18 @@ RUNS: dict[str, dict[str, Any]] = {
         for precision in ("fp32", "bf16")
         for steps in (4, 5)
     },
+    **{
+        f"adapter, stage {stage}, {part}": {
+            "zero_stage": stage,
+            "adapter": {},
+            "checkpoint_every": 5,
+            "checkpoints": f"adapter-{stage}",
+            **stop,
+        }
+        for stage in range(4)
+        for part, stop in (("cut off", {"stop_at": 7}), ("resumed", {}))
+    },
+    "adapter, 4 bits": {"zero_stage": 2, "adapter": {"quantize": "nf4"}},
     "poisoned for good": {"poisoned": [3, 4, 5], "max_skipped_steps": 2},
 }
 
@@ -179,6 +191,38 @@ def test_packed_rows_train_the_same_on_two_workers(language: Path) -> None:
 def test_bf16_stays_near_float32(together: dict[str, dict[str, Any]], alone: dict[str, Any]) -> None:
     assert together["bf16"]["losses"] != alone["losses"]
     assert together["bf16"]["losses"] == pytest.approx(alone["losses"], rel=0.1)
+
+
+@pytest.fixture(scope="module")
+def adapted(place: Path) -> list[dict[str, Any]]:
+    """One worker with adapters: beside the model as it is, and beside one in 4 bits."""
+    return fitted(place, 1, [{"adapter": {}}, {"adapter": {"quantize": "nf4"}}])
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_adapters_train_the_same_on_two_workers_and_across_a_cut(
+    together: dict[str, dict[str, Any]], adapted: list[dict[str, Any]], alone: dict[str, Any], stage: int
+) -> None:
+    losses = adapted[0]["losses"]
+    assert losses[0] == pytest.approx(alone["losses"][0], rel=1e-5), "they change nothing before they are trained"
+    assert losses[-1] < losses[0]
+    assert losses != alone["losses"]
+    cut_off, resumed = (together[f"adapter, stage {stage}, {part}"] for part in ("cut off", "resumed"))
+    assert cut_off["losses"] == pytest.approx(losses[:7], rel=1e-3)
+    assert resumed["losses"] == pytest.approx(losses[5:], rel=1e-3)
+    assert resumed["sums"] == pytest.approx(adapted[0]["sums"], rel=1e-3, abs=1e-2)
+    assert resumed["sums"].keys() == alone["sums"].keys()
+
+
+def test_adapters_train_beside_a_model_in_4_bits(
+    together: dict[str, dict[str, Any]], adapted: list[dict[str, Any]]
+) -> None:
+    losses = adapted[1]["losses"]
+    assert losses[0] != adapted[0]["losses"][0]
+    assert losses[0] == pytest.approx(adapted[0]["losses"][0], rel=0.05)
+    assert losses[-1] < losses[0]
+    assert together["adapter, 4 bits"]["losses"] == pytest.approx(adapted[1]["losses"], rel=1e-3)
+    assert together["adapter, 4 bits"]["sums"].keys() == adapted[0]["sums"].keys()
 
 
 @pytest.mark.parametrize("stage", [1, 3])

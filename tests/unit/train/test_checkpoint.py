@@ -26,15 +26,16 @@ class FakeEngine:
     def __init__(self, value: int = 0, stage: int = 1) -> None:
         self.value, self.stage = torch.tensor(value), stage
         self.checkpoint_engine = SimpleNamespace()
+        self.module = torch.nn.Linear(1, 1)
 
     def zero_optimization_stage(self) -> int:
         return self.stage
 
-    def save_checkpoint(self, folder: str, tag: str, save_latest: bool) -> None:
+    def save_checkpoint(self, folder: str, tag: str, **_: bool) -> None:
         (Path(folder) / tag).mkdir()
         self.checkpoint_engine.save({"value": self.value}, str(Path(folder) / tag / "value.pt"))
 
-    def load_checkpoint(self, folder: str, tag: str) -> tuple[str, dict[str, Any]]:
+    def load_checkpoint(self, folder: str, tag: str, load_module_strict: bool) -> tuple[str, dict[str, Any]]:
         self.value = torch.load(Path(folder) / tag / "value.pt")["value"]
         return folder, {}
 
