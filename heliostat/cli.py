@@ -123,6 +123,21 @@ def train(
 
 
 @app.command()
+def plan(
+    spec: SpecArgument,
+    overrides: Overrides = None,
+    price: Annotated[list[str] | None, typer.Option("--price", help="NAME=USD an hour, such as H100=2.5.")] = None,
+    mfu: Annotated[float, typer.Option("--mfu", min=0.01, max=1.0, help="Model FLOPs utilisation to expect.")] = 0.4,
+) -> None:
+    """Estimate memory at each ZeRO stage, what fits on which accelerator, time and price; start nothing."""
+    loaded = load_spec(spec, overrides or [])
+    from heliostat.planning import show_plan
+    from heliostat.view import View
+
+    show_plan(loaded, View(), price or [], mfu)
+
+
+@app.command()
 def tune(
     spec: SpecArgument,
     overrides: Overrides = None,

@@ -93,12 +93,17 @@ def prepare(spec: Spec, view: View) -> Prepared:
     return prepared
 
 
-def reuse(spec: Spec, view: View) -> bool:
-    """Shows the prepared data where nothing has changed since they were made; needs no Ray."""
+def prepared_data(spec: Spec) -> Prepared | None:
+    """The prepared data where nothing has changed since they were made; needs no Ray."""
     from heliostat.train import tasks
     from heliostat.train.data import find_prepared
 
-    prepared = find_prepared(spec.data, tasks.get(spec.task).encoder(spec.data, base_model(spec)), spec.storage)
+    return find_prepared(spec.data, tasks.get(spec.task).encoder(spec.data, base_model(spec)), spec.storage)
+
+
+def reuse(spec: Spec, view: View) -> bool:
+    """Shows the prepared data where there are any."""
+    prepared = prepared_data(spec)
     if prepared:
         view.prepared(prepared)
     return prepared is not None

@@ -7,6 +7,7 @@ they were computed with, dequantised where they were in 4 bits, plus the product
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +29,7 @@ def attach(model: Any, adapter: AdapterConfig) -> None:
 
     Raises ConfigError where `train.adapter.targets` names no layer of it.
     """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft loads it, and it misses kernels that few need
     from peft import LoraConfig, TaskType, inject_adapter_in_model
 
     is_decoder = model.get_output_embeddings() is not None
@@ -46,7 +48,7 @@ def attach(model: Any, adapter: AdapterConfig) -> None:
             NAME,
         )
     except ValueError as error:
-        kinds = sorted({name.rpartition(".")[2] for name, module in _linear(model)})
+        kinds = sorted({name.rpartition(".")[2] for name, module in linear_layers(model)})
         raise ConfigError(
             f"train.adapter.targets: {adapter.targets} given; 'all-linear' or names of {', '.join(kinds)} are allowed"
         ) from error
@@ -99,7 +101,7 @@ def _quantize(model: Any) -> None:
             "train.adapter.quantize: nf4 needs bitsandbytes, which is not installed; pip install 'heliostat[qlora]'"
         ) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for name, layer in _linear(model):
+    for name, layer in linear_layers(model):
         packed: Any = Linear4bit(layer.in_features, layer.out_features, bias=False, device="meta")
         packed.support_avx512bf16_for_cpu = False  # it packs weights anew for inference, and training cannot go on
         packed.weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", module=packed)
@@ -108,7 +110,7 @@ def _quantize(model: Any) -> None:
     model.is_loaded_in_4bit = True
 
 
-def _linear(model: Any) -> list[tuple[str, Any]]:
+def linear_layers(model: Any) -> list[tuple[str, Any]]:
     """The linear layers inside the base model, by name."""
     prefix = model.base_model_prefix + "."
     linear = [(name, one) for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)]

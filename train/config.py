@@ -143,6 +143,10 @@ class TrainConfig(StrictModel):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     precision: Literal["bf16", "fp32"] = "bf16"
     zero_stage: Literal[0, 1, 2, 3] = 0
+    activation_checkpointing: bool = False
+    """Keep only what goes into each layer, and compute the rest again on the way back: less memory, a third slower."""
+    compile: bool = False
+    """Compile each layer with torch.compile; the first steps take minutes longer."""
     adapter: AdapterConfig | None = None
     """Train low-rank adapters and leave the base model as it is; `{}` takes their defaults."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -52,13 +52,17 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def build_engine(model: torch.nn.Module, train: TrainConfig, world: World) -> Any:
+def build_engine(model: Any, train: TrainConfig, world: World) -> Any:
     """A DeepSpeed engine around `model`; torch.distributed must be up.
 
     AdamW is PyTorch's fused one: it needs no compiler, and ZeRO shards its state like that of any other.
     """
     import deepspeed
 
+    if train.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if train.compile:
+        compile_layers(model)
     micro = micro_batch_size(train.global_batch_size, world.size, MICRO_BATCH_LIMIT[world.device])
     optimizer = torch.optim.AdamW(_groups(model, train.weight_decay), lr=train.learning_rate, fused=True)
     engine, *_ = deepspeed.initialize(
@@ -70,6 +74,15 @@ def build_engine(model: torch.nn.Module, train: TrainConfig, world: World) -> An
     if train.precision == "fp32" and train.zero_stage == 0:
         _keep_gradient_norm(engine)
     return engine
+
+
+def compile_layers(model: torch.nn.Module) -> None:
+    """Compiles each layer of a transformers model, in place, for shapes that change: all layers share the code."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.compile(dynamic=True)
 
 
 def _keep_gradient_norm(engine: Any) -> None:

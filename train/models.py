@@ -76,27 +76,25 @@ def tokenizer_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def load(auto_class: Any, folder: Path, dropout: float | None, **options: Any) -> Any:
+def load(auto_class: str, folder: Path, dropout: float | None, **options: Any) -> Any:
     """The model in `folder` in float32; `dropout` replaces every dropout probability of its configuration.
 
     Raises ModelError where `auto_class` has no model of this kind or the weights do not fit.
     """
-    from transformers import AutoConfig
+    import transformers
 
     from heliostat.train import attention
 
     try:
-        config = AutoConfig.from_pretrained(folder, **options)
+        config = transformers.AutoConfig.from_pretrained(folder, **options)
         if dropout is not None:
             for key in [key for key in config.to_dict() if key.endswith(("dropout", "dropout_prob", "pdrop"))]:
                 setattr(config, key, dropout)
-        return auto_class.from_pretrained(
+        return getattr(transformers, auto_class).from_pretrained(
             folder, config=config, dtype="float32", attn_implementation=attention.implementation(config)
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(
-            f"model.source: {folder} cannot be loaded as {auto_class.__name__} ({_line(error)})"
-        ) from error
+        raise ModelError(f"model.source: {folder} cannot be loaded as {auto_class} ({_line(error)})") from error
 
 
 def _line(error: Exception) -> str:

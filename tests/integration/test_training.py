@@ -116,6 +116,10 @@ RUNS: dict[str, dict[str, Any]] = {
         for stage in range(4)
         for part, stop in (("cut off", {"stop_at": 7}), ("resumed", {}))
     },
+    **{
+        f"activation checkpointing, stage {stage}": {"zero_stage": stage, "activation_checkpointing": True}
+        for stage in range(4)
+    },
     "adapter, 4 bits": {"zero_stage": 2, "adapter": {"quantize": "nf4"}},
     "poisoned for good": {"poisoned": [3, 4, 5], "max_skipped_steps": 2},
 }
@@ -182,7 +186,8 @@ def test_steps_that_stay_no_numbers_end_the_run_and_are_named(together: dict[str
 def test_packed_rows_train_the_same_on_two_workers(language: Path) -> None:
     alone = fitted(language, 1, [{"zero_stage": 0}])[0]
     assert alone["losses"][-1] < 0.9 * alone["losses"][0]
-    for sharded in fitted(language, 2, [{"zero_stage": 2}, {"zero_stage": 3}]):
+    runs = [{"zero_stage": 2}, {"zero_stage": 3}, {"zero_stage": 3, "activation_checkpointing": True}]
+    for sharded in fitted(language, 2, [*runs, {"zero_stage": 2, "compile": True}]):
         assert sharded["losses"] == pytest.approx(alone["losses"], rel=1e-3)
         assert sharded["norms"] == pytest.approx(alone["norms"], rel=1e-2)
         assert sharded["metrics"] == pytest.approx(alone["metrics"], rel=1e-3)
@@ -191,6 +196,15 @@ def test_packed_rows_train_the_same_on_two_workers(language: Path) -> None:
 def test_bf16_stays_near_float32(together: dict[str, dict[str, Any]], alone: dict[str, Any]) -> None:
     assert together["bf16"]["losses"] != alone["losses"]
     assert together["bf16"]["losses"] == pytest.approx(alone["losses"], rel=0.1)
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_what_is_computed_again_is_the_same(
+    together: dict[str, dict[str, Any]], alone: dict[str, Any], stage: int
+) -> None:
+    again = together[f"activation checkpointing, stage {stage}"]
+    assert again["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+    assert again["sums"] == pytest.approx(alone["sums"], rel=1e-3, abs=1e-2)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ class Task(Protocol):
     """One kind of problem, in one file of this folder."""
 
     name: str
+    auto_class: str
+    """The class of transformers that loads its models."""
     metric: str
     """The validation metric that checkpoints, trials and versions are compared by."""
     mode: str

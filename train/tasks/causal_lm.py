@@ -112,6 +112,7 @@ class CausalLM:
     """Chat models and plain language models."""
 
     name = "causal-lm"
+    auto_class = "AutoModelForCausalLM"
     metric = "loss"
     mode = "min"
 
@@ -121,9 +122,7 @@ class CausalLM:
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
         """The decoder in `folder`; `labels` is empty."""
-        from transformers import AutoModelForCausalLM
-
-        model = models.load(AutoModelForCausalLM, folder, dropout, use_cache=False)
+        model = models.load(self.auto_class, folder, dropout, use_cache=False)
         if can_pack(model.config):
             give_targets(model)
         return model

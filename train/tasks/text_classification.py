@@ -54,6 +54,7 @@ class TextClassification:
     """Sentiment, topics, intents: one label for each text."""
 
     name = "text-classification"
+    auto_class = "AutoModelForSequenceClassification"
     metric = "accuracy"
     mode = "max"
 
@@ -66,13 +67,11 @@ class TextClassification:
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
         """The encoder in `folder` with a head of `len(labels)` outputs."""
-        from transformers import AutoModelForSequenceClassification
-
         names = {
             "id2label": dict(enumerate(labels)),
             "label2id": {label: i for i, label in enumerate(labels)},
         }
-        return models.load(AutoModelForSequenceClassification, folder, dropout, num_labels=len(labels), **names)
+        return models.load(self.auto_class, folder, dropout, num_labels=len(labels), **names)
 
     def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
         """`input_ids` and `attention_mask` [rows, tokens], `labels` [rows]."""

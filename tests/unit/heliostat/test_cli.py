@@ -10,7 +10,20 @@ import pytest
 
 from heliostat.spec import RECIPES, load_spec
 
-COMMANDS = ("demo", "doctor", "prepare", "train", "tune", "evaluate", "models", "serve", "submit", "status", "stop")
+COMMANDS = (
+    "demo",
+    "doctor",
+    "prepare",
+    "plan",
+    "train",
+    "tune",
+    "evaluate",
+    "models",
+    "serve",
+    "submit",
+    "status",
+    "stop",
+)
 HEAVY = ("torch", "ray", "transformers", "deepspeed", "mlflow", "boto3", "pyarrow")
 
 

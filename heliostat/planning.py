@@ -1,0 +1,101 @@
+"""`heliostat plan`: what a run would need, where it fits, how long it would take and what it would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from heliostat.infra.accelerators import ACCELERATORS, GIB, PRICES_OF, Accelerator
+from heliostat.infra.errors import ConfigError
+from heliostat.spec import Spec
+from heliostat.view import View
+
+if TYPE_CHECKING:
+    from heliostat.train.data import Prepared
+    from heliostat.train.footprint import Footprint
+
+
+def show_plan(spec: Spec, view: View, prices: Sequence[str], mfu: float) -> None:
+    """Prints the plan; needs no Ray, no weights and no accelerator."""
+    from heliostat.pipeline import base_model, prepared_data
+    from heliostat.train import tasks
+    from heliostat.train.footprint import footprint
+
+    devices = priced(prices)
+    model = footprint(base_model(spec), tasks.get(spec.task).auto_class, spec.train)
+    trained = f", {model.trainable / 1e6:.1f} million of them trained" if model.trainable < model.parameters else ""
+    view.say(f"{spec.model.source}: {model.parameters / 1e6:.1f} million parameters{trained}")
+    show_memory(spec, view, model)
+    show_devices(spec, view, model, devices)
+    prepared = prepared_data(spec)
+    if prepared is None:
+        view.say(f"time and price need to know the data: heliostat prepare {spec.name}, then plan again")
+    else:
+        show_costs(spec, view, model, prepared, devices, mfu)
+
+
+def priced(prices: Sequence[str]) -> tuple[Accelerator, ...]:
+    """The accelerators, with `NAME=USD` in place of the prices that we know."""
+    names = [device.name for device in ACCELERATORS]
+    given: dict[str, float] = {}
+    for text in prices:
+        name, _, usd = text.partition("=")
+        try:
+            given[name] = float(usd)
+        except ValueError:
+            given[name] = -1
+        if name not in names or given[name] < 0:
+            raise ConfigError(f"--price: {text!r} given; NAME=USD is allowed, with a name of {', '.join(names)}")
+    return tuple(replace(one, usd_per_hour=given.get(one.name, one.usd_per_hour)) for one in ACCELERATORS)
+
+
+def show_memory(spec: Spec, view: View, model: Footprint) -> None:
+    """Memory of a worker by component, for each ZeRO stage, with one record of full length in a pass."""
+    from heliostat.train.plan import STAGES, needs
+
+    workers, length = spec.train.workers.max, spec.data.max_length
+    rows = []
+    for stage in STAGES:
+        need = needs(model, spec.train, stage, workers, length)
+        parts = (need.parameters, need.gradients, need.optimizer, need.activations, need.buffers, need.total)
+        rows.append(
+            [
+                f"{stage} (spec)" if stage == spec.train.zero_stage else str(stage),
+                *(f"{part / GIB:.2f}" for part in parts),
+            ]
+        )
+    columns = ("ZeRO stage", "parameters", "gradients", "optimizer", "activations", "buffers", "all")
+    view.table(f"Memory of a worker of {workers}, GiB, with one record of {length} tokens in a pass", columns, rows)
+
+
+def show_devices(spec: Spec, view: View, model: Footprint, devices: Sequence[Accelerator]) -> None:
+    """What fits on each accelerator, for each ZeRO stage."""
+    from heliostat.train.plan import STAGES, largest_micro_batch
+
+    length = spec.data.max_length
+    rows: list[list[object]] = []
+    for device in devices:
+        sizes = [largest_micro_batch(model, spec.train, stage, length, device.memory_bytes) for stage in STAGES]
+        rows.append([device.name, f"{device.memory_bytes / GIB:.0f}", *(str(size) if size else "-" for size in sizes)])
+    title = f"Records of {length} tokens that a pass may hold; - where not one fits"
+    view.table(title, ("accelerator", "GiB", *(f"stage {stage}" for stage in STAGES)), rows)
+
+
+def show_costs(
+    spec: Spec, view: View, model: Footprint, prepared: Prepared, devices: Sequence[Accelerator], mfu: float
+) -> None:
+    """Time and price of the run on each accelerator."""
+    from heliostat.train.plan import estimate
+    from heliostat.train.rows import Rows
+
+    rows = Rows(prepared.split("train"), tuple(prepared.labels))
+    found = [
+        (device, estimate(model, spec.train, rows.lengths, int(rows.targets.sum()), device, mfu)) for device in devices
+    ]
+    view.table(
+        f"Training on {len(rows)} records with {spec.train.workers.max} accelerators, MFU {mfu:.0%}",
+        ("accelerator", "minutes", "USD"),
+        [[device.name, cost.seconds / 60, "-" if cost.usd is None else f"{cost.usd:.2f}"] for device, cost in found],
+    )
+    view.say(f"prices: on demand, one region of one cloud, {PRICES_OF}; yours by --price NAME=USD an hour")
