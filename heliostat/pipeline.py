@@ -41,6 +41,7 @@ STEP_METRICS = (
     "tokens_per_second",
     "mfu",
     "memory_bytes",
+    "micro_batch_size",
 )
 """What MLflow gets of each step; rates and seconds are those of rank 0."""
 

@@ -77,6 +77,10 @@ class View:
                 elif event["kind"] == "report":
                     numbers = ", ".join(f"{name} {number(value)}" for name, value in event["metrics"].items())
                     bar.console.print(f"  step {event['step']}: validation {numbers}", soft_wrap=True)
+                elif event["kind"] == "memory":
+                    size = event["micro_batch_size"]
+                    text = f"  worker {event['rank']}: out of memory with {size} records in a pass"
+                    bar.console.print(f"{text}; the run goes on with {size // 2}", soft_wrap=True)
 
             yield on_event
 

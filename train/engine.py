@@ -52,8 +52,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def build_engine(model: Any, train: TrainConfig, world: World) -> Any:
-    """A DeepSpeed engine around `model`; torch.distributed must be up.
+def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None = None) -> Any:
+    """A DeepSpeed engine around `model`, with `limit` records in a pass at most; torch.distributed must be up.
 
     AdamW is PyTorch's fused one: it needs no compiler, and ZeRO shards its state like that of any other.
     """
@@ -63,7 +63,7 @@ def build_engine(model: Any, train: TrainConfig, world: World) -> Any:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if train.compile:
         compile_layers(model)
-    micro = micro_batch_size(train.global_batch_size, world.size, MICRO_BATCH_LIMIT[world.device])
+    micro = micro_batch_size(train.global_batch_size, world.size, limit or MICRO_BATCH_LIMIT[world.device])
     optimizer = torch.optim.AdamW(_groups(model, train.weight_decay), lr=train.learning_rate, fused=True)
     engine, *_ = deepspeed.initialize(
         model=model,

@@ -46,6 +46,7 @@ class Board:
         self._events: list[dict[str, Any]] = []
         self._error: str | None = None
         self._stopping = False
+        self._micro_batch_limit: int | None = None
 
     def stop(self) -> None:
         """Asks the workers to end at a checkpoint."""
@@ -60,6 +61,16 @@ class Board:
         if event["kind"] == "error":
             self._error = self._error or event["message"]
         self._events.append(event)
+
+    def shrink(self, size: int, rank: int) -> None:
+        """Hears from a rank that passes of `size` records do not fit; halves them when the run starts again."""
+        if size <= (self._micro_batch_limit or size):
+            self._micro_batch_limit = size // 2
+            self.post({"kind": "memory", "micro_batch_size": size, "rank": rank})
+
+    def micro_batch_limit(self) -> int | None:
+        """Records that a pass may hold, as far as running out of memory has told."""
+        return self._micro_batch_limit
 
     def take(self) -> list[dict[str, Any]]:
         """All events since the last call."""

@@ -124,6 +124,7 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
         grad_norm=0.0 if norm is None else float(norm),
         seconds=time.perf_counter() - started,
         samples=len(mine),
+        micro_batch_size=engine.train_micro_batch_size_per_gpu(),
         tokens=int(run.rows.lengths[mine].sum()),
         asks=asking > 0,
         suspects=tuple(int(record) for indices in suspects for record in indices),

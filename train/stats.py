@@ -21,6 +21,8 @@ class StepStats:
     seconds: float
     samples: int
     """Records of this rank."""
+    micro_batch_size: int
+    """Records in one pass at most."""
     tokens: int
     """Tokens of this rank, padding left out."""
     asks: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,26 +10,26 @@ from typing import Any
 import torch
 
 from heliostat import __version__
-from heliostat.infra import metrics
-from heliostat.infra.errors import HeliostatError, StoppedError, TrainingError
+from heliostat.infra.errors import HeliostatError, StoppedError
 from heliostat.infra.published import PublishedModel
 from heliostat.infra.storage import open_store
 from heliostat.train import adapters, tasks
-from heliostat.train.checkpoint import Checkpoints, StoreStats
+from heliostat.train.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
 from heliostat.train.data import Prepared, open_prepared
 from heliostat.train.distributed import World, join, settle
 from heliostat.train.engine import build_engine
 from heliostat.train.evaluate import Evaluation, evaluate
-from heliostat.train.flops import peak_flops, peak_memory_bytes
+from heliostat.train.flops import peak_flops
 from heliostat.train.launch import Job
 from heliostat.train.loop import Run, fit
+from heliostat.train.micro_batch import told_of_memory, with_room
 from heliostat.train.models import as_folder
 from heliostat.train.notices import RayNotices
 from heliostat.train.publish import Published, publish
+from heliostat.train.reporting import step_reporter, store_reporter, tell
 from heliostat.train.rows import Rows
 from heliostat.train.sources import resolve
-from heliostat.train.stats import StepStats
 from heliostat.train.tasks.base import Task
 from heliostat.train.timing import Clocks, watch_collectives
 
@@ -42,7 +41,7 @@ def work(config: dict[str, Any]) -> None:
     job, board = Job.model_validate(config["job"]), config["board"]
     failed = ray.get(board.error.remote())
     if failed:
-        raise TrainingError(failed)
+        return  # launch has it from the board; Ray would start again what fails
     try:
         train(job, board)
     except HeliostatError as error:
@@ -59,9 +58,11 @@ def train(job: Job, board: Any) -> None:
     world = join("cuda" if torch.cuda.is_available() else "cpu")
     parts = load_parts(job)
     run = build_run(job, parts, world, board)
-    for report in fit(run):
-        tell(board, world, "report", asdict(report))
-        ray.train.report(report.metrics)
+    run = with_room(run, lambda limit: build_engine(parts.model(job.train), job.train, world, limit))
+    with told_of_memory(run, board):
+        for report in fit(run):
+            tell(board, world, "report", asdict(report))
+            ray.train.report(report.metrics)
     use_best(run)
     test = evaluate(run.task, run.engine, parts.rows("test"), world)
     description = describe(job, parts.prepared, test)
@@ -99,8 +100,11 @@ def load_parts(job: Job) -> Parts:
 
 def build_run(job: Job, parts: Parts, world: World, board: Any) -> Run:
     """Engine and checkpoints of a job on this worker."""
+    import ray
+
     peak = peak_flops(world.device, job.train.precision)
-    engine = build_engine(parts.model(job.train), job.train, world)
+    limit = ray.get(board.micro_batch_limit.remote())
+    engine = build_engine(parts.model(job.train), job.train, world, limit)
     clocks = Clocks(world.device)
     watch_collectives(clocks.communication)
     checkpoints = Checkpoints(
@@ -177,56 +181,3 @@ def result(published: Published, test: Evaluation, prepared: Prepared) -> dict[s
         "confusion": test.confusion,
         "labels": list(prepared.labels),
     }
-
-
-def tell(board: Any, world: World, kind: str, event: dict[str, Any]) -> None:
-    """Posts an event from rank 0 and goes on."""
-    if world.is_first:
-        board.post.remote({"kind": kind, **event})
-
-
-def metric_labels(job: Job, world: World) -> dict[str, str]:
-    """What this worker's metrics are told apart by."""
-    return {"model": job.name, "run": job.run_id, "rank": str(world.rank)}
-
-
-def step_reporter(job: Job, board: Any, world: World, peak: float) -> Callable[[StepStats], None]:
-    """What happens after each step: metrics from every rank, an event from rank 0. `peak` is the device's FLOP/s."""
-    labels = metric_labels(job, world)
-
-    def on_step(stats: StepStats) -> None:
-        mfu, memory = stats.flops / stats.seconds / peak, peak_memory_bytes(world.device)
-        for metric, value in (
-            (metrics.TRAIN_LOSS, stats.loss),
-            (metrics.TRAIN_LEARNING_RATE, stats.learning_rate),
-            (metrics.TRAIN_GRAD_NORM, stats.grad_norm),
-            (metrics.TRAIN_STEPS, 1),
-            (metrics.TRAIN_SKIPPED_STEPS, 0 if stats.is_finite else 1),
-            (metrics.TRAIN_SAMPLES, stats.samples),
-            (metrics.TRAIN_TOKENS, stats.tokens),
-            (metrics.TRAIN_STEP_SECONDS, stats.seconds),
-            (metrics.TRAIN_MFU, mfu),
-            (metrics.TRAIN_MEMORY_BYTES, memory),
-        ):
-            metrics.record(metric, value, labels)
-        waited(labels, "data", stats.data_seconds)
-        waited(labels, "communication", stats.communication_seconds)
-        tell(board, world, "step", {**asdict(stats), **stats.rates, "mfu": mfu, "memory_bytes": memory})
-
-    return on_step
-
-
-def store_reporter(job: Job, world: World) -> Callable[[StoreStats], None]:
-    """What happens once this rank's part of a checkpoint is stored: metrics."""
-    labels = metric_labels(job, world)
-
-    def on_stored(stats: StoreStats) -> None:
-        metrics.record(metrics.TRAIN_CHECKPOINT_SECONDS, stats.store_seconds, labels)
-        waited(labels, "checkpoint", stats.wait_seconds)
-
-    return on_stored
-
-
-def waited(labels: Mapping[str, str], cause: str, seconds: float) -> None:
-    """Counts seconds in which training stood still."""
-    metrics.record(metrics.TRAIN_WAIT_SECONDS, seconds, {**labels, "cause": cause})

@@ -7,10 +7,8 @@ manifest) and by boto3's own multipart upload. Marks: a stall of 5 % at most, 0.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.record import record
+from tests.benchmarks.torchrun import measured, say
 from tests.seaweedfs import BUCKET, seaweedfs
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
@@ -81,7 +80,7 @@ def worker() -> None:
             for name, value in zip(found, (waited, stall, median(alone), median(beside), whole), strict=True):
                 found[name].append(value)
     if world.is_first:
-        sys.stdout.write("RESULT " + json.dumps({**found, "upload": uploads(engine)}) + "\n")
+        say({**found, "upload": uploads(engine)})
     world.sum(0.0)
 
 
@@ -124,19 +123,8 @@ def main() -> None:
     if sys.argv[1:] == ["worker"]:
         worker()
         return
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(WORKERS)]
     with tempfile.TemporaryDirectory() as folder, seaweedfs(Path(folder)) as environment:
-        done = subprocess.run(
-            [*launcher, "-m", "tests.benchmarks.bench_checkpoint", "worker"],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if not lines:
-        raise SystemExit(done.stderr[-5000:])
-    found = json.loads(lines[0].removeprefix("RESULT "))
+        found = measured("tests.benchmarks.bench_checkpoint", ["worker"], WORKERS, environment)
     upload = found.pop("upload")
     ratios = [stall / waited for stall, waited in zip(found["stall"], found["waited"], strict=True)]
     rates = [ours / theirs for ours, theirs in zip(upload["heliostat"], upload["boto3"], strict=True)]

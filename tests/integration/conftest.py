@@ -13,8 +13,12 @@ from uuid import uuid4
 
 import pytest
 import torch
+import yaml
+from ray.cluster_utils import Cluster
 
 from heliostat.cluster.compiler import operators_folder
+from heliostat.cluster.environment import applied, local_environment
+from tests.nodes import NODE
 from tests.seaweedfs import BUCKET, seaweedfs
 
 
@@ -112,3 +116,26 @@ def tiny_values(tiny_encoder: Path, reviews: Path) -> dict[str, Any]:
                  "trials": 4, "epochs": 1},
         "serve": {"cpus_per_replica": 0.5},
     }  # fmt: skip
+
+
+@pytest.fixture
+def cluster(home: Path) -> Iterator[Cluster]:
+    """A head without CPUs."""
+    with applied(local_environment()):
+        made = Cluster(
+            initialize_head=True,
+            shutdown_at_exit=False,
+            head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False},
+        )
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path, tiny_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HELIOSTAT_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tiny_values))
+    return file

@@ -1,8 +1,8 @@
 """Run by torchrun: the real loop, once for each mapping of `train` values in the JSON list given.
 
 Rank 0 writes what came of each run to stdout as one JSON list. Beside `train` keys a mapping may have `stop_at`, the
-step after which the run is cut off, `checkpoints`, where its checkpoints are, and `poisoned`, the steps (from 0) whose
-first record makes the loss no number.
+step after which the run is cut off, `checkpoints`, where its checkpoints are, `poisoned`, the steps (from 0) whose
+first record makes the loss no number, and `probed`, the records of a trial before the first step.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from heliostat.train.data import Prepared, open_prepared
 from heliostat.train.distributed import World, join, settle
 from heliostat.train.engine import build_engine, gathered_weights
 from heliostat.train.loop import Run, fit
+from heliostat.train.micro_batch import probe
 from heliostat.train.rows import Rows
 from heliostat.train.stats import StepStats
 from heliostat.train.tasks.base import Task
@@ -55,7 +56,8 @@ class Poisoned:
 
 def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]) -> dict[str, Any]:
     """One run; its losses and gradient norms by step, its last metrics, and the sum of each of its weights."""
-    stop_at, place, poisoned = (values.pop(name, None) for name in ("stop_at", "checkpoints", "poisoned"))
+    extras = ("stop_at", "checkpoints", "poisoned", "probed")
+    stop_at, place, poisoned, probed = (values.pop(name, None) for name in extras)
     config, task = build(TrainConfig, values), tasks.get((folder / "task").read_text())
     rows, validation = (Rows(prepared.split(split), prepared.labels) for split in ("train", "validation"))
     if poisoned:
@@ -79,6 +81,8 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
     try:
         run = Run(task, engine, config, rows, validation, world, points, on_step)
         watch_collectives(run.clocks.communication)
+        if probed:
+            probe(run, probed)
         reports = list(fit(run))
     except CutOffError:
         assert points is not None

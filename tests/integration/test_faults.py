@@ -8,45 +8,19 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ray.cluster_utils import Cluster
 
-from heliostat.cluster.environment import applied, local_environment
 from heliostat.infra.bundle import fetch_directory
 from heliostat.infra.storage import Store, open_store
 from tests.faulty_s3 import faulty
+from tests.nodes import NODE
 from tests.waiting import until
 
 pytestmark = [pytest.mark.usefixtures("home"), pytest.mark.faults]
-NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 100_000_000}
-
-
-@pytest.fixture
-def cluster(home: Path) -> Iterator[Cluster]:
-    """A head without CPUs."""
-    with applied(local_environment()):
-        made = Cluster(
-            initialize_head=True,
-            shutdown_at_exit=False,
-            head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False},
-        )
-        yield made
-        made.shutdown()
-
-
-@pytest.fixture
-def spec_file(tmp_path: Path, tiny_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HELIOSTAT_STORAGE", str(tmp_path / "storage"))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "tiny.yaml"
-    file.write_text(yaml.safe_dump(tiny_values))
-    return file
 
 
 def checkpoints(store: Store) -> list[dict[str, Any]]:
@@ -112,6 +86,41 @@ def test_sigterm_ends_a_run_at_a_checkpoint_and_auto_goes_on_with_it(spec_file: 
     assert "Published tiny" in done.stdout
     (run,) = {entry.key.split("/")[2] for entry in store.list("runs") if entry.key.endswith("run.json")}
     assert json.loads(store.read_bytes(f"runs/tiny/{run}/run.json"))["status"] == "finished"
+
+
+CRAMPED = """
+from heliostat.__main__ import main
+from heliostat.train import worker
+
+def work(config):
+    import torch
+    from heliostat.train.tasks.text_classification import TextClassification
+    from heliostat.train.worker import work
+    collate = TextClassification.collate
+
+    def cramped(self, rows, indices):
+        if torch.is_grad_enabled() and len(indices) > 4:
+            torch.empty(2**50)
+        return collate(self, rows, indices)
+
+    TextClassification.collate = cramped
+    work(config)
+
+worker.work = work
+main()
+"""
+
+
+def test_memory_that_runs_out_makes_passes_smaller_and_keeps_the_global_batch(spec_file: Path, tmp_path: Path) -> None:
+    values = ["train.global_batch_size=24", "train.workers=2"]
+    done = subprocess.run(
+        [sys.executable, "-c", CRAMPED, "train", str(spec_file), *values],
+        capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "out of memory with 12 records in a pass; the run goes on with 6" in done.stdout
+    assert "out of memory with 6 records in a pass; the run goes on with 3" in done.stdout
+    assert "Published tiny" in done.stdout
 
 
 def test_a_storage_that_fails_a_fifth_of_all_calls_costs_no_checkpoint(

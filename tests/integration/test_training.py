@@ -76,6 +76,8 @@ def fitted(place: Path, workers: int, runs: list[dict[str, Any]]) -> list[dict[s
     return list(json.loads(found[0].removeprefix("RESULT ")))
 
 
+TRIALS = [(0, "fp32"), *((stage, "bf16") for stage in range(4))]
+"""Stage 0 in float32 has PyTorch's own optimizer, all others DeepSpeed's around it."""
 RUNS: dict[str, dict[str, Any]] = {
     **{f"stage {stage}": {"zero_stage": stage} for stage in range(4)},
     "bf16": {"zero_stage": 1, "precision": "bf16"},
@@ -115,6 +117,17 @@ RUNS: dict[str, dict[str, Any]] = {
         }
         for stage in range(4)
         for part, stop in (("cut off", {"stop_at": 7}), ("resumed", {}))
+    },
+    **{
+        f"trial, stage {stage}, {precision}, {part}": {
+            "zero_stage": stage,
+            "precision": precision,
+            "max_steps": 4,
+            "dropout": 0.1,
+            **probed,
+        }
+        for stage, precision in TRIALS
+        for part, probed in (("with", {"probed": 2}), ("without", {}))
     },
     **{
         f"activation checkpointing, stage {stage}": {"zero_stage": stage, "activation_checkpointing": True}
@@ -196,6 +209,15 @@ def test_packed_rows_train_the_same_on_two_workers(language: Path) -> None:
 def test_bf16_stays_near_float32(together: dict[str, dict[str, Any]], alone: dict[str, Any]) -> None:
     assert together["bf16"]["losses"] != alone["losses"]
     assert together["bf16"]["losses"] == pytest.approx(alone["losses"], rel=0.1)
+
+
+@pytest.mark.parametrize(("stage", "precision"), TRIALS)
+def test_a_trial_before_the_first_step_changes_nothing(
+    together: dict[str, dict[str, Any]], stage: int, precision: str
+) -> None:
+    with_trial, without = (together[f"trial, stage {stage}, {precision}, {part}"] for part in ("with", "without"))
+    assert with_trial["losses"] == without["losses"]
+    assert with_trial["sums"] == without["sums"]
 
 
 @pytest.mark.parametrize("stage", range(4))

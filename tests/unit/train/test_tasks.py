@@ -131,10 +131,8 @@ def test_classification_metrics_of_a_known_table() -> None:
 
 
 def test_dropout_of_the_spec_replaces_the_models_own(folder: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    assert load(AutoModelForCausalLM, folder, 0.25).config.attention_dropout == 0.25
-    assert load(AutoModelForCausalLM, folder, None).config.attention_dropout == 0.0
+    assert load("AutoModelForCausalLM", folder, 0.25).config.attention_dropout == 0.25
+    assert load("AutoModelForCausalLM", folder, None).config.attention_dropout == 0.0
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:

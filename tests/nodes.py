@@ -1,0 +1,6 @@
+"""Raylets of one cluster on this machine."""
+
+from __future__ import annotations
+
+NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 100_000_000}
+"""What `ray.cluster_utils.Cluster` is asked for: a node with one CPU."""
