@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Advance = Callable[[str, int, int], None]
 """What is being done, how much of it is done, of how much (0 where unknown)."""
+SHOWN_METRICS = 5
+"""Of a validation, in the terminal; MLflow has all."""
 
 
 class View:
@@ -76,7 +78,8 @@ class View:
                     )
                     bar.update(task, description=text, completed=event["step"], total=event["steps"])
                 elif event["kind"] == "report":
-                    numbers = ", ".join(f"{name} {number(value)}" for name, value in event["metrics"].items())
+                    shown = list(event["metrics"].items())[:SHOWN_METRICS]
+                    numbers = ", ".join(f"{name} {number(value)}" for name, value in shown)
                     bar.console.print(f"  step {event['step']}: validation {numbers}", soft_wrap=True)
 
             yield on_event

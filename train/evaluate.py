@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from heliostat.train.classification import Bin
 from heliostat.train.distributed import World
 from heliostat.train.rows import Rows
 from heliostat.train.tasks.base import Task
@@ -22,6 +23,9 @@ class Evaluation:
     outputs: np.ndarray
     """The task's outputs of each record, in the order of the split: float32 [records, numbers]."""
     confusion: list[list[int]] | None
+    """Records by [true class][predicted class]; None for tasks without classes."""
+    reliability: list[Bin] | None
+    """How often the model is right by how sure it is; None for tasks without classes."""
 
 
 def evaluate(task: Task, model: torch.nn.Module, rows: Rows, world: World) -> Evaluation:
@@ -41,4 +45,4 @@ def evaluate(task: Task, model: torch.nn.Module, rows: Rows, world: World) -> Ev
     whole = np.empty((len(rows), values.shape[1]), dtype=np.float32)
     for share, numbers in zip(world.gather(indices), world.gather(values), strict=True):
         whole[share] = numbers
-    return Evaluation(task.metrics(whole, rows), whole, task.confusion(whole, rows))
+    return Evaluation(task.metrics(whole, rows), whole, task.confusion(whole, rows), task.reliability(whole, rows))
