@@ -11,13 +11,14 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config import build, dump_yaml
 from heliostat.infra.errors import ConfigError, ModelError, NotFoundError
+from heliostat.reporting import Curves, measured, whole, write_report
 from heliostat.spec import Spec
 from heliostat.view import View
 
@@ -37,10 +38,12 @@ class Trained:
     run_id: str
     model: ModelVersion
     result: Mapping[str, Any]
-    """`metrics` on the test split, `confusion`, `labels`, `url`, `digest`, `size_bytes`."""
+    """`metrics` on the test split, `confusion`, `reliability`, `worst`, `labels`, `url`, `digest`, `size_bytes`."""
     tracking_url: str
-    losses: list[tuple[int, float]] = field(default_factory=list)
-    """Training loss by step."""
+    curves: Curves
+    """Of the whole run, by step: `train/loss`, `validation/accuracy` and their like."""
+    report: str | None = None
+    """Where its page is; None where there is none."""
 
 
 @contextmanager
@@ -148,6 +151,7 @@ def train(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None)
     A run called `run_id` that ended too early goes on after its newest complete checkpoint.
     """
     from heliostat.infra.tracking import start_run
+    from heliostat.train import tasks
     from heliostat.train.launch import launch
 
     run_id = run_id or new_run_id()
@@ -157,32 +161,24 @@ def train(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None)
     tags = {"heliostat.kind": "run", "heliostat.run_id": run_id}
     with start_run(spec.storage, spec.name, run_id, params, tags, run_id=record.get("mlflow")) as run:
         write_run(spec, run_id, {"mlflow": run.id, "status": "running"})
-        losses: list[tuple[int, float]] = []
+        seen: Curves = {}
         with view.training() as on_event:
 
             def handle(event: Mapping[str, Any]) -> None:
-                if event["kind"] == "step":
-                    losses.append((event["step"], event["loss"]))
-                track(run, event)
+                values, step = measured(event), event.get("step", 0)
+                run.log(values, step)
+                for name, value in values.items():
+                    seen.setdefault(name, {})[step] = value
                 on_event(event)
 
             result = launch(job, handle)
         model = register(spec, run.id, result)
+        curves = whole(run, seen, tasks.get(spec.task).metric) if record else seen
+        trained = Trained(run_id, model, result, run.url, curves)
+        trained.report = write_report(spec, prepared, run, trained)
         write_run(spec, run_id, {"mlflow": run.id, "status": "finished", "version": model.version})
-    trained = Trained(run_id, model, result, run.url, losses)
     view.trained(trained)
     return trained
-
-
-def track(run: Any, event: Mapping[str, Any]) -> None:
-    """An event of a run, in MLflow."""
-    if event["kind"] == "step":
-        names = ("loss", "learning_rate", "grad_norm", "seconds")
-        run.log({f"train/{name}": event[name] for name in names}, event["step"])
-    elif event["kind"] == "report":
-        run.log({f"validation/{name}": value for name, value in event["metrics"].items()}, event["step"])
-    elif event["kind"] == "result":
-        run.log({f"test/{name}": value for name, value in event["metrics"].items()})
 
 
 def register(spec: Spec, tracking_id: str, result: Mapping[str, Any]) -> ModelVersion:

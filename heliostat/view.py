@@ -138,12 +138,14 @@ class View:
         self.table("Trials, best first", ["trial", *keys, search.metric, "ran", "seconds", "outcome"], rows)
 
     def trained(self, trained: Trained) -> None:
-        """Loss curve, test metrics, confusion matrix, published version."""
-        self.loss_curve(trained.losses)
+        """Loss curve, test metrics, confusion matrix, published version, and where the report is."""
+        self.loss_curve(trained.curves.get("train/loss", {}))
         self.say(f"run {trained.run_id} in MLflow: {trained.tracking_url}")
         self.metrics(f"Test split, version {trained.model.version}", trained.result["metrics"])
         self.confusion(trained.result["confusion"], trained.result["labels"])
         self.version(trained.model, trained.result["size_bytes"])
+        if trained.report:
+            self.say(f"Report with curves, confusions and the worst records: {trained.report}")
 
     def evaluated(self, model: ModelVersion, evaluation: Evaluation, labels: Sequence[str]) -> None:
         """Metrics and confusion matrix."""
@@ -198,14 +200,17 @@ class View:
             path, body = "v1/predict", '{"text": "A film to remember."}'
         self.say(f"  curl {endpoint.url}/{path}{key} -H 'Content-Type: application/json' -d '{body}'")
 
-    def loss_curve(self, losses: Sequence[tuple[int, float]]) -> None:
-        """The training loss by step, smoothed, drawn in the terminal."""
-        if len(losses) < 2:
+    def loss_curve(self, losses: Mapping[int, float]) -> None:
+        """The training loss by step, smoothed, drawn in the terminal; steps without a number are left out."""
+        from heliostat.train.report.curves import finite, smoothed
+
+        points = finite(losses)
+        if len(points) < 2:
             return
         import plotext
         from rich.text import Text
 
-        steps, values = [step for step, _ in losses], [loss for _, loss in losses]
+        steps, values = [step for step, _ in points], [loss for _, loss in points]
         plotext.clear_figure()
         plotext.plot_size(min(100, self.console.width - 1), 15)
         plotext.theme("clear")
@@ -214,15 +219,6 @@ class View:
         plotext.xticks(sorted({steps[0], steps[len(steps) // 2], steps[-1]}))
         plotext.xlabel("step")
         self.console.print(Text(plotext.uncolorize(plotext.build())), soft_wrap=True)
-
-
-def smoothed(values: Sequence[float], weight: float = 0.9) -> list[float]:
-    """The exponential moving average, unbiased at its start (Kingma and Ba 2015, section 3)."""
-    average, result = 0.0, []
-    for count, value in enumerate(values, start=1):
-        average = weight * average + (1 - weight) * value
-        result.append(average / (1 - weight**count))
-    return result
 
 
 def number(value: object) -> str:

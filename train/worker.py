@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from heliostat import __version__
-from heliostat.infra import metrics
+from heliostat.infra import log, metrics
 from heliostat.infra.errors import HeliostatError, StoppedError, TrainingError
 from heliostat.infra.published import PublishedModel
 from heliostat.infra.storage import open_store
@@ -29,7 +29,10 @@ from heliostat.train.notices import Notices, RayNotices
 from heliostat.train.publish import Published, publish
 from heliostat.train.rows import Rows
 from heliostat.train.sources import resolve
-from heliostat.train.tasks.base import Task
+from heliostat.train.tasks.base import Example, Task
+
+WORST = 20
+"""Records of the test split that a report shows."""
 
 
 def work(config: dict[str, Any]) -> None:
@@ -60,10 +63,11 @@ def train(job: Job, board: Any) -> None:
         tell(board, world, "report", asdict(report))
         ray.train.report(report.metrics)
     use_best(run)
-    test = evaluate(run.task, run.engine, parts.rows("test"), world)
+    rows = parts.rows("test")
+    test = evaluate(run.task, run.engine, rows, world)
     description = describe(job, parts.prepared, test)
     published = publish(run, parts.base, description, job.spec, open_store(job.storage))
-    tell(board, world, "result", result(published, test, parts.prepared))
+    tell(board, world, "result", result(published, test, parts.prepared, worst(parts, rows, test)))
 
 
 @dataclass(frozen=True)
@@ -148,12 +152,25 @@ def describe(job: Job, prepared: Prepared, test: Evaluation) -> PublishedModel:
     )
 
 
-def result(published: Published, test: Evaluation, prepared: Prepared) -> dict[str, Any]:
+def worst(parts: Parts, rows: Rows, test: Evaluation) -> list[Example] | None:
+    """The records that the model does worst on; None where that fails, which is not worth a published run."""
+    try:
+        return parts.task.worst(test.outputs, rows, parts.base, WORST)
+    except Exception:
+        log.get(__name__).warning("the worst records of the test split are not known", exc_info=True)
+        return None
+
+
+def result(
+    published: Published, test: Evaluation, prepared: Prepared, examples: list[Example] | None
+) -> dict[str, Any]:
     """What the driver learns at the end."""
     return {
         **asdict(published),
         "metrics": test.metrics,
         "confusion": test.confusion,
+        "reliability": [asdict(one) for one in test.reliability or ()],
+        "worst": examples,
         "labels": list(prepared.labels),
     }
 
