@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config import build, dump_yaml
 from heliostat.infra.errors import ConfigError, ModelError, NotFoundError
-from heliostat.reporting import Curves, measured, whole, write_report
+from heliostat.reporting import Curves, measured, report_on_model, report_on_run, whole
 from heliostat.spec import Spec
 from heliostat.view import View
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from heliostat.infra.registry import ModelVersion
     from heliostat.serve.launch import Endpoint
     from heliostat.train.data import Prepared
-    from heliostat.train.evaluate import Evaluation
     from heliostat.train.launch import Job
     from heliostat.tune.search import Search
 
@@ -175,7 +174,7 @@ def train(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None)
         model = register(spec, run.id, result)
         curves = whole(run, seen, tasks.get(spec.task).metric) if record else seen
         trained = Trained(run_id, model, result, run.url, curves)
-        trained.report = write_report(spec, prepared, run, trained)
+        trained.report = report_on_run(spec, prepared, run, trained)
         write_run(spec, run_id, {"mlflow": run.id, "status": "finished", "version": model.version})
     view.trained(trained)
     return trained
@@ -260,15 +259,15 @@ def newest_run(spec: Spec) -> str | None:
         return None
 
 
-def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) -> Evaluation:
-    """A published model's metrics on the test split of the spec's data, on this machine's cores."""
+def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) -> Mapping[str, Any]:
+    """What the test split of the spec's data says of a published model, on this machine's cores; with a report."""
     from heliostat.train.assess import assess
 
     with view.progress("evaluate") as advance:
         advance("test split", 0, 0)
-        evaluation = assess(model, spec.storage, prepared)
-    view.evaluated(model, evaluation, prepared.labels)
-    return evaluation
+        found = assess(model, spec.storage, prepared)
+    view.evaluated(model, found, report_on_model(spec, prepared, model, found))
+    return found
 
 
 def serve(spec: Spec, model: ModelVersion, view: View) -> Endpoint:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from heliostat.infra.errors import StorageError
 from heliostat.spec import Spec
 
 if TYPE_CHECKING:
+    from heliostat.infra.registry import ModelVersion
     from heliostat.infra.tracking import Run
     from heliostat.pipeline import Trained
     from heliostat.train.data import Prepared
@@ -44,64 +47,89 @@ def whole(run: Run, seen: Curves, metric: str) -> Curves:
     return {name: before.get(name, {}) | seen.get(name, {}) for name in {*before, *seen}}
 
 
-def write_report(spec: Spec, prepared: Prepared, run: Run, trained: Trained) -> str | None:
+def report_on_run(spec: Spec, prepared: Prepared, run: Run, trained: Trained) -> str | None:
     """Stores the report of a run that has published its model and keeps it in MLflow; returns where it is stored.
 
     None where that fails, whatever the reason: it is logged, and the run is none the worse for it.
     """
+    subtitle = f"Version {trained.model.version}, published by run {trained.run_id}"
+    more = {"base model": spec.model.source, "run in MLflow": trained.tracking_url}
+    key = f"runs/{spec.name}/{trained.run_id}/report.html"
+    with _harmless(f"run {trained.run_id}"):
+        report = make_report(spec, prepared, trained.model, trained.result, subtitle, more)
+        return _store(spec, key, replace(report, curves=trained.curves), run)
+    return None
+
+
+def report_on_model(spec: Spec, prepared: Prepared, model: ModelVersion, found: Mapping[str, Any]) -> str | None:
+    """Stores the report of what was found out about a published model; returns where, or None where that fails."""
+    subtitle = f"Version {model.version} on the test split of {spec.data.source}"
+    key = f"evaluations/{model.name}/{model.version}-{prepared.fingerprint}/report.html"
+    with _harmless(f"{model.name} version {model.version}"):
+        return _store(spec, key, make_report(spec, prepared, model, found, subtitle, {}))
+    return None
+
+
+@contextmanager
+def _harmless(what: str) -> Iterator[None]:
+    """Logs whatever goes wrong inside: a page about a model is not worth the model."""
     try:
-        return _write(spec, prepared, run, trained)
+        yield
     except Exception:
-        _log.warning("run %s has no report", trained.run_id, exc_info=True)
-        return None
+        _log.warning("%s has no report", what, exc_info=True)
 
 
-def _write(spec: Spec, prepared: Prepared, run: Run, trained: Trained) -> str:
+def _store(spec: Spec, key: str, report: Report, run: Run | None = None) -> str:
     from heliostat.infra.storage import open_store
     from heliostat.train.report.page import render
 
-    page = render(report_of(spec, prepared, trained)).encode("utf-8", "replace")
-    store, key = open_store(spec.storage), f"runs/{spec.name}/{trained.run_id}/report.html"
+    store, page = open_store(spec.storage), render(report).encode("utf-8", "replace")
     store.write_bytes(key, page)
+    if run:
+        _keep(run, page)
+    return f"{store.url.rstrip('/')}/{key}"
+
+
+def _keep(run: Run, page: bytes) -> None:
+    """Puts the page among the run's artifacts; where MLflow refuses, it is in storage still."""
     with tempfile.TemporaryDirectory(prefix="heliostat-report-") as folder:
         file = Path(folder) / "report.html"
         file.write_bytes(page)
         try:
             run.artifact(file)
         except StorageError as error:
-            _log.warning("the report of run %s is in storage only: %s", trained.run_id, error)
-    return f"{store.url.rstrip('/')}/{key}"
+            _log.warning("the report is in storage only: %s", error)
 
 
-def report_of(spec: Spec, prepared: Prepared, trained: Trained) -> Report:
-    """What the report of a run says."""
+def make_report(
+    spec: Spec,
+    prepared: Prepared,
+    model: ModelVersion,
+    found: Mapping[str, Any],
+    subtitle: str,
+    more: Mapping[str, str],
+) -> Report:
+    """A report on a published model without curves; `found` is what `evaluate.findings` makes."""
     from heliostat.train import tasks
     from heliostat.train.report.page import Report
 
-    model, result = trained.model, trained.result
-    counts = ", ".join(f"{prepared.counts[split]:,} {split}" for split in ("train", "validation", "test"))
+    facts = {
+        "task": spec.task,
+        "data": spec.data.source,
+        "data fingerprint": prepared.fingerprint,
+        "records": ", ".join(f"{prepared.counts[split]:,} {split}" for split in ("train", "validation", "test")),
+        "version": ", ".join([str(model.version), *model.aliases]),
+        "published": f"{model.created:%Y-%m-%d %H:%M} UTC",
+        "files": model.url,
+        "manifest SHA-256": model.digest,
+        "heliostat": __version__,
+        **more,
+    }
     return Report(
-        name=spec.name,
-        subtitle=f"Version {model.version}, published by run {trained.run_id}",
-        facts={
-            "task": spec.task,
-            "base model": spec.model.source,
-            "data": spec.data.source,
-            "data fingerprint": prepared.fingerprint,
-            "records": counts,
-            "version": ", ".join([str(model.version), *model.aliases]),
-            "published": f"{model.created:%Y-%m-%d %H:%M} UTC",
-            "files": f"{model.url} ({result['size_bytes'] / 1e6:.1f} MB)",
-            "manifest SHA-256": model.digest,
-            "run in MLflow": trained.tracking_url,
-            "heliostat": __version__,
-        },
-        metrics=result["metrics"],
+        name=model.name,
+        subtitle=subtitle,
+        facts=facts,
         metric=tasks.get(spec.task).metric,
         spec=dump_yaml(spec),
-        labels=result["labels"],
-        curves=trained.curves,
-        confusion=result["confusion"],
-        reliability=result["reliability"],
-        worst=result["worst"],
+        **{key: found[key] for key in ("metrics", "labels", "confusion", "reliability", "worst")},
     )

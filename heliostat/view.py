@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from heliostat.serve.launch import Endpoint
     from heliostat.spec import Spec
     from heliostat.train.data import Prepared
-    from heliostat.train.evaluate import Evaluation
     from heliostat.tune.search import Search
 
 Advance = Callable[[str, int, int], None]
@@ -144,13 +143,18 @@ class View:
         self.metrics(f"Test split, version {trained.model.version}", trained.result["metrics"])
         self.confusion(trained.result["confusion"], trained.result["labels"])
         self.version(trained.model, trained.result["size_bytes"])
-        if trained.report:
-            self.say(f"Report with curves, confusions and the worst records: {trained.report}")
+        self.report(trained.report)
 
-    def evaluated(self, model: ModelVersion, evaluation: Evaluation, labels: Sequence[str]) -> None:
-        """Metrics and confusion matrix."""
-        self.metrics(f"Test split, {model.name} version {model.version}", evaluation.metrics)
-        self.confusion(evaluation.confusion, labels)
+    def evaluated(self, model: ModelVersion, found: Mapping[str, Any], report: str | None) -> None:
+        """Metrics, confusion matrix, and where the report is."""
+        self.metrics(f"Test split, {model.name} version {model.version}", found["metrics"])
+        self.confusion(found["confusion"], found["labels"])
+        self.report(report)
+
+    def report(self, place: str | None) -> None:
+        """Where a report is; nothing where there is none."""
+        if place:
+            self.say(f"Report, with the worst records: {place}")
 
     def metrics(self, title: str, metrics: Mapping[str, float]) -> None:
         """One row for each metric."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from heliostat import __version__
-from heliostat.infra import log, metrics
+from heliostat.infra import metrics
 from heliostat.infra.errors import HeliostatError, StoppedError, TrainingError
 from heliostat.infra.published import PublishedModel
 from heliostat.infra.storage import open_store
@@ -21,18 +21,15 @@ from heliostat.train.config import TrainConfig
 from heliostat.train.data import Prepared, open_prepared
 from heliostat.train.distributed import World, join, settle
 from heliostat.train.engine import build_engine
-from heliostat.train.evaluate import Evaluation, evaluate
+from heliostat.train.evaluate import Evaluation, evaluate, findings
 from heliostat.train.launch import Job
 from heliostat.train.loop import Run, StepStats, fit
 from heliostat.train.models import as_folder
 from heliostat.train.notices import Notices, RayNotices
-from heliostat.train.publish import Published, publish
+from heliostat.train.publish import publish
 from heliostat.train.rows import Rows
 from heliostat.train.sources import resolve
-from heliostat.train.tasks.base import Example, Task
-
-WORST = 20
-"""Records of the test split that a report shows."""
+from heliostat.train.tasks.base import Task
 
 
 def work(config: dict[str, Any]) -> None:
@@ -67,7 +64,7 @@ def train(job: Job, board: Any) -> None:
     test = evaluate(run.task, run.engine, rows, world)
     description = describe(job, parts.prepared, test)
     published = publish(run, parts.base, description, job.spec, open_store(job.storage))
-    tell(board, world, "result", result(published, test, parts.prepared, worst(parts, rows, test)))
+    tell(board, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
 
 
 @dataclass(frozen=True)
@@ -150,29 +147,6 @@ def describe(job: Job, prepared: Prepared, test: Evaluation) -> PublishedModel:
         heliostat_version=__version__,
         created=datetime.now(timezone.utc),
     )
-
-
-def worst(parts: Parts, rows: Rows, test: Evaluation) -> list[Example] | None:
-    """The records that the model does worst on; None where that fails, which is not worth a published run."""
-    try:
-        return parts.task.worst(test.outputs, rows, parts.base, WORST)
-    except Exception:
-        log.get(__name__).warning("the worst records of the test split are not known", exc_info=True)
-        return None
-
-
-def result(
-    published: Published, test: Evaluation, prepared: Prepared, examples: list[Example] | None
-) -> dict[str, Any]:
-    """What the driver learns at the end."""
-    return {
-        **asdict(published),
-        "metrics": test.metrics,
-        "confusion": test.confusion,
-        "reliability": [asdict(one) for one in test.reliability or ()],
-        "worst": examples,
-        "labels": list(prepared.labels),
-    }
 
 
 def tell(board: Any, world: World, kind: str, event: dict[str, Any]) -> None:

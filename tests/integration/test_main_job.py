@@ -75,7 +75,9 @@ def test_everything_is_in_the_bucket_and_survives_the_loss_of_the_driver(spec: S
     assert done.returncode == 2
     assert "has finished (version 1)" in done.stderr
 
-    assert "accuracy" in run("evaluate", "tiny.yaml")
+    measured = run("evaluate", "tiny.yaml")
+    assert "accuracy" in measured
+    assert f"{spec.storage.url}/evaluations/tiny/1-" in measured
     serve_then_refuse_an_altered_byte(spec)
 
 

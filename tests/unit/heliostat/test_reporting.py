@@ -11,7 +11,7 @@ import pytest
 from heliostat.infra.errors import StorageError
 from heliostat.infra.registry import ModelVersion
 from heliostat.pipeline import Trained
-from heliostat.reporting import Curves, measured, whole, write_report
+from heliostat.reporting import Curves, measured, report_on_model, report_on_run, whole
 from heliostat.spec import Spec, load_spec
 from heliostat.train.data import Prepared
 
@@ -53,9 +53,11 @@ def trained(**changes: Any) -> Trained:
     return Trained(RUN, model, result, "http://mlflow", {"train/loss": {1: 0.5, 2: 0.25}})
 
 
+PREPARED = Prepared("f" * 16, "", Path(), ("no", "yes"), {"train": 1600, "validation": 8, "test": 4})
+
+
 def write(spec: Spec, run: FakeRun, run_of: Trained) -> str | None:
-    prepared = Prepared("f" * 16, "", Path(), ("no", "yes"), {"train": 1600, "validation": 8, "test": 4})
-    return write_report(spec, prepared, cast("Any", run), run_of)
+    return report_on_run(spec, PREPARED, cast("Any", run), run_of)
 
 
 def test_events_become_metrics() -> None:
@@ -93,9 +95,19 @@ def test_a_report_that_mlflow_does_not_take_is_in_storage(spec: Spec, capsys: py
     place = write(spec, FakeRun(away=True), trained())
     assert place is not None
     assert Path(place).exists()
-    assert f"the report of run {RUN} is in storage only" in capsys.readouterr().err
+    assert "the report is in storage only: the server does not answer" in capsys.readouterr().err
 
 
 def test_a_report_that_cannot_be_made_fails_nothing(spec: Spec, capsys: pytest.CaptureFixture[str]) -> None:
     assert write(spec, FakeRun(), trained(metrics=None)) is None
     assert f"run {RUN} has no report" in capsys.readouterr().err
+
+
+def test_a_model_that_is_measured_again_has_a_report_without_curves(spec: Spec) -> None:
+    measured_again = trained()
+    place = report_on_model(spec, PREPARED, measured_again.model, measured_again.result)
+    assert place == f"{spec.storage.url}/evaluations/sentiment/7-{'f' * 16}/report.html"
+    page = Path(place).read_text()
+    assert f"Version 7 on the test split of {spec.data.source}" in page
+    assert "Confusion matrix" in page
+    assert "<h2>Training</h2>" not in page

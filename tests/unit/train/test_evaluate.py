@@ -1,7 +1,8 @@
-"""What a worker tells the driver at the end."""
+"""What an evaluation says, in the form that travels to the driver."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,19 +12,16 @@ import pytest
 import torch
 
 from heliostat.train import tasks
-from heliostat.train.data import Prepared
 from heliostat.train.distributed import World
-from heliostat.train.evaluate import Evaluation, evaluate
-from heliostat.train.publish import Published
+from heliostat.train.evaluate import evaluate, findings
 from heliostat.train.rows import Rows
-from heliostat.train.worker import Parts, result, worst
+from heliostat.train.tasks.base import Task
 
 LOGITS = np.array([[2, 0], [0, 2], [0, 3]], dtype=np.float32)
 ROWS = Rows(
     pa.table({"label": ["a", "a", "b"], "text": ["fine", "dull", "bad"], "length": pa.array([1, 1, 1], pa.int32())}),
     ("a", "b"),
 )
-PREPARED = Prepared("f", "", Path(), ("a", "b"), {})
 
 
 class FakeTask:
@@ -48,15 +46,17 @@ class FakeTask:
         return self._task.worst(*arguments)
 
 
-def evaluated(task: FakeTask) -> tuple[Parts, Evaluation]:
-    parts = Parts(cast("Any", task), Path(), PREPARED)
-    return parts, evaluate(parts.task, torch.nn.Linear(1, 1), ROWS, World(0, 1, "cpu"))
+def found(task: FakeTask) -> dict[str, Any]:
+    typed = cast("Task", task)
+    evaluation = evaluate(typed, torch.nn.Linear(1, 1), ROWS, World(0, 1, "cpu"))
+    return findings(typed, evaluation, ROWS, Path())
 
 
-def test_the_driver_learns_what_a_report_needs_as_plain_values() -> None:
-    parts, test = evaluated(FakeTask())
-    told = result(Published("url", "digest", 1), test, PREPARED, worst(parts, ROWS, test))
+def test_a_report_gets_what_it_needs_as_plain_values() -> None:
+    told = found(FakeTask())
+    assert json.loads(json.dumps(told)) == told
     assert told["confusion"] == [[1, 1], [0, 1]]
+    assert told["labels"] == ["a", "b"]
     assert sum(one["count"] for one in told["reliability"]) == 3
     assert told["worst"] == [
         {
@@ -70,6 +70,5 @@ def test_the_driver_learns_what_a_report_needs_as_plain_values() -> None:
 
 
 def test_errors_that_cannot_be_shown_cost_no_run(capsys: pytest.CaptureFixture[str]) -> None:
-    parts, test = evaluated(FakeTask(fails=True))
-    assert worst(parts, ROWS, test) is None
+    assert found(FakeTask(fails=True))["worst"] is None
     assert "the worst records of the test split are not known" in capsys.readouterr().err
