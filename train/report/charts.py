@@ -11,8 +11,6 @@ from heliostat.train.report.curves import MOST_POINTS, Point, finite, smoothed, 
 
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 36
 """What a picture keeps free for its scales, in its own units."""
-
-
 SMALL = (340, 216)
 """Width and height of a picture beside others."""
 
@@ -97,8 +95,8 @@ class Reliability:
 
 def label(value: float) -> str:
     """A number at a scale: as short as it can be."""
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:,.6g}"
+    if value == 0 or 1e-3 <= abs(value) < 1e7:
+        return f"{value:,.7g}"
     mantissa, power = f"{value:.3e}".split("e")
     return f"{float(mantissa):g}e{int(power)}"
 

@@ -135,10 +135,10 @@ def confusions(report: Report) -> list[tuple[str, str, int, float]]:
 def verdict(report: Report) -> str:
     """What the worst records are, or why there are none."""
     if report.worst is None:
-        return "They could not be found out; the workers' log says why."
+        return "They could not be found out; the log says why."
     if report.confusion is None:
         return (
-            f"The {len(report.worst)} records of the test split with the highest mean loss per target, highest first."
+            f"Of the test split, the {len(report.worst)} records with the highest mean loss per target, highest first."
         )
     total = sum(map(sum, report.confusion))
     wrong = total - sum(row[label] for label, row in enumerate(report.confusion))

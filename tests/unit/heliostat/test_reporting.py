@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
 from heliostat.infra.errors import StorageError
 from heliostat.infra.registry import ModelVersion
@@ -14,6 +16,7 @@ from heliostat.pipeline import Trained
 from heliostat.reporting import Curves, measured, report_on_model, report_on_run, whole
 from heliostat.spec import Spec, load_spec
 from heliostat.train.data import Prepared
+from heliostat.view import View
 
 RUN = "20260101-000000-abcd"
 STEP = {"kind": "step", "step": 3, "loss": 0.5, "learning_rate": 1e-3, "grad_norm": 2.0, "seconds": 0.1, "steps": 9}
@@ -111,3 +114,15 @@ def test_a_model_that_is_measured_again_has_a_report_without_curves(spec: Spec) 
     assert f"Version 7 on the test split of {spec.data.source}" in page
     assert "Confusion matrix" in page
     assert "<h2>Training</h2>" not in page
+
+
+def test_the_terminal_draws_around_steps_without_a_number_and_says_where_the_report_is() -> None:
+    run_of = trained()
+    run_of.curves = {"train/loss": {1: 4.0, 2: math.nan, 3: 2.0, 4: 1.0}}
+    run_of.report = "s3://bucket/runs/sentiment/r/report.html"
+    console = Console(width=100, record=True)
+    View(console).trained(run_of)
+    said = console.export_text()
+    assert "training loss" in said
+    assert "nan" not in said
+    assert "Report, with the worst records: s3://bucket/runs/sentiment/r/report.html" in said

@@ -174,6 +174,14 @@ def test_scales_are_round_and_span_the_values(low: float, high: float, expected:
     assert curves.ticks(low, high) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.3, "0.3"), (5e-5, "5e-5"), (1.5e-4, "1.5e-4"), (1_234_567, "1,234,567"), (2e9, "2e9")],
+)
+def test_numbers_at_a_scale_are_short(value: float, text: str) -> None:
+    assert charts.label(value) == text
+
+
 def test_bars_are_as_high_as_the_model_is_right() -> None:
     chart = charts.reliability(REPORT.reliability or ())
     assert chart is not None
@@ -210,7 +218,7 @@ def test_fewer_errors_and_none_are_said_plainly() -> None:
     assert "There are none: all 16 records of the test split are predicted right." in right.texts
     assert right.of("table", "examples") == []
     unknown = Page(render(replace(REPORT, worst=None)))
-    assert "They could not be found out; the workers' log says why." in unknown.texts
+    assert "They could not be found out; the log says why." in unknown.texts
 
 
 def test_a_language_model_has_prompts_and_no_classes() -> None:
