@@ -11,13 +11,14 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config import build, dump_yaml
 from heliostat.infra.errors import ConfigError, ModelError, NotFoundError
+from heliostat.reporting import Curves, measured, report_on_model, report_on_run, whole
 from heliostat.spec import Spec
 from heliostat.view import View
 
@@ -25,25 +26,8 @@ if TYPE_CHECKING:
     from heliostat.infra.registry import ModelVersion
     from heliostat.serve.launch import Endpoint
     from heliostat.train.data import Prepared
-    from heliostat.train.evaluate import Evaluation
     from heliostat.train.launch import Job
     from heliostat.tune.search import Search
-
-
-STEP_METRICS = (
-    "loss",
-    "learning_rate",
-    "grad_norm",
-    "seconds",
-    "data_seconds",
-    "communication_seconds",
-    "samples_per_second",
-    "tokens_per_second",
-    "mfu",
-    "memory_bytes",
-    "micro_batch_size",
-)
-"""What MLflow gets of each step; rates and seconds are those of rank 0."""
 
 
 @dataclass
@@ -53,10 +37,12 @@ class Trained:
     run_id: str
     model: ModelVersion
     result: Mapping[str, Any]
-    """`metrics` on the test split, `confusion`, `labels`, `url`, `digest`, `size_bytes`."""
+    """`metrics` on the test split, `confusion`, `reliability`, `worst`, `labels`, `url`, `digest`, `size_bytes`."""
     tracking_url: str
-    losses: list[tuple[int, float]] = field(default_factory=list)
-    """Training loss by step."""
+    curves: Curves
+    """Of the whole run, by step: `train/loss`, `validation/accuracy` and their like."""
+    report: str | None = None
+    """Where its page is; None where there is none."""
 
 
 @contextmanager
@@ -169,6 +155,7 @@ def train(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None)
     A run called `run_id` that ended too early goes on after its newest complete checkpoint.
     """
     from heliostat.infra.tracking import start_run
+    from heliostat.train import tasks
     from heliostat.train.launch import launch
 
     run_id = run_id or new_run_id()
@@ -178,31 +165,24 @@ def train(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None)
     tags = {"heliostat.kind": "run", "heliostat.run_id": run_id}
     with start_run(spec.storage, spec.name, run_id, params, tags, run_id=record.get("mlflow")) as run:
         write_run(spec, run_id, {"mlflow": run.id, "status": "running"})
-        losses: list[tuple[int, float]] = []
+        seen: Curves = {}
         with view.training() as on_event:
 
             def handle(event: Mapping[str, Any]) -> None:
-                if event["kind"] == "step":
-                    losses.append((event["step"], event["loss"]))
-                track(run, event)
+                values, step = measured(event), event.get("step", 0)
+                run.log(values, step)
+                for name, value in values.items():
+                    seen.setdefault(name, {})[step] = value
                 on_event(event)
 
             result = launch(job, handle)
         model = register(spec, run.id, result)
+        curves = whole(run, seen, tasks.get(spec.task).metric) if record else seen
+        trained = Trained(run_id, model, result, run.url, curves)
+        trained.report = report_on_run(spec, prepared, run, trained)
         write_run(spec, run_id, {"mlflow": run.id, "status": "finished", "version": model.version})
-    trained = Trained(run_id, model, result, run.url, losses)
     view.trained(trained)
     return trained
-
-
-def track(run: Any, event: Mapping[str, Any]) -> None:
-    """An event of a run, in MLflow."""
-    if event["kind"] == "step":
-        run.log({f"train/{name}": event[name] for name in STEP_METRICS}, event["step"])
-    elif event["kind"] == "report":
-        run.log({f"validation/{name}": value for name, value in event["metrics"].items()}, event["step"])
-    elif event["kind"] == "result":
-        run.log({f"test/{name}": value for name, value in event["metrics"].items()})
 
 
 def register(spec: Spec, tracking_id: str, result: Mapping[str, Any]) -> ModelVersion:
@@ -284,15 +264,15 @@ def newest_run(spec: Spec) -> str | None:
         return None
 
 
-def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) -> Evaluation:
-    """A published model's metrics on the test split of the spec's data, on this machine's cores."""
+def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) -> Mapping[str, Any]:
+    """What the test split of the spec's data says of a published model, on this machine's cores; with a report."""
     from heliostat.train.assess import assess
 
     with view.progress("evaluate") as advance:
         advance("test split", 0, 0)
-        evaluation = assess(model, spec.storage, prepared)
-    view.evaluated(model, evaluation, prepared.labels)
-    return evaluation
+        found = assess(model, spec.storage, prepared)
+    view.evaluated(model, found, report_on_model(spec, prepared, model, found))
+    return found
 
 
 def serve(spec: Spec, model: ModelVersion, view: View) -> Endpoint:

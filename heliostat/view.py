@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from heliostat.serve.launch import Endpoint
     from heliostat.spec import Spec
     from heliostat.train.data import Prepared
-    from heliostat.train.evaluate import Evaluation
     from heliostat.tune.search import Search
 
 Advance = Callable[[str, int, int], None]
 """What is being done, how much of it is done, of how much (0 where unknown)."""
+SHOWN_METRICS = 5
+"""Of a validation, in the terminal; MLflow has all."""
 
 
 class View:
@@ -75,7 +76,8 @@ class View:
                     text = f"train: loss {event['loss']:.4f}, {rates} a worker, MFU {event['mfu']:.0%}"
                     bar.update(task, description=text, completed=event["step"], total=event["steps"])
                 elif event["kind"] == "report":
-                    numbers = ", ".join(f"{name} {number(value)}" for name, value in event["metrics"].items())
+                    shown = list(event["metrics"].items())[:SHOWN_METRICS]
+                    numbers = ", ".join(f"{name} {number(value)}" for name, value in shown)
                     bar.console.print(f"  step {event['step']}: validation {numbers}", soft_wrap=True)
                 elif event["kind"] == "memory":
                     size = event["micro_batch_size"]
@@ -138,17 +140,24 @@ class View:
         self.table("Trials, best first", ["trial", *keys, search.metric, "ran", "seconds", "outcome"], rows)
 
     def trained(self, trained: Trained) -> None:
-        """Loss curve, test metrics, confusion matrix, published version."""
-        self.loss_curve(trained.losses)
+        """Loss curve, test metrics, confusion matrix, published version, and where the report is."""
+        self.loss_curve(trained.curves.get("train/loss", {}))
         self.say(f"run {trained.run_id} in MLflow: {trained.tracking_url}")
         self.metrics(f"Test split, version {trained.model.version}", trained.result["metrics"])
         self.confusion(trained.result["confusion"], trained.result["labels"])
         self.version(trained.model, trained.result["size_bytes"])
+        self.report(trained.report)
 
-    def evaluated(self, model: ModelVersion, evaluation: Evaluation, labels: Sequence[str]) -> None:
-        """Metrics and confusion matrix."""
-        self.metrics(f"Test split, {model.name} version {model.version}", evaluation.metrics)
-        self.confusion(evaluation.confusion, labels)
+    def evaluated(self, model: ModelVersion, found: Mapping[str, Any], report: str | None) -> None:
+        """Metrics, confusion matrix, and where the report is."""
+        self.metrics(f"Test split, {model.name} version {model.version}", found["metrics"])
+        self.confusion(found["confusion"], found["labels"])
+        self.report(report)
+
+    def report(self, place: str | None) -> None:
+        """Where a report is; nothing where there is none."""
+        if place:
+            self.say(f"Report, with the worst records: {place}")
 
     def metrics(self, title: str, metrics: Mapping[str, float]) -> None:
         """One row for each metric."""
@@ -198,14 +207,17 @@ class View:
             path, body = "v1/predict", '{"text": "A film to remember."}'
         self.say(f"  curl {endpoint.url}/{path}{key} -H 'Content-Type: application/json' -d '{body}'")
 
-    def loss_curve(self, losses: Sequence[tuple[int, float]]) -> None:
-        """The training loss by step, smoothed, drawn in the terminal."""
-        if len(losses) < 2:
+    def loss_curve(self, losses: Mapping[int, float]) -> None:
+        """The training loss by step, smoothed, drawn in the terminal; steps without a number are left out."""
+        from heliostat.train.report.curves import finite, smoothed
+
+        points = finite(losses)
+        if len(points) < 2:
             return
         import plotext
         from rich.text import Text
 
-        steps, values = [step for step, _ in losses], [loss for _, loss in losses]
+        steps, values = [step for step, _ in points], [loss for _, loss in points]
         plotext.clear_figure()
         plotext.plot_size(min(100, self.console.width - 1), 15)
         plotext.theme("clear")
@@ -214,15 +226,6 @@ class View:
         plotext.xticks(sorted({steps[0], steps[len(steps) // 2], steps[-1]}))
         plotext.xlabel("step")
         self.console.print(Text(plotext.uncolorize(plotext.build())), soft_wrap=True)
-
-
-def smoothed(values: Sequence[float], weight: float = 0.9) -> list[float]:
-    """The exponential moving average, unbiased at its start (Kingma and Ba 2015, section 3)."""
-    average, result = 0.0, []
-    for count, value in enumerate(values, start=1):
-        average = weight * average + (1 - weight) * value
-        result.append(average / (1 - weight**count))
-    return result
 
 
 def number(value: object) -> str:

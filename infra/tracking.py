@@ -6,9 +6,11 @@ MLflow takes seconds to import, so this module does so only once a run starts.
 from __future__ import annotations
 
 import logging
+import math
 import os
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -81,6 +83,16 @@ class Run:
                 del self._waiting[:_MOST_METRICS]
         except MlflowException as error:
             _log.warning("%d metrics of run %s wait for MLflow: %s", len(self._waiting), self.id, _line(error))
+
+    def history(self, names: Iterable[str]) -> dict[str, dict[int, float]]:
+        """Values by step of the metrics that have some; those of before a run was gone on with, too.
+
+        Of a step that was done twice, the later value counts. Raises StorageError where MLflow refuses.
+        """
+        self.flush()
+        with explained(f"metrics of run {self.id}"):
+            found = {name: self._client.get_metric_history(self.id, name) for name in names}
+        return {name: {one.step: _as_logged(one.value) for one in ones} for name, ones in found.items() if ones}
 
     def tag(self, key: str, value: object) -> None:
         """Sets a tag; StorageError where MLflow refuses."""
@@ -220,6 +232,11 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _as_logged(value: float) -> float:
+    """MLflow's databases hold the largest float for infinity."""
+    return math.copysign(math.inf, value) if abs(value) == sys.float_info.max else value
 
 
 def _url(uri: str, experiment_id: str, run_id: str) -> str:

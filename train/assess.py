@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from heliostat.infra import bundle
 from heliostat.infra.errors import ConfigError
@@ -13,12 +14,12 @@ from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.train import tasks
 from heliostat.train.data import Prepared
 from heliostat.train.distributed import World
-from heliostat.train.evaluate import Evaluation, evaluate
+from heliostat.train.evaluate import evaluate, findings
 from heliostat.train.rows import Rows
 
 
-def assess(model: ModelVersion, storage: StorageConfig, prepared: Prepared) -> Evaluation:
-    """The metrics of the model version on the test split of `prepared`.
+def assess(model: ModelVersion, storage: StorageConfig, prepared: Prepared) -> dict[str, Any]:
+    """What the test split of `prepared` says of the model version: see `findings`.
 
     Raises IntegrityError where its files have changed, ConfigError where its labels are not those of the data.
     """
@@ -34,4 +35,5 @@ def assess(model: ModelVersion, storage: StorageConfig, prepared: Prepared) -> E
             )
         task = tasks.get(described.task)
         rows = Rows(prepared.split("test"), described.labels)
-        return evaluate(task, task.load_model(folder / WEIGHTS, described.labels, None), rows, World(0, 1, "cpu"))
+        model_itself = task.load_model(folder / WEIGHTS, described.labels, None)
+        return findings(task, evaluate(task, model_itself, rows, World(0, 1, "cpu")), rows, folder / WEIGHTS)

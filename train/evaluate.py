@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from heliostat.infra import log
+from heliostat.train.classification import Bin
 from heliostat.train.distributed import World
 from heliostat.train.rows import Rows
-from heliostat.train.tasks.base import Task
+from heliostat.train.tasks.base import Example, Task
 
 BATCH = 32
+WORST = 20
+"""Records that are shown to people."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,9 @@ class Evaluation:
     outputs: np.ndarray
     """The task's outputs of each record, in the order of the split: float32 [records, numbers]."""
     confusion: list[list[int]] | None
+    """Records by [true class][predicted class]; None for tasks without classes."""
+    reliability: list[Bin] | None
+    """How often the model is right by how sure it is; None for tasks without classes."""
 
 
 def evaluate(task: Task, model: torch.nn.Module, rows: Rows, world: World) -> Evaluation:
@@ -41,4 +50,27 @@ def evaluate(task: Task, model: torch.nn.Module, rows: Rows, world: World) -> Ev
     whole = np.empty((len(rows), values.shape[1]), dtype=np.float32)
     for share, numbers in zip(world.gather(indices), world.gather(values), strict=True):
         whole[share] = numbers
-    return Evaluation(task.metrics(whole, rows), whole, task.confusion(whole, rows))
+    return Evaluation(task.metrics(whole, rows), whole, task.confusion(whole, rows), task.reliability(whole, rows))
+
+
+def findings(task: Task, evaluation: Evaluation, rows: Rows, folder: Path) -> dict[str, Any]:
+    """What a test split says of a model, in plain values: `metrics`, `confusion`, `reliability`, `worst`, `labels`.
+
+    `folder` holds the model's tokenizer.
+    """
+    return {
+        "metrics": evaluation.metrics,
+        "confusion": evaluation.confusion,
+        "reliability": [asdict(one) for one in evaluation.reliability or ()],
+        "worst": worst(task, evaluation, rows, folder),
+        "labels": list(rows.labels),
+    }
+
+
+def worst(task: Task, evaluation: Evaluation, rows: Rows, folder: Path) -> list[Example] | None:
+    """The records that the model does worst on; None where that fails, which is not worth a run that has published."""
+    try:
+        return task.worst(evaluation.outputs, rows, folder, WORST)
+    except Exception:
+        log.get(__name__).warning("the worst records of the test split are not known", exc_info=True)
+        return None

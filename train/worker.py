@@ -19,15 +19,15 @@ from heliostat.train.config import TrainConfig
 from heliostat.train.data import Prepared, open_prepared
 from heliostat.train.distributed import World, join, settle
 from heliostat.train.engine import build_engine
-from heliostat.train.evaluate import Evaluation, evaluate
+from heliostat.train.evaluate import Evaluation, evaluate, findings
+from heliostat.train.events import step_reporter, store_reporter, tell
 from heliostat.train.flops import peak_flops
 from heliostat.train.launch import Job
 from heliostat.train.loop import Run, fit
 from heliostat.train.micro_batch import told_of_memory, with_room
 from heliostat.train.models import as_folder
 from heliostat.train.notices import RayNotices
-from heliostat.train.publish import Published, publish
-from heliostat.train.reporting import step_reporter, store_reporter, tell
+from heliostat.train.publish import publish
 from heliostat.train.rows import Rows
 from heliostat.train.sources import resolve
 from heliostat.train.tasks.base import Task
@@ -64,10 +64,11 @@ def train(job: Job, board: Any) -> None:
             tell(board, world, "report", asdict(report))
             ray.train.report(report.metrics)
     use_best(run)
-    test = evaluate(run.task, run.engine, parts.rows("test"), world)
+    rows = parts.rows("test")
+    test = evaluate(run.task, run.engine, rows, world)
     description = describe(job, parts.prepared, test)
     published = publish(run, parts.base, description, job.spec, open_store(job.storage))
-    tell(board, world, "result", result(published, test, parts.prepared))
+    tell(board, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
 
 
 @dataclass(frozen=True)
@@ -171,13 +172,3 @@ def describe(job: Job, prepared: Prepared, test: Evaluation) -> PublishedModel:
         heliostat_version=__version__,
         created=datetime.now(timezone.utc),
     )
-
-
-def result(published: Published, test: Evaluation, prepared: Prepared) -> dict[str, Any]:
-    """What the driver learns at the end."""
-    return {
-        **asdict(published),
-        "metrics": test.metrics,
-        "confusion": test.confusion,
-        "labels": list(prepared.labels),
-    }

@@ -23,6 +23,7 @@ SHOWN = (
     "f1",
     "predicted positive",
     "manifest SHA-256",
+    "/report.html",
     "sentiment answers",
     'ray_heliostat_requests_total{model="sentiment", status="200", version="1"}',
     "total",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,8 +19,9 @@ import yaml
 
 from heliostat import pipeline
 from heliostat.cluster.leftovers import leftovers
-from heliostat.infra import registry
+from heliostat.infra import registry, tracking
 from heliostat.infra.errors import IntegrityError
+from heliostat.infra.registry import ModelVersion
 from heliostat.infra.storage import open_store
 from heliostat.spec import Spec, load_spec
 from heliostat.view import View
@@ -67,13 +69,32 @@ def test_everything_is_in_the_bucket_and_survives_the_loss_of_the_driver(spec: S
     assert version.url.startswith(spec.storage.url)
     tops = {entry.key.split("/")[0] for entry in open_store(spec.storage).list()}
     assert tops >= {"data", "runs", "models"}
+    the_report_shows_the_whole_run(spec, said, version)
 
     done = subprocess.run(command("train", "tiny.yaml", "--resume"), capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "has finished (version 1)" in done.stderr
 
-    assert "accuracy" in run("evaluate", "tiny.yaml")
+    measured = run("evaluate", "tiny.yaml")
+    assert "accuracy" in measured
+    assert f"{spec.storage.url}/evaluations/tiny/1-" in measured
     serve_then_refuse_an_altered_byte(spec)
+
+
+def the_report_shows_the_whole_run(spec: Spec, said: str, version: ModelVersion) -> None:
+    """The report is where the command says, and draws the steps of before the driver was lost, too."""
+    store, run_id = open_store(spec.storage), version.url.rsplit("/", 1)[1]
+    key = f"runs/{spec.name}/{run_id}/report.html"
+    assert f"{store.url}/{key}" in said
+    page = store.read_bytes(key).decode()
+    assert f"Version 1, published by run {run_id}" in page
+    assert version.digest in page
+    assert f"<dt>accuracy</dt><dd>{version.metrics['accuracy']:.4g}</dd>" in page
+    losses = re.findall(r'<path class="raw" d="M([^"]+)"', page)[0].split()
+    steps = int(re.findall(r"<title>step (\d+):", page)[-1])
+    assert steps - 20 < len(losses) <= steps, "what was not sent yet may be missing, but not all before the checkpoint"
+    kept = tracking.client(spec.storage).list_artifacts(version.run_id)
+    assert [one.path for one in kept] == ["report.html"]
 
 
 def kill_after_first_checkpoint(spec: Spec) -> None:

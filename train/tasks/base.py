@@ -8,11 +8,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from heliostat.train.classification import Bin
 from heliostat.train.config import DataConfig
 from heliostat.train.data import Encoder
 from heliostat.train.rows import Rows
 
 Batch = dict[str, torch.Tensor]
+Example = dict[str, str | int | float]
+"""A record and what the model made of it, by column name, for people to read."""
+
+LONGEST_TEXT = 800
+"""Characters of a text in an Example."""
 
 
 class Task(Protocol):
@@ -57,6 +63,24 @@ class Task(Protocol):
         """Records by [true class][predicted class]; None for tasks without classes."""
         ...
 
+    def reliability(self, outputs: np.ndarray, rows: Rows) -> list[Bin] | None:
+        """How often the model is right by how sure it is; None for tasks without classes."""
+        ...
+
+    def worst(self, outputs: np.ndarray, rows: Rows, folder: Path, count: int) -> list[Example]:
+        """The records of a test split that the model does worst on, worst first, `count` at most.
+
+        The tokenizer is in the model folder. Texts are cut.
+        """
+        ...
+
     def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
         """One input and what `model` answers, in the form that serving checks at start."""
         ...
+
+
+def shortened(text: str, keep_end: bool = False) -> str:
+    """`text` cut to LONGEST_TEXT characters, which shows as an ellipsis; its start stays, or its end."""
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return f"… {text[-LONGEST_TEXT:]}" if keep_end else f"{text[:LONGEST_TEXT]} …"

@@ -17,7 +17,7 @@ from heliostat.train.config import Columns, DataConfig
 from heliostat.train.cross_entropy import give_targets, score
 from heliostat.train.packing import IGNORED, can_pack, pack, unpack
 from heliostat.train.rows import Rows
-from heliostat.train.tasks.base import Batch
+from heliostat.train.tasks.base import Batch, Example, shortened
 
 PROBE_TOKENS = 8
 
@@ -170,6 +170,26 @@ class CausalLM:
         """A language model has no classes."""
         return
 
+    def reliability(self, outputs: np.ndarray, rows: Rows) -> None:
+        """A language model has no classes."""
+        return
+
+    def worst(self, outputs: np.ndarray, rows: Rows, folder: Path, count: int) -> list[Example]:
+        """The records with the highest mean loss per target, as the model saw them; a loss that is no number first."""
+        asked = np.flatnonzero(outputs[:, 1] > 0)
+        losses = outputs[asked, 0] / outputs[asked, 1]
+        order = np.argsort(losses)[::-1][:count]
+        words = models.tokenizer(folder)
+        return [
+            {
+                **_in_words(words, *(rows.lists(column, asked[[i]])[0] for column in ("input_ids", "labels"))),
+                "loss per target": float(losses[i]),
+                "targets": int(outputs[asked[i], 1]),
+                "tokens": int(rows.lengths[asked[i]]),
+            }
+            for i in order
+        ]
+
     def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
         """The start of the first record and the model's greedy continuation."""
         tokenizer = models.tokenizer(folder)
@@ -182,6 +202,15 @@ class CausalLM:
             out = model.generate(**tokens, max_new_tokens=PROBE_TOKENS, do_sample=False)
         text = tokenizer.decode(out[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
         return {"input": {"prompt": prompt, "max_tokens": PROBE_TOKENS}, "output": {"text": text}}
+
+
+def _in_words(tokenizer: Any, ids: np.ndarray, labels: np.ndarray) -> Example:
+    """The text; of a chat, what the model is asked (its end, where it is long) and what it should answer."""
+    wanted = labels != IGNORED
+    if wanted[0]:
+        return {"text": shortened(tokenizer.decode(ids, skip_special_tokens=True))}
+    asked, answer = (tokenizer.decode(part, skip_special_tokens=True).strip() for part in (ids[~wanted], ids[wanted]))
+    return {"prompt": shortened(asked, keep_end=True), "expected answer": shortened(answer)}
 
 
 def _packs(model: Any) -> bool:

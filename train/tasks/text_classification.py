@@ -12,11 +12,11 @@ import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
 
-from heliostat.train import models
+from heliostat.train import classification, models
 from heliostat.train.batches import pad
 from heliostat.train.config import DataConfig
 from heliostat.train.rows import Rows
-from heliostat.train.tasks.base import Batch
+from heliostat.train.tasks.base import Batch, Example, shortened
 
 
 @dataclass
@@ -94,27 +94,28 @@ class TextClassification:
         return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
 
     def metrics(self, outputs: np.ndarray, rows: Rows) -> dict[str, float]:
-        """Loss, accuracy, and precision, recall and F1 as the mean over the classes."""
-        from sklearn.metrics import precision_recall_fscore_support
-
-        predicted = outputs.argmax(axis=1)
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            rows.classes, predicted, labels=range(len(rows.labels)), average="macro", zero_division=0
-        )
-        loss = functional.cross_entropy(torch.from_numpy(outputs), torch.from_numpy(rows.classes))
-        return {
-            "loss": float(loss),
-            "accuracy": float((predicted == rows.classes).mean()),
-            "precision": float(precision),
-            "recall": float(recall),
-            "f1": float(f1),
-        }
+        """Those of any classifier: see `classification.metrics`."""
+        return classification.metrics(outputs, rows.classes)
 
     def confusion(self, outputs: np.ndarray, rows: Rows) -> list[list[int]]:
         """Texts by [true class][predicted class]."""
-        from sklearn.metrics import confusion_matrix
+        return classification.confusion(outputs, rows.classes)
 
-        return confusion_matrix(rows.classes, outputs.argmax(axis=1), labels=range(len(rows.labels))).tolist()
+    def reliability(self, outputs: np.ndarray, rows: Rows) -> list[classification.Bin]:
+        """How often a prediction is right by its probability."""
+        return classification.reliability(outputs, rows.classes)
+
+    def worst(self, outputs: np.ndarray, rows: Rows, folder: Path, count: int) -> list[Example]:
+        """The wrong predictions with the highest probability; their texts as they were read, cut."""
+        return [
+            {
+                "text": shortened(rows.table["text"][record].as_py()),
+                "true label": rows.labels[rows.classes[record]],
+                "predicted label": rows.labels[predicted],
+                "probability": probability,
+            }
+            for record, predicted, probability in classification.surest_errors(outputs, rows.classes, count)
+        ]
 
     def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
         """The first record's text and the probability of each label."""

@@ -71,6 +71,19 @@ def test_a_run_goes_on_where_it_was(storage: StorageConfig) -> None:
     assert (kept.info.status, kept.data.params) == ("FINISHED", {"a": "1", "b": "3"})
 
 
+def test_a_history_is_that_of_the_whole_run(storage: StorageConfig) -> None:
+    with start_run(storage, "e", "n", {}, {}) as run:
+        for step, loss in enumerate((4.0, 3.0, 2.0), start=1):
+            run.log({"loss": loss, "norm": math.inf}, step)
+    with start_run(storage, "e", "n", {}, {}, run_id=run.id) as again:
+        again.log({"loss": 2.5}, 3)
+        again.log({"loss": math.nan}, 4)
+        found = again.history(["loss", "norm", "other"])
+    assert found.keys() == {"loss", "norm"}
+    assert list(found["loss"].values()) == pytest.approx([4.0, 3.0, 2.5, math.nan], nan_ok=True)
+    assert found["norm"] == {1: math.inf, 2: math.inf, 3: math.inf}
+
+
 def test_a_trial_is_a_child_of_its_search(storage: StorageConfig) -> None:
     with (
         start_run(storage, "e", "search", {}, {}) as parent,

@@ -18,6 +18,7 @@ from heliostat.train.config import DataConfig
 from heliostat.train.models import as_folder, load
 from heliostat.train.packing import IGNORED
 from heliostat.train.rows import Rows
+from heliostat.train.tasks.base import LONGEST_TEXT, shortened
 from heliostat.train.tasks.causal_lm import TASK
 
 TEMPLATE = (
@@ -118,16 +119,66 @@ def test_causal_loss_is_that_of_transformers_and_padding_counts_nothing(folder: 
     assert metrics["perplexity"] == pytest.approx(np.exp(summed / 4), rel=1e-5)
 
 
+def reviews() -> tuple[Rows, np.ndarray]:
+    """Four texts and their logits; the second is taken for the other class."""
+    texts = ["fine", "so " * 400, "dull", "<b>bad</b>"]
+    table = pa.table({"label": ["a", "a", "b", "b"], "text": texts, "length": pa.array([1, 1, 1, 1], pa.int32())})
+    return Rows(table, ("a", "b")), np.array([[2, 0], [0, 1], [0, 1], [0, 3]], dtype=np.float32)
+
+
 def test_classification_metrics_of_a_known_table() -> None:
-    table = pa.table({"label": ["a", "a", "b", "b"], "length": pa.array([1, 1, 1, 1], pa.int32())})
-    known = Rows(table, ("a", "b"))
-    outputs = np.array([[2, 0], [0, 1], [0, 1], [0, 3]], dtype=np.float32)
+    known, outputs = reviews()
     task = tasks.get("text-classification")
     metrics = task.metrics(outputs, known)
     assert metrics["accuracy"] == 0.75
     assert metrics["precision"] == pytest.approx((1 + 2 / 3) / 2)
     assert metrics["recall"] == pytest.approx((0.5 + 1) / 2)
     assert task.confusion(outputs, known) == [[1, 1], [0, 2]]
+
+
+def test_the_worst_texts_are_wrong_and_cut(folder: Path) -> None:
+    known, outputs = reviews()
+    worst = tasks.get("text-classification").worst(outputs, known, folder, 20)
+    assert worst == [
+        {
+            "text": ("so " * 400)[:LONGEST_TEXT] + " …",
+            "true label": "a",
+            "predicted label": "b",
+            "probability": pytest.approx(1 / (1 + np.exp(-1))),
+        }
+    ]
+
+
+def test_the_worst_answers_have_the_highest_loss_for_each_target(folder: Path) -> None:
+    first, second, none = (
+        ([2, 5, 6, 4, 3, 10, 4], [IGNORED] * 5 + [10, 4]),
+        ([2, 3, 12], [-100, -100, 12]),
+        ([2], [-100]),
+    )
+    outputs = np.array([[3, 2, 1], [2, 1, 0], [0, 0, 0]], dtype=np.float32)
+    worst = TASK.worst(outputs, rows([first, second, none]), folder, 20)
+    assert worst == [
+        {"prompt": "user assistant", "expected answer": "ok", "loss per target": 2.0, "targets": 1, "tokens": 3},
+        {
+            "prompt": "user hello there assistant",
+            "expected answer": "fine",
+            "loss per target": 1.5,
+            "targets": 2,
+            "tokens": 7,
+        },
+    ]
+    assert TASK.worst(outputs, rows([first, second, none]), folder, 1) == worst[:1]
+
+
+def test_plain_text_is_shown_as_it_is_and_a_loss_that_is_no_number_first(folder: Path) -> None:
+    plain = rows([([5, 6], [5, 6]), ([7, 8, 9], [7, 8, 9])])
+    worst = TASK.worst(np.array([[9, 1, 0], [np.nan, 2, 0]], dtype=np.float32), plain, folder, 20)
+    assert [example["text"] for example in worst] == ["how are you", "hello there"]
+
+
+def test_of_a_long_prompt_the_end_is_shown() -> None:
+    assert shortened("a" * LONGEST_TEXT + "b", keep_end=True) == "… " + "a" * (LONGEST_TEXT - 1) + "b"
+    assert shortened("a" * LONGEST_TEXT) == "a" * LONGEST_TEXT
 
 
 def test_dropout_of_the_spec_replaces_the_models_own(folder: Path) -> None:

@@ -1,0 +1,148 @@
+"""A run's page: its numbers from MLflow and the workers, stored where the run's files are, and with it in MLflow."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heliostat import __version__
+from heliostat.infra import log
+from heliostat.infra.config import dump_yaml
+from heliostat.infra.errors import StorageError
+from heliostat.spec import Spec
+
+if TYPE_CHECKING:
+    from heliostat.infra.registry import ModelVersion
+    from heliostat.infra.tracking import Run
+    from heliostat.pipeline import Trained
+    from heliostat.train.data import Prepared
+    from heliostat.train.report.page import Report
+
+_log = log.get(__name__)
+STEP_METRICS = (
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "seconds",
+    "data_seconds",
+    "communication_seconds",
+    "samples_per_second",
+    "tokens_per_second",
+    "mfu",
+    "memory_bytes",
+    "micro_batch_size",
+)
+"""What MLflow gets of each step; rates and seconds are those of rank 0."""
+Curves = dict[str, dict[int, float]]
+"""Values by step, under the names that they have in MLflow."""
+
+
+def measured(event: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of an event of a run, under the names that they have in MLflow."""
+    if event["kind"] == "step":
+        return {f"train/{name}": event[name] for name in STEP_METRICS}
+    split = {"report": "validation", "result": "test"}.get(event["kind"])
+    return {f"{split}/{name}": value for name, value in event["metrics"].items()} if split else {}
+
+
+def whole(run: Run, seen: Curves, metric: str) -> Curves:
+    """The curves of a run that was gone on with: those that MLflow has of before, then `seen` by this process."""
+    train = [f"train/{name}" for name in ("loss", "learning_rate", "grad_norm")]
+    try:
+        before = run.history([*train, "validation/loss", f"validation/{metric}"])
+    except Exception as error:  # whatever keeps MLflow from answering, the run has published its model
+        _log.warning("curves begin where this command does: %s", error)
+        before = {}
+    return {name: before.get(name, {}) | seen.get(name, {}) for name in {*before, *seen}}
+
+
+def report_on_run(spec: Spec, prepared: Prepared, run: Run, trained: Trained) -> str | None:
+    """Stores the report of a run that has published its model and keeps it in MLflow; returns where it is stored.
+
+    None where that fails, whatever the reason: it is logged, and the run is none the worse for it.
+    """
+    subtitle = f"Version {trained.model.version}, published by run {trained.run_id}"
+    more = {"base model": spec.model.source, "run in MLflow": trained.tracking_url}
+    key = f"runs/{spec.name}/{trained.run_id}/report.html"
+    with _harmless(f"run {trained.run_id}"):
+        report = make_report(spec, prepared, trained.model, trained.result, subtitle, more)
+        return _store(spec, key, replace(report, curves=trained.curves), run)
+    return None
+
+
+def report_on_model(spec: Spec, prepared: Prepared, model: ModelVersion, found: Mapping[str, Any]) -> str | None:
+    """Stores the report of what was found out about a published model; returns where, or None where that fails."""
+    subtitle = f"Version {model.version} on the test split of {spec.data.source}"
+    key = f"evaluations/{model.name}/{model.version}-{prepared.fingerprint}/report.html"
+    with _harmless(f"{model.name} version {model.version}"):
+        return _store(spec, key, make_report(spec, prepared, model, found, subtitle, {}))
+    return None
+
+
+@contextmanager
+def _harmless(what: str) -> Iterator[None]:
+    """Logs whatever goes wrong inside: a page about a model is not worth the model."""
+    try:
+        yield
+    except Exception:
+        _log.warning("%s has no report", what, exc_info=True)
+
+
+def _store(spec: Spec, key: str, report: Report, run: Run | None = None) -> str:
+    from heliostat.infra.storage import open_store
+    from heliostat.train.report.page import render
+
+    store, page = open_store(spec.storage), render(report).encode("utf-8", "replace")
+    store.write_bytes(key, page)
+    if run:
+        _keep(run, page)
+    return f"{store.url.rstrip('/')}/{key}"
+
+
+def _keep(run: Run, page: bytes) -> None:
+    """Puts the page among the run's artifacts; where MLflow refuses, it is in storage still."""
+    with tempfile.TemporaryDirectory(prefix="heliostat-report-") as folder:
+        file = Path(folder) / "report.html"
+        file.write_bytes(page)
+        try:
+            run.artifact(file)
+        except StorageError as error:
+            _log.warning("the report is in storage only: %s", error)
+
+
+def make_report(
+    spec: Spec,
+    prepared: Prepared,
+    model: ModelVersion,
+    found: Mapping[str, Any],
+    subtitle: str,
+    more: Mapping[str, str],
+) -> Report:
+    """A report on a published model without curves; `found` is what `evaluate.findings` makes."""
+    from heliostat.train import tasks
+    from heliostat.train.report.page import Report
+
+    facts = {
+        "task": spec.task,
+        "data": spec.data.source,
+        "data fingerprint": prepared.fingerprint,
+        "records": ", ".join(f"{prepared.counts[split]:,} {split}" for split in ("train", "validation", "test")),
+        "version": ", ".join([str(model.version), *model.aliases]),
+        "published": f"{model.created:%Y-%m-%d %H:%M} UTC",
+        "files": model.url,
+        "manifest SHA-256": model.digest,
+        "heliostat": __version__,
+        **more,
+    }
+    return Report(
+        name=model.name,
+        subtitle=subtitle,
+        facts=facts,
+        metric=tasks.get(spec.task).metric,
+        spec=dump_yaml(spec),
+        **{key: found[key] for key in ("metrics", "labels", "confusion", "reliability", "worst")},
+    )
