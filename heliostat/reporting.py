@@ -128,6 +128,7 @@ def make_report(
 
     facts = {
         "task": spec.task,
+        **more,
         "data": spec.data.source,
         "data fingerprint": prepared.fingerprint,
         "records": ", ".join(f"{prepared.counts[split]:,} {split}" for split in ("train", "validation", "test")),
@@ -136,7 +137,6 @@ def make_report(
         "files": model.url,
         "manifest SHA-256": model.digest,
         "heliostat": __version__,
-        **more,
     }
     return Report(
         name=model.name,

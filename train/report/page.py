@@ -88,14 +88,14 @@ def loss_chart(curves: Curves) -> Chart | None:
 
 
 def small_charts(curves: Curves, metric: str) -> list[Chart]:
-    """Learning rate, gradient norm, and the metric on the validation split where that is not the loss."""
+    """Learning rate, gradient norm, and the metric of several validations where that is not the loss."""
     rate, norm, validated = (
         curves.get(name, {}) for name in ("train/learning_rate", "train/grad_norm", f"validation/{metric}")
     )
     drawn = [
         charts.by_step("Learning rate", rate),
         charts.by_step("Gradient norm", norm, smooth=True),
-        charts.by_step(f"Validation {metric}", {}, validated) if metric != "loss" else None,
+        charts.by_step(f"Validation {metric}", {}, validated) if metric != "loss" and len(validated) > 1 else None,
     ]
     return [chart for chart in drawn if chart]
 
