@@ -105,9 +105,11 @@ def base_model(spec: Spec) -> Path:
 
 
 def make_job(spec: Spec, prepared: Prepared, run_id: str) -> Job:
-    """What each worker of a run is told."""
+    """What each worker of a run is told; ConfigError where the base model cannot be laid out as `train` says."""
     from heliostat.train.launch import Job
+    from heliostat.train.sharding import check_model
 
+    check_model(spec.train, base_model(spec))
     return Job(
         name=spec.name,
         task=spec.task,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from heliostat.cluster.config import ClusterConfig
 from heliostat.infra.config import StrictModel, apply_overrides, build, read_yaml
@@ -15,6 +15,7 @@ from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage import StorageConfig
 from heliostat.serve.config import ServeConfig
 from heliostat.train.config import DataConfig, ModelConfig, TrainConfig
+from heliostat.train.sharding import check_task
 from heliostat.tune.config import TuneConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -40,6 +41,11 @@ class Spec(StrictModel):
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
             raise ValueError("a-z, 0-9 and dashes are allowed, 63 at most, first and last no dash")
         return name
+
+    @model_validator(mode="after")
+    def _task_can_be_sharded(self) -> Spec:
+        check_task(self.train, self.task)
+        return self
 
 
 def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:

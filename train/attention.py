@@ -73,7 +73,7 @@ def _attend(
 ) -> torch.Tensor:
     from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
-    if not (torch.is_grad_enabled() and query.dtype is torch.bfloat16):
+    if not (torch.is_grad_enabled() and query.dtype is torch.bfloat16 and query.device.type == "cpu"):
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling)[0]
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)

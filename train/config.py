@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from heliostat.infra.config import StrictModel
+from heliostat.train import sharding
+from heliostat.train.sharding import Offload
 from heliostat.train.where import parse
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -149,6 +151,15 @@ class TrainConfig(StrictModel):
     """Compile each layer with torch.compile; the first steps take minutes longer."""
     adapter: AdapterConfig | None = None
     """Train low-rank adapters and leave the base model as it is; `{}` takes their defaults."""
+    offload: Offload = Offload()
+    """What waits in the host's memory and leaves more of the GPU's."""
+    hpz_group: Positive = 1
+    """Stage 3: workers that hold a second copy of the parameters among them, to gather from, such as the GPUs of one
+    node (ZeRO++ hpZ); 1 for none."""
+    sequence_parallel: Positive = 1
+    """Workers that share the tokens of each row (Ulysses), for `causal-lm` on long records."""
+    tensor_parallel: Positive = 1
+    """Workers that split each layer (AutoTP), for a `causal-lm` whose layers are too large for one."""
     seed: Annotated[int, Field(ge=0)] = 0
     validate_every: Positive | None = None
     """Steps between validations; once an epoch where left out."""
@@ -166,10 +177,11 @@ class TrainConfig(StrictModel):
 
     @model_validator(mode="after")
     def _each_worker_has_work(self) -> TrainConfig:
-        if self.global_batch_size < self.workers.max:
+        replicas = self.workers.max // sharding.workers_per_replica(self)
+        if self.global_batch_size < replicas:
             raise ValueError(
                 f"train.global_batch_size: {self.global_batch_size} given; must be at least train.workers "
-                f"({self.workers.max}), so that each has a record"
+                f"({replicas}), so that each has a record"
             )
         return self
 
@@ -182,6 +194,11 @@ class TrainConfig(StrictModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_be_sharded(self) -> TrainConfig:
+        sharding.check(self)
+        return self
+
     @field_validator("deepspeed")
     @classmethod
     def _keeps_the_contract(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -192,4 +209,8 @@ class TrainConfig(StrictModel):
         } & value.keys()
         if ours:
             raise ValueError(f"{', '.join(sorted(ours))} cannot be set; train.global_batch_size decides them")
+        if layout := sharding.RANK_KEYS & value.keys():
+            raise ValueError(
+                f"{', '.join(sorted(layout))} cannot be set; train.sequence_parallel and train.tensor_parallel do that"
+            )
         return value

@@ -12,6 +12,9 @@ from heliostat.train.adapters import plain_name, plain_value
 from heliostat.train.batches import accumulation
 from heliostat.train.config import TrainConfig
 from heliostat.train.distributed import World
+from heliostat.train.sharding import replica, zero_optimization
+from heliostat.train.tensor_parallel import check_split, tensor_parallel, whole
+from heliostat.train.ulysses import share_rows
 
 MICRO_BATCH_LIMIT = {"cpu": 16, "cuda": 64}
 """Records in one pass at most: what fits a CPU's caches, or keeps a GPU busy."""
@@ -27,18 +30,20 @@ def deepspeed_config(train: TrainConfig, world_size: int, micro: int) -> dict[st
     """The DeepSpeed JSON for `train` on `world_size` workers, with `train.deepspeed` merged over it.
 
     DeepSpeed's batch is a multiple of workers and micro-batch; where the global batch is not, the loop leaves the rest
-    of it empty.
+    of it empty. Workers that share their rows count each for itself there.
     """
-    passes = accumulation(train.global_batch_size, world_size, micro)
+    passes = accumulation(train.global_batch_size, replica(train, 0, world_size)[1], micro)
     config = {
         "train_batch_size": micro * passes * world_size,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": passes,
         "gradient_clipping": train.max_grad_norm,
         "bf16": {"enabled": train.precision == "bf16"},
-        "zero_optimization": {"stage": train.zero_stage},
+        "zero_optimization": zero_optimization(train),
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31,
+        **tensor_parallel(train.tensor_parallel),
     }
     return merge(config, train.deepspeed)
 
@@ -55,7 +60,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None = None) -> Any:
     """A DeepSpeed engine around `model`, with `limit` records in a pass at most; torch.distributed must be up.
 
-    AdamW is PyTorch's fused one: it needs no compiler, and ZeRO shards its state like that of any other.
+    AdamW is PyTorch's fused one: it needs no compiler, runs where its state is, and ZeRO shards that like any other's.
     """
     import deepspeed
 
@@ -63,7 +68,10 @@ def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if train.compile:
         compile_layers(model)
-    micro = micro_batch_size(train.global_batch_size, world.size, limit or MICRO_BATCH_LIMIT[world.device])
+    if train.sequence_parallel > 1:
+        share_rows(model, world, train.sequence_parallel)
+    _, replicas = replica(train, world.rank, world.size)
+    micro = micro_batch_size(train.global_batch_size, replicas, limit or MICRO_BATCH_LIMIT[world.device])
     optimizer = torch.optim.AdamW(_groups(model, train.weight_decay), lr=train.learning_rate, fused=True)
     engine, *_ = deepspeed.initialize(
         model=model,
@@ -71,6 +79,8 @@ def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None
         config=deepspeed_config(train, world.size, micro),
         dist_init_required=False,
     )
+    check_split(engine.module, train.tensor_parallel)
+    engine.train()  # transformers loads models for evaluation: without dropout, and with rows that nobody shares
     if train.precision == "fp32" and train.zero_stage == 0:
         _keep_gradient_norm(engine)
     return engine
@@ -129,10 +139,11 @@ def set_learning_rate(engine: Any, value: float) -> None:
 def gathered_weights(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """Name and whole value of all that belongs to the plain model's state, on the CPU; all ranks must iterate together.
 
-    At ZeRO stage 3 each parameter is gathered from its shards as it is reached; adapters are merged.
+    At ZeRO stage 3 each parameter is gathered from its shards as it is reached, and where tensor parallelism has split
+    it, from the workers that have its parts; adapters are merged.
     """
     for name, value in engine.module.state_dict(keep_vars=True).items():
         plain = plain_name(name)
         if plain is not None:
-            with plain_value(engine.module, name, value) as whole:
-                yield plain, whole.detach().to("cpu", copy=True)
+            with plain_value(engine.module, name, value) as merged, whole(merged):
+                yield plain, merged.detach().to("cpu", copy=True)

@@ -11,6 +11,7 @@ import torch
 
 from heliostat.infra import log
 from heliostat.train.classification import Bin
+from heliostat.train.config import TrainConfig
 from heliostat.train.distributed import World
 from heliostat.train.rows import Rows
 from heliostat.train.tasks.base import Example, Task
@@ -33,14 +34,20 @@ class Evaluation:
     """How often the model is right by how sure it is; None for tasks without classes."""
 
 
-def evaluate(task: Task, model: torch.nn.Module, rows: Rows, world: World) -> Evaluation:
+def evaluate(
+    task: Task, model: torch.nn.Module, rows: Rows, world: World, train: TrainConfig = TrainConfig()
+) -> Evaluation:
     """Runs `model` over `rows`, each rank over its share, and computes the task's metrics over all of them.
 
     Every rank makes the same number of passes (repeating one where its share is shorter), as ZeRO stage 3 needs.
+    Workers that split layers, as `train` says, have the same share. Records so long that workers share their tokens in
+    training are taken whole, one at a time.
     """
-    batches = np.array_split(np.argsort(rows.lengths, kind="stable"), -(-len(rows) // BATCH))
-    passes = -(-len(batches) // world.size)
-    mine = [batches[(i * world.size + world.rank) % len(batches)] for i in range(passes)]
+    at_once = BATCH if train.sequence_parallel == 1 else 1
+    batches = np.array_split(np.argsort(rows.lengths, kind="stable"), -(-len(rows) // at_once))
+    shares = world.size // train.tensor_parallel
+    passes = -(-len(batches) // shares)
+    mine = [batches[(i * shares + world.rank // train.tensor_parallel) % len(batches)] for i in range(passes)]
     was_training = model.training
     model.eval()
     with torch.no_grad():

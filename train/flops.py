@@ -15,6 +15,7 @@ import torch
 
 from heliostat.infra.accelerators import accelerator_of
 from heliostat.infra.memory import peak_resident_bytes
+from heliostat.train.tensor_parallel import SPLIT
 
 SIDE = 1024
 """Rows and columns of the matrices whose product a device without a data sheet is measured by."""
@@ -33,15 +34,18 @@ class Flops:
     """For each pair of tokens of a record: 12 x layers x heads x width of a head."""
 
     @classmethod
-    def of(cls, model: Any) -> Flops:
-        """Of a transformers `model`, sharded or whole. Tables that tokens are looked up in cost nothing."""
+    def of(cls, model: Any, split: int = 1) -> Flops:
+        """Of a transformers `model`, sharded or whole, its layers split among so many workers.
+
+        Tables that tokens are looked up in cost nothing.
+        """
         head = _output_layer(model)
         ours = {id(parameter) for parameter in head.parameters()} if head is not None else set()
         tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)} - ours
         parameters = [parameter for parameter in model.parameters() if id(parameter) not in tables]
         config = model.config
         return cls(
-            body=sum(_dense(parameter) for parameter in parameters if id(parameter) not in ours),
+            body=sum(_dense(parameter, split) for parameter in parameters if id(parameter) not in ours),
             head=sum(_dense(parameter) for parameter in parameters if id(parameter) in ours),
             attention=12.0 * config.num_hidden_layers * _attention_width(config),
         )
@@ -57,8 +61,8 @@ def _output_layer(model: Any) -> Any:
     return model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
 
 
-def _dense(parameter: torch.nn.Parameter) -> float:
-    count = getattr(parameter, "ds_numel", parameter.numel())
+def _dense(parameter: torch.nn.Parameter, split: int = 1) -> float:
+    count = getattr(parameter, "ds_numel", parameter.numel()) * (split if hasattr(parameter, SPLIT) else 1)
     return 6.0 * count if parameter.requires_grad else 4.0 * count
 
 

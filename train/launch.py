@@ -13,6 +13,7 @@ from heliostat.infra.config import StrictModel
 from heliostat.infra.errors import StoppedError, TrainingError
 from heliostat.infra.storage import StorageConfig
 from heliostat.train.config import DataConfig, ModelConfig, TrainConfig
+from heliostat.train.sharding import check_device
 
 POLL_SECONDS = 0.5
 RESIZE_SECONDS = 60.0
@@ -109,12 +110,17 @@ def build_trainer(job: Job, use_gpu: bool, board: Any, scratch: str) -> Any:
 
 
 def gpus_wanted(train: TrainConfig) -> bool:
-    """Whether each worker gets a GPU: as the spec says, or where the cluster has enough of them."""
+    """Whether each worker gets a GPU: as the spec says, or where the cluster has enough of them.
+
+    Raises ConfigError where it gets none and `train` asks for what only GPUs can do.
+    """
     import ray
 
-    if train.use_gpu == "auto":
-        return ray.cluster_resources().get("GPU", 0) >= train.workers.min
-    return train.use_gpu
+    use_gpu = train.use_gpu
+    if use_gpu == "auto":
+        use_gpu = ray.cluster_resources().get("GPU", 0) >= train.workers.min
+    check_device(train, use_gpu)
+    return use_gpu
 
 
 def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:

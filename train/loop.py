@@ -27,9 +27,11 @@ from heliostat.train.flops import Flops
 from heliostat.train.nonfinite import NonFinite
 from heliostat.train.notices import Notices
 from heliostat.train.rows import Rows
+from heliostat.train.sharding import replica, workers_per_replica
 from heliostat.train.stats import Report, StepStats
 from heliostat.train.tasks.base import Task
 from heliostat.train.timing import Clocks
+from heliostat.train.ulysses import part
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Run:
     @cached_property
     def flops(self) -> Flops:
         """What the model needs for a token."""
-        return Flops.of(self.engine.module)
+        return Flops.of(self.engine.module, self.train.tensor_parallel)
 
 
 def fit(run: Run) -> Iterator[Report]:
@@ -101,13 +103,16 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
     """One optimizer step over one global batch.
 
     Each micro-batch's summed loss is divided by the targets of the whole global batch, so that the gradient is that
-    of the mean over the batch however it is cut; DeepSpeed averages over workers and accumulation, hence the factor.
+    of the mean over the batch however it is cut; DeepSpeed averages over workers (those that split layers have one
+    gradient together) and accumulation, hence the factor.
     """
     started = time.perf_counter()
     engine, world = run.engine, run.world
     batch = plan.at(step)
-    micro_batches = plan.micro_batches(batch, world.rank, world.size, engine.train_micro_batch_size_per_gpu())
-    scale = world.size * len(micro_batches) / max(1, run.rows.targets[batch].sum())
+    place, replicas = replica(run.train, world.rank, world.size)
+    micro_batches = plan.micro_batches(batch, place, replicas, engine.train_micro_batch_size_per_gpu())
+    averaged = world.size // run.train.tensor_parallel
+    scale = averaged * len(micro_batches) / max(1, run.rows.targets[batch].sum())
     rate = learning_rate(run.train, step, steps)
     set_learning_rate(engine, rate)
     scaled = [accumulate(run, indices, scale) for indices in micro_batches]
@@ -123,15 +128,22 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
         learning_rate=rate,
         grad_norm=0.0 if norm is None else float(norm),
         seconds=time.perf_counter() - started,
-        samples=len(mine),
+        samples=share(run, len(mine)),
         micro_batch_size=engine.train_micro_batch_size_per_gpu(),
-        tokens=int(run.rows.lengths[mine].sum()),
+        tokens=share(run, int(run.rows.lengths[mine].sum())),
         asks=asking > 0,
         suspects=tuple(int(record) for indices in suspects for record in indices),
         data_seconds=run.clocks.data.take(),
         communication_seconds=run.clocks.communication.take(),
-        flops=run.flops.needed(run.rows.lengths[mine], int(run.rows.targets[mine].sum())),
+        flops=run.flops.needed(run.rows.lengths[mine], int(run.rows.targets[mine].sum()))
+        / workers_per_replica(run.train),
     )
+
+
+def share(run: Run, count: int) -> int:
+    """This rank's part of a count of what workers share; all parts together are the count."""
+    among = workers_per_replica(run.train)
+    return (count + run.world.rank % among) // among
 
 
 def accumulate(run: Run, indices: np.ndarray, scale: float) -> torch.Tensor:
@@ -140,8 +152,10 @@ def accumulate(run: Run, indices: np.ndarray, scale: float) -> torch.Tensor:
     An empty micro-batch (in the short last batch of an epoch) goes through as one record that counts nothing, since
     all ranks must take part in every collective operation.
     """
+    among = run.train.sequence_parallel
     with run.clocks.data:
-        batch = run.world.to_device(run.task.collate(run.rows, indices if len(indices) else np.array([0])))
+        row = run.task.collate(run.rows, indices if len(indices) else np.array([0]))
+        batch = run.world.to_device(part(row, run.world.rank % among, among))
     loss = run.task.loss(run.engine, batch) * (scale if len(indices) else 0.0)
     run.engine.backward(loss)
     run.engine.step()
@@ -150,4 +164,4 @@ def accumulate(run: Run, indices: np.ndarray, scale: float) -> torch.Tensor:
 
 def validate(run: Run) -> dict[str, float]:
     """Metrics on the validation split, the same on every rank."""
-    return evaluate(run.task, run.engine, run.validation, run.world).metrics
+    return evaluate(run.task, run.engine, run.validation, run.world, run.train).metrics

@@ -50,7 +50,7 @@ class NonFinite:
             _log.warning("%s; the step is left out", what)
 
     def _named(self, stats: StepStats) -> str:
-        records = np.concatenate(self.world.gather(np.array(stats.suspects, dtype=np.int64)))
+        records = np.unique(np.concatenate(self.world.gather(np.array(stats.suspects, dtype=np.int64))))
         what = "loss" if not math.isfinite(stats.loss) else "gradient norm"
         value = stats.loss if what == "loss" else stats.grad_norm
         where = f" in training records {listed(records.tolist())}" if len(records) else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -46,9 +46,13 @@ def needs(model: Footprint, train: TrainConfig, stage: int, workers: int, tokens
 
     Model states as in ZeRO (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054, section 3): with Adam in bf16
     2 bytes for a parameter, 2 for its gradient, 12 for the optimizer's float32 copy and moments; shared out among the
-    workers from stage 3, 2 and 1 on. Activations are counted (see `footprint`).
+    workers from stage 3, 2 and 1 on. Activations are counted (see `footprint`). What is offloaded is not the device's,
+    and layers may be split, rows shared, and parameters held twice.
     """
     size = 2 if train.precision == "bf16" else 4
+    model = _share(model, train)
+    workers //= train.tensor_parallel
+    second = model.parameters * size / train.hpz_group if stage == 3 and train.hpz_group > 1 else 0
     packed = model.linear if train.adapter and train.adapter.quantize else 0
     parameters = (model.parameters - packed) * size + packed * PACKED_BYTES
     states = model.trainable * (12 if train.precision == "bf16" else 8)
@@ -56,11 +60,25 @@ def needs(model: Footprint, train: TrainConfig, stage: int, workers: int, tokens
     gathered = min(LIVE, model.parameters) * size if stage == 3 else 0
     layer = model.layer_bytes if train.activation_checkpointing else 0
     return Needs(
-        parameters=parameters / (workers if stage == 3 else 1),
+        parameters=0
+        if train.offload.parameters != "none" and stage == 3
+        else parameters / (workers if stage == 3 else 1),
         gradients=model.trainable * size / (workers if stage >= 2 else 1),
-        optimizer=states / (workers if stage >= 1 else 1),
+        optimizer=0 if train.offload.optimizer != "none" and stage >= 1 else states / (workers if stage >= 1 else 1),
         activations=tokens * (model.activation_bytes + layer),
-        buffers=reduced + gathered + CHUNK * model.vocabulary * (size + 4 + 4),
+        buffers=second + reduced + gathered + CHUNK * model.vocabulary * (size + 4 + 4),
+    )
+
+
+def _share(model: Footprint, train: TrainConfig) -> Footprint:
+    """One worker's part of a model whose layers are split, or whose rows are shared."""
+    split, tokens = model.linear * (1 - 1 / train.tensor_parallel), train.sequence_parallel
+    return replace(
+        model,
+        parameters=round(model.parameters - split),
+        trainable=round(model.trainable - split) if train.tensor_parallel > 1 else model.trainable,
+        activation_bytes=model.activation_bytes / tokens,
+        layer_bytes=model.layer_bytes / tokens,
     )
 
 

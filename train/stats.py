@@ -20,11 +20,11 @@ class StepStats:
     """Over all parameters, before clipping."""
     seconds: float
     samples: int
-    """Records of this rank."""
+    """Records of this rank, or its part of those that workers share."""
     micro_batch_size: int
     """Records in one pass at most."""
     tokens: int
-    """Tokens of this rank, padding left out."""
+    """Tokens of this rank, or its part of them, padding left out."""
     asks: bool = False
     """Whether a rank would ask for notices now."""
     suspects: tuple[int, ...] = ()

@@ -65,7 +65,7 @@ def train(job: Job, board: Any) -> None:
             ray.train.report(report.metrics)
     use_best(run)
     rows = parts.rows("test")
-    test = evaluate(run.task, run.engine, rows, world)
+    test = evaluate(run.task, run.engine, rows, world, job.train)
     description = describe(job, parts.prepared, test)
     published = publish(run, parts.base, description, job.spec, open_store(job.storage))
     tell(board, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
@@ -144,8 +144,11 @@ def contract(job: Job) -> dict[str, Any]:
         "seed",
         "precision",
         "adapter",
+        "tensor_parallel",
     )
     settings = {f"train.{key}": value for key, value in job.train.model_dump(include=set(keys)).items()}
+    if job.train.tensor_parallel > 1:  # shards of split layers, which no other layout can take
+        settings |= {"train.workers": job.train.workers.max, "train.zero_stage": job.train.zero_stage}
     return {"model.source": job.model.source, "data": job.data_fingerprint, **settings}
 
 

@@ -201,14 +201,43 @@ def test_steps_that_stay_no_numbers_end_the_run_and_are_named(together: dict[str
     assert "the weights are still those after step 3" in ended["error"].lower()
 
 
-def test_packed_rows_train_the_same_on_two_workers(language: Path) -> None:
+SHARDED = {"zero_stage": 3, "deepspeed": {"zero_optimization": {"stage3_param_persistence_threshold": 0}}}
+"""Stage 3 with all parameters sharded: DeepSpeed leaves small ones whole, and all of these are small."""
+CUT = {"checkpoint_every": 5, "stop_at": 7}
+PACKED: dict[int, dict[str, dict[str, Any]]] = {
+    2: {
+        "stage 2": {"zero_stage": 2},
+        "stage 3": {"zero_stage": 3},
+        "checkpointing": {"zero_stage": 3, "activation_checkpointing": True},
+        "compiled": {"zero_stage": 2, "compile": True},
+        "sequence parallel": {"sequence_parallel": 2, "activation_checkpointing": True},
+        "sequence parallel, cut off": {**SHARDED, "sequence_parallel": 2, "checkpoints": "sequence", **CUT},
+        "sequence parallel, resumed": {**SHARDED, "sequence_parallel": 2, "checkpoints": "sequence"},
+        "tensor parallel, cut off": {"zero_stage": 2, "tensor_parallel": 2, "checkpoints": "tensor", **CUT},
+        "tensor parallel, resumed": {"zero_stage": 2, "tensor_parallel": 2, "checkpoints": "tensor"},
+    },
+    4: {
+        "sequence parallel of replicas": {**SHARDED, "sequence_parallel": 2},
+        "hpZ": {**SHARDED, "hpz_group": 2},
+        "hpZ, cut off": {**SHARDED, "hpz_group": 2, "checkpoints": "hpz", **CUT},
+        "hpZ, resumed": {**SHARDED, "hpz_group": 2, "checkpoints": "hpz"},
+    },
+}
+"""Runs by number of workers. Process groups outlive a run in its process: hpZ's and AutoTP's runs are the last."""
+
+
+@pytest.mark.parametrize("workers", PACKED)
+def test_packed_rows_train_the_same_however_they_are_shared(language: Path, workers: int) -> None:
     alone = fitted(language, 1, [{"zero_stage": 0}])[0]
     assert alone["losses"][-1] < 0.9 * alone["losses"][0]
-    runs = [{"zero_stage": 2}, {"zero_stage": 3}, {"zero_stage": 3, "activation_checkpointing": True}]
-    for sharded in fitted(language, 2, [*runs, {"zero_stage": 2, "compile": True}]):
-        assert sharded["losses"] == pytest.approx(alone["losses"], rel=1e-3)
-        assert sharded["norms"] == pytest.approx(alone["norms"], rel=1e-2)
-        assert sharded["metrics"] == pytest.approx(alone["metrics"], rel=1e-3)
+    runs = PACKED[workers]
+    for name, sharded in zip(runs, fitted(language, workers, list(runs.values())), strict=True):
+        steps = slice(5, None) if name.endswith("resumed") else slice(7) if name.endswith("cut off") else slice(None)
+        assert sharded["losses"] == pytest.approx(alone["losses"][steps], rel=1e-3), name
+        assert sharded["norms"] == pytest.approx(alone["norms"][steps], rel=1e-2), name
+        if not name.endswith("cut off"):
+            assert sharded["metrics"] == pytest.approx(alone["metrics"], rel=1e-3), name
+            assert sharded["sums"] == pytest.approx(alone["sums"], rel=1e-3, abs=1e-2), name
 
 
 def test_bf16_stays_near_float32(together: dict[str, dict[str, Any]], alone: dict[str, Any]) -> None:

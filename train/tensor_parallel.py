@@ -1,0 +1,58 @@
+"""Tensor parallelism (Shoeybi et al. 2019, "Megatron-LM") with DeepSpeed's AutoTP: neighbours split each layer.
+
+Projections into attention and MLP are split by their outputs, those out of them by their inputs, and one all-reduce
+each adds up what came of it. Embeddings, norms and head are whole on every worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from heliostat.infra.errors import ModelError
+
+SPLIT = "ds_is_replaced_module"
+"""How DeepSpeed marks the parameters that AutoTP has split."""
+COLUMNS = [r".*\.self_attn\.[qkv]_proj\.weight$", r".*\.mlp\.(gate|up)_proj\.weight$"]
+ROWS = [r".*\.self_attn\.o_proj\.weight$", r".*\.mlp\.down_proj\.weight$"]
+WHOLE = [r".*\.self_attn\.[qk]_norm\.weight$"]
+"""Norms of single heads: whole, but each worker has the gradient of its own heads only."""
+
+
+def tensor_parallel(size: int) -> dict[str, Any]:
+    """The section of that name in DeepSpeed's JSON; empty where `size` is 1."""
+    if size == 1:
+        return {}
+    specs = [
+        {"patterns": COLUMNS, "partition_type": "column"},
+        {"patterns": ROWS, "partition_type": "row"},
+        {"patterns": WHOLE, "partition_type": "skip", "grad_allreduce": True},
+    ]
+    layers = {"use_default_specs": False, "layer_specs": specs}
+    return {"tensor_parallel": {"autotp_size": size, "partition_config": layers}}
+
+
+def check_split(model: torch.nn.Module, size: int) -> None:
+    """Raises ModelError where AutoTP found nothing to split: each worker would hold and compute all of `model`."""
+    if size > 1 and not any(hasattr(parameter, SPLIT) for parameter in model.parameters()):
+        raise ModelError(f"train.tensor_parallel: {size} given, but no layer of this model has been split; use 1")
+
+
+@contextmanager
+def whole(parameter: torch.Tensor) -> Iterator[None]:
+    """Inside the block `parameter` is whole where AutoTP has split it; all its workers must come along.
+
+    DeepSpeed's own way back leaves the parameter apart from the memory that ZeRO updates, so it is not taken.
+    """
+    if not hasattr(parameter, SPLIT):
+        yield
+        return
+    own = parameter.data
+    parameter.gather_params([parameter])  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        parameter.data = own
