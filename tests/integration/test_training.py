@@ -203,12 +203,15 @@ def test_steps_that_stay_no_numbers_end_the_run_and_are_named(together: dict[str
 
 SHARDED = {"zero_stage": 3, "deepspeed": {"zero_optimization": {"stage3_param_persistence_threshold": 0}}}
 """Stage 3 with all parameters sharded: DeepSpeed leaves small ones whole, and all of these are small."""
+OFFLOADED = {f"offload_{part}": {"device": "cpu"} for part in ("optimizer", "param")}
+"""What `train.offload` tells DeepSpeed; the key itself is refused without GPUs."""
 CUT = {"checkpoint_every": 5, "stop_at": 7}
 PACKED: dict[int, dict[str, dict[str, Any]]] = {
     2: {
         "stage 2": {"zero_stage": 2},
         "stage 3": {"zero_stage": 3},
         "checkpointing": {"zero_stage": 3, "activation_checkpointing": True},
+        "offloaded": {"zero_stage": 3, "deepspeed": {"zero_optimization": OFFLOADED}},
         "sequence parallel": {"sequence_parallel": 2, "activation_checkpointing": True},
         "sequence parallel, cut off": {**SHARDED, "sequence_parallel": 2, "checkpoints": "sequence", **CUT},
         "sequence parallel, resumed": {**SHARDED, "sequence_parallel": 2, "checkpoints": "sequence"},
