@@ -228,7 +228,9 @@ PACKED: dict[int, dict[str, dict[str, Any]]] = {
 """Runs by number of workers. Process groups outlive a run in its process: hpZ's and AutoTP's runs are the last."""
 
 
-@pytest.mark.parametrize("workers", PACKED)
+@pytest.mark.parametrize(
+    "workers", [2, pytest.param(4, marks=pytest.mark.faults)]
+)  # four share a small machine's cores
 def test_packed_rows_train_the_same_however_they_are_shared(language: Path, workers: int) -> None:
     alone = fitted(language, 1, [{"zero_stage": 0}])[0]
     assert alone["losses"][-1] < 0.9 * alone["losses"][0]
