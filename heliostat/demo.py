@@ -25,7 +25,7 @@ DEMOS = {
         "data.limit=4000",
         "data.max_length=128",
         "train.epochs=1",
-        "tune.trials=4",
+        "tune.trials=3",
         "tune.epochs=0.25",
         "tune.grace=0.5",
     ),
