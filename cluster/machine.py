@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from heliostat.cluster.folders import LOOPBACK, ray_folder
+from heliostat.infra.memory import GIB
 
-GIB = 2**30
 PORTS = {
     8265: ("Ray's dashboard", "Ray takes another by itself"),
     6379: ("ray start", "ray start --port=PORT moves it; a Ray of Heliostat does not need it"),

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from heliostat.infra.accelerators import ACCELERATORS, GIB, PRICES_OF, Accelerator
+from heliostat.infra.accelerators import ACCELERATORS, PRICES_OF, Accelerator
 from heliostat.infra.errors import ConfigError
+from heliostat.infra.memory import GIB
 from heliostat.spec import Spec
 from heliostat.view import View
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from heliostat.infra.memory import GIB
+
 TERA = 1e12
-GIB = 2**30
 PRICES_OF = "2026-11"
 """When `usd_per_hour` was looked up."""
 

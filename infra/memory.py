@@ -1,4 +1,4 @@
-"""Memory of a process that computes on CPUs."""
+"""Memory: its unit, and that of a process that computes on CPUs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import resource
 import sys
 
+GIB = 2**30
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 

@@ -12,7 +12,7 @@ from heliostat.train.adapters import plain_name, plain_value
 from heliostat.train.batches import accumulation
 from heliostat.train.config import TrainConfig
 from heliostat.train.distributed import World
-from heliostat.train.sharding import replica, zero_optimization
+from heliostat.train.sharding import buckets, replica, zero_optimization
 from heliostat.train.tensor_parallel import check_split, tensor_parallel, whole
 from heliostat.train.ulysses import share_rows
 
@@ -48,6 +48,13 @@ def deepspeed_config(train: TrainConfig, world_size: int, micro: int) -> dict[st
     return merge(config, train.deepspeed)
 
 
+def sized(config: Mapping[str, Any], model: torch.nn.Module) -> dict[str, Any]:
+    """DeepSpeed's JSON with what follows the size of `model`, where `config` does not say."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    trainable = sum(size for size, is_trained in sizes if is_trained)
+    return merge({"zero_optimization": buckets(sum(size for size, _ in sizes), trainable)}, config)
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with `over` on top, mapping by mapping."""
     result = dict(base)
@@ -76,7 +83,7 @@ def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=optimizer,
-        config=deepspeed_config(train, world.size, micro),
+        config=sized(deepspeed_config(train, world.size, micro), model),
         dist_init_required=False,
     )
     check_split(engine.module, train.tensor_parallel)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from heliostat.infra import metrics
+from heliostat.infra.memory import peak_resident_bytes
 from heliostat.train.checkpoint import StoreStats
 from heliostat.train.distributed import World
-from heliostat.train.flops import peak_memory_bytes
 from heliostat.train.launch import Job
 from heliostat.train.stats import StepStats
 
@@ -30,7 +32,8 @@ def step_reporter(job: Job, board: Any, world: World, peak: float) -> Callable[[
     labels = metric_labels(job, world)
 
     def on_step(stats: StepStats) -> None:
-        mfu, memory = stats.flops / stats.seconds / peak, peak_memory_bytes(world.device)
+        rates, memory = stats.rates, peak_memory_bytes(world.device)
+        mfu = rates["flops_per_second"] / peak
         for metric, value in (
             (metrics.TRAIN_LOSS, stats.loss),
             (metrics.TRAIN_LEARNING_RATE, stats.learning_rate),
@@ -46,7 +49,7 @@ def step_reporter(job: Job, board: Any, world: World, peak: float) -> Callable[[
             metrics.record(metric, value, labels)
         waited(labels, "data", stats.data_seconds)
         waited(labels, "communication", stats.communication_seconds)
-        tell(board, world, "step", {**asdict(stats), **stats.rates, "mfu": mfu, "memory_bytes": memory})
+        tell(board, world, "step", {**asdict(stats), **rates, "mfu": mfu, "memory_bytes": memory})
 
     return on_step
 
@@ -65,3 +68,8 @@ def store_reporter(job: Job, world: World) -> Callable[[StoreStats], None]:
 def waited(labels: Mapping[str, str], cause: str, seconds: float) -> None:
     """Counts seconds in which training stood still."""
     metrics.record(metrics.TRAIN_WAIT_SECONDS, seconds, {**labels, "cause": cause})
+
+
+def peak_memory_bytes(device: str) -> int:
+    """The most that this worker has held at once: of GPU memory, or of the process's where there is none."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident_bytes()

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from heliostat.infra.accelerators import accelerator_of
-from heliostat.infra.memory import peak_resident_bytes
 from heliostat.train.tensor_parallel import SPLIT
 
 SIDE = 1024
@@ -95,8 +94,3 @@ def _product_seconds(matrix: torch.Tensor) -> float:
     if matrix.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - started
-
-
-def peak_memory_bytes(device: str) -> int:
-    """The most that this worker has held at once: of GPU memory, or of the process's where there is none."""
-    return torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident_bytes()

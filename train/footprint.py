@@ -45,6 +45,7 @@ def footprint(folder: Path, auto_class: str, train: TrainConfig) -> Footprint:
     Raises ModelError where transformers cannot build it.
     """
     import transformers
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
     with _default_type(torch.bfloat16 if train.precision == "bf16" else torch.float32):
         try:
@@ -57,7 +58,11 @@ def footprint(folder: Path, auto_class: str, train: TrainConfig) -> Footprint:
         linear = sum(layer.weight.numel() for _, layer in linear_layers(model))
         if train.adapter:
             attach(model, train.adapter.model_copy(update={"quantize": None}))
-        whole, inputs = _kept_bytes(model, False), _kept_bytes(model, True)
+        with FakeTensorMode():
+            _give_shapes(model)
+            whole = _kept_bytes(model.train())
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            inputs = _kept_bytes(model)
     return Footprint(
         parameters=model.num_parameters(),
         trainable=model.num_parameters(only_trainable=True),
@@ -69,29 +74,19 @@ def footprint(folder: Path, auto_class: str, train: TrainConfig) -> Footprint:
     )
 
 
-def _kept_bytes(model: Any, checkpointing: bool) -> int:
-    """What autograd keeps of one record of TOKENS tokens, beside the model's own tensors.
-
-    With `checkpointing`, of what goes into each layer alone.
-    """
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
+def _kept_bytes(model: Any) -> int:
+    """What autograd keeps of one record of TOKENS tokens, beside the model's own tensors."""
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    with FakeTensorMode():
-        _give_shapes(model)
-        model.train()
-        if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        own = {one.untyped_storage()._cdata for one in (*model.parameters(), *model.buffers())}
-        ids, positions = torch.zeros(1, TOKENS, dtype=torch.int64), torch.arange(TOKENS)[None]
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model.base_model(input_ids=ids, position_ids=positions)
-        return sum(one.untyped_storage().nbytes() for key, one in kept.items() if key not in own)
+    own = {one.untyped_storage()._cdata for one in (*model.parameters(), *model.buffers())}
+    ids, positions = torch.zeros(1, TOKENS, dtype=torch.int64), torch.arange(TOKENS)[None]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.base_model(input_ids=ids, position_ids=positions)
+    return sum(one.untyped_storage().nbytes() for key, one in kept.items() if key not in own)
 
 
 def _give_shapes(model: torch.nn.Module) -> None:

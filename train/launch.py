@@ -134,7 +134,7 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     stopping = threading.Event()
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()  # here it ends with the driver, not before
     results: list[dict[str, Any]] = []
 

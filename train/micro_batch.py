@@ -5,9 +5,9 @@ The global batch stays: fewer records in a pass make more passes.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,22 +26,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def with_room(run: Run, rebuild: Callable[[int], Any]) -> Run:
-    """The run with no more records in a pass than its GPU has memory for; on CPUs as it is.
+def with_room(make_run: Callable[[int | None], Run], limit: int | None) -> Run:
+    """A run with no more records in a pass than its GPU has memory for; on CPUs as `make_run(limit)` makes it.
 
-    `rebuild` makes the engine anew, with so many at most. Raises TrainingError where one is too much.
+    One that proves too large is gone before another is made. Raises TrainingError where one record is too much.
     """
+    run = make_run(limit)
     if run.world.device != "cuda":
         return run
     total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     try:
-        limit = fitting(run, total, gpu_peak_bytes)
+        room = fitting(run, total, gpu_peak_bytes)
     except torch.OutOfMemoryError as error:
         raise no_room(run) from error
-    if limit >= run.engine.train_micro_batch_size_per_gpu():
+    if room >= run.engine.train_micro_batch_size_per_gpu():
         return run
     run.engine.destroy()
-    return replace(run, engine=rebuild(limit))
+    del run
+    gc.collect()
+    return make_run(room)
 
 
 @contextmanager

@@ -6,16 +6,14 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from heliostat.infra.accelerators import GIB, Accelerator
+from heliostat.infra.accelerators import Accelerator
+from heliostat.infra.memory import GIB
 from heliostat.train.config import TrainConfig
 from heliostat.train.cross_entropy import CHUNK
 from heliostat.train.footprint import Footprint
+from heliostat.train.sharding import buckets
 
 STAGES = (0, 1, 2, 3)
-BUCKET = 500_000_000
-"""Gradients that DeepSpeed reduces at a time, at most (`reduce_bucket_size`)."""
-LIVE = 1_000_000_000
-"""Parameters that stage 3 keeps whole at a time, at most (`stage3_max_live_parameters`)."""
 PACKED_BYTES = 0.516
 """Of a weight in 4-bit NormalFloat, with its scales (Dettmers et al. 2023, section 3)."""
 USABLE = 0.9
@@ -56,15 +54,20 @@ def needs(model: Footprint, train: TrainConfig, stage: int, workers: int, tokens
     packed = model.linear if train.adapter and train.adapter.quantize else 0
     parameters = (model.parameters - packed) * size + packed * PACKED_BYTES
     states = model.trainable * (12 if train.precision == "bf16" else 8)
-    reduced = min(BUCKET, model.trainable) * size if stage > 0 else 0
-    gathered = min(LIVE, model.parameters) * size if stage == 3 else 0
+    at_a_time = buckets(model.parameters, model.trainable)
+    reduced = at_a_time["reduce_bucket_size"] * size if stage > 0 else 0
+    gathered = at_a_time["stage3_max_live_parameters"] * size if stage == 3 else 0
     layer = model.layer_bytes if train.activation_checkpointing else 0
+
+    def shard(whole: float, first_stage: int, offload: str = "none") -> float:
+        if stage < first_stage:
+            return whole
+        return whole / workers if offload == "none" else 0
+
     return Needs(
-        parameters=0
-        if train.offload.parameters != "none" and stage == 3
-        else parameters / (workers if stage == 3 else 1),
-        gradients=model.trainable * size / (workers if stage >= 2 else 1),
-        optimizer=0 if train.offload.optimizer != "none" and stage >= 1 else states / (workers if stage >= 1 else 1),
+        parameters=shard(parameters, 3, train.offload.parameters),
+        gradients=shard(model.trainable * size, 2),
+        optimizer=shard(states, 1, train.offload.optimizer),
         activations=tokens * (model.activation_bytes + layer),
         buffers=second + reduced + gathered + CHUNK * model.vocabulary * (size + 4 + 4),
     )

@@ -140,8 +140,27 @@ def check_model(train: TrainConfig, folder: Path) -> None:
             raise ConfigError(f"{key}: {size} does not divide the {heads} {name} of model.source")
 
 
+def buckets(parameters: int, trainable: int) -> dict[str, int]:
+    """How many numbers DeepSpeed reduces and, at stage 3, gathers at a time, in a model of so many parameters.
+
+    DeepSpeed's own numbers are for large models: it would allocate 500 million gradients for a model of one million,
+    and keep whatever has fewer than a billion parameters whole at stage 3.
+    """
+    live = _part_of(parameters, 1_000_000_000)
+    return {
+        "reduce_bucket_size": _part_of(trainable, 50_000_000),
+        "stage3_max_live_parameters": live,
+        "stage3_max_reuse_distance": live,
+        "stage3_prefetch_bucket_size": min(live, 50_000_000),
+    }
+
+
+def _part_of(count: int, most: int) -> int:
+    return min(most, max(count // 8, 2**20))
+
+
 def zero_optimization(train: TrainConfig) -> dict[str, Any]:
-    """The section of that name in DeepSpeed's JSON."""
+    """The section of that name in DeepSpeed's JSON, but for `buckets`."""
     config: dict[str, Any] = {"stage": train.zero_stage}
     for name, device in (("offload_optimizer", train.offload.optimizer), ("offload_param", train.offload.parameters)):
         if device != "none":

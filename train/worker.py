@@ -57,8 +57,8 @@ def train(job: Job, board: Any) -> None:
     settle(job.train.cpus_per_worker)
     world = join("cuda" if torch.cuda.is_available() else "cpu")
     parts = load_parts(job)
-    run = build_run(job, parts, world, board)
-    run = with_room(run, lambda limit: build_engine(parts.model(job.train), job.train, world, limit))
+    limit = ray.get(board.micro_batch_limit.remote())
+    run = with_room(lambda most: build_run(job, parts, world, board, most), limit)
     with told_of_memory(run, board):
         for report in fit(run):
             tell(board, world, "report", asdict(report))
@@ -99,12 +99,9 @@ def load_parts(job: Job) -> Parts:
     return Parts(tasks.get(job.task), base, open_prepared(job.storage, job.data_fingerprint))
 
 
-def build_run(job: Job, parts: Parts, world: World, board: Any) -> Run:
-    """Engine and checkpoints of a job on this worker."""
-    import ray
-
+def build_run(job: Job, parts: Parts, world: World, board: Any, limit: int | None) -> Run:
+    """Engine and checkpoints of a job on this worker, with `limit` records in a pass at most."""
     peak = peak_flops(world.device, job.train.precision)
-    limit = ray.get(board.micro_batch_limit.remote())
     engine = build_engine(parts.model(job.train), job.train, world, limit)
     clocks = Clocks(world.device)
     watch_collectives(clocks.communication)

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.processes import measured, say
 from tests.benchmarks.record import record
-from tests.benchmarks.torchrun import measured, say
 from tests.seaweedfs import BUCKET, seaweedfs
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))

@@ -15,8 +15,8 @@ from heliostat.train.config import TrainConfig
 from heliostat.train.flops import Flops
 from heliostat.train.footprint import Footprint
 from heliostat.train.plan import STAGES, needs
+from tests.benchmarks.processes import measured, say
 from tests.benchmarks.record import record
-from tests.benchmarks.torchrun import measured, say
 
 MODULE = "tests.benchmarks.bench_memory"
 WORKERS = 2

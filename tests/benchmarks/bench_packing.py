@@ -6,12 +6,11 @@ the useful tokens/s (padding counts nothing).
 
 from __future__ import annotations
 
-import json
 import resource
 import statistics
-import subprocess
 import sys
 import time
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -26,24 +25,26 @@ from heliostat.train.records import find_source, read
 from heliostat.train.rows import Rows
 from heliostat.train.sources import resolve
 from heliostat.train.tasks.causal_lm import TASK
+from tests.benchmarks.processes import measured, say
 from tests.benchmarks.record import record
 
 ROUNDS = 3
 MICRO_BATCH = 8
 WARM_UP = 1
 BATCHES = 6
+RECORDS = 2000
 MAX_LENGTH = 1024
 """None of the records is longer."""
 MARK = 2.0
 
 
 def records(max_length: int) -> Rows:
-    """The records of the `chat` recipe as tokens, the way `heliostat prepare` stores them."""
+    """The first records of the `chat` recipe as tokens, the way `heliostat prepare` stores them."""
     spec = load_spec("chat", ())
     source = find_source(resolve(spec.data.source, spec.storage, "data.source"), spec.data.format)
     names = [spec.data.columns.prompt, spec.data.columns.context, spec.data.columns.answer]
     needed = {name: "data.columns" for name in names if name}
-    found = [one for path in source.files for _, one in read(path, source.format, needed)]
+    found = [one for path in source.files for _, one in islice(read(path, source.format, needed), RECORDS)]
     columns = {name: [one[name] for one in found] for name in needed}
     encoded = TASK.encoder(spec.data, base()).encode(columns, spec.data)
     ids, labels = ([row[:max_length] for row in encoded[name]] for name in ("input_ids", "labels"))
@@ -94,17 +95,12 @@ def padded_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 def main() -> None:
     """Each kind in processes of its own, in turns."""
     if len(sys.argv) > 1:
-        sys.stdout.write("RESULT " + json.dumps(measure(sys.argv[1])) + "\n")
+        say(measure(sys.argv[1]))
         return
     found: dict[str, list[dict[str, float]]] = {"padded": [], "packed": []}
     for _ in range(ROUNDS):
         for kind, results in found.items():
-            command = [sys.executable, "-m", "tests.benchmarks.bench_packing", kind]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-            if not lines:
-                raise SystemExit(done.stderr[-3000:])
-            results.append(json.loads(lines[0].removeprefix("RESULT ")))
+            results.append(measured("tests.benchmarks.bench_packing", [kind]))
     medians = {
         kind: {name: round(statistics.median(one[name] for one in results), 2) for name in results[0]}
         for kind, results in found.items()

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.bench_training import write_reviews
+from tests.benchmarks.processes import measured, say
 from tests.benchmarks.record import record
-from tests.benchmarks.torchrun import measured, say
 from tests.benchmarks.training_loop import ours, reviews
 
 MODULE = "tests.benchmarks.bench_scaling"

@@ -16,10 +16,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
+from heliostat.train.batches import BatchPlan
+from heliostat.train.config import TrainConfig
+from heliostat.train.distributed import join, settle
+from heliostat.train.engine import build_engine, deepspeed_config, sized
+from heliostat.train.loop import Run, train_step
+from heliostat.train.rows import Rows
+from heliostat.train.tasks.causal_lm import TASK
 from tests.benchmarks.bench_packing import base, records
+from tests.benchmarks.processes import measured, say
 from tests.benchmarks.record import record
-from tests.benchmarks.torchrun import measured, say
 
 MODULE = "tests.benchmarks.bench_trainer"
 WORKERS = 2
@@ -34,16 +50,6 @@ MARK = 1.0
 
 def ours() -> dict[str, float]:
     """Tokens/s of Heliostat's loop, over all workers."""
-    import torch
-
-    from heliostat.train.batches import BatchPlan
-    from heliostat.train.config import TrainConfig
-    from heliostat.train.distributed import join, settle
-    from heliostat.train.engine import build_engine
-    from heliostat.train.loop import Run, train_step
-    from heliostat.train.rows import Rows
-    from heliostat.train.tasks.causal_lm import TASK
-
     settle(1)
     world, rows = join("cpu"), records(MAX_LENGTH)
     labels = [row != -100 for row in rows.lists("labels", np.arange(len(rows)))]
@@ -60,61 +66,48 @@ def ours() -> dict[str, float]:
     return {**found, "is_first": world.is_first}
 
 
+class Collator(DataCollatorForSeq2Seq):
+    """Counts the tokens of records that it pads."""
+
+    tokens = 0
+
+    def __call__(self, features: Any, return_tensors: Any = None) -> Any:
+        self.tokens += sum(len(one["input_ids"]) for one in features)
+        return super().__call__(features, return_tensors)
+
+
+class Timer(TrainerCallback):
+    """Notes when each step ends, and the tokens until then."""
+
+    def __init__(self, collator: Collator) -> None:
+        self.seen: list[tuple[float, int]] = []
+        self._collator = collator
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seen.append((time.perf_counter(), self._collator.tokens))
+
+
 def trainer() -> dict[str, float]:
     """Tokens/s of Trainer, over all workers."""
-    import torch
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoTokenizer,
-        DataCollatorForSeq2Seq,
-        Trainer,
-        TrainerCallback,
-        TrainingArguments,
-    )
-
-    from heliostat.train.config import TrainConfig
-    from heliostat.train.engine import deepspeed_config
-
     torch.set_num_threads(1)
-    rows = records(MAX_LENGTH)
-    order = np.arange(len(rows))
-    data = [
-        {"input_ids": ids.tolist(), "labels": labels.tolist(), "attention_mask": [1] * len(ids)}
-        for ids, labels in zip(rows.lists("input_ids", order), rows.lists("labels", order), strict=True)
-    ]
-    config = deepspeed_config(TrainConfig(global_batch_size=GLOBAL_BATCH, zero_stage=2), WORKERS, MICRO_BATCH)
-    seen: list[tuple[float, int]] = []
-
-    class Collator(DataCollatorForSeq2Seq):
-        """Counts the tokens of records that it pads."""
-
-        tokens = 0
-
-        def __call__(self, features: Any, return_tensors: Any = None) -> Any:
-            self.tokens += sum(len(one["input_ids"]) for one in features)
-            return super().__call__(features, return_tensors)
-
-    class Timer(TrainerCallback):
-        """Notes when each step ends, and the tokens until then."""
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            seen.append((time.perf_counter(), collator.tokens))
-
+    model = AutoModelForCausalLM.from_pretrained(base(), dtype=torch.float32, use_cache=False)
+    train = TrainConfig(global_batch_size=GLOBAL_BATCH, zero_stage=2)
     collator = Collator(AutoTokenizer.from_pretrained(base()))
+    timer = Timer(collator)
     with tempfile.TemporaryDirectory() as folder:
         made = Trainer(
-            model=AutoModelForCausalLM.from_pretrained(base(), dtype=torch.float32, use_cache=False),
+            model=model,
             args=TrainingArguments(
                 folder, per_device_train_batch_size=MICRO_BATCH, max_steps=STEPS, bf16=True, use_cpu=True,
-                deepspeed=config, learning_rate=1e-5, report_to=[], save_strategy="no", logging_steps=1,
-                dataloader_num_workers=0, disable_tqdm=True, ddp_backend="gloo",
+                deepspeed=sized(deepspeed_config(train, WORKERS, MICRO_BATCH), model), learning_rate=1e-5, report_to=[],
+                save_strategy="no", logging_steps=1, dataloader_num_workers=0, disable_tqdm=True, ddp_backend="gloo",
             ),
-            train_dataset=data,
+            train_dataset=as_mappings(records(MAX_LENGTH)),
             data_collator=collator,
-            callbacks=[Timer()],
+            callbacks=[timer],
         )  # fmt: skip
         made.train()
-    (began, before), (ended, after) = seen[WARM_UP - 1], seen[-1]
+    (began, before), (ended, after) = timer.seen[WARM_UP - 1], timer.seen[-1]
     totals: list[Any] = [None] * WORKERS
     torch.distributed.all_gather_object(totals, after - before)
     return {
@@ -122,6 +115,15 @@ def trainer() -> dict[str, float]:
         "loss": made.state.log_history[-2]["loss"],
         "is_first": torch.distributed.get_rank() == 0,
     }
+
+
+def as_mappings(rows: Rows) -> list[dict[str, Any]]:
+    """The records as Trainer takes them."""
+    order = np.arange(len(rows))
+    both = zip(rows.lists("input_ids", order), rows.lists("labels", order), strict=True)
+    return [
+        {"input_ids": ids.tolist(), "labels": labels.tolist(), "attention_mask": [1] * len(ids)} for ids, labels in both
+    ]
 
 
 def main() -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,10 @@ from heliostat.train.config import DataConfig
 from heliostat.train.models import as_folder
 from heliostat.train.records import find_source, read
 from heliostat.train.sources import resolve
+from tests.benchmarks.processes import measured
 from tests.benchmarks.record import record
 
-SCRIPT = Path(__file__).with_name("training_loop.py")
+MODULE = "tests.benchmarks.training_loop"
 ROUNDS = 3
 STEPS = 13
 CASES = {
@@ -57,17 +56,9 @@ def write_reviews(file: Path, max_length: int) -> None:
 
 
 def rate(kind: str, file: Path, values: dict[str, Any]) -> float:
-    """Samples/s of one run of the script."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, str(SCRIPT)] if kind == "ours" else [sys.executable, str(SCRIPT)]
-    train = {"global_batch_size": 32, "learning_rate": 2e-4, "epochs": 1, **values}
-    done = subprocess.run(
-        [*command, kind, str(file), json.dumps(train), str(STEPS)], capture_output=True, text=True, check=False
-    )
-    found = [line for line in done.stdout.splitlines() if line.startswith("RATE ")]
-    if not found:
-        raise SystemExit(done.stderr[-3000:])
-    return float(found[0].split()[1])
+    """Samples/s of one run of the loop."""
+    train = json.dumps({"global_batch_size": 32, "learning_rate": 2e-4, "epochs": 1, **values})
+    return measured(MODULE, [kind, str(file), train, str(STEPS)], 2 if kind == "ours" else None)
 
 
 def main() -> None:

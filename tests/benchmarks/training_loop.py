@@ -24,6 +24,7 @@ from heliostat.train.models import as_folder
 from heliostat.train.rows import Rows
 from heliostat.train.sources import resolve
 from heliostat.train.stats import StepStats
+from tests.benchmarks.processes import say
 
 WARM_UP = 3
 
@@ -76,5 +77,4 @@ def plain(rows: Rows, values: dict[str, Any], steps: int) -> float:
 
 if __name__ == "__main__":
     kind, file, options, count = sys.argv[1:]
-    rate = {"ours": ours, "plain": plain}[kind](reviews(file), json.loads(options), int(count))
-    sys.stdout.write(f"RATE {rate}\n")
+    say({"ours": ours, "plain": plain}[kind](reviews(file), json.loads(options), int(count)))

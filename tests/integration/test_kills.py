@@ -76,6 +76,12 @@ class Driver:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
 
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
     def is_running(self) -> bool:
         return self._process.poll() is None
 
@@ -109,35 +115,14 @@ def newest_checkpoint(store: Store) -> int:
     return int(pointer["prefix"].rpartition("/")[2].partition("-")[0])
 
 
-def test_random_kills_cost_a_run_nothing_but_time(
-    cluster: Cluster, spec_file: Path, tmp_path: Path, record_property: Any
-) -> None:
-    draw, store = random.Random(0), open_store(str(tmp_path / "storage"))
+def test_random_kills_cost_a_run_nothing_but_time(cluster: Cluster, spec_file: Path, tmp_path: Path) -> None:
     nodes = [cluster.add_node(**NODE) for _ in range(2)]
-    driver = Driver(tmp_path / "killed", spec_file, 0.05, "train.resume=auto", f"cluster.address={cluster.address}")
-    kills: Counter[str] = Counter()
-    seen = 0
-
-    def is_further() -> bool:
-        assert driver.is_running(), driver.said()
-        return newest_checkpoint(store) > seen
-
-    while kills.total() < KILLS:
-        until(is_further, "a newer checkpoint", 240)
-        time.sleep(draw.uniform(0, 1.5))
-        kind, seen = draw.choice(["worker", "node", "driver"]), newest_checkpoint(store)
-        kills[kind] += 1
-        if kind == "worker":
-            driver.kill_worker(draw.randrange(2))
-        elif kind == "node":
-            cluster.remove_node(nodes.pop(draw.randrange(2)), allow_graceful=False)
-            nodes.append(cluster.add_node(**NODE))
-        else:
-            driver.kill()
-            driver.start()
-    driver.end(timeout=900)
-    alone = Driver(tmp_path / "alone", spec_file, 0.0)
-    alone.end(timeout=900)
+    values = ["train.resume=auto", f"cluster.address={cluster.address}"]
+    with Driver(tmp_path / "killed", spec_file, 0.05, *values) as driver:
+        kills = kill_at_random(driver, cluster, nodes, open_store(str(tmp_path / "storage")))
+        driver.end(timeout=900)
+    with Driver(tmp_path / "alone", spec_file, 0.0) as alone:
+        alone.end(timeout=900)
 
     counted: dict[int, float] = {}
     lost = []
@@ -150,6 +135,29 @@ def test_random_kills_cost_a_run_nothing_but_time(
     (whole,) = alone.attempts()
     assert sorted(counted) == sorted(whole) == list(range(1, STEPS + 1))
     assert [counted[step] for step in whole] == pytest.approx(list(whole.values()), rel=1e-3)
-    assert max(lost) < 3 * EVERY
-    record_property("kills", dict(kills))
-    record_property("steps_lost", {"most": max(lost), "mean": sum(lost) / len(lost)})
+    assert max(lost) < 2 * EVERY  # since the last checkpoint, and while it was being stored
+    sys.stdout.write(f"{dict(kills)}; steps lost: {max(lost)} at most, {sum(lost) / len(lost):.1f} in the mean\n")
+
+
+def kill_at_random(driver: Driver, cluster: Cluster, nodes: list[Any], store: Store) -> Counter[str]:
+    """Kills a worker, a node or the driver KILLS times, each soon after a newer checkpoint; how often which."""
+    draw, kills, seen = random.Random(0), Counter[str](), 0
+
+    def is_further() -> bool:
+        assert driver.is_running(), driver.said()
+        return newest_checkpoint(store) > seen
+
+    while kills.total() < KILLS:
+        until(is_further, f"a newer checkpoint than {seen} after {dict(kills)}", 240)
+        time.sleep(draw.uniform(0, 1.5))
+        kind, seen = draw.choice(["worker", "node", "driver"]), newest_checkpoint(store)
+        kills[kind] += 1
+        if kind == "worker":
+            driver.kill_worker(draw.randrange(2))
+        elif kind == "node":
+            cluster.remove_node(nodes.pop(draw.randrange(2)), allow_graceful=False)
+            nodes.append(cluster.add_node(**NODE))
+        else:
+            driver.kill()
+            driver.start()
+    return kills

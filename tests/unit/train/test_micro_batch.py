@@ -1,3 +1,4 @@
+import weakref
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ from heliostat.infra.errors import TrainingError
 from heliostat.train import micro_batch
 from heliostat.train.distributed import World
 from heliostat.train.loop import Run
-from heliostat.train.micro_batch import fitting, is_out_of_memory, told_of_memory
+from heliostat.train.micro_batch import fitting, is_out_of_memory, told_of_memory, with_room
 
 
 class Pair(World):
@@ -38,6 +39,34 @@ def test_as_many_records_as_nine_tenths_of_the_memory_hold(peaks: list[int], tot
 
 def test_the_rank_with_the_least_room_decides(peaks: list[int]) -> None:
     assert fitting(run_on(Pair(0, 2, "cpu")), 10_000, lambda: peaks[-1]) == 3
+
+
+class Engine:
+    """One with so many records in a pass, that can be taken down."""
+
+    def __init__(self, size: int) -> None:
+        self.train_micro_batch_size_per_gpu = lambda: size
+
+    def destroy(self) -> None:
+        """Nothing to take down."""
+
+
+def test_a_run_that_is_too_large_is_gone_before_the_next_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1))
+    monkeypatch.setattr(micro_batch, "fitting", lambda *_: 3)
+    engines: list[weakref.ref[Engine]] = []
+
+    def make_run(limit: int | None) -> Run:
+        assert all(engine() is None for engine in engines)
+        engine = Engine(limit or 8)
+        engines.append(weakref.ref(engine))
+        return cast(Run, SimpleNamespace(world=World(0, 1, "cuda"), engine=engine))
+
+    assert with_room(make_run, None).engine.train_micro_batch_size_per_gpu() == 3
+    assert len(engines) == 2
+    assert with_room(make_run, 2).engine.train_micro_batch_size_per_gpu() == 2
+    assert len(engines) == 3
 
 
 def test_what_an_allocator_says_is_known() -> None:

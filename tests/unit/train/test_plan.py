@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import BertConfig, LlamaConfig, LlamaForCausalLM
 
-from heliostat.infra.accelerators import GIB, Accelerator
+from heliostat.infra.accelerators import Accelerator
 from heliostat.infra.config import build
 from heliostat.infra.errors import ModelError
+from heliostat.infra.memory import GIB
 from heliostat.train.config import TrainConfig
 from heliostat.train.flops import Flops
 from heliostat.train.footprint import TOKENS, Footprint, footprint

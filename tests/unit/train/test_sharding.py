@@ -13,8 +13,8 @@ from heliostat.infra.config import build
 from heliostat.infra.errors import ConfigError, ModelError
 from heliostat.spec import Spec
 from heliostat.train.config import TrainConfig
-from heliostat.train.engine import deepspeed_config
-from heliostat.train.sharding import check_device, check_model, replica
+from heliostat.train.engine import deepspeed_config, sized
+from heliostat.train.sharding import buckets, check_device, check_model, replica
 from heliostat.train.tensor_parallel import check_split
 
 SIZES = {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 12, "num_key_value_heads": 4}
@@ -111,6 +111,23 @@ def test_what_deepspeed_is_told(values: dict[str, Any], section: str, expected: 
     config = deepspeed_config(train_config(**values), 4, 2)
     assert config.get(section) == expected
     assert config["zero_force_ds_cpu_optimizer"] is False  # PyTorch's AdamW runs where its state is
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reduced", "live"),
+    [(1000, 2**20, 2**20), (80_000_000, 10_000_000, 10_000_000), (70 * 10**9, 50_000_000, 10**9)],
+)
+def test_what_is_reduced_and_gathered_at_a_time_follows_the_model(parameters: int, reduced: int, live: int) -> None:
+    found = buckets(parameters, parameters)
+    assert found["reduce_bucket_size"] == reduced
+    assert found["stage3_max_live_parameters"] == live
+
+
+def test_sizes_that_the_spec_gives_stay() -> None:
+    asked = {"zero_optimization": {"stage": 3, "reduce_bucket_size": 5}}
+    config = sized(asked, torch.nn.Linear(10, 10))["zero_optimization"]
+    assert config["reduce_bucket_size"] == 5
+    assert config["stage3_prefetch_bucket_size"] == 2**20
 
 
 def test_split_layers_are_named_to_deepspeed() -> None:

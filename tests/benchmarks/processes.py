@@ -1,4 +1,4 @@
-"""Starts workers that measure something, and takes what rank 0 says."""
+"""Starts processes that measure something, and takes what they say."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def measured(module: str, arguments: list[str], workers: int, environment: Mapping[str, str] | None = None) -> Any:
-    """What `say` was told in `python -m module arguments` under torchrun; SystemExit with its stderr where nothing."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)]
+def measured(
+    module: str, arguments: list[str], workers: int | None = None, environment: Mapping[str, str] | None = None
+) -> Any:
+    """What `say` was told in `python -m module arguments`, by one of `workers` under torchrun where they are given.
+
+    SystemExit with its stderr where that was nothing.
+    """
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)] if workers else []
     done = subprocess.run(
-        [*launcher, "-m", module, *arguments],
+        [sys.executable, *torchrun, "-m", module, *arguments],
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
