@@ -120,8 +120,8 @@ def tiny_values(tiny_encoder: Path, reviews: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def cluster(home: Path) -> Iterator[Cluster]:
-    """A head without CPUs."""
-    with applied(local_environment()):
+    """A head without CPUs, which misses a node after 5 seconds."""
+    with applied({**local_environment(), "RAY_health_check_period_ms": "1000"}):
         made = Cluster(
             initialize_head=True,
             shutdown_at_exit=False,

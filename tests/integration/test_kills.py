@@ -73,8 +73,9 @@ class Driver:
         self.start()
 
     def start(self) -> None:
+        environment = {**os.environ, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20"}  # Ray's 60 s would be the test
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(self._command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
     def __enter__(self) -> Driver:
         return self
