@@ -6,6 +6,12 @@ Training writes it and serving reads it; they share nothing else. A published mo
     heliostat.json    this description
     spec.yaml         the resolved spec of the run
     model/            config.json, model.safetensors, tokenizer files: a Hugging Face model folder
+
+or, where an adapter was published, in place of `model/`:
+
+    adapter/          adapter_config.json, adapter_model.safetensors as peft reads them, tokenizer files
+
+whose base model is a bundle of its own (`bases/<digest of its files>`), which is stored once.
 """
 
 from __future__ import annotations
@@ -20,6 +26,15 @@ from heliostat.infra.errors import ModelError
 
 DESCRIPTION = "heliostat.json"
 WEIGHTS = "model"
+ADAPTER = "adapter"
+
+
+class BaseModel(StrictModel):
+    """The stored files of the base model that an adapter belongs to."""
+
+    url: str
+    digest: str
+    """SHA-256 of the bundle's manifest."""
 
 
 class PublishedModel(StrictModel):
@@ -32,6 +47,9 @@ class PublishedModel(StrictModel):
     max_length: int
     """Tokens of the longest input it was trained on."""
     base_model: str
+    """`model.source` of the spec."""
+    base: BaseModel | None = None
+    """Set where an adapter was published."""
     run_id: str
     data_fingerprint: str
     metrics: dict[str, float]

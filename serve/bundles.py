@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 
 from heliostat.infra import bundle
 from heliostat.infra.errors import IntegrityError, ModelError, NotFoundError
-from heliostat.infra.published import WEIGHTS, PublishedModel, read_description
+from heliostat.infra.fetching import fetch_model
+from heliostat.infra.published import WEIGHTS, PublishedModel
 from heliostat.infra.storage import Store, open_store
 
 TASKS = ("text-classification", "causal-lm")
@@ -46,8 +47,7 @@ def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[tuple[P
     store, prefix = locate(url, endpoint_url)
     with TemporaryDirectory(prefix="heliostat-model-") as temporary:
         folder = Path(temporary) / "bundle"
-        bundle.fetch_directory(store, prefix, folder, digest=digest)
-        description = read_description(folder)
+        description = fetch_model(store, prefix, folder, digest, endpoint_url)
         if description.task not in TASKS:
             raise ModelError(f"{url}: task {description.task!r} cannot be served; {', '.join(TASKS)} can")
         yield folder / WEIGHTS, description

@@ -1,15 +1,18 @@
 """Low-rank adapters: the base model stays as it is, and small matrices beside its linear layers are trained.
 
 LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685) by peft; with the base model in 4-bit NormalFloat it is QLoRA
-(Dettmers et al. 2023, https://arxiv.org/abs/2305.14314). What is published is one plain model: the base weights as
-they were computed with, dequantised where they were in 4 bits, plus the product of the two matrices.
+(Dettmers et al. 2023, https://arxiv.org/abs/2305.14314). What is published is one plain model (the base weights as
+they were computed with, dequantised where they were in 4 bits, plus the product of the two matrices), or the adapter
+alone as peft stores it.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +21,7 @@ from heliostat.infra.errors import ConfigError
 from heliostat.train.config import AdapterConfig
 
 NAME = "default"
+FILE = "adapter_model.safetensors"
 BASE = ".base_layer."
 """What peft puts into the name of a weight that it wraps."""
 PACKED = frozenset({"absmax", "quant_map", "nested_absmax", "nested_quant_map"})
@@ -63,6 +67,34 @@ def plain_name(name: str) -> str | None:
     if any(part.startswith("lora_") for part in parts) or parts[-1] in PACKED or "quant_state" in parts:
         return None
     return name.replace(BASE, ".")
+
+
+def adapter_name(name: str) -> str | None:
+    """What peft calls `name`, of a model with adapters, in an adapter's file; None for what is not the adapter's."""
+    if not any(part.startswith("lora_") for part in name.split(".")):
+        return None
+    return "base_model.model." + name.replace(f".{NAME}.", ".")
+
+
+def adapter_weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and whole value of each matrix of the adapter, on the CPU; all ranks must iterate together."""
+    import deepspeed
+
+    for name, value in model.named_parameters():
+        stored = adapter_name(name)
+        if stored is not None:
+            with deepspeed.zero.GatheredParameters([value], enabled=hasattr(value, "ds_id")):
+                yield stored, value.detach().to("cpu", copy=True)
+
+
+def save(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """`weights` and their configuration, as peft stores an adapter."""
+    from safetensors.torch import save_file
+
+    config = copy.copy(model.peft_config[NAME])
+    config.inference_mode = True
+    config.save_pretrained(folder)
+    save_file(weights, folder / FILE)
 
 
 @contextmanager

@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from heliostat.infra import bundle
 from heliostat.infra.errors import ConfigError
-from heliostat.infra.published import WEIGHTS, read_description
+from heliostat.infra.fetching import fetch_model
+from heliostat.infra.published import WEIGHTS
 from heliostat.infra.registry import ModelVersion
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.train import tasks
@@ -26,8 +26,7 @@ def assess(model: ModelVersion, storage: StorageConfig, prepared: Prepared) -> d
     with tempfile.TemporaryDirectory(prefix="heliostat-evaluate-") as temporary:
         folder = Path(temporary) / "model"
         store = open_store(model.url, storage.endpoint_url)
-        bundle.fetch_directory(store, "", folder, digest=model.digest)
-        described = read_description(folder)
+        described = fetch_model(store, "", folder, model.digest, storage.endpoint_url)
         if described.labels != tuple(prepared.labels):
             raise ConfigError(
                 f"data.source: its labels are {', '.join(prepared.labels)}; {model.name} version {model.version} "

@@ -181,13 +181,16 @@ class Checkpoints:
                 time.sleep(0.1)
 
     def _retire(self) -> None:
-        """Deletes all but the newest `keep` and the best."""
+        """Deletes all but the newest `keep` and the best, and what attempts before have not completed."""
         records, best = self.records(), self.best()
         kept = {record["prefix"] for record in records[-self.keep :]} | ({best["prefix"]} if best else set())
         for record in records:
             if record["prefix"] not in kept:
                 self.store.delete(f"{record['prefix']}/{RECORD}")
-                self.store.delete(record["prefix"])
+        names = {entry.key.removeprefix(f"{self.prefix}/").partition("/")[0] for entry in self.store.list(self.prefix)}
+        for name in names - {POINTER}:
+            if f"{self.prefix}/{name}" not in kept and name < records[-1]["prefix"].rpartition("/")[2]:
+                self.store.delete(f"{self.prefix}/{name}")
 
     def _check(self, record: Mapping[str, Any], engine: Any) -> None:
         now, stage = dict(self.contract), engine.zero_optimization_stage()

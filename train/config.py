@@ -107,7 +107,7 @@ class Workers(StrictModel):
 
 
 class AdapterConfig(StrictModel):
-    """Low-rank adapters (LoRA), trained in place of the base model's own weights and merged when published."""
+    """Low-rank adapters (LoRA), trained in place of the base model's own weights."""
 
     rank: Positive = 16
     """Columns of the first matrix, rows of the second."""
@@ -119,6 +119,17 @@ class AdapterConfig(StrictModel):
     """Linear layers by the last part of their names, such as `[q_proj, v_proj]`."""
     quantize: Literal["nf4"] | None = None
     """`nf4`: the base model's linear layers in 4 bits (QLoRA)."""
+    publish: Literal["merged", "adapter"] = "merged"
+    """`merged`: one plain model; `adapter`: the adapter alone, and the base model once for all of its adapters."""
+
+    @model_validator(mode="after")
+    def _belongs_to_the_base(self) -> AdapterConfig:
+        if self.publish == "adapter" and self.quantize:
+            raise ValueError(
+                f"train.adapter.publish: adapter given; one trained beside weights in {self.quantize} does not belong "
+                "to the base model's own, and merged is allowed"
+            )
+        return self
 
 
 class TrainConfig(StrictModel):

@@ -7,21 +7,19 @@ the same questions as the trained model; only then do they go to storage, where 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from heliostat.infra import bundle
 from heliostat.infra.errors import ModelError
-from heliostat.infra.published import WEIGHTS, PublishedModel, write_description
+from heliostat.infra.published import PublishedModel, write_description
 from heliostat.infra.storage import Store
-from heliostat.train import models
-from heliostat.train.adapters import plain_name
 from heliostat.train.distributed import World
-from heliostat.train.engine import gathered_weights
+from heliostat.train.forms import Weights, form_of
 from heliostat.train.loop import Run
 from heliostat.train.rows import Rows
 from heliostat.train.sources import file_digest
@@ -50,59 +48,56 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
     model.
     """
     task, engine, rows, world = run.task, run.engine, run.validation, run.world
-    weights = gather(engine, world)
+    form = form_of(run.train)
+    weights = gather(form.gathered(engine), world)
     questions = np.arange(min(QUESTIONS, len(rows)))
     engine.module.eval()
     with torch.no_grad():
         answers = task.outputs(engine, world.to_device(task.collate(rows, questions)))
 
     def validated() -> Published:
-        check(weights, engine.module)
+        check(weights, filter(None, map(form.name, engine.module.state_dict())))
         with tempfile.TemporaryDirectory(prefix="heliostat-publish-") as temporary:
-            folder = Path(temporary)
-            write(engine, weights, base, folder / WEIGHTS)
-            model = read_back(task, folder / WEIGHTS, rows.labels, weights)
+            folder = Path(temporary) / "bundle"
+            form.write(engine.module, weights, base, folder)
+            whole = form.whole(folder, base, Path(temporary) / "whole")
+            model = task.load_model(whole, rows.labels, None).eval()
+            check_stored(weights, form.stored(folder, model))
             compare(task, model, rows, questions, answers)
-            probe = task.probe(model, folder / WEIGHTS, rows, description.max_length)
-            write_description(folder, description.model_copy(update={"probe": probe}))
+            found = {
+                "probe": task.probe(model, whole, rows, description.max_length),
+                "base": form.store_base(store, base),
+            }
+            write_description(folder, description.model_copy(update=found))
             (folder / "spec.yaml").write_text(spec, encoding="utf-8")
-            return upload(store, folder, description)
+            return upload(store, folder, form.file, description)
 
     return world.from_first(validated)
 
 
-def gather(engine: Any, world: World) -> dict[str, torch.Tensor]:
+def gather(gathered: Iterable[tuple[str, torch.Tensor]], world: World) -> Weights:
     """The whole weights on rank 0, by name; empty elsewhere."""
     weights = {}
-    for name, tensor in gathered_weights(engine):
+    for name, tensor in gathered:
         if world.is_first:
             weights[name] = tensor.contiguous()
     return weights
 
 
-def check(weights: dict[str, torch.Tensor], model: torch.nn.Module) -> None:
+def check(weights: Weights, names: Iterable[str]) -> None:
     """Raises ModelError for the first tensor that is missing, empty or not finite."""
-    for name in filter(None, map(plain_name, model.state_dict())):
+    for name in names:
         if name not in weights or weights[name].numel() == 0:
             raise ModelError(f"{name}: empty after gathering; nothing is published")
         if not torch.isfinite(weights[name]).all():
             raise ModelError(f"{name}: holds values that are not finite; nothing is published")
 
 
-def write(engine: Any, weights: dict[str, torch.Tensor], base: Path, folder: Path) -> None:
-    """A Hugging Face model folder: configuration, weights in safetensors, tokenizer."""
-    engine.module.save_pretrained(folder, state_dict=weights)
-    models.tokenizer(base).save_pretrained(folder)
-
-
-def read_back(task: Task, folder: Path, labels: tuple[str, ...], weights: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """The model in `folder`; ModelError where a tensor in the file is not the one that was trained."""
-    model = task.load_model(folder, labels, None).eval()
-    state = model.state_dict()
+def check_stored(weights: Weights, stored: Weights) -> None:
+    """Raises ModelError for the first tensor that is not in the file what was trained."""
     for name, trained in weights.items():
-        if name not in state or not torch.equal(state[name].to(trained.dtype), trained):
+        if name not in stored or not torch.equal(stored[name].to(trained.dtype), trained):
             raise ModelError(f"{name}: the file holds other values than the trained model; nothing is published")
-    return model
 
 
 def compare(task: Task, model: torch.nn.Module, rows: Rows, questions: np.ndarray, answers: np.ndarray) -> None:
@@ -114,15 +109,15 @@ def compare(task: Task, model: torch.nn.Module, rows: Rows, questions: np.ndarra
         raise ModelError(f"the published files answer otherwise than the trained model: relative difference {gap:.3g}")
 
 
-def upload(store: Store, folder: Path, description: PublishedModel) -> Published:
+def upload(store: Store, folder: Path, weights: str, description: PublishedModel) -> Published:
     """The folder in storage, its manifest last; a run that was lost right after finds what it published before.
 
-    Raises ModelError where the run has published other weights.
+    `weights` is the file in it that tells. Raises ModelError where the run has published other weights.
     """
     prefix = f"models/{description.name}/{description.run_id}"
     if store.exists(f"{prefix}/manifest.json"):
-        manifest, weights = bundle.read_manifest(store, prefix), folder / WEIGHTS / "model.safetensors"
-        if manifest.files[f"{WEIGHTS}/{weights.name}"].sha256 != file_digest(weights):
+        manifest = bundle.read_manifest(store, prefix)
+        if weights not in manifest.files or manifest.files[weights].sha256 != file_digest(folder / weights):
             raise ModelError(f"{store.url}/{prefix}: holds other weights of the same run; start a new run")
     else:
         metadata = {"name": description.name, "task": description.task}

@@ -105,7 +105,12 @@ def _no_gpu(key: str, device: str, why: str) -> str:
 
 
 def check_task(train: TrainConfig, task: str) -> None:
-    """Raises ValueError where `task` rules a layout out."""
+    """Raises ValueError where `task` rules a layout out, or what is published."""
+    if train.adapter and train.adapter.publish == "adapter" and task != "causal-lm":
+        raise ValueError(
+            f"train.adapter.publish: adapter is for task causal-lm; a model for {task} has a new head too, and merged "
+            "is allowed"
+        )
     for key in ("sequence_parallel", "tensor_parallel"):
         if getattr(train, key) > 1 and task != "causal-lm":
             raise ValueError(

@@ -175,7 +175,7 @@ def _download(store: Store, entries: list[Entry], root: PurePosixPath, folder: P
 
 
 def _from_registry(source: str, storage: StorageConfig, key: str) -> Path:
-    from heliostat.infra.bundle import fetch_directory
+    from heliostat.infra.fetching import fetch_model
     from heliostat.infra.published import WEIGHTS
     from heliostat.infra.registry import resolve as find_version
 
@@ -186,7 +186,7 @@ def _from_registry(source: str, storage: StorageConfig, key: str) -> Path:
     store = open_store(version.url, storage.endpoint_url)
     folder = fill(
         cache_folder() / "models" / version.digest[:32],
-        lambda staging: fetch_directory(store, "", staging, digest=version.digest),
+        lambda staging: fetch_model(store, "", staging, version.digest, storage.endpoint_url),
     )
     return inside(folder, WEIGHTS, key, source)
 

@@ -112,6 +112,14 @@ def test_a_save_that_was_cut_off_is_not_seen(store: Store) -> None:
     assert checkpoints(store).restore(engine) == 10
 
 
+def test_what_was_never_completed_goes_once_a_newer_one_is_there(store: Store) -> None:
+    for name in ("00000004-dead", "00000006-dead"):
+        store.write_bytes(f"runs/a/1/checkpoints/{name}/rank-00000/bf16.pt", b"half")
+    save(checkpoints(store), 5)
+    dead = [entry.key for entry in store.list("runs/a/1/checkpoints") if "dead" in entry.key]
+    assert dead == ["runs/a/1/checkpoints/00000006-dead/rank-00000/bf16.pt"]
+
+
 def test_an_altered_shard_is_refused(store: Store, tmp_path: Path) -> None:
     points = checkpoints(store)
     save(points, 10)

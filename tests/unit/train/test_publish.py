@@ -22,19 +22,9 @@ from heliostat.train.config import TrainConfig
 from heliostat.train.distributed import World
 from heliostat.train.loop import Run
 from heliostat.train.rows import Rows
+from tests.bare_engine import BareEngine
 
 LABELS = ("bad", "good")
-
-
-class FakeEngine(torch.nn.Module):
-    """What publishing needs of a DeepSpeed engine."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, **inputs: torch.Tensor) -> Any:
-        return self.module(**inputs)
 
 
 @pytest.fixture
@@ -68,7 +58,7 @@ def run_of(base: Path) -> Run:
         }
     )
     rows, task = Rows(table, LABELS), tasks.get("text-classification")
-    engine = FakeEngine(task.load_model(base, LABELS, None).to(torch.bfloat16))
+    engine = BareEngine(task.load_model(base, LABELS, None).to(torch.bfloat16))
     return Run(task, engine, TrainConfig(), rows, rows, World(0, 1, "cpu"))
 
 
@@ -118,8 +108,8 @@ def test_an_empty_tensor_is_refused_by_name(base: Path, store: Store, monkeypatc
     run = run_of(base)
     gather = publish.gather
 
-    def empty(engine: Any, world: World) -> dict[str, torch.Tensor]:
-        return {**gather(engine, world), "classifier.weight": torch.empty(0)}
+    def empty(gathered: Any, world: World) -> dict[str, torch.Tensor]:
+        return {**gather(gathered, world), "classifier.weight": torch.empty(0)}
 
     monkeypatch.setattr(publish, "gather", empty)
     with pytest.raises(ModelError, match=r"classifier\.weight: empty after gathering"):

@@ -1,0 +1,108 @@
+"""The forms in which a model is published: whole, or an adapter beside a base model that is stored once for all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from heliostat.infra import bundle
+from heliostat.infra.errors import StorageError
+from heliostat.infra.fetching import merge
+from heliostat.infra.published import ADAPTER, WEIGHTS, BaseModel
+from heliostat.infra.storage import Store
+from heliostat.train import adapters, models
+from heliostat.train.config import TrainConfig
+from heliostat.train.engine import gathered_weights
+from heliostat.train.sources import file_digest
+
+Weights = dict[str, torch.Tensor]
+NEEDED = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*")
+"""What is stored of a base model; its tokenizer goes with the adapter."""
+
+
+class WholeModel:
+    """A plain model, adapters merged in."""
+
+    file = f"{WEIGHTS}/model.safetensors"
+    """Where the weights are in the bundle."""
+
+    def gathered(self, engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        """Name and whole value of all that is published, on the CPU; all ranks must iterate together."""
+        return gathered_weights(engine)
+
+    def name(self, name: str) -> str | None:
+        """What `name` in the state of the trained model is published as; None for what is not."""
+        return adapters.plain_name(name)
+
+    def write(self, model: Any, weights: Weights, base: Path, bundle_folder: Path) -> None:
+        """Writes the weights, their configuration and the tokenizer of the model in `base`."""
+        model.save_pretrained(bundle_folder / WEIGHTS, state_dict=weights)
+        models.tokenizer(base).save_pretrained(bundle_folder / WEIGHTS)
+
+    def whole(self, bundle_folder: Path, base: Path, scratch: Path) -> Path:
+        """A Hugging Face model folder of what was written, as serving will have it."""
+        return bundle_folder / WEIGHTS
+
+    def stored(self, bundle_folder: Path, model: torch.nn.Module) -> Weights:
+        """What the files hold, by the names of `gathered`; `model` was loaded from them."""
+        return model.state_dict()
+
+    def store_base(self, store: Store, base: Path) -> BaseModel | None:
+        """Where the base model in `base` is stored, for a bundle that goes without it."""
+        return None
+
+
+class AdapterAlone(WholeModel):
+    """An adapter as peft stores it; its base model is a bundle of its own, the same for all its adapters."""
+
+    file = f"{ADAPTER}/{adapters.FILE}"
+
+    def gathered(self, engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        """The matrices of the adapter."""
+        return adapters.adapter_weights(engine.module)
+
+    def name(self, name: str) -> str | None:
+        """What peft calls a matrix of the adapter."""
+        return adapters.adapter_name(name)
+
+    def write(self, model: Any, weights: Weights, base: Path, bundle_folder: Path) -> None:
+        """Writes the adapter and the tokenizer of the model in `base`."""
+        adapters.save(model, weights, bundle_folder / ADAPTER)
+        models.tokenizer(base).save_pretrained(bundle_folder / ADAPTER)
+
+    def whole(self, bundle_folder: Path, base: Path, scratch: Path) -> Path:
+        """The model in `base` with the adapter merged in."""
+        merge(base, bundle_folder / ADAPTER, scratch)
+        return scratch
+
+    def stored(self, bundle_folder: Path, model: torch.nn.Module) -> Weights:
+        """What is in the adapter's file."""
+        return load_file(bundle_folder / self.file)
+
+    def store_base(self, store: Store, base: Path) -> BaseModel:
+        """The bundle of the model in `base`, stored unless it is there."""
+        files = sorted({file for pattern in NEEDED for file in base.glob(pattern)})
+        sums = [[file.name, file_digest(file)] for file in files]
+        prefix = f"bases/{hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16]}"
+        if not store.exists(f"{prefix}/{bundle.MANIFEST}"):
+            with tempfile.TemporaryDirectory(prefix="heliostat-base-") as folder:
+                for file in files:
+                    (Path(folder) / file.name).symlink_to(file.resolve())
+                try:
+                    bundle.publish_directory(store, prefix, Path(folder))
+                except StorageError:  # another run may have stored it meanwhile
+                    if not store.exists(f"{prefix}/{bundle.MANIFEST}"):
+                        raise
+        return BaseModel(url=f"{store.url.rstrip('/')}/{prefix}", digest=bundle.read_manifest(store, prefix).digest)
+
+
+def form_of(train: TrainConfig) -> WholeModel:
+    """What `train` asks for."""
+    return AdapterAlone() if train.adapter and train.adapter.publish == "adapter" else WholeModel()
