@@ -7,7 +7,11 @@ import os
 from pathlib import Path
 
 from heliostat.cluster.config import ClusterConfig
+from heliostat.infra import log
 from heliostat.infra.errors import ResourceError
+
+
+_log = log.get(__name__)
 
 
 def local_cpus() -> int:
@@ -64,3 +68,16 @@ def check_cluster(config: ClusterConfig, key: str, cpus: float, gpus: float) -> 
                 f"{key}: {needed:g} {kind}s needed, the Ray cluster has {there.get(kind, 0):g}; lower it, add nodes, "
                 "or set cluster.autoscales=true if the cluster adds them by itself"
             )
+
+
+def tell_if_busy(key: str, cpus: float, gpus: float) -> None:
+    """Logs what is free where the connected cluster has no room for what `key` asks for now: the work will wait."""
+    import ray
+
+    there, free = ray.cluster_resources(), ray.available_resources()
+    for kind, needed in {"CPU": cpus, "GPU": gpus}.items():
+        if needed > (idle := free.get(kind, 0)):
+            _log.warning(
+                "%s: %g %ss needed, %g of the Ray cluster's %g are free; the work waits for the rest",
+                key, needed, kind, idle, there.get(kind, 0),
+            )  # fmt: skip

@@ -26,7 +26,7 @@ from heliostat.cluster.folders import LOOPBACK, ray_folder
 from heliostat.cluster.ingress import forget_old_ingress
 from heliostat.cluster.interrupts import Terminated, on_sigterm, terminable, undisturbed
 from heliostat.cluster.package import code_environment
-from heliostat.cluster.resources import check_cluster, check_local, local_cpus
+from heliostat.cluster.resources import check_cluster, check_local, local_cpus, tell_if_busy
 from heliostat.infra.errors import HeliostatError, ResourceError
 from heliostat.infra.log import get
 
@@ -87,6 +87,7 @@ def _joined(config: ClusterConfig, address: str, key: str, cpus: float, gpus: fl
         try:
             _init(f"Ray at {address}", address=address, runtime_env=code or None)
             check_cluster(config, key, cpus, gpus)
+            tell_if_busy(key, cpus, gpus)
             yield
         finally:
             with undisturbed():

@@ -88,8 +88,8 @@ def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None
     )
     check_split(engine.module, train.tensor_parallel)
     engine.train()  # transformers loads models for evaluation: without dropout, and with rows that nobody shares
-    if train.precision == "fp32" and train.zero_stage == 0:
-        _keep_gradient_norm(engine)
+    if train.zero_stage == 0:
+        (_keep_gradient_norm if train.precision == "fp32" else _forget_first_step)(engine)
     return engine
 
 
@@ -100,6 +100,18 @@ def compile_layers(model: torch.nn.Module) -> None:
     for layer in model.modules():
         if isinstance(layer, GradientCheckpointingLayer):
             layer.compile(dynamic=True)
+
+
+def _forget_first_step(engine: Any) -> None:
+    """Around bf16 without sharding, DeepSpeed takes an optimizer step without gradients to make its state.
+
+    AdamW would count it: its first steps would be a quarter too small, and weights would have decayed once.
+    """
+    optimizer = engine.optimizer
+    optimizer.optimizer.state.clear()
+    with torch.no_grad():
+        for masters, weights in zip(optimizer.fp32_groups, optimizer.fp16_groups, strict=True):
+            torch._foreach_copy_(masters, weights)
 
 
 def _keep_gradient_norm(engine: Any) -> None:

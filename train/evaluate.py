@@ -40,11 +40,9 @@ def evaluate(
     """Runs `model` over `rows`, each rank over its share, and computes the task's metrics over all of them.
 
     Every rank makes the same number of passes (repeating one where its share is shorter), as ZeRO stage 3 needs.
-    Workers that split layers, as `train` says, have the same share. Records so long that workers share their tokens in
-    training are taken whole, one at a time.
+    Workers that split layers, as `train` says, have the same share.
     """
-    at_once = BATCH if train.sequence_parallel == 1 else 1
-    batches = np.array_split(np.argsort(rows.lengths, kind="stable"), -(-len(rows) // at_once))
+    batches = np.array_split(np.argsort(rows.lengths, kind="stable"), -(-len(rows) // records_at_once(train)))
     shares = world.size // train.tensor_parallel
     passes = -(-len(batches) // shares)
     mine = [batches[(i * shares + world.rank // train.tensor_parallel) % len(batches)] for i in range(passes)]
@@ -58,6 +56,11 @@ def evaluate(
     for share, numbers in zip(world.gather(indices), world.gather(values), strict=True):
         whole[share] = numbers
     return Evaluation(task.metrics(whole, rows), whole, task.confusion(whole, rows), task.reliability(whole, rows))
+
+
+def records_at_once(train: TrainConfig) -> int:
+    """Records of a pass without gradients: those so long that workers share their tokens in training go one by one."""
+    return BATCH if train.sequence_parallel == 1 else 1
 
 
 def findings(task: Task, evaluation: Evaluation, rows: Rows, folder: Path) -> dict[str, Any]:

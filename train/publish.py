@@ -19,6 +19,7 @@ from heliostat.infra.errors import ModelError
 from heliostat.infra.published import PublishedModel, write_description
 from heliostat.infra.storage import Store
 from heliostat.train.distributed import World
+from heliostat.train.evaluate import records_at_once
 from heliostat.train.forms import Weights, form_of
 from heliostat.train.loop import Run
 from heliostat.train.rows import Rows
@@ -50,7 +51,7 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
     task, engine, rows, world = run.task, run.engine, run.validation, run.world
     form = form_of(run.train)
     weights = gather(form.gathered(engine), world)
-    questions = np.arange(min(QUESTIONS, len(rows)))
+    questions = np.arange(min(QUESTIONS, len(rows), records_at_once(run.train)))
     engine.module.eval()
     with torch.no_grad():
         answers = task.outputs(engine, world.to_device(task.collate(rows, questions)))

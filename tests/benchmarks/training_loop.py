@@ -24,6 +24,7 @@ from heliostat.train.models import as_folder
 from heliostat.train.rows import Rows
 from heliostat.train.sources import resolve
 from heliostat.train.stats import StepStats
+from heliostat.train.timing import watch_collectives
 from tests.benchmarks.processes import say
 
 WARM_UP = 3
@@ -40,17 +41,22 @@ def reviews(file: str) -> Rows:
 
 
 def ours(rows: Rows, values: dict[str, Any], steps: int) -> float:
-    """Samples/s of all workers with Heliostat's loop: DeepSpeed, one thread each."""
+    """Samples/s of all workers with Heliostat's loop."""
+    done = steps_of(rows, values, steps)
+    return values["global_batch_size"] * len(done) / sum(stats.seconds for stats in done)
+
+
+def steps_of(rows: Rows, values: dict[str, Any], steps: int) -> list[StepStats]:
+    """What this rank did in the steps after the first WARM_UP of Heliostat's loop: DeepSpeed, one thread each."""
     settle(1)
     world, task = join("cpu"), tasks.get("text-classification")
     train = build(TrainConfig, {**values, "workers": world.size})
     torch.manual_seed(0)
     engine = build_engine(task.load_model(base(), rows.labels, train.dropout), train, world)
     run = Run(task, engine, train, rows, rows, world)
+    watch_collectives(run.clocks.communication)
     plan = BatchPlan(rows.lengths, rows.targets, train.global_batch_size, train.seed)
-    done: list[StepStats] = [train_step(run, plan, step, steps) for step in range(steps)]
-    samples = train.global_batch_size * (steps - WARM_UP)
-    return samples / sum(stats.seconds for stats in done[WARM_UP:])
+    return [train_step(run, plan, step, steps) for step in range(steps)][WARM_UP:]
 
 
 def plain(rows: Rows, values: dict[str, Any], steps: int) -> float:

@@ -23,6 +23,7 @@ from heliostat.train.data import prepare
 
 SCRIPT = Path(__file__).with_name("fit_script.py")
 STEPS = 12
+MANY = 50
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def fitted(place: Path, workers: int, runs: list[dict[str, Any]]) -> list[dict[s
 TRIALS = [(0, "fp32"), *((stage, "bf16") for stage in range(4))]
 """Stage 0 in float32 has PyTorch's own optimizer, all others DeepSpeed's around it."""
 RUNS: dict[str, dict[str, Any]] = {
-    **{f"stage {stage}": {"zero_stage": stage} for stage in range(4)},
+    **{f"stage {stage}": {"zero_stage": stage, "max_steps": MANY} for stage in range(4)},
     "bf16": {"zero_stage": 1, "precision": "bf16"},
     **{
         f"stage {stage}, {part}": {"zero_stage": stage, "checkpoint_every": 5, "checkpoints": f"points-{stage}", **stop}
@@ -145,6 +146,12 @@ def alone(place: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
+def alone_for_long(place: Path) -> dict[str, Any]:
+    """The same for MANY steps."""
+    return fitted(place, 1, [{"zero_stage": 0, "max_steps": MANY}])[0]
+
+
+@pytest.fixture(scope="module")
 def together(place: Path) -> dict[str, dict[str, Any]]:
     """All runs of two workers, by name."""
     return dict(zip(RUNS, fitted(place, 2, list(RUNS.values())), strict=True))
@@ -157,10 +164,10 @@ def steady(metrics: dict[str, float]) -> dict[str, float]:
 
 @pytest.mark.parametrize("stage", range(4))
 def test_two_workers_follow_one_at_every_zero_stage(
-    together: dict[str, dict[str, Any]], alone: dict[str, Any], stage: int
+    together: dict[str, dict[str, Any]], alone_for_long: dict[str, Any], stage: int
 ) -> None:
-    sharded = together[f"stage {stage}"]
-    assert len(sharded["losses"]) == STEPS
+    alone, sharded = alone_for_long, together[f"stage {stage}"]
+    assert len(sharded["losses"]) == MANY
     assert sharded["losses"] == pytest.approx(alone["losses"], rel=1e-3)
     assert sharded["norms"] == pytest.approx(alone["norms"], rel=1e-2)
     assert steady(sharded["metrics"]) == pytest.approx(steady(alone["metrics"]), rel=1e-3)
@@ -169,14 +176,14 @@ def test_two_workers_follow_one_at_every_zero_stage(
 
 @pytest.mark.parametrize("stage", range(4))
 def test_each_step_tells_what_it_waited_for(
-    together: dict[str, dict[str, Any]], alone: dict[str, Any], stage: int
+    together: dict[str, dict[str, Any]], alone_for_long: dict[str, Any], stage: int
 ) -> None:
     shared = together[f"stage {stage}"]["waits"]
     for data, communication, whole in shared:
         assert data > 0
         assert communication > 0
         assert data + communication < whole
-    assert sum(waits[1] for waits in alone["waits"]) < sum(waits[1] for waits in shared)
+    assert sum(waits[1] for waits in alone_for_long["waits"]) < sum(waits[1] for waits in shared)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -255,6 +262,12 @@ def test_compiled_layers_train_the_same(language: Path) -> None:
 def test_bf16_stays_near_float32(together: dict[str, dict[str, Any]], alone: dict[str, Any]) -> None:
     assert together["bf16"]["losses"] != alone["losses"]
     assert together["bf16"]["losses"] == pytest.approx(alone["losses"], rel=0.1)
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_the_first_steps_in_bf16_are_as_large_as_in_float32(together: dict[str, dict[str, Any]], stage: int) -> None:
+    low, full = (together[f"stage {stage}, {precision}, 4 steps"]["losses"] for precision in ("bf16", "fp32"))
+    assert low == pytest.approx(full, rel=1e-2)
 
 
 @pytest.mark.parametrize(("stage", "precision"), TRIALS)

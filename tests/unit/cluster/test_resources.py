@@ -58,3 +58,15 @@ def test_there_is_at_least_one_cpu_and_never_more_than_the_machine_has(monkeypat
     assert 1 <= resources.local_cpus() <= (os.cpu_count() or 1)
     monkeypatch.setattr(resources, "_container_cpus", lambda: 0)
     assert resources.local_cpus() >= 1
+
+
+def test_a_cluster_that_is_busy_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 1.0})
+    resources.tell_if_busy("train.workers", 1, 0)
+    assert not caplog.messages
+    resources.tell_if_busy("train.workers", 2, 1)
+    assert caplog.messages == [
+        "train.workers: 2 CPUs needed, 1 of the Ray cluster's 4 are free; the work waits for the rest",
+        "train.workers: 1 GPUs needed, 0 of the Ray cluster's 0 are free; the work waits for the rest",
+    ]
