@@ -10,7 +10,6 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.infra import log
 from heliostat.infra.errors import ResourceError
 
-
 _log = log.get(__name__)
 
 

@@ -61,6 +61,8 @@ def test_there_is_at_least_one_cpu_and_never_more_than_the_machine_has(monkeypat
 
 
 def test_a_cluster_that_is_busy_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    import ray
+
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 1.0})
     resources.tell_if_busy("train.workers", 1, 0)
