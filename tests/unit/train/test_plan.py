@@ -14,6 +14,7 @@ from heliostat.train.config import TrainConfig
 from heliostat.train.flops import Flops
 from heliostat.train.footprint import TOKENS, Footprint, footprint
 from heliostat.train.plan import RESERVED_BYTES, USABLE, estimate, largest_micro_batch, needs
+from heliostat.train.sharding import buckets
 
 BILLION = 10**9
 LARGE = Footprint(7 * BILLION, 7 * BILLION, 6 * BILLION, 1e6, 1e5, 32_000, Flops(6 * 7e9, 0, 0))
@@ -55,6 +56,38 @@ def test_adapters_need_states_for_themselves_alone_and_4_bits_a_quarter() -> Non
 def test_activations_grow_with_tokens_and_hold_one_layer_where_the_rest_is_computed_again() -> None:
     assert needs(LARGE, spec(), 2, 8, 1000).activations == 1000 * 1e6
     assert needs(LARGE, spec(activation_checkpointing=True), 2, 8, 1000).activations == 1000 * (1e6 + 1e5)
+
+
+def test_what_is_offloaded_is_not_the_devices() -> None:
+    offloaded = needs(LARGE, spec(zero_stage=3, offload={"optimizer": "cpu", "parameters": "cpu"}), 3, 8, 0)
+    assert (offloaded.parameters, offloaded.optimizer) == (0, 0)
+    assert offloaded.gradients == needs(LARGE, spec(), 3, 8, 0).gradients > 0
+    assert needs(LARGE, spec(zero_stage=1, offload={"optimizer": "cpu"}), 0, 8, 0).optimizer == 12 * LARGE.parameters
+
+
+def test_a_second_copy_is_held_by_each_group() -> None:
+    more = needs(LARGE, spec(zero_stage=3, hpz_group=4), 3, 8, 0).buffers - needs(LARGE, spec(), 3, 8, 0).buffers
+    assert more == 2 * LARGE.parameters / 4
+
+
+def test_split_layers_leave_the_rest_whole_and_fewer_replicas() -> None:
+    split = needs(LARGE, spec(zero_stage=1, tensor_parallel=2), 1, 8, 0)
+    left = LARGE.parameters - LARGE.linear / 2
+    assert split.parameters == 2 * left
+    assert split.optimizer == 12 * left / 4
+
+
+def test_shared_rows_share_activations() -> None:
+    assert needs(LARGE, spec(sequence_parallel=4), 0, 8, 1000).activations == 1000 * 1e6 / 4
+
+
+def test_buffers_are_what_deepspeed_is_told() -> None:
+    def buffers(stage: int) -> float:
+        return needs(LARGE, spec(), stage, 8, 0).buffers - needs(LARGE, spec(), 0, 8, 0).buffers
+
+    sizes = buckets(LARGE.parameters, LARGE.trainable)
+    assert buffers(1) == buffers(2) == 2 * sizes["reduce_bucket_size"]
+    assert buffers(3) == 2 * (sizes["reduce_bucket_size"] + sizes["stage3_max_live_parameters"])
 
 
 def test_as_many_records_fit_as_memory_is_left_for() -> None:
