@@ -1,8 +1,9 @@
 """Checkpoints to a real S3 server (SeaweedFS): how long training stands still, and how fast the upload is.
 
 Two workers with an encoder of 41 M parameters (8 layers, 512 wide) at ZeRO stage 2. In turns: a checkpoint that
-training waits for until it is stored, and one beside which it goes on. Then rank 0's files, stored by Heliostat (checksums,
-manifest) and by boto3's own multipart upload. Marks: a stall of 5 % at most, 0.8 of boto3's bytes/s at least.
+training waits for until it is stored, and one beside which it goes on. Then rank 0's files, stored by Heliostat
+(checksums, manifest) and by boto3's own multipart upload. Marks: a stall of 5 % at most, 0.8 of boto3's bytes/s at
+least.
 """
 
 from __future__ import annotations
