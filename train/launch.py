@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,8 @@ from heliostat.train.sharding import check_device
 POLL_SECONDS = 0.5
 RESIZE_SECONDS = 60.0
 """How often a run of fewer workers than it may have looks for room: each change costs what no checkpoint holds."""
+FULL_NODE = re.compile(r"Memory on the node .* was (\S+ used / \S+ limit)")
+"""What Ray says of a machine whose memory is used up."""
 
 
 class Job(StrictModel):
@@ -135,7 +138,8 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
 
     stopping = threading.Event()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()  # here it ends with the driver, not before
+    kept = {"max_restarts": -1, "max_task_retries": -1}  # Ray may end it where memory runs out
+    board = ray.remote(num_cpus=0, scheduling_strategy=here, **kept)(Board).remote()  # here, it stays with the driver
     results: list[dict[str, Any]] = []
 
     def handle(event: dict[str, Any]) -> None:
@@ -200,4 +204,6 @@ def innermost(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if full := FULL_NODE.search(str(error)):
+        return f"a machine ran out of memory ({full[1]}), and Ray ended a process on it; fewer or smaller workers fit"
     return lines[-1] if lines else type(error).__name__

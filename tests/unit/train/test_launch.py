@@ -1,0 +1,33 @@
+"""What is said of a run that failed."""
+
+from __future__ import annotations
+
+from heliostat.train.launch import innermost, reason
+
+FULL = """Task was killed due to the node running low on memory.
+Memory on the node (IP: 127.0.0.1, ID: ab) was 22.31GB used / 23.49GB limit (0.950000), which is over the threshold.
+Refer to the documentation on how to address the out of memory issue: https://docs.ray.io/x. Consider more memory."""
+
+
+class GroupError(RuntimeError):
+    """The way Ray Train tells of workers that failed."""
+
+    def __init__(self, worker_failures: dict[int, Exception]) -> None:
+        super().__init__("Training failed due to worker errors")
+        self.worker_failures = worker_failures
+
+
+def test_the_first_workers_last_line_is_the_reason() -> None:
+    cause = ValueError("Traceback:\n  somewhere\nValueError: no such column\n")
+    assert reason(GroupError({1: cause})) == "worker 1: ValueError: no such column"
+
+
+def test_the_cause_of_an_error_is_what_counts() -> None:
+    error = RuntimeError("controller failed")
+    error.__cause__ = OSError("disk full")
+    assert innermost(error) == "disk full"
+    assert innermost(RuntimeError()) == "RuntimeError"
+
+
+def test_a_machine_without_memory_is_named_as_such() -> None:
+    assert innermost(RuntimeError(FULL)).startswith("a machine ran out of memory (22.31GB used / 23.49GB limit)")
