@@ -212,19 +212,22 @@ class View:
         from heliostat.train.report.curves import finite, smoothed
 
         points = finite(losses)
-        if len(points) < 2:
+        self.curve("training loss", "step", [step for step, _ in points], smoothed([loss for _, loss in points]))
+
+    def curve(self, title: str, along: str, places: Sequence[float], values: Sequence[float]) -> None:
+        """`values` over `places`, drawn in the terminal; nothing where there are fewer than two."""
+        if len(places) < 2:
             return
         import plotext
         from rich.text import Text
 
-        steps, values = [step for step, _ in points], [loss for _, loss in points]
         plotext.clear_figure()
         plotext.plot_size(min(100, self.console.width - 1), 15)
         plotext.theme("clear")
-        plotext.plot(steps, smoothed(values), marker="braille")
-        plotext.title("training loss")
-        plotext.xticks(sorted({steps[0], steps[len(steps) // 2], steps[-1]}))
-        plotext.xlabel("step")
+        plotext.plot(places, values, marker="braille")
+        plotext.title(title)
+        plotext.xticks(sorted({places[0], places[len(places) // 2], places[-1]}))
+        plotext.xlabel(along)
         self.console.print(Text(plotext.uncolorize(plotext.build())), soft_wrap=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -16,6 +17,7 @@ import openai
 import pytest
 from transformers import LlamaForCausalLM
 
+from heliostat.benching import bench
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.folders import free_ports
 from heliostat.cluster.scrape import metrics_targets
@@ -104,6 +106,24 @@ def placement_groups() -> list[Any]:
     import ray
 
     return [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sentiment", "predict"), ("chat", "chat"), ("chat", "completions")])
+def test_bench_drives_either_kind_of_endpoint(
+    request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str
+) -> None:
+    url, out = request.getfixturevalue(name).url, tmp_path / "bench.json"
+    asked = [f"kind={kind}"] if kind == "completions" else []
+    bench(url, [*asked, "requests=12", "concurrency=3", "words=8", "max_tokens=5"], KEY, None, out)
+    found = json.loads(out.read_text())
+    assert found["target"].endswith({"chat": "chat/completions"}.get(kind, kind))
+    assert found["model"] == name
+    assert (found["requests"], found["errors"]) == (12, {})
+    assert found["latency"]["p50"] > 0
+    assert (found["first_token"] is None) == (kind == "predict")
+    said = capsys.readouterr().out
+    assert "good answers/s" in said
+    assert "percentile" in said
 
 
 def test_a_text_gets_its_label_with_the_version_that_answered(sentiment: Endpoint) -> None:

@@ -20,6 +20,7 @@ COMMANDS = (
     "evaluate",
     "models",
     "serve",
+    "bench",
     "submit",
     "status",
     "stop",

@@ -1,0 +1,81 @@
+"""`heliostat bench`: load on an endpoint, and what it shows as a table, a plot and JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from heliostat import __version__
+from heliostat.infra.config import apply_overrides, build
+from heliostat.infra.errors import ConfigError, ResourceError
+from heliostat.serve.bench.config import BenchConfig
+from heliostat.serve.bench.load import drive
+from heliostat.serve.bench.summary import Summary, Times, latencies, summarise
+from heliostat.view import View
+
+WORDS = (
+    "the film a story of people who meet one summer and never quite say what they mean slow warm funny sad long night "
+    "music city old house river young actor plot scene light camera book friend war love money time year good bad end"
+)
+
+
+def bench(url: str, overrides: Iterable[str], key: str | None, texts: Path | None, out: Path | None) -> None:
+    """Puts load on the endpoint at `url` and prints what it did; writes it to `out` as JSON too.
+
+    Raises ConfigError for a wrong option or file, ResourceError where nothing answers or no answer was good.
+    """
+    config = build(BenchConfig, apply_overrides({"url": url}, overrides), source="bench")
+    asked = read_texts(texts) if texts else drawn(config)
+    view = View()
+    with view.progress("bench") as advance:
+        target, samples, seconds = asyncio.run(
+            drive(config, key, asked, lambda done: advance("asking", done, config.requests))
+        )
+    found = summarise(samples, seconds)
+    if out:
+        made = {"version": __version__, "target": target.url, "model": target.model, "config": config.model_dump()}
+        out.write_text(json.dumps({**made, **asdict(found)}, indent=2) + "\n", encoding="utf-8")
+    load = f"{config.rate:g} requests/s" if config.rate else f"{config.concurrency} at a time"
+    view.table(f"{target.url}, {found.requests} requests, {load}", *table(found))
+    for error, count in found.errors.items():
+        view.say(f"{count} of {found.requests} requests failed: {error}")
+    if found.latency is None:
+        raise ResourceError(f"{target.url}: no request was answered well")
+    view.curve("latency, ms", "percentile", *latencies(samples))
+
+
+def read_texts(file: Path) -> list[str]:
+    """The lines of a file, those without text left out; ConfigError where there are none."""
+    try:
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"--texts: {file} cannot be read ({error}); a text file with a text in each line can"
+        ) from error
+    if not lines:
+        raise ConfigError(f"--texts: {file} has no text; one in each line is needed")
+    return lines
+
+
+def drawn(config: BenchConfig) -> list[str]:
+    """A text of so many words for each request, no two with the same beginning, so that no cache answers."""
+    draw = random.Random(config.seed)
+    return [" ".join(draw.choices(WORDS.split(), k=config.words)) for _ in range(config.requests)]
+
+
+def table(found: Summary) -> tuple[list[str], list[list[object]]]:
+    """Columns and rows for a person."""
+    rows: list[list[object]] = [["good answers/s", found.requests_per_second, "", "", "", ""]]
+    if found.tokens_per_second:
+        rows.append(["tokens/s", found.tokens_per_second, "", "", "", ""])
+    times: dict[str, Times | None] = {
+        "latency, ms": found.latency,
+        "first token, ms": found.first_token,
+        "between tokens, ms": found.inter_token,
+    }
+    rows += [[name, one.mean, one.p50, one.p90, one.p99, one.max] for name, one in times.items() if one]
+    return ["", "mean", "p50", "p90", "p99", "max"], rows

@@ -1,0 +1,130 @@
+"""What is asked: the routes of OpenAI's interface, streamed, or `/v1/predict`; and how an answer is read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from heliostat.infra.errors import ConfigError, ResourceError
+from heliostat.serve.bench.config import BenchConfig, Kind
+
+PATHS: dict[str, Kind] = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/predict": "predict",
+}
+"""In the order in which `auto` prefers them."""
+
+
+@dataclass
+class Sample:
+    """One request; times are seconds since the load began."""
+
+    due: float
+    """When it should have been sent."""
+    status: int = 0
+    """Of HTTP; 0 where no answer came."""
+    error: str = ""
+    """What went wrong, in a few words; empty where nothing did."""
+    ended: float = 0.0
+    pieces: list[float] = field(default_factory=list)
+    """When each piece of a stream's text was there."""
+    tokens: int = 0
+    """Generated."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A route, and the model behind it."""
+
+    url: str
+    kind: Kind
+    model: str | None
+    headers: Mapping[str, str]
+
+    def body(self, text: str, max_tokens: int) -> dict[str, Any]:
+        """What is posted: a greedy answer, streamed, or a prediction."""
+        model = {"model": self.model} if self.model else {}
+        if self.kind == "predict":
+            return {"text": text, "truncate": True, **model}
+        asked = {"prompt": text} if self.kind == "completions" else {"messages": [{"role": "user", "content": text}]}
+        stream = {"stream": True, "stream_options": {"include_usage": True}}
+        return {**asked, "max_tokens": max_tokens, "temperature": 0, **stream, **model}
+
+
+async def find_target(config: BenchConfig, key: str | None, session: aiohttp.ClientSession) -> Target:
+    """The route to ask at `config.url`.
+
+    Raises ResourceError where nothing answers there or the key is refused, ConfigError where no route is known.
+    """
+    root, headers = config.url.rstrip("/"), {"Authorization": f"Bearer {key}"} if key else {}
+    kind = config.kind if config.kind != "auto" else await _kind(root, headers, session)
+    path = next(path for path, known in PATHS.items() if known == kind)
+    models = await _json(f"{root}/v1/models", headers, session)
+    names = [one["id"] for one in (models or {}).get("data", ())]
+    if config.model and names and config.model not in names:
+        raise ConfigError(f"bench: model {config.model!r} given; {root} has {', '.join(names)}")
+    return Target(root + path, kind, config.model or next(iter(names), None), headers)
+
+
+async def _kind(root: str, headers: Mapping[str, str], session: aiohttp.ClientSession) -> Kind:
+    description = await _json(f"{root}/openapi.json", headers, session)
+    found = next((kind for path, kind in PATHS.items() if path in (description or {}).get("paths", ())), None)
+    if found is None:
+        raise ConfigError(
+            f"bench: {root}/openapi.json names none of {', '.join(PATHS)}; say which with --kind "
+            f"{', '.join(PATHS.values())}"
+        )
+    return found
+
+
+async def _json(url: str, headers: Mapping[str, str], session: aiohttp.ClientSession) -> Any:
+    """The JSON at `url`; None where there is no such route."""
+    try:
+        async with session.get(url, headers=headers) as response:
+            if response.status in (401, 403):
+                raise ResourceError(f"{url}: the key is refused ({response.status}); HELIOSTAT_API_KEY holds it")
+            return await response.json(content_type=None) if response.status == 200 else None
+    except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
+        raise ResourceError(f"{url}: no answer ({type(error).__name__})") from error
+
+
+async def read_answer(response: aiohttp.ClientResponse, sample: Sample, now: Any) -> None:
+    """Reads an answer to its end; `now` tells the time of a piece."""
+    sample.status = response.status
+    if response.status != 200:
+        sample.error = f"HTTP {response.status}"
+        await response.read()
+    elif response.content_type == "text/event-stream":
+        await _read_stream(response, sample, now)
+    else:
+        await response.read()
+
+
+async def _read_stream(response: aiohttp.ClientResponse, sample: Sample, now: Any) -> None:
+    sample.error = "stream cut off"
+    async for event in _events(response):
+        if event == "[DONE]":
+            sample.error = ""
+            return
+        body = json.loads(event)
+        if "error" in body:
+            sample.error = "error event"
+            return
+        for choice in body.get("choices", ()):
+            if choice.get("text") or choice.get("delta", {}).get("content"):
+                sample.pieces.append(now())
+        if usage := body.get("usage"):
+            sample.tokens = usage["completion_tokens"]
+
+
+async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    """The data of each server-sent event."""
+    async for line in response.content:
+        if line.startswith(b"data:"):
+            yield line[5:].strip().decode()
