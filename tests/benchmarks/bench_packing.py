@@ -6,6 +6,7 @@ the useful tokens/s (padding counts nothing).
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import sys
@@ -28,7 +29,7 @@ from heliostat.train.tasks.causal_lm import TASK
 from tests.benchmarks.processes import measured, say
 from tests.benchmarks.record import record
 
-ROUNDS = 3
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 MICRO_BATCH = 8
 WARM_UP = 1
 BATCHES = 6

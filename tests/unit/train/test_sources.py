@@ -19,6 +19,7 @@ import pytest
 from heliostat.infra import registry
 from heliostat.infra.bundle import publish_directory
 from heliostat.infra.errors import DataError, HeliostatError, ModelError, StorageError
+from heliostat.infra.published import PublishedModel, write_description
 from heliostat.infra.registry import ModelVersion
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.train import sources
@@ -191,9 +192,17 @@ def test_a_published_model_is_fetched_once_and_only_for_models(
     bundle = tmp_path / "bundle"
     (bundle / "model").mkdir(parents=True)
     (bundle / "model" / "config.json").write_text("{}")
+    now = datetime.now(timezone.utc)
+    write_description(
+        bundle,
+        PublishedModel(
+            name="chat", task="causal-lm", max_length=8, base_model="b", run_id="run", data_fingerprint="0",
+            metrics={}, heliostat_version="0", created=now,
+        ),
+    )  # fmt: skip
     digest = publish_directory(open_store(storage), "models/chat/1", bundle).digest
     url = f"{storage.url}/models/chat/1"
-    version = ModelVersion("chat", 1, url, digest, "run", datetime.now(timezone.utc), ("production",), {})
+    version = ModelVersion("chat", 1, url, digest, "run", now, ("production",), {})
     monkeypatch.setattr(registry, "resolve", lambda storage, reference: version)
     found = resolve("models:/chat@production", storage, "model.source")
     assert (found / "config.json").read_text() == "{}"
