@@ -75,6 +75,16 @@ def publish_directory(store: Store, prefix: str, directory: Path, metadata: dict
     return manifest.model_copy(update={"digest": hashlib.sha256(data).hexdigest()})
 
 
+def publish_once(store: Store, prefix: str, directory: Path, metadata: dict[str, Any] | None = None) -> Manifest:
+    """As `publish_directory`; where another process has stored the bundle meanwhile, that one counts."""
+    try:
+        return publish_directory(store, prefix, directory, metadata)
+    except StorageError:
+        if not store.exists(_key(prefix, MANIFEST)):
+            raise
+        return read_manifest(store, prefix)
+
+
 def read_manifest(store: Store, prefix: str) -> Manifest:
     """The manifest of the bundle under `prefix`.
 

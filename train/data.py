@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from heliostat.cluster.folders import cache_folder
-from heliostat.infra.bundle import Manifest, fetch_directory, publish_directory, read_manifest
-from heliostat.infra.errors import NotFoundError, StorageError
+from heliostat.infra.bundle import Manifest, fetch_directory, publish_once, read_manifest
+from heliostat.infra.errors import NotFoundError
 from heliostat.infra.storage import StorageConfig, is_s3, open_store
 from heliostat.train.config import DataConfig
 from heliostat.train.records import Source, ending, find_source
@@ -107,7 +107,7 @@ def prepare(data: DataConfig, encoder: Encoder, storage: StorageConfig, progress
         summary = build(source, data, encoder, Path(staging), tell)
         tell("publish", 0, 0)
         metadata = {**summary, "source": data.source, "format": FORMAT_VERSION}
-        _publish(storage, fingerprint, Path(staging), metadata)
+        publish_once(open_store(storage), f"data/{fingerprint}", Path(staging), metadata)
     return open_prepared(storage, fingerprint)
 
 
@@ -170,13 +170,3 @@ def _local_copy(storage: StorageConfig, prefix: str, manifest: Manifest) -> Path
         cache_folder() / "data" / manifest.digest[:32],
         lambda staging: fetch_directory(store, prefix, staging, digest=manifest.digest),
     )
-
-
-def _publish(storage: StorageConfig, fingerprint: str, staging: Path, metadata: dict[str, Any]) -> None:
-    """Stores the bundle; where another process stored the same one meanwhile, that one counts."""
-    store, prefix = open_store(storage), f"data/{fingerprint}"
-    try:
-        publish_directory(store, prefix, staging, metadata)
-    except StorageError:
-        if not store.exists(f"{prefix}/manifest.json"):
-            raise

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 
 from heliostat.infra import bundle
-from heliostat.infra.errors import StorageError
 from heliostat.infra.fetching import merge
 from heliostat.infra.published import ADAPTER, WEIGHTS, BaseModel
 from heliostat.infra.storage import Store
@@ -95,11 +94,7 @@ class AdapterAlone(WholeModel):
             with tempfile.TemporaryDirectory(prefix="heliostat-base-") as folder:
                 for file in files:
                     (Path(folder) / file.name).symlink_to(file.resolve())
-                try:
-                    bundle.publish_directory(store, prefix, Path(folder))
-                except StorageError:  # another run may have stored it meanwhile
-                    if not store.exists(f"{prefix}/{bundle.MANIFEST}"):
-                        raise
+                bundle.publish_once(store, prefix, Path(folder))
         return BaseModel(url=f"{store.url.rstrip('/')}/{prefix}", digest=bundle.read_manifest(store, prefix).digest)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,8 +27,6 @@ class Sample:
 
     due: float
     """When it should have been sent."""
-    status: int = 0
-    """Of HTTP; 0 where no answer came."""
     error: str = ""
     """What went wrong, in a few words; empty where nothing did."""
     ended: float = 0.0
@@ -94,9 +92,8 @@ async def _json(url: str, headers: Mapping[str, str], session: aiohttp.ClientSes
         raise ResourceError(f"{url}: no answer ({type(error).__name__})") from error
 
 
-async def read_answer(response: aiohttp.ClientResponse, sample: Sample, now: Any) -> None:
+async def read_answer(response: aiohttp.ClientResponse, sample: Sample, now: Callable[[], float]) -> None:
     """Reads an answer to its end; `now` tells the time of a piece."""
-    sample.status = response.status
     if response.status != 200:
         sample.error = f"HTTP {response.status}"
         await response.read()
@@ -106,7 +103,7 @@ async def read_answer(response: aiohttp.ClientResponse, sample: Sample, now: Any
         await response.read()
 
 
-async def _read_stream(response: aiohttp.ClientResponse, sample: Sample, now: Any) -> None:
+async def _read_stream(response: aiohttp.ClientResponse, sample: Sample, now: Callable[[], float]) -> None:
     sample.error = "stream cut off"
     async for event in _events(response):
         if event == "[DONE]":

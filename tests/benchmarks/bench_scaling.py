@@ -39,23 +39,17 @@ def worker(file: str, workers: int) -> None:
         say({"samples_per_second": SHARE * workers / step, "seconds": step, "communication_seconds": communication})
 
 
-def together(file: Path) -> dict[str, float]:
-    """Two workers of one run."""
-    found: dict[str, float] = measured(MODULE, [str(file), "2"], 2)
+def run(file: Path, workers: int) -> dict[str, float]:
+    """So many workers of one run."""
+    found: dict[str, float] = measured(MODULE, [str(file), str(workers)], workers)
     return found
 
 
 def apart(file: Path) -> dict[str, float]:
     """Two runs of one worker at the same time, which share the machine and nothing else: their sum."""
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda _: alone(file), range(2)))
+        found = list(pool.map(run, [file, file], [1, 1]))
     return {name: sum(one[name] for one in found) for name in found[0]}
-
-
-def alone(file: Path) -> dict[str, float]:
-    """One worker."""
-    found: dict[str, float] = measured(MODULE, [str(file), "1"], 1)
-    return found
 
 
 def main() -> None:
@@ -68,8 +62,9 @@ def main() -> None:
         file = Path(folder) / "reviews.arrow"
         write_reviews(file, TOKENS)
         for _ in range(ROUNDS):
-            for kind, results in found.items():
-                results.append({"alone": alone, "apart": apart, "together": together}[kind](file))
+            found["alone"].append(run(file, 1))
+            found["apart"].append(apart(file))
+            found["together"].append(run(file, 2))
     rates = {kind: statistics.median(one["samples_per_second"] for one in found[kind]) for kind in found}
     summary = {
         "mark": MARK,

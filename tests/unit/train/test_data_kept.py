@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from heliostat.infra import bundle
 from heliostat.infra.errors import DataError, IntegrityError, NotFoundError, StorageError
 from heliostat.infra.storage import StorageConfig, open_store
-from heliostat.train import data as data_module
 from heliostat.train import prepare
 from heliostat.train.config import DataConfig
 from heliostat.train.data import SPLITS, find_prepared, fingerprint_of, open_prepared
@@ -121,7 +121,7 @@ def test_storage_that_refuses_is_not_hidden(
         raise StorageError("disk full")
 
     monkeypatch.setattr(prepare, "build", Builds())
-    monkeypatch.setattr(data_module, "publish_directory", full)
+    monkeypatch.setattr(bundle, "publish_directory", full)
     with pytest.raises(StorageError, match="disk full"):
         prepare_data(DataConfig(source=str(reviews(tmp_path, many(5)))), Words(), storage)
 
