@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO, Protocol
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from heliostat.infra.config import StrictModel
 from heliostat.infra.errors import NotFoundError, StorageError
 
 DEFAULT_FOLDER = "heliostat-data"
+_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 def is_s3(url: str) -> bool:
@@ -166,9 +168,8 @@ class LocalStore:
         """All keys under `prefix`, sorted; half-written files are left out."""
         root = Path(self.url)
         with self._explained("list", prefix, prefix=True) as top:
-            files = [path for path in top.rglob("*") if path.is_file() and not _is_part(path)]
-            entries = [_entry_of(path, root) for path in files]
-        return sorted(entries, key=lambda entry: entry.key)
+            found = [_entry_of(path, root) for path in _files_below(top) if not _is_part(path)]
+        return sorted((entry for entry in found if entry), key=lambda entry: entry.key)
 
     def delete(self, prefix: str) -> None:
         """Removes `prefix` and all keys under it."""
@@ -185,7 +186,8 @@ class LocalStore:
         try:
             yield path
         except OSError as error:
-            if operation == "read" and not path.is_file():
+            # By what failed, not by a second look: the file may have come since.
+            if operation == "read" and isinstance(error, _NO_FILE) and error.filename == str(path):
                 raise NotFoundError(f"{path}: cannot read: no such file") from error
             if isinstance(error, FileExistsError) and path.exists():
                 raise StorageError(f"{path}: cannot write: it exists already and is never overwritten") from error
@@ -221,8 +223,25 @@ def _copy_atomically(source: Path, target: Path) -> None:
         write_atomically(target, lambda writer: shutil.copyfileobj(reader, writer, 1 << 20))
 
 
-def _entry_of(path: Path, root: Path) -> Entry:
-    stat = path.stat()
+def _files_below(top: Path) -> Iterator[Path]:
+    """What is in the folder and those below it, without folders that another process removes meanwhile."""
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, _NO_FILE):
+            raise error
+
+    for folder, _, names in os.walk(top, onerror=fail):
+        yield from (Path(folder, name) for name in names)
+
+
+def _entry_of(path: Path, root: Path) -> Entry | None:
+    """None for what is no file, or not any more."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    if not S_ISREG(stat.st_mode):
+        return None
     return Entry(path.relative_to(root).as_posix(), stat.st_size, str(stat.st_mtime_ns))
 
 

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,25 @@ def test_a_write_that_breaks_off_leaves_what_was_there(tmp_path: Path, if_absent
         write_atomically(file, write, if_absent=if_absent)
     assert file.read_bytes() == b"before"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_keys_that_come_and_go_are_there_or_not(store: LocalStore) -> None:
+    def come_and_go() -> None:
+        for _ in range(300):
+            store.write_bytes("runs/a/one", b"1")
+            store.delete("runs/a")
+
+    def read() -> None:
+        while not writer.done():
+            assert {entry.key for entry in store.list("runs")} <= {"runs/a/one"}
+            with suppress(NotFoundError):
+                assert store.read_bytes("runs/a/one") == b"1"
+
+    with ThreadPoolExecutor(3) as pool:
+        writer = pool.submit(come_and_go)
+        for reader in [pool.submit(read) for _ in range(2)]:
+            reader.result()
+        writer.result()
 
 
 def test_half_written_files_are_not_listed(store: LocalStore) -> None:
