@@ -8,9 +8,11 @@ Elsewhere transformers' own kernels are used, which know packed rows too.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from heliostat.train.packing import can_pack, lengths_of
 
@@ -75,13 +77,37 @@ def _attend(
 
     if not (torch.is_grad_enabled() and query.dtype is torch.bfloat16 and query.device.type == "cpu"):
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling)[0]
+    scaling, dropout = scaling or query.shape[-1] ** -0.5, dropout if module.training else 0.0
+    if attention_mask is None and getattr(module, "is_causal", False):
+        return _causal(query, key, value, dropout, scaling)
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    scores = torch.matmul(query * (scaling or query.shape[-1] ** -0.5), key.transpose(-1, -2))
+    scores = torch.matmul(query * scaling, key.transpose(-1, -2))
     if attention_mask is not None:
         scores = scores + attention_mask
-    elif getattr(module, "is_causal", False):
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(later, -torch.inf)
-    weights = torch.nn.functional.dropout(scores.softmax(dim=-1), dropout, module.training)
+    weights = functional.dropout(scores.softmax(dim=-1), dropout)
     return torch.matmul(weights, value).transpose(1, 2).contiguous()
+
+
+def _causal(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float
+) -> torch.Tensor:
+    """As many keys as queries, each of which sees those before it and its own.
+
+    The heads of a group are as many queries of their common key head: no key is copied, and no copy's gradient summed.
+    The mask is what the product of queries and keys is added to, so that no pass over the scores is for it alone.
+    """
+    batch, heads, tokens, width = query.shape
+    groups = heads // key.shape[1]
+    queries = query.reshape(-1, groups * tokens, width)
+    keys, values = (states.reshape(-1, tokens, width) for states in (key, value))
+    hidden = _later(1 << (tokens - 1).bit_length(), query.dtype, query.device)[:tokens, :tokens].repeat(groups, 1)
+    scores = torch.baddbmm(hidden, queries, keys.transpose(1, 2), alpha=scaling)
+    weights = functional.dropout(scores.softmax(dim=-1), dropout)
+    return torch.bmm(weights, values).view(batch, heads, tokens, width).transpose(1, 2)
+
+
+@lru_cache(maxsize=8)
+def _later(tokens: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Minus infinity above the diagonal, 0 elsewhere: [tokens, tokens]."""
+    return torch.full((tokens, tokens), -torch.inf, dtype=dtype, device=device).triu(1)
