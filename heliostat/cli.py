@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heliostat import __version__
+from heliostat import __version__, cli_keys
 from heliostat.infra.errors import ConfigError
 from heliostat.spec import Spec, load_spec
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="Published models: list, show, promote, roll back.")
 app.add_typer(models_app, name="models")
+app.add_typer(cli_keys.app, name="keys")
 
 SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="A YAML file, or the name of a recipe.")]
 Overrides = Annotated[

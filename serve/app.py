@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from heliostat import __version__
 from heliostat.infra import config as configuration
 from heliostat.infra.config import StrictModel
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.serve.auth import hash_keys, keys_from_environment
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.scaling import autoscaling, draining, resources
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from heliostat.infra.published import PublishedModel
     from heliostat.serve.errors import App
-    from heliostat.serve.http import Served, Service
+    from heliostat.serve.http import Doors, Served, Service
     from heliostat.serve.metrics import ServeMetrics
 
 DEPLOYMENT = "model"
@@ -106,7 +107,7 @@ class Replica:
         from heliostat.serve.metrics import Buffer
 
         self.args = configuration.build(AppArgs, args)
-        self.keys = replica_keys(self.args)
+        self.doors = doors(self.args)
         self.metrics = Buffer()
 
     async def __serve_build_asgi_app__(self) -> App:
@@ -114,7 +115,7 @@ class Replica:
         from heliostat.serve.metrics import ServeMetrics
 
         metrics = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
-        self.service, app = await start(self.args, self.keys, metrics)
+        self.service, app = await start(self.args, self.doors, metrics)
         return app
 
     def check_health(self) -> None:
@@ -122,48 +123,65 @@ class Replica:
         self.service.check_health()
 
     def __del__(self) -> None:
-        for part in ("service", "metrics"):
-            if hasattr(self, part):
-                getattr(self, part).close()
+        for part in (getattr(self, name, None) for name in ("service", "metrics", "doors")):
+            if part:
+                part.close()
 
 
-def replica_keys(args: AppArgs) -> tuple[str, ...]:
-    """The hashed keys that open this endpoint; ConfigError where there should be some and are none."""
+def doors(args: AppArgs) -> Doors | None:
+    """The keys that open this endpoint, and what is counted of them; None where it is open to everyone.
+
+    ConfigError where there should be keys and are none.
+    """
+    from heliostat.serve.http import Doors
+    from heliostat.serve.keyring import KeyRing
+    from heliostat.serve.keys import list_keys
+    from heliostat.serve.quota import Ledger, Sharing
+
     if args.config.auth == "none":
-        return ()
+        return None
+    ledger, store = Ledger(), open_store(args.storage)
     own = hash_keys(",".join(args.keys))
-    return own + keys_from_environment(required=not own)
+    hashed = own + keys_from_environment(required=not (own or list_keys(store)))
+    return Doors(KeyRing(hashed, store), ledger, Sharing(ledger, args.name))
 
 
-async def start(args: AppArgs, keys: tuple[str, ...], metrics: ServeMetrics) -> tuple[Service, App]:
-    """Fetches, verifies and loads the model, asks it its probe, and puts the HTTP application around it."""
-    from heliostat.serve.http import create_app
+async def start(args: AppArgs, doors: Doors | None, metrics: ServeMetrics) -> tuple[Service, App]:
+    """Fetches, verifies and loads the model, asks it its probe, and puts the HTTP application around it.
 
-    service, served, probe = await asyncio.to_thread(load, args, metrics)
+    The bundle's files are gone when this returns.
+    """
+    from heliostat.serve.bundles import fetched
+    from heliostat.serve.http import Served, create_app
+
+    with ExitStack() as stack:
+        bundle = fetched(args.url, args.digest, args.storage.endpoint_url)
+        folder, description = await asyncio.to_thread(stack.enter_context, bundle)
+        served = Served(args.name, args.version, description.task, description.run_id, description.created)
+        service = await load(folder, description, args.config, served, metrics)
     try:
-        if probe:
-            await service.check_probe(probe)
+        if description.probe:
+            await service.check_probe(description.probe)
     except Exception:
         service.close()
         raise
-    return service, create_app(served, service, args.config, keys, metrics)
+    return service, create_app(served, service, args.config, doors, metrics)
 
 
-def load(args: AppArgs, metrics: ServeMetrics) -> tuple[Service, Served, dict[str, Any]]:
-    """The model's service, what it is called, and its probe. The bundle's files are gone when this returns."""
-    from heliostat.serve.bundles import fetched
-    from heliostat.serve.http import Served
+async def load(
+    folder: Path, description: PublishedModel, config: ServeConfig, served: Served, metrics: ServeMetrics
+) -> Service:
+    """The service for a model folder, by its task and the engine that the spec names."""
+    from transformers.utils import logging  # only now: a bundle that is refused needs no seconds of imports
 
-    with fetched(args.url, args.digest, args.storage.endpoint_url) as (folder, description):
-        from transformers.utils import logging  # only now: a bundle that is refused needs no seconds of imports
+    logging.disable_progress_bar()
+    if description.task != "causal-lm":
+        return await asyncio.to_thread(_classification, folder, description, config, served, metrics)
+    from heliostat.serve.engines import vllm
 
-        logging.disable_progress_bar()
-        served = Served(args.name, args.version, description.task, description.run_id, description.created)
-        if description.task == "causal-lm":
-            service = _generation(folder, args.config, served, metrics)
-        else:
-            service = _classification(folder, description, args.config, served, metrics)
-        return service, served, description.probe
+    if config.engine == "vllm" or (config.engine == "auto" and vllm.installed() and vllm.knows(folder)):
+        return await vllm.load(folder, config, served, metrics)
+    return await asyncio.to_thread(_generation, folder, config, served, metrics)
 
 
 def _classification(
@@ -175,7 +193,7 @@ def _classification(
 
     model = text_classification.load(folder, description, config, metrics)
     api = ClassificationApi(model, served, config, metrics)
-    return Service(api.router, model.check_probe, model.check_health, model.close)
+    return Service(model.check_probe, model.check_health, model.close, api.router)
 
 
 def _generation(folder: Path, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
@@ -187,4 +205,4 @@ def _generation(folder: Path, config: ServeConfig, served: Served, metrics: Serv
     engine = transformers.load(folder, config, metrics)
     api = OpenAIApi(engine, served, config, metrics)
     probe = partial(check_probe, engine, exact=config.precision == "fp32")
-    return Service(api.router, probe, engine.check_health, engine.close)
+    return Service(probe, engine.check_health, engine.close, api.router)

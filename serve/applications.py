@@ -14,7 +14,7 @@ from heliostat.infra import errors
 from heliostat.infra.errors import ConfigError, HeliostatError, ModelError, ResourceError
 from heliostat.serve.app import DEPLOYMENT, AppArgs, build
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.ingress import POLL_SECONDS, STOP_SECONDS, quiet
+from heliostat.serve.ingress import CLOSE_SECONDS, POLL_SECONDS, STOP_SECONDS, quiet
 from heliostat.serve.scaling import draining, resources
 
 if TYPE_CHECKING:
@@ -58,13 +58,14 @@ def run(args: AppArgs) -> None:
 
 
 def wait(args: AppArgs, until: float) -> None:
-    """Until all replicas are up and the ingress, which learns of them a moment later, reaches one."""
+    """Until all replicas are up and the ingress, which learns of them a moment later, reaches one on any connection."""
     url = url_of(args.config.host, args.config.port, args.route)
     while True:
         overview = applications()[args.name]
         if overview.status in ("DEPLOY_FAILED", "UNHEALTHY"):
             raise reason(overview)
         if overview.status == "RUNNING" and (health(url) or {}).get("version") == args.version:
+            time.sleep(CLOSE_SECONDS)
             return
         if time.monotonic() > until:
             raise ResourceError(_too_late(args, overview))

@@ -1,36 +1,30 @@
-"""API keys: an endpoint answers only to those who have one.
+"""An endpoint answers only to those who have a key for it.
 
-Keys come from the environment variable HELIOSTAT_API_KEYS, separated by commas. Each is either the key itself or
-`name:sha256`, the hash of a key in hexadecimal, so that a deployment need not know the keys. Only hashes are kept.
+Keys are in storage (`heliostat keys`), with names, ends and limits, or come from the environment variable
+HELIOSTAT_API_KEYS, separated by commas. Each there is either the key itself or `name:sha256`, the hash of a key in
+hexadecimal, so that a deployment need not know the keys. Only hashes are kept.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import re
-import secrets
-from collections.abc import Iterable
 
 from heliostat.infra.errors import ConfigError
 from heliostat.serve.errors import App, Receive, RequestError, Scope, Send, send_error
+from heliostat.serve.keyring import KeyRing
+from heliostat.serve.keys import ApiKey, digest_of
 
 ENVIRONMENT = "HELIOSTAT_API_KEYS"
 SHORTEST_KEY = 16
 _HASHED = re.compile(r"[A-Za-z0-9_.-]+:[0-9a-f]{64}")
 _HOW_TO_MAKE_ONE = (
-    f"{ENVIRONMENT}: not set, and serve.auth is 'keys'; make a key with "
-    f"export {ENVIRONMENT}=$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))'), "
-    "or open the endpoint to everyone with serve.auth=none"
+    f"{ENVIRONMENT}: not set, no key is in the storage, and serve.auth is 'keys'; make one with "
+    "heliostat keys add NAME, or open the endpoint to everyone with serve.auth=none"
 )
-OPEN_PATHS = frozenset({"/health"})
-"""Routes that load balancers ask without a key."""
-
-
-def generate_key() -> str:
-    """A new key, 256 bits."""
-    return secrets.token_urlsafe(32)
+OPEN_PATHS = frozenset({"/health", "/", ""})
+"""What load balancers ask, and the page, on which a person gives the key."""
 
 
 def hash_keys(text: str) -> tuple[str, ...]:
@@ -49,7 +43,7 @@ def _hashed(entry: str, number: int) -> str:
         raise ConfigError(
             f"{ENVIRONMENT}: key {number} has {len(entry)} characters; at least {SHORTEST_KEY} are needed"
         )
-    return f"key-{number}:{hashlib.sha256(entry.encode()).hexdigest()}"
+    return f"key-{number}:{digest_of(entry)}"
 
 
 def keys_from_environment(required: bool) -> tuple[str, ...]:
@@ -61,37 +55,52 @@ def keys_from_environment(required: bool) -> tuple[str, ...]:
 
 
 class RequireKey:
-    """Passes on requests that carry `Authorization: Bearer KEY` with a known key; the others get 401."""
+    """Passes on requests that carry `Authorization: Bearer KEY` with a key for this model; it goes along in the scope.
 
-    def __init__(self, app: App, keys: Iterable[str]) -> None:
+    The others get 401, or 403 where the key is for other models.
+    """
+
+    def __init__(self, app: App, keys: KeyRing, model: str) -> None:
         self.app = app
-        self.digests = [bytes.fromhex(key.rpartition(":")[2]) for key in keys]
+        self.keys = keys
+        self.model = model
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path in OPEN_PATHS or self.knows(scope):
-            await self.app(scope, receive, send)
-        else:
-            await send_error(send, _refusal(scope))
+        if path not in OPEN_PATHS:
+            try:
+                scope["heliostat.key"] = self.key_of(scope)
+            except RequestError as error:
+                await send_error(send, error)
+                return
+        await self.app(scope, receive, send)
 
-    def knows(self, scope: Scope) -> bool:
-        """Whether the request's key is known; takes as long whichever key it is."""
-        scheme, _, key = _authorization(scope).partition(b" ")
-        digest = hashlib.sha256(key.strip()).digest()
-        matches = [hmac.compare_digest(digest, known) for known in self.digests]
-        return scheme.lower() == b"bearer" and any(matches)
+    def key_of(self, scope: Scope) -> ApiKey:
+        """The request's key; RequestError where it opens nothing here."""
+        scheme, _, given = _authorization(scope).partition(b" ")
+        key = self.keys.find(hashlib.sha256(given.strip()).hexdigest()) if scheme.lower() == b"bearer" else None
+        if key is None:
+            raise _refusal("an unknown key was given" if _authorization(scope) else "no key was given")
+        if key.has_expired():
+            raise _refusal(f"key {key.name!r} ended at {key.expires:%Y-%m-%d %H:%M} UTC", code="expired_api_key")
+        if key.models and self.model not in key.models:
+            raise RequestError(
+                403,
+                f"key {key.name!r} is for {', '.join(key.models)}, not for {self.model!r}",
+                code="model_not_allowed",
+            )
+        return key
 
 
 def _authorization(scope: Scope) -> bytes:
     return next((value for name, value in scope["headers"] if name == b"authorization"), b"")
 
 
-def _refusal(scope: Scope) -> RequestError:
-    given = "an unknown key was given" if _authorization(scope) else "no key was given"
+def _refusal(why: str, code: str = "invalid_api_key") -> RequestError:
     return RequestError(
         401,
-        f"Authorization: {given}; send a valid API key as 'Authorization: Bearer KEY'",
-        code="invalid_api_key",
+        f"Authorization: {why}; send a valid API key as 'Authorization: Bearer KEY'",
+        code=code,
         headers={"WWW-Authenticate": 'Bearer realm="heliostat"'},
     )

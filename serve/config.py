@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from heliostat.infra.config import StrictModel
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -42,7 +43,9 @@ class ServeConfig(StrictModel):
     cpus_per_replica: Annotated[float, Field(gt=0)] = 1
     gpus_per_replica: Annotated[float, Field(ge=0)] = 0
     auth: Literal["keys", "none"] = "keys"
-    """`keys`: requests carry `Authorization: Bearer KEY`; keys come from HELIOSTAT_API_KEYS."""
+    """`keys`: requests carry `Authorization: Bearer KEY`; keys are made by `heliostat keys`."""
+    page: bool | None = None
+    """A page at the route, on which a person asks the model; where left out, on endpoints of this machine only."""
     max_body_bytes: Positive = 1_000_000
     max_batch_size: Positive = 32
     """Texts that the model takes at once."""
@@ -50,8 +53,17 @@ class ServeConfig(StrictModel):
     """`causal-lm`: tokens that one answer may have."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 60
     """How long one answer may take, up to its last token. A replica that stops waits this long for open answers."""
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    """`causal-lm`: what generates. `auto` is vLLM where it is installed and has code of its own for the model."""
+    vllm: dict[str, Any] = {}
+    """Options of vLLM's server by name, such as `max_model_len: 4096`; what Heliostat sets itself is refused."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """`bf16` falls back to float32 on processors without bfloat16 arithmetic."""
+
+    @property
+    def has_page(self) -> bool:
+        """Whether there is a page."""
+        return self.host in LOOPBACK if self.page is None else self.page
 
     @field_validator("route")
     @classmethod

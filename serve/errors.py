@@ -57,3 +57,9 @@ async def send_error(send: Send, error: RequestError) -> None:
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
+
+
+async def send_event(send: Send, error: RequestError) -> None:
+    """The error as the last event of a stream whose status is out already."""
+    event = b"data: " + json.dumps(error.body, ensure_ascii=False).encode() + b"\n\n"
+    await send({"type": "http.response.body", "body": event})

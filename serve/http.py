@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -16,8 +16,11 @@ from heliostat.infra import log
 from heliostat.serve.auth import RequireKey
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App, RequestError
+from heliostat.serve.keyring import KeyRing
 from heliostat.serve.limits import OngoingLimit
 from heliostat.serve.metrics import Measure, ServeMetrics
+from heliostat.serve.page import page
+from heliostat.serve.quota import Ledger, LimitKeys, Sharing
 
 _log = log.get(__name__)
 
@@ -45,29 +48,51 @@ class Served:
 
 @dataclass(frozen=True)
 class Service:
-    """What a task brings: its routes, and a model behind them."""
+    """What a task brings: a model, and the routes to it."""
 
-    router: APIRouter
     check_probe: Callable[[dict[str, Any]], Awaitable[None]]
     """Asks the model what it was asked when it was published; ModelError where it answers otherwise."""
     check_health: Callable[[], None]
     """Raises where the model can answer no more, so that the replica is replaced."""
     close: Callable[[], None]
-    """Ends the threads that the service started."""
+    """Ends the threads and processes that the service started."""
+    router: APIRouter = field(default_factory=APIRouter)
+    application: App | None = None
+    """Answers what neither `router` nor the routes of every model do, the description of its API included."""
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Who may come in, and how much of it."""
+
+    keys: KeyRing
+    ledger: Ledger
+    sharing: Sharing
+
+    def close(self) -> None:
+        """Ends their threads."""
+        self.keys.close()
+        self.sharing.close()
 
 
 def create_app(
     served: Served,
     service: Service,
     config: ServeConfig,
-    keys: Sequence[str],
+    doors: Doors | None,
     metrics: ServeMetrics,
 ) -> App:
-    """The whole application, from the outside in: metrics, keys, ongoing requests, routes."""
+    """The whole application, from the outside in: metrics, keys and their limits, ongoing requests, routes.
+
+    Without `doors` it is open to everyone.
+    """
+    if config.has_page:
+        service.router.include_router(page(served.name, served.version, served.task, needs_key=doors is not None))
     app: App = _routes(served, service)
     app = OngoingLimit(app, config.max_ongoing_requests, metrics.ongoing)
-    if config.auth == "keys":
-        app = RequireKey(app, keys)
+    if doors:
+        app = LimitKeys(app, doors.ledger, doors.sharing.start)
+        app = RequireKey(app, doors.keys, served.name)
     return _Lifespan(Measure(app, metrics))
 
 
@@ -90,7 +115,7 @@ def _routes(served: Served, service: Service) -> App:
     app = FastAPI(
         title=served.name,
         version=served.version,
-        openapi_url="/openapi.json",
+        openapi_url=None if service.application else "/openapi.json",
         docs_url=None,
         redoc_url=None,
         exception_handlers={
@@ -101,6 +126,8 @@ def _routes(served: Served, service: Service) -> App:
     )
     app.include_router(_common(served, service))
     app.include_router(service.router)
+    if service.application:
+        app.mount("", service.application)
     return app
 
 

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING
 
 from heliostat.cluster.folders import free_ports
 from heliostat.infra.errors import ResourceError
-from heliostat.serve.config import ServeConfig
+from heliostat.serve.config import LOOPBACK, ServeConfig
 from heliostat.serve.scaling import DRAIN_SECONDS
 
 if TYPE_CHECKING:
     from ray.serve.schema import HTTPOptionsSchema
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STOP_SECONDS = 30.0
 START_SECONDS = 50.0
 """For the ingress to come up. Ray gives it five and then kills it, which a busy machine may not meet."""
 CONTROL_SECONDS = 0.25
 """Between two looks of Serve's controller at its replicas. Ray's tenth of a second costs a laptop 6% of a core."""
 POLL_SECONDS = 0.2
+CLOSE_SECONDS = 1
+"""How long HAProxy takes to close idle connections of clients once it has new routes. Ray would leave them for minutes
+to what it knew before: to no endpoint where one is new, and to replicas that are gone after a roll."""
 
 
 def start_serve(config: ServeConfig) -> bool:
@@ -104,6 +106,7 @@ def _controller_environment(config: ServeConfig) -> dict[str, str]:
     environment = {
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": str(CONTROL_SECONDS),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_SECONDS),
+        "RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S": str(CLOSE_SECONDS),
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(START_SECONDS),
     }
     if config.host in LOOPBACK:

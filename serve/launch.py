@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from heliostat.infra import log
 from heliostat.infra.errors import ConfigError, HeliostatError
+from heliostat.infra.storage import open_store
 from heliostat.serve.app import AppArgs
 from heliostat.serve.applications import (
     applications,
@@ -26,6 +27,7 @@ from heliostat.serve.applications import (
 from heliostat.serve.auth import keys_from_environment
 from heliostat.serve.bundles import check_manifest
 from heliostat.serve.ingress import listening, start_serve, stop_serve
+from heliostat.serve.keys import list_keys
 
 if TYPE_CHECKING:
     from ray.serve.schema import ApplicationStatusOverview
@@ -99,7 +101,7 @@ def status() -> list[EndpointStatus]:
 
 
 def _with_keys(args: AppArgs) -> AppArgs:
-    keys = args.keys or keys_from_environment(required=True)
+    keys = args.keys or keys_from_environment(required=not list_keys(open_store(args.storage)))
     return args.model_copy(update={"keys": keys})
 
 

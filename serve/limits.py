@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from starlette.requests import Request
 
 from heliostat.infra.config import build
@@ -80,6 +81,14 @@ def _too_long(size: str, limit_bytes: int) -> RequestError:
     )
 
 
+def parse_json(body: bytes) -> Any:
+    """The value that the body is; RequestError 400 where it is no JSON."""
+    try:
+        return from_json(body)
+    except ValueError as error:
+        raise RequestError(400, f"body: not valid JSON: {error}", code="invalid_json") from None
+
+
 def parse_body(schema: type[Body], body: bytes) -> Body:
     """The body as `schema`; RequestError 400 where it is no JSON and 422 for the first field that is wrong."""
     try:
@@ -94,8 +103,6 @@ def parse_body(schema: type[Body], body: bytes) -> Body:
 
 def _explained(schema: type[BaseModel], body: bytes) -> str:
     """One line in the words that the specs use: field, value, what is allowed."""
-    from pydantic_core import from_json
-
     value = from_json(body)
     if not isinstance(value, dict):
         return f"body: a JSON object is needed, and {type(value).__name__} was given"

@@ -63,13 +63,16 @@ class Engine(Protocol):
 
 
 async def check_probe(engine: Engine, probe: dict[str, Any], *, exact: bool) -> None:
-    """Asks what the model was asked when it was published.
-
-    Raises ModelError where it says nothing though the trained model did, or, with `exact`, anything else.
-    """
-    asked, expected = probe["input"], probe["output"]["text"]
+    """Asks what the model was asked when it was published; see `compare_probe`."""
+    asked = probe["input"]
     prompt = await engine.encode_prompt(asked["prompt"], add_special_tokens=False)
     sampling = Sampling(asked["max_tokens"], temperature=0)
     text = "".join([delta.text async for delta in engine.generate(prompt, sampling)])
+    compare_probe(text, probe, exact=exact)
+
+
+def compare_probe(text: str, probe: dict[str, Any], *, exact: bool) -> None:
+    """Raises ModelError where the model says nothing though the trained one did, or, with `exact`, anything else."""
+    expected = probe["output"]["text"]
     if (text != expected) if exact else (expected and not text):
         raise ModelError(f"the loaded model answers its probe with {text!r}, the trained one with {expected!r}")

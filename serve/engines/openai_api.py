@@ -22,6 +22,7 @@ from heliostat.serve.errors import RequestError, invalid
 from heliostat.serve.http import Served
 from heliostat.serve.limits import parse_body, read_body, timed_out
 from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.quota import spend
 
 _log = log.get(__name__)
 Asked = ChatRequest | CompletionRequest
@@ -57,6 +58,7 @@ class OpenAIApi:
         prompt = await self.encode(asked)
         sampling = self.sampling(asked, len(prompt))
         self.metrics.tokens("prompt", len(prompt))
+        spend(len(prompt))
         reply = Reply(asked, self.served, len(prompt))
         deltas = self.within_time(self.engine.generate(prompt, sampling), started)
         if asked.stream:
@@ -110,6 +112,7 @@ class OpenAIApi:
             raise timed_out(limit) from None
         finally:
             self.metrics.tokens("completion", tokens)
+            spend(tokens)
             await deltas.aclose()  # type: ignore[attr-defined]
 
 

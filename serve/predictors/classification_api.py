@@ -17,6 +17,7 @@ from heliostat.serve.http import Served
 from heliostat.serve.limits import parse_body, read_body, timed_out
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.predictors.text_classification import Encoded
+from heliostat.serve.quota import spend
 
 Text = Annotated[str, Field(min_length=1)]
 MOST_TEXTS = 256
@@ -96,6 +97,7 @@ class ClassificationApi:
         scores = await self.classifier.predict(encoded)
         tokens = sum(len(one.ids) for one in encoded)
         self.metrics.tokens("prompt", tokens)
+        spend(tokens)
         return {
             "model": self.served.name,
             "version": self.served.version,

@@ -197,7 +197,8 @@ def main() -> None:
     if sys.argv[1:2] == ["heliostat"]:
         serve_heliostat(sys.argv[2], sys.argv[3], int(sys.argv[4]))
         return
-    from heliostat.serve.auth import ENVIRONMENT, generate_key
+    from heliostat.serve.auth import ENVIRONMENT
+    from heliostat.serve.keys import generate_key
 
     os.environ[ENVIRONMENT] = generate_key()
     with tempfile.TemporaryDirectory() as temporary:

@@ -34,8 +34,9 @@ from heliostat.infra.config import build
 from heliostat.infra.published import PublishedModel, write_description
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.serve.app import AppArgs
-from heliostat.serve.auth import ENVIRONMENT, generate_key
+from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.keys import generate_key
 from heliostat.serve.launch import Endpoint, deploy
 from heliostat.spec import Spec
 from heliostat.view import View

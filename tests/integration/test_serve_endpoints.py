@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
 from transformers import LlamaForCausalLM
 
 from heliostat.benching import bench
@@ -24,11 +26,13 @@ from heliostat.cluster.scrape import metrics_targets
 from heliostat.cluster.session import session
 from heliostat.infra.config import build
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, ResourceError
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.storage import LocalStore, StorageConfig
 from heliostat.serve.app import AppArgs
-from heliostat.serve.auth import ENVIRONMENT, generate_key
+from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.keys import add_key, generate_key, remove_key
 from heliostat.serve.launch import Endpoint, deploy, status, undeploy
+from tests.browser import chromium, screenshot, text_of
 from tests.integration.tiny_models import LABELS, classifier, generator, greedy, publish, tokenizer
 from tests.waiting import until
 
@@ -106,6 +110,15 @@ def placement_groups() -> list[Any]:
     import ray
 
     return [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
+
+
+def test_a_connection_from_before_reaches_an_endpoint_that_is_new(
+    request: pytest.FixtureRequest, sentiment: Endpoint
+) -> None:
+    with httpx.Client(limits=httpx.Limits(keepalive_expiry=600)) as client:
+        assert client.get(f"{sentiment.url}/health").status_code == 200
+        new: Endpoint = request.getfixturevalue("chat")
+        assert client.get(f"{new.url}/health").json()["model"] == "chat"
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sentiment", "predict"), ("chat", "chat"), ("chat", "completions")])
@@ -269,6 +282,70 @@ def test_replicas_follow_the_load_and_no_stream_is_cut(client: openai.OpenAI) ->
     assert open_stream > 100
     until(lambda: replicas() == 1, "the second replica stays without load", 40)
     assert client.completions.create(model="chat", prompt="a", max_tokens=3).usage is not None
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    with chromium() as opened:
+        yield opened
+
+
+def visit(browser: Chrome, endpoint: Endpoint) -> None:
+    browser.get(endpoint.url)
+    assert browser.find_elements(By.ID, "text"), browser.page_source
+
+
+def give(browser: Chrome, field: str, text: str) -> None:
+    browser.find_element(By.ID, field).clear()
+    browser.find_element(By.ID, field).send_keys(text)
+
+
+def test_a_person_classifies_a_text_on_the_page(browser: Chrome, sentiment: Endpoint) -> None:
+    visit(browser, sentiment)
+    give(browser, "text", "a joy")
+    browser.find_element(By.ID, "send").click()
+    until(lambda: "no key was given" in text_of(browser, "#error"), "the page says what is wrong", seconds=20)
+    give(browser, "key", KEY)
+    browser.find_element(By.ID, "send").click()
+    until(lambda: text_of(browser, "#scores"), "the page shows scores", seconds=20)
+    assert all(label in text_of(browser, "#scores") for label in LABELS)
+    assert "ms" in text_of(browser, "#figures")
+    assert text_of(browser, "#version") == "version 3"
+    browser.find_element(By.TAG_NAME, "summary").click()
+    assert f"{sentiment.url}/v1/predict" in text_of(browser, "#curl")
+    screenshot(browser, "classify")
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map(one => one.name)")
+    assert all(one.startswith(sentiment.url) for one in loaded)
+    assert not [line for line in browser.get_log("browser") if "Content Security Policy" in line["message"]]  # type: ignore[no-untyped-call]
+
+
+def test_a_person_chats_on_the_page_and_stops_an_answer(browser: Chrome, chat: Endpoint) -> None:
+    visit(browser, chat)
+    give(browser, "key", KEY)
+    give(browser, "text", "a film")
+    browser.find_element(By.ID, "send").click()
+    until(lambda: text_of(browser, ".assistant"), "the answer begins", seconds=30)
+    seen = text_of(browser, ".assistant")
+    until(lambda: len(text_of(browser, ".assistant")) > len(seen), "the answer goes on", seconds=30)
+    browser.find_element(By.ID, "stop").click()
+    until(lambda: "stopped" in text_of(browser, "#figures"), "the answer is stopped", seconds=10)
+    stopped = text_of(browser, ".assistant")
+    assert text_of(browser, ".user") == "a film"
+    assert "tokens/s" in text_of(browser, "#figures")
+    screenshot(browser, "chat")
+    time.sleep(0.5)
+    assert text_of(browser, ".assistant") == stopped
+    assert browser.find_element(By.ID, "send").is_enabled()
+
+
+def test_keys_in_storage_open_limit_and_close_a_running_endpoint(sentiment: Endpoint, storage: Path) -> None:
+    store = LocalStore(str(storage))
+    key = add_key(store, "shop", models=("sentiment",), requests_per_minute=1000, tokens_per_minute=5)
+    until(lambda: ask(sentiment, {"text": "a joy"}, key=key).status_code == 200, "the key is known", seconds=20)
+    until(lambda: ask(sentiment, {"text": "a joy"}, key=key).status_code == 429, "its tokens are used up", seconds=20)
+    assert ask(sentiment, {"text": "a joy"}).status_code == 200
+    remove_key(store, "shop")
+    until(lambda: ask(sentiment, {"text": "a joy"}, key=key).status_code == 401, "the key is gone", seconds=20)
 
 
 def test_an_altered_model_is_refused_and_the_one_before_still_answers(sentiment: Endpoint, storage: Path) -> None:

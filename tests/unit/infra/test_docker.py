@@ -192,8 +192,8 @@ def test_the_serving_image_has_all_that_serving_imports() -> None:
     installed = closure(serve_packages())
     for top in sorted(tops - {"heliostat", "__future__"}):
         homes = {name.lower().replace("_", "-") for name in distributions.get(top, [])}
-        only_for_types = top.startswith("mypy_boto3")
-        assert only_for_types or homes & installed, f"{top} ({homes or 'not installed here'}) is not in serve.txt"
+        left_out = top.startswith("mypy_boto3") or top == "vllm"  # for types; an engine of those who install it
+        assert left_out or homes & installed, f"{top} ({homes or 'not installed here'}) is not in serve.txt"
 
 
 def test_the_serving_image_leaves_training_out() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -17,8 +16,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from heliostat.infra.metrics import Metric
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
-from heliostat.serve.http import Served, Service
+from heliostat.serve.http import Doors, Served, Service
+from heliostat.serve.keyring import KeyRing
+from heliostat.serve.keys import digest_of
 from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.quota import Ledger, Sharing
 
 KEY = "a-key-of-the-tests-0123456789"
 
@@ -62,9 +64,15 @@ def config() -> ServeConfig:
     return ServeConfig(max_body_bytes=2000, timeout_seconds=5, max_tokens=64, max_batch_size=4, precision="fp32")
 
 
+def doors_of(*keys: str) -> Doors:
+    """Keys of the environment, `name:sha256`, and nothing in storage."""
+    ledger = Ledger()
+    return Doors(KeyRing(keys), ledger, Sharing(ledger, "tiny"))
+
+
 @pytest.fixture
-def keys() -> tuple[str, ...]:
-    return (f"tests:{hashlib.sha256(KEY.encode()).hexdigest()}",)
+def doors() -> Doors:
+    return doors_of(f"tests:{digest_of(KEY)}")
 
 
 async def no_probe(probe: dict[str, Any]) -> None:
@@ -73,7 +81,7 @@ async def no_probe(probe: dict[str, Any]) -> None:
 
 def service_of(router: APIRouter) -> Service:
     """Routes with a model that is always well."""
-    return Service(router, no_probe, check_health=lambda: None, close=lambda: None)
+    return Service(no_probe, check_health=lambda: None, close=lambda: None, router=router)
 
 
 class Client:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from heliostat.infra.errors import ConfigError
-from heliostat.serve.app import ADMITTED, AppArgs, build, replica_keys
+from heliostat.infra.storage import open_store
+from heliostat.serve.app import ADMITTED, AppArgs, build, doors
 from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.keys import add_key, digest_of
 from heliostat.serve.scaling import draining
 
 ARGS = {"name": "sentiment", "url": "/models/sentiment/r", "digest": "0" * 64, "version": "3"}
@@ -76,15 +79,21 @@ def test_a_replica_drains_for_as_long_as_an_answer_may_take() -> None:
     assert draining(config)["graceful_shutdown_timeout_s"] > 40
 
 
-def test_keys_of_the_arguments_and_of_the_environment_open_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_of_arguments_environment_and_storage_open_the_endpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv(ENVIRONMENT, raising=False)
-    with pytest.raises(ConfigError, match=ENVIRONMENT):
-        replica_keys(AppArgs.model_validate(ARGS))
-    assert replica_keys(AppArgs.model_validate({**ARGS, "keys": [HASHED]})) == (HASHED,)
+    local = {**ARGS, "storage": {"url": str(tmp_path)}}
+    with pytest.raises(ConfigError, match=f"{ENVIRONMENT}.*heliostat keys add"):
+        doors(AppArgs.model_validate(local))
     monkeypatch.setenv(ENVIRONMENT, KEY)
-    both = replica_keys(AppArgs.model_validate({**ARGS, "keys": [HASHED]}))
-    assert both == (HASHED, f"key-1:{hashlib.sha256(KEY.encode()).hexdigest()}")
-    assert replica_keys(AppArgs.model_validate({**ARGS, "config": {"auth": "none"}})) == ()
+    stored = add_key(open_store(str(tmp_path)), "shop")
+    found = doors(AppArgs.model_validate({**local, "keys": [HASHED]}))
+    assert found
+    digests = [HASHED.partition(":")[2], digest_of(KEY), digest_of(stored)]
+    assert [found.keys.find(digest) is not None for digest in (*digests, "0" * 64)] == [True, True, True, False]
+    found.close()
+    assert doors(AppArgs.model_validate({**local, "config": {"auth": "none"}})) is None
 
 
 def test_no_key_is_in_what_is_shown_of_an_application(monkeypatch: pytest.MonkeyPatch) -> None:

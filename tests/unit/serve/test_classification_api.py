@@ -12,7 +12,7 @@ import pytest
 from fastapi import APIRouter
 
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http import Served, create_app
+from heliostat.serve.http import Doors, Served, create_app
 from heliostat.serve.predictors.classification_api import ClassificationApi
 from heliostat.serve.predictors.text_classification import Encoded
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
@@ -48,11 +48,9 @@ def model() -> WordCounter:
 
 
 @pytest.fixture
-def client(
-    model: WordCounter, served: Served, config: ServeConfig, keys: tuple[str, ...], recorded: Recorded
-) -> Client:
+def client(model: WordCounter, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded) -> Client:
     api = ClassificationApi(model, served, config, recorded.metrics)
-    return Client(create_app(served, service_of(api.router), config, keys, recorded.metrics), PREFIX)
+    return Client(create_app(served, service_of(api.router), config, doors, recorded.metrics), PREFIX)
 
 
 async def test_one_text_gives_one_prediction(client: Client) -> None:
@@ -169,7 +167,7 @@ async def test_health_fails_with_the_model(served: Served, config: ServeConfig, 
         raise RuntimeError("the thread has ended")
 
     service = dataclasses.replace(service_of(APIRouter()), check_health=ended)
-    response = await Client(create_app(served, service, config, (), recorded.metrics)).http.get("/health")
+    response = await Client(create_app(served, service, config, None, recorded.metrics)).http.get("/health")
     assert (response.status_code, error_of(response)["code"]) == (503, "unhealthy")
 
 
@@ -190,11 +188,11 @@ async def test_a_fault_of_ours_is_a_500_that_tells_nothing(client: Client, model
 
 
 async def test_an_answer_that_takes_too_long_is_a_504(
-    model: WordCounter, served: Served, config: ServeConfig, keys: tuple[str, ...], recorded: Recorded
+    model: WordCounter, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded
 ) -> None:
     hasty = config.model_copy(update={"timeout_seconds": 0.05})
     api = ClassificationApi(model, served, hasty, recorded.metrics)
-    client = Client(create_app(served, service_of(api.router), hasty, keys, recorded.metrics))
+    client = Client(create_app(served, service_of(api.router), hasty, doors, recorded.metrics))
     model.delay_seconds = 5
     response = await client.post("/v1/predict", {"text": "a"})
     assert (response.status_code, error_of(response)["code"]) == (504, "timeout")
@@ -202,11 +200,11 @@ async def test_an_answer_that_takes_too_long_is_a_504(
 
 
 async def test_requests_above_the_limit_get_429_and_all_are_counted(
-    model: WordCounter, served: Served, config: ServeConfig, keys: tuple[str, ...], recorded: Recorded
+    model: WordCounter, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded
 ) -> None:
     narrow = config.model_copy(update={"max_ongoing_requests": 2})
     api = ClassificationApi(model, served, narrow, recorded.metrics)
-    client = Client(create_app(served, service_of(api.router), narrow, keys, recorded.metrics))
+    client = Client(create_app(served, service_of(api.router), narrow, doors, recorded.metrics))
     model.delay_seconds = 0.05
     responses = await asyncio.gather(*(client.post("/v1/predict", {"text": "a"}) for _ in range(3)))
     assert sorted(response.status_code for response in responses) == [200, 200, 429]
@@ -224,6 +222,6 @@ async def test_without_authentication_no_key_is_needed(
 ) -> None:
     open_to_all = config.model_copy(update={"auth": "none"})
     api = ClassificationApi(model, served, open_to_all, recorded.metrics)
-    client = Client(create_app(served, service_of(api.router), open_to_all, (), recorded.metrics))
+    client = Client(create_app(served, service_of(api.router), open_to_all, None, recorded.metrics))
     response = await client.http.post("/v1/predict", json={"text": "a"}, headers={"authorization": ""})
     assert response.status_code == 200

@@ -14,7 +14,7 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import Delta, Sampling
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.errors import App, invalid
-from heliostat.serve.http import Served, create_app
+from heliostat.serve.http import Doors, Served, create_app
 from tests.unit.serve.conftest import KEY, Client, Recorded, error_of, service_of
 
 pytestmark = pytest.mark.anyio
@@ -66,9 +66,9 @@ def engine() -> Parrot:
 
 
 @pytest.fixture
-def app(engine: Parrot, served: Served, config: ServeConfig, keys: tuple[str, ...], recorded: Recorded) -> App:
+def app(engine: Parrot, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded) -> App:
     api = OpenAIApi(engine, served, config, recorded.metrics)
-    return create_app(served, service_of(api.router), config, keys, recorded.metrics)
+    return create_app(served, service_of(api.router), config, doors, recorded.metrics)
 
 
 @pytest.fixture
@@ -211,11 +211,11 @@ async def test_a_failure_half_way_is_an_event_and_no_done(client: Client, engine
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_time_limit_ends_an_answer(
-    engine: Parrot, served: Served, config: ServeConfig, keys: tuple[str, ...], recorded: Recorded, stream: bool
+    engine: Parrot, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded, stream: bool
 ) -> None:
     hasty = config.model_copy(update={"timeout_seconds": 0.1})
     api = OpenAIApi(engine, served, hasty, recorded.metrics)
-    client = Client(create_app(served, service_of(api.router), hasty, keys, recorded.metrics))
+    client = Client(create_app(served, service_of(api.router), hasty, doors, recorded.metrics))
     engine.pause_seconds = 0.04
     response = await client.post("/v1/completions", {**COMPLETION, "stream": stream})
     if stream:  # the status is out with the first piece

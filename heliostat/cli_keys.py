@@ -1,0 +1,60 @@
+"""`heliostat keys`: who may ask the endpoints."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="API keys in the storage: add, list, remove. Endpoints follow in seconds.")
+Limit = Annotated[int | None, typer.Option(min=1, help="Over all replicas of an endpoint; no limit where left out.")]
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="Whose it is, such as `shop`.")],
+    days: Annotated[float | None, typer.Option(min=0, help="How long it is valid; for ever where left out.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="An endpoint that it opens; all where left out.")] = None,
+    requests_per_minute: Limit = None,
+    tokens_per_minute: Limit = None,
+) -> None:
+    """Make a key and show it, this once: only its hash is kept."""
+    from heliostat.infra.storage import StorageConfig, open_store
+    from heliostat.serve.keys import add_key
+
+    expires = None if days is None else datetime.now(timezone.utc) + timedelta(days=days)
+    limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+    typer.echo(add_key(open_store(StorageConfig()), name, expires=expires, models=tuple(model or ()), **limits))
+
+
+@app.command("list")
+def show() -> None:
+    """All keys: name, what they open, until when and how much."""
+    from heliostat.infra.storage import StorageConfig, open_store
+    from heliostat.serve.keys import list_keys
+    from heliostat.view import View
+
+    keys = list_keys(open_store(StorageConfig()))
+    rows = [
+        [
+            key.name,
+            ", ".join(key.models) or "all",
+            f"{key.created:%Y-%m-%d}",
+            ("ended " if key.has_expired() else "") + f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never",
+            key.requests_per_minute or "",
+            key.tokens_per_minute or "",
+        ]
+        for key in keys
+    ]
+    View().table("Keys", ["name", "endpoints", "made", "ends (UTC)", "requests/min", "tokens/min"], rows)
+
+
+@app.command("remove")
+def remove(name: str) -> None:
+    """Take a key away; endpoints refuse it within seconds."""
+    from heliostat.infra.storage import StorageConfig, open_store
+    from heliostat.serve.keys import remove_key
+
+    remove_key(open_store(StorageConfig()), name)
+    typer.echo(f"{name} opens nothing any more")

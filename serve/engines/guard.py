@@ -1,0 +1,81 @@
+"""Limits around an OpenAI application that is not ours: its paths, the size of requests and answers, and their time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, Send, invalid, send_error, send_event
+from heliostat.serve.limits import parse_json, read_body, timed_out
+
+ALLOWED = re.compile(
+    r"/v1/(chat/completions|completions|responses|messages|embeddings|classify|score|rerank|pooling)(/.*)?"
+    r"|/(tokenize|detokenize|version|openapi\.json)"
+)
+"""What clients ask for; engines have routes for their operators beside these."""
+TOKEN_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+MOST_AT_ONCE = ("n", "best_of")
+
+
+def guarded(app: App, config: ServeConfig) -> App:
+    """`app` with the limits of the spec; what they refuse never reaches it."""
+
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            if not ALLOWED.fullmatch(path):
+                raise RequestError(404, f"{path}: no such route", code="not_found")
+            body = await read_body(Request(scope, receive), config.max_body_bytes)
+            if scope["method"] == "POST" and body:
+                check_amounts(parse_json(body), config)
+        except RequestError as error:
+            await send_error(send, error)
+            return
+        except ClientDisconnect:
+            return
+        await within_time(app, scope, _replayed(body, receive), send, config.timeout_seconds)
+
+    return limited
+
+
+def check_amounts(asked: Any, config: ServeConfig) -> None:
+    """Raises RequestError 422 where a request asks for more tokens, or more answers at once, than the spec allows."""
+    if not isinstance(asked, dict):
+        raise RequestError(422, "body: a JSON object is needed", code="invalid_value")
+    for fields, most, key in (
+        (TOKEN_FIELDS, config.max_tokens, "serve.max_tokens"),
+        (MOST_AT_ONCE, config.max_batch_size, "serve.max_batch_size"),
+    ):
+        for field in fields:
+            value = asked.get(field)
+            if isinstance(value, (int, float)) and value > most:
+                raise invalid(field, f"{field}: {value} given; {most} are allowed ({key})")
+
+
+async def within_time(app: App, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
+    """One request; after so many seconds 504, or an error event where the answer is a stream that has begun."""
+    begun = False
+
+    async def watched(message: Message) -> None:
+        nonlocal begun
+        begun = True
+        await send(message)
+
+    try:
+        await asyncio.wait_for(app(scope, receive, watched), seconds)
+    except asyncio.TimeoutError:
+        await (send_event if begun else send_error)(send, timed_out(seconds))
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """What `receive` would have said had nobody read the body yet."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay

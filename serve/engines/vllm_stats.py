@@ -1,0 +1,64 @@
+"""What vLLM does, as Heliostat's metrics, and what it reads and writes, for the key that asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.quota import spend
+
+
+class Metered(AsyncLLM):
+    """The engine, which counts tokens for the request in whose context it is asked."""
+
+    async def generate(self, prompt: Any, sampling_params: Any, *args: Any, **options: Any) -> AsyncGenerator[Any]:
+        """As AsyncLLM."""
+        is_first, cumulative = True, sampling_params.output_kind is RequestOutputKind.CUMULATIVE
+        told = 0
+        async for output in super().generate(prompt, sampling_params, *args, **options):
+            written = sum(len(one.token_ids) for one in output.outputs)
+            spend(written - told + is_first * len(output.prompt_token_ids or ()))
+            is_first, told = False, written if cumulative else 0
+            yield output
+
+    async def encode(self, *args: Any, **options: Any) -> AsyncGenerator[Any]:
+        """As AsyncLLM."""
+        async for output in super().encode(*args, **options):
+            spend(len(output.prompt_token_ids or ()))
+            yield output
+
+
+def counter(metrics: ServeMetrics) -> Callable[..., StatLoggerBase]:
+    """Makes the logger that vLLM calls after each pass."""
+
+    class Counter(StatLoggerBase):
+        """Counts tokens, answers in the batch, and the time to first tokens."""
+
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            """Nothing of vLLM's configuration is needed."""
+
+        def record(
+            self,
+            scheduler_stats: Any,
+            iteration_stats: Any,
+            mm_cache_stats: Any = None,
+            engine_idx: int = 0,
+        ) -> None:
+            """After a pass of the engine."""
+            if scheduler_stats is not None and scheduler_stats.num_running_reqs:
+                metrics.batch(scheduler_stats.num_running_reqs)
+            if iteration_stats is not None:
+                metrics.tokens("prompt", iteration_stats.num_prompt_tokens)
+                metrics.tokens("completion", iteration_stats.num_generation_tokens)
+                for seconds in iteration_stats.time_to_first_tokens_iter:
+                    metrics.first_token(seconds)
+
+        def log_engine_initialized(self) -> None:
+            """The replica says so itself."""
+
+    return Counter

@@ -1,0 +1,60 @@
+"""The keys that open an endpoint, as a replica knows them: of its environment, and in storage, looked at again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from datetime import datetime, timezone
+
+from heliostat.infra import log
+from heliostat.infra.errors import HeliostatError
+from heliostat.infra.storage import Store
+from heliostat.serve.keys import PREFIX, ApiKey, read_key
+
+RELOAD_SECONDS = 5.0
+_log = log.get(__name__)
+
+
+class KeyRing:
+    """Finds a key by its digest. Where storage does not answer, or a key is damaged, what was known before counts."""
+
+    def __init__(self, hashed: Iterable[str], store: Store | None = None, seconds: float = RELOAD_SECONDS) -> None:
+        """`hashed` are the keys of the environment, `name:sha256`; those in `store` are looked at every `seconds`."""
+        started = datetime.now(timezone.utc)
+        self._own = [ApiKey(name=name, sha256=digest, created=started) for name, _, digest in map(_split, hashed)]
+        self._store = store
+        self._stored: dict[tuple[str, str], ApiKey] = {}
+        self._known: dict[str, ApiKey] = {}
+        self._closed = threading.Event()
+        self.reload()
+        if store is not None:
+            threading.Thread(target=self._run, args=(seconds,), name="heliostat-keys", daemon=True).start()
+
+    def find(self, digest: str) -> ApiKey | None:
+        """The key whose SHA-256 this is.
+
+        A look-up by digest tells nothing of the keys by the time it takes: who tries keys cannot choose their digests.
+        """
+        return self._known.get(digest)
+
+    def reload(self) -> None:
+        """Reads the keys in storage that have changed."""
+        if self._store is not None:
+            entries = {(entry.key, entry.version) for entry in self._store.list(PREFIX) if entry.key.endswith(".json")}
+            self._stored = {one: self._stored.get(one) or read_key(self._store, one[0]) for one in sorted(entries)}
+        self._known = {key.sha256: key for key in (*self._own, *self._stored.values())}
+
+    def close(self) -> None:
+        """Looks no more."""
+        self._closed.set()
+
+    def _run(self, seconds: float) -> None:
+        while not self._closed.wait(seconds):
+            try:
+                self.reload()
+            except HeliostatError as error:
+                _log.warning("keys: not read again, those known before count: %s", error)
+
+
+def _split(hashed: str) -> tuple[str, str, str]:
+    return hashed.rpartition(":")

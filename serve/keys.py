@@ -1,0 +1,108 @@
+"""API keys with names, in the storage: made, listed and removed by commands, read again by replicas while they run.
+
+keys/<name>.json   the SHA-256 of one key, and what it allows; the key itself is shown once and kept nowhere
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from datetime import datetime, timezone
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from heliostat.infra.config import StrictModel
+from heliostat.infra.errors import ConfigError, IntegrityError, NotFoundError, StorageError
+from heliostat.infra.storage import Store
+
+PREFIX = "keys"
+Positive = Annotated[int, Field(gt=0)]
+
+
+class ApiKey(StrictModel):
+    """What is known of a key."""
+
+    version: Literal[1] = 1
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    created: datetime
+    expires: datetime | None = None
+    models: tuple[str, ...] = ()
+    """The endpoints that it opens; all where there are none."""
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    """Read and written together, over all replicas of an endpoint."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether what is done with it must be counted."""
+        return bool(self.requests_per_minute or self.tokens_per_minute)
+
+    def has_expired(self) -> bool:
+        """Whether its time is over."""
+        return self.expires is not None and self.expires <= datetime.now(timezone.utc)
+
+
+def generate_key() -> str:
+    """A new key, 256 bits."""
+    return secrets.token_urlsafe(32)
+
+
+def digest_of(key: str) -> str:
+    """SHA-256 in hexadecimal, which is all that is kept of a key."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def add_key(
+    store: Store,
+    name: str,
+    *,
+    expires: datetime | None = None,
+    models: tuple[str, ...] = (),
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
+) -> str:
+    """Makes a key and returns it; ConfigError where the name is taken, or a value is not allowed."""
+    key = generate_key()
+    if not re.fullmatch("[A-Za-z0-9_.-]{1,64}", name) or not name.strip("."):
+        raise ConfigError(f"keys add: name {name!r} given; 1 to 64 letters, digits, dots, dashes and _ are allowed")
+    made = ApiKey(
+        name=name, sha256=digest_of(key), created=datetime.now(timezone.utc), expires=expires, models=models,
+        requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
+    )  # fmt: skip
+    if store.exists(_where(name)):
+        raise ConfigError(f"keys add: {name!r} is there already; heliostat keys remove {name} first")
+    store.write_bytes(_where(name), made.model_dump_json(indent=2).encode(), if_absent=True)
+    return key
+
+
+def list_keys(store: Store) -> list[ApiKey]:
+    """All keys, by name; IntegrityError names one that is damaged."""
+    return [read_key(store, entry.key) for entry in store.list(PREFIX) if entry.key.endswith(".json")]
+
+
+def read_key(store: Store, where: str) -> ApiKey:
+    """One key, stored at `where`."""
+    try:
+        return ApiKey.model_validate(json.loads(store.read_bytes(where)))
+    except (ValidationError, ValueError) as error:
+        raise IntegrityError(f"{store.url}/{where}: damaged: not a key of this version") from error
+
+
+def remove_key(store: Store, name: str) -> None:
+    """Takes a key away; replicas refuse it within seconds. ConfigError where there is none of this name."""
+    try:
+        store.read_bytes(_where(name))
+    except NotFoundError:
+        names = ", ".join(one.name for one in list_keys(store)) or "none"
+        raise ConfigError(f"keys remove: {name!r} given; there are: {names}") from None
+    except StorageError as error:
+        raise ConfigError(f"keys remove: {name!r}: {error}") from error
+    store.delete(_where(name))
+
+
+def _where(name: str) -> str:
+    return f"{PREFIX}/{name}.json"

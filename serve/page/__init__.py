@@ -1,0 +1,36 @@
+"""The page of an endpoint: a person asks the model, and copies the calls that do the same."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from importlib.resources import files
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+PLACE = "/*SERVED*/{}"
+
+
+def page(name: str, version: str, task: str, needs_key: bool) -> APIRouter:
+    """The route `/`. The page's script is named by its hash, so that a browser runs nothing else there."""
+    about = {"name": name, "version": version, "task": task, "needs_key": needs_key}
+    source = files(__package__).joinpath("index.html").read_text(encoding="utf-8")
+    text = source.replace(PLACE, json.dumps(about).replace("<", "\\u003c"))
+    script = re.search("<script>(.*?)</script>", text, re.DOTALL)
+    assert script
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    headers = {
+        "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        "Cache-Control": "no-cache",
+    }
+    router = APIRouter()
+
+    @router.get("/", include_in_schema=False)
+    async def index() -> HTMLResponse:
+        return HTMLResponse(text, headers=headers)
+
+    return router

@@ -1,0 +1,165 @@
+"""What a key may use in a minute: counted in each replica, and over all replicas of an endpoint a second later."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from heliostat.infra import log
+from heliostat.serve.errors import App, Receive, RequestError, Scope, Send, send_error
+from heliostat.serve.keys import ApiKey
+
+MINUTE = 60
+SHARE_SECONDS = 1.0
+REQUESTS, TOKENS = "requests", "tokens"
+Use = tuple[str, str]
+"""Name of a key, and what is counted."""
+_log = log.get(__name__)
+_spend: ContextVar[Callable[[int], None]] = ContextVar("spend", default=lambda _: None)
+
+
+def spend(tokens: int) -> None:
+    """Counts tokens for the key of the request that is worked on, if it has one."""
+    _spend.get()(tokens)
+
+
+class Ledger:
+    """Uses in the running minute, by clock: this replica's, and what others told of."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._minute = 0
+        self._all: Counter[Use] = Counter()
+        self._untold: Counter[Use] = Counter()
+
+    def add(self, use: Use, count: int = 1) -> None:
+        """Counts here."""
+        with self._lock:
+            self._turn()
+            self._all[use] += count
+            self._untold[use] += count
+
+    def used(self, use: Use) -> int:
+        """So much in this minute, as far as it is known here."""
+        with self._lock:
+            self._turn()
+            return self._all[use]
+
+    def seconds_left(self) -> int:
+        """Whole seconds to the next minute, 1 to 60."""
+        return max(1, math.ceil(MINUTE - self._clock() % MINUTE))
+
+    def share(self, tell: Callable[[int, Mapping[Use, int]], Mapping[Use, int]]) -> None:
+        """Tells what was counted here since the last time, with its minute, and takes over the sum of all replicas."""
+        with self._lock:
+            self._turn()
+            minute, told, self._untold = self._minute, self._untold, Counter()
+        try:
+            found = tell(minute, told)
+        except Exception:
+            with self._lock:
+                self._untold += told
+            raise
+        with self._lock:
+            self._turn()
+            if self._minute == minute:
+                self._all = Counter(found) + self._untold
+
+    def _turn(self) -> None:
+        minute = int(self._clock() // MINUTE)
+        if minute != self._minute:
+            self._minute, self._all, self._untold = minute, Counter(), Counter()
+
+
+class Sums:
+    """An actor that adds up what the replicas of an endpoint tell."""
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._sums: Counter[Use] = Counter()
+
+    def tell(self, minute: int, told: Mapping[Use, int]) -> dict[Use, int]:
+        """Adds to a minute, and returns its sums; an older minute's are forgotten when a newer one begins."""
+        if minute > self._minute:
+            self._minute, self._sums = minute, Counter()
+        if minute == self._minute:
+            self._sums += Counter(told)
+            return dict(self._sums)
+        return dict(told)
+
+
+class Sharing:
+    """The thread in which a replica shares its ledger with the others; it starts with the first key that has limits."""
+
+    def __init__(self, ledger: Ledger, endpoint: str) -> None:
+        self._ledger = ledger
+        self._name = f"heliostat-quota-{endpoint}"
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    def start(self) -> None:
+        """Starts it where it does not run yet."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="heliostat-quota", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Ends it."""
+        self._closed.set()
+
+    def _run(self) -> None:
+        while not self._closed.wait(SHARE_SECONDS):
+            try:
+                self._ledger.share(self._tell)
+            except Exception as error:
+                _log.warning("limits of keys are counted in each replica alone for now: %s", error)
+
+    def _tell(self, minute: int, told: Mapping[Use, int]) -> dict[Use, int]:
+        """By way of an actor that is made anew where the replica that had made it is gone."""
+        import ray
+
+        sums: Any = ray.remote(num_cpus=0)(Sums).options(name=self._name, get_if_exists=True).remote()
+        found: dict[Use, int] = ray.get(sums.tell.remote(minute, dict(told)), timeout=5)
+        return found
+
+
+class LimitKeys:
+    """Passes on what a key's limits allow in this minute; the rest gets 429 with the seconds to the next."""
+
+    def __init__(self, app: App, ledger: Ledger, on_limited: Callable[[], None] = lambda: None) -> None:
+        self.app = app
+        self.ledger = ledger
+        self.on_limited = on_limited
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; those without a body are not counted."""
+        key: ApiKey | None = scope.get("heliostat.key")
+        if key is None or not key.is_limited or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        self.on_limited()
+        for kind, limit in ((REQUESTS, key.requests_per_minute), (TOKENS, key.tokens_per_minute)):
+            if limit is not None and self.ledger.used((key.name, kind)) >= limit:
+                await send_error(send, self._too_much(key.name, kind, limit))
+                return
+        self.ledger.add((key.name, REQUESTS))
+        token = _spend.set(lambda tokens: self.ledger.add((key.name, TOKENS), tokens))
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            _spend.reset(token)
+
+    def _too_much(self, name: str, kind: str, limit: int) -> RequestError:
+        left = self.ledger.seconds_left()
+        return RequestError(
+            429,
+            f"key {name!r}: {limit} {kind} a minute are allowed and used up; try again in {left} s",
+            code="rate_limit_exceeded",
+            headers={"Retry-After": str(left)},
+        )

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, StreamingResponse
+
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.engines.guard import guarded
+from heliostat.serve.errors import App, Receive, Scope, Send
+
+CONFIG = ServeConfig(max_body_bytes=200, max_tokens=50, max_batch_size=4, timeout_seconds=0.2)
+
+
+async def engine(scope: Scope, receive: Receive, send: Send) -> None:
+    """Says what it was asked; with `slow` it takes too long, before its answer or after the first piece of it."""
+    request = Request(scope, receive)
+    asked = json.loads(await request.body() or "{}")
+    if asked.get("slow") == "whole":
+        await asyncio.sleep(5)
+
+    async def pieces() -> Any:
+        yield b'data: {"piece": 1}\n\n'
+        await asyncio.sleep(5)
+
+    response = StreamingResponse(pieces()) if asked.get("slow") == "stream" else JSONResponse({"asked": asked})
+    await response(scope, receive, send)
+
+
+def ask(method: str, path: str, app: App = engine, **request: Any) -> httpx.Response:
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(guarded(app, CONFIG))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, **request)
+
+    return asyncio.run(send())
+
+
+def test_a_request_within_the_limits_goes_through_whole() -> None:
+    asked = {"model": "chat", "max_tokens": 50, "n": 4}
+    assert ask("POST", "/v1/chat/completions", json=asked).json() == {"asked": asked}
+    assert ask("GET", "/openapi.json").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/scale_elastic_ep", "/v1/load_lora_adapter", "/pause", "/invocations", "/metrics"])
+def test_routes_for_operators_are_not_there(path: str) -> None:
+    response = ask("POST", path, json={})
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "line"),
+    [
+        (b"{", 400, "not valid JSON"),
+        (b"[1]", 422, "a JSON object is needed"),
+        (b'{"max_tokens": 51}', 422, "max_tokens: 51 given; 50 are allowed (serve.max_tokens)"),
+        (b'{"max_completion_tokens": 1e9}', 422, "max_completion_tokens: 1000000000.0 given; 50 are allowed"),
+        (b'{"n": 5}', 422, "n: 5 given; 4 are allowed (serve.max_batch_size)"),
+        (b" " * 201, 413, "201 bytes given; 200 bytes are allowed"),
+    ],
+)
+def test_what_is_too_much_never_reaches_the_engine(body: bytes, status: int, line: str) -> None:
+    async def unreachable(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError(scope)
+
+    response = ask("POST", "/v1/completions", app=unreachable, content=body)
+    assert response.status_code == status
+    assert line in response.json()["error"]["message"]
+
+
+def test_an_answer_that_takes_too_long_is_504() -> None:
+    response = ask("POST", "/v1/completions", json={"slow": "whole"})
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "timeout")
+
+
+def test_a_stream_that_takes_too_long_ends_with_an_error_event() -> None:
+    response = ask("POST", "/v1/completions", json={"slow": "stream"})
+    first, last = response.text.strip().split("\n\n")
+    assert (response.status_code, first) == (200, 'data: {"piece": 1}')
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "timeout"

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+
+import pytest
+from fastapi import APIRouter
+
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.http import Doors, Served, create_app
+from tests.unit.serve.conftest import Client, Recorded, service_of
+
+pytestmark = pytest.mark.anyio
+
+
+def client(served: Served, doors: Doors | None, recorded: Recorded, **config: object) -> Client:
+    settings = ServeConfig.model_validate(config)
+    made = Client(create_app(served, service_of(APIRouter()), settings, doors, recorded.metrics), "/tiny")
+    del made.http.headers["authorization"]
+    return made
+
+
+async def test_the_page_needs_no_key_and_says_what_is_served(served: Served, doors: Doors, recorded: Recorded) -> None:
+    response = await client(served, doors, recorded).http.get("/")
+    assert response.status_code == 200
+    about = re.search(r"const served = ({.*?});", response.text)
+    assert about
+    assert json.loads(about[1]) == {
+        "name": "tiny", "version": "7", "task": "text-classification", "needs_key": True,
+    }  # fmt: skip
+
+
+async def test_the_page_loads_nothing_and_runs_nothing_but_its_own(served: Served, recorded: Recorded) -> None:
+    response = await client(served, None, recorded).http.get("/")
+    policy = response.headers["content-security-policy"]
+    script = re.search("<script>(.*?)</script>", response.text, re.DOTALL)
+    assert script
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+    assert not re.search(r"(src|href)=|url\(|@import", response.text)
+
+
+@pytest.mark.parametrize(
+    ("config", "status"),
+    [({"host": "0.0.0.0"}, 404), ({"host": "0.0.0.0", "page": True}, 200), ({"page": False}, 404), ({}, 200)],
+)
+async def test_others_see_the_page_only_where_it_is_asked_for(
+    served: Served, doors: Doors, recorded: Recorded, config: dict[str, object], status: int
+) -> None:
+    assert (await client(served, doors, recorded, **config).http.get("/")).status_code == status
