@@ -7,6 +7,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra import config as configuration
@@ -108,7 +109,8 @@ def kill_replicas(name: str) -> None:
 
     for actor in ray.util.list_named_actors(all_namespaces=True):
         if actor["name"].startswith(f"SERVE_REPLICA::{name}#"):
-            ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
+            with suppress(ValueError):  # it has ended since it was listed
+                ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
 
 
 def remove(name: str) -> None:

@@ -23,6 +23,18 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     """The answer ends before any of these strings."""
+    top_logprobs: int | None = None
+    """With each token its log-probability is told, and those of so many of the likeliest; None where none is."""
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """A token of an answer with its natural logarithm of probability, before temperature and `top_p`."""
+
+    text: str
+    logprob: float
+    likeliest: tuple[tuple[str, float], ...] = ()
+    """Text and log-probability of the likeliest tokens in its place, the likeliest first."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,8 @@ class Delta:
     """Tokens generated so far."""
     finish_reason: FinishReason | None = None
     """Set on the last piece."""
+    scores: tuple[TokenScore, ...] = ()
+    """Of the tokens since the piece before, where they were asked for."""
 
 
 class Engine(Protocol):

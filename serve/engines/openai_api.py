@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from heliostat.infra import log
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.engines.base import Delta, Engine, Sampling
+from heliostat.serve.engines.base import Delta, Engine, Sampling, TokenScore
 from heliostat.serve.engines.openai_types import ChatRequest, CompletionRequest
 from heliostat.serve.errors import RequestError, invalid
 from heliostat.serve.http import Served
@@ -93,6 +93,7 @@ class OpenAIApi:
             top_p=asked.top_p or 1.0,
             seed=asked.seed,
             stop=asked.stops,
+            top_logprobs=asked.told_logprobs,
         )
 
     async def within_time(self, deltas: AsyncIterator[Delta], started: float) -> AsyncIterator[Delta]:
@@ -123,6 +124,8 @@ class Reply:
         self.chat = isinstance(asked, ChatRequest)
         self.with_usage = asked.stream_options is not None and asked.stream_options.include_usage
         self.prompt_tokens = prompt_tokens
+        self.told = asked.told_logprobs is not None
+        self.offset = 0
         self.head = {
             "id": f"{'chatcmpl' if self.chat else 'cmpl'}-{uuid4().hex}",
             "created": int(time.time()),
@@ -134,7 +137,7 @@ class Reply:
         """The body of an answer that is not streamed."""
         text, reason = "".join(delta.text for delta in deltas), deltas[-1].finish_reason
         content = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
-        choice = {"index": 0, **content, "logprobs": None, "finish_reason": reason}
+        choice = {"index": 0, **content, "logprobs": self.logprobs(deltas), "finish_reason": reason}
         kind = "chat.completion" if self.chat else "text_completion"
         return {**self.head, "object": kind, "choices": [choice], "usage": self.usage(deltas[-1])}
 
@@ -164,14 +167,33 @@ class Reply:
 
     def piece(self, delta: Delta) -> bytes:
         """One piece of the answer as an event."""
-        return self.event({"content": delta.text} if delta.text else {}, delta.finish_reason)
+        content = {"content": delta.text} if delta.text else {}
+        return self.event(content, delta.finish_reason, self.logprobs([delta]))
 
-    def event(self, content: dict[str, str], reason: str | None) -> bytes:
+    def event(self, content: dict[str, str], reason: str | None, logprobs: dict[str, Any] | None = None) -> bytes:
         """One event with one choice."""
         body = {"delta": content} if self.chat else {"text": content.get("content", "")}
-        choice = {"index": 0, **body, "logprobs": None, "finish_reason": reason}
+        choice = {"index": 0, **body, "logprobs": logprobs, "finish_reason": reason}
         usage = {"usage": None} if self.with_usage else {}
         return _event({**self.head, "object": self.kind, "choices": [choice], **usage})
+
+    def logprobs(self, deltas: list[Delta]) -> dict[str, Any] | None:
+        """The scores of the tokens in these pieces, as the kind of request has them; None where none were asked for."""
+        if not self.told:
+            return None
+        scores = [score for delta in deltas for score in delta.scores]
+        if self.chat:
+            return {"content": [_scored(score) for score in scores], "refusal": None}
+        offsets = []
+        for score in scores:
+            offsets.append(self.offset)
+            self.offset += len(score.text)
+        return {
+            "tokens": [score.text for score in scores],
+            "token_logprobs": [score.logprob for score in scores],
+            "top_logprobs": [dict(score.likeliest) for score in scores],
+            "text_offset": offsets,
+        }
 
     def usage(self, last: Delta) -> dict[str, int]:
         """Tokens read and written."""
@@ -181,6 +203,16 @@ class Reply:
             "completion_tokens": done,
             "total_tokens": self.prompt_tokens + done,
         }
+
+
+def _scored(score: TokenScore) -> dict[str, Any]:
+    likeliest = [{**_token(text), "logprob": logprob} for text, logprob in score.likeliest]
+    return {**_token(score.text), "logprob": score.logprob, "top_logprobs": likeliest}
+
+
+def _token(text: str) -> dict[str, Any]:
+    """Text and bytes; a part of a character is known by neither, so that its bytes are null."""
+    return {"token": text, "bytes": None if "\ufffd" in text else list(text.encode())}
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -90,7 +90,19 @@ class ChatRequest(_Generation):
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     response_format: dict[Literal["type"], Literal["text"]] | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    @model_validator(mode="after")
+    def _told_with_logprobs(self) -> ChatRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError('top_logprobs: allowed only with "logprobs": true')
+        return self
+
+    @property
+    def told_logprobs(self) -> int | None:
+        """How many of the likeliest tokens are told with each; None where nothing is."""
+        return self.top_logprobs or 0 if self.logprobs else None
 
     @property
     def asked_tokens(self) -> tuple[str, int | None]:
@@ -106,3 +118,9 @@ class CompletionRequest(_Generation):
     prompt: Annotated[str, Field(min_length=1)]
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+
+    @property
+    def told_logprobs(self) -> int | None:
+        """How many of the likeliest tokens are told with each; None where nothing is."""
+        return self.logprobs

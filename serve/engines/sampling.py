@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -33,6 +34,28 @@ def next_tokens(
         if generator is not None:
             tokens[row] = draw(logits[row].float() / sampling.temperature, sampling.top_p, generator)
     return tokens
+
+
+@dataclass(frozen=True)
+class Score:
+    """Log-probability of a token, and ids and log-probabilities of the likeliest in its place."""
+
+    logprob: float
+    likeliest: tuple[tuple[int, float], ...]
+
+
+def scores(logits: torch.Tensor, samplings: Sequence[Sampling], tokens: Sequence[int]) -> list[Score | None]:
+    """Of each row of `logits` [answers, vocabulary] that asks for it, what its token had; None of the others."""
+    return [
+        None if sampling.top_logprobs is None else _score(row, token, sampling.top_logprobs)
+        for row, sampling, token in zip(logits, samplings, tokens, strict=True)
+    ]
+
+
+def _score(logits: torch.Tensor, token: int, count: int) -> Score:
+    found = logits.float().log_softmax(dim=-1)
+    values, ids = found.topk(count)
+    return Score(float(found[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True)))
 
 
 def draw(logits: torch.Tensor, top_p: float, generator: torch.Generator) -> int:

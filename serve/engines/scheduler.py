@@ -11,7 +11,7 @@ import torch
 
 from heliostat.infra import log
 from heliostat.serve.engines.base import FinishReason, Sampling
-from heliostat.serve.engines.sampling import generator_of, next_tokens
+from heliostat.serve.engines.sampling import Score, generator_of, next_tokens, scores
 from heliostat.serve.engines.slots import SlotCache
 from heliostat.serve.turns import Turns
 
@@ -19,8 +19,8 @@ PROMPT_TOKENS = 2048
 """Tokens of prompts, padding included, that are read between two steps of the running answers."""
 _log = log.get(__name__)
 
-Event = tuple[int, FinishReason | None]
-"""A new token, and why the answer ends with it, or None while it goes on."""
+Event = tuple[int, FinishReason | None, Score | None]
+"""A new token, why the answer ends with it, or None while it goes on, and its score where that was asked for."""
 
 
 @dataclass(eq=False)
@@ -184,13 +184,16 @@ class Scheduler:
 
     def _emit(self, answers: Sequence[Answer], logits: torch.Tensor) -> None:
         """Hands each answer its next token and removes those that are complete."""
-        tokens = next_tokens(logits, [answer.sampling for answer in answers], [answer.generator for answer in answers])
-        news = list(self._advance(answers, tokens))
+        samplings = [answer.sampling for answer in answers]
+        tokens = next_tokens(logits, samplings, [answer.generator for answer in answers])
+        news = list(self._advance(answers, tokens, scores(logits, samplings, tokens)))
         self._drop(lambda answer: answer.complete)
         _publish(news)
 
-    def _advance(self, answers: Sequence[Answer], tokens: Sequence[int]) -> Iterator[tuple[Answer, Event]]:
-        for answer, token in zip(answers, tokens, strict=True):
+    def _advance(
+        self, answers: Sequence[Answer], tokens: Sequence[int], told: Sequence[Score | None]
+    ) -> Iterator[tuple[Answer, Event]]:
+        for answer, token, score in zip(answers, tokens, told, strict=True):
             answer.last = token
             answer.generated += 1
             reason: FinishReason | None = None
@@ -199,7 +202,7 @@ class Scheduler:
             elif answer.generated >= answer.sampling.max_tokens:
                 reason = "length"
             answer.complete = reason is not None
-            yield answer, (token, reason)
+            yield answer, (token, reason, score)
 
     def _fail(self, error: Exception) -> None:
         failed, self.running = self.running, []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from heliostat.infra.errors import ModelError
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.devices import device_of, dtype_of
-from heliostat.serve.engines.base import Delta, Sampling
+from heliostat.serve.engines.base import Delta, Sampling, TokenScore
 from heliostat.serve.engines.text import TextStream
 from heliostat.serve.errors import invalid
 from heliostat.serve.metrics import ServeMetrics
@@ -20,6 +20,7 @@ from heliostat.serve.metrics import ServeMetrics
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from heliostat.serve.engines.sampling import Score
     from heliostat.serve.engines.scheduler import Answer, Event
 
 ATTENTION = frozenset({"full_attention", "sliding_attention"})
@@ -81,21 +82,31 @@ class TransformersEngine:
         stream, count = TextStream(self.tokenizer.backend_tokenizer, sampling.stop), 0
         answer = self.scheduler.submit(prompt, sampling)
         try:
+            told: list[TokenScore] = []
             while True:
                 piece, reason = "", None
-                for token, reason in await _events(answer):
+                for token, reason, score in await _events(answer):
                     piece, count = piece + stream.push(token), count + 1
+                    if score and reason != "stop":  # the token that ends an answer is no part of it
+                        told.append(self._told(token, score))
                     if stream.stopped:
                         reason = "stop"
                     if reason:
                         break
                 if reason:
-                    yield Delta(piece + stream.finish(), count, reason)
+                    yield Delta(piece + stream.finish(), count, reason, tuple(told))
                     return
                 if piece:
-                    yield Delta(piece, count)
+                    yield Delta(piece, count, None, tuple(told))
+                    told.clear()
         finally:
             self.scheduler.cancel(answer)
+
+    def _told(self, token: int, score: Score) -> TokenScore:
+        def text(one: int) -> str:
+            return self.tokenizer.backend_tokenizer.decode([one], skip_special_tokens=False)
+
+        return TokenScore(text(token), score.logprob, tuple((text(one), value) for one, value in score.likeliest))
 
     def check_health(self) -> None:
         """Raises where the thread that runs the model has ended."""

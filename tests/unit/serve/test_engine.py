@@ -207,3 +207,33 @@ def test_the_context_is_what_full_attention_gives_the_same_for() -> None:
     hybrid.layer_types = ["full_attention", "linear_attention"]
     with pytest.raises(ModelError, match="layer_types: linear_attention in this model"):
         context_of(hybrid)
+
+
+async def test_log_probabilities_are_those_of_the_model_before_temperature(
+    engine: TransformersEngine, llama: LlamaForCausalLM
+) -> None:
+    other = asyncio.ensure_future(answer(engine, "fox", Sampling(20, temperature=0)))  # which asks for none
+    ids = await engine.encode_prompt("the quick")
+    submitted = engine.scheduler.submit(ids, Sampling(12, temperature=1.7, seed=3, top_logprobs=3))
+    events: list[Any] = []
+    while not events or events[-1][1] is None:
+        events.append(await submitted.events.get())
+    await other
+    tokens = [token for token, _, _ in events]
+    with torch.inference_mode():
+        logits = llama(torch.tensor([[*ids, *tokens]])).logits[0, len(ids) - 1 : -1].log_softmax(-1)
+    values, likeliest = logits.topk(3)
+    assert [score.logprob for *_, score in events] == pytest.approx(
+        logits[range(len(tokens)), tokens].tolist(), abs=1e-4
+    )
+    assert [[token for token, _ in score.likeliest] for *_, score in events] == likeliest.tolist()
+    told = torch.tensor([[value for _, value in score.likeliest] for *_, score in events])
+    assert torch.allclose(told, values, atol=1e-4)
+
+
+async def test_the_scores_of_an_answer_are_those_of_its_text(engine: TransformersEngine) -> None:
+    ids = await engine.encode_prompt("the quick")
+    deltas = [delta async for delta in engine.generate(ids, Sampling(12, temperature=0, top_logprobs=0))]
+    told = [score for delta in deltas for score in delta.scores]
+    assert len(told) == deltas[-1].completion_tokens - (deltas[-1].finish_reason == "stop")
+    assert all(score.logprob <= 0 and score.likeliest == () for score in told)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.engines.base import Delta, Sampling
+from heliostat.serve.engines.base import Delta, Sampling, TokenScore
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.errors import App, invalid
 from heliostat.serve.http import Doors, Served, create_app
@@ -51,7 +51,9 @@ class Parrot:
                 await asyncio.sleep(self.pause_seconds)
                 if count == self.fault_at:
                     raise RuntimeError("secret reason")
-                yield Delta("wörd ", count, "length" if count == sampling.max_tokens else None)
+                likeliest = (("wörd ", -0.5), ("\ufffd", -1.5))[: sampling.top_logprobs or 0]
+                scores = () if sampling.top_logprobs is None else (TokenScore("wörd ", -0.5, likeliest),)
+                yield Delta("wörd ", count, "length" if count == sampling.max_tokens else None, scores)
         finally:
             self.open -= 1
 
@@ -257,3 +259,42 @@ async def test_a_client_that_leaves_ends_the_work(app: App, engine: Parrot, reco
     assert len(sent) < 10
     assert recorded.labels_of("heliostat_requests_total", "status") == ["499"]
     assert recorded.of("heliostat_ongoing_requests")[-1] == 0
+
+
+async def test_a_chat_tells_log_probabilities_where_asked(client: Client) -> None:
+    asked = {**CHAT, "max_tokens": 2, "logprobs": True, "top_logprobs": 2}
+    choice = (await client.post("/v1/chat/completions", asked)).json()["choices"][0]
+    word = {"token": "wörd ", "bytes": list("wörd ".encode()), "logprob": -0.5}
+    part = {"token": "\ufffd", "bytes": None, "logprob": -1.5}
+    assert choice["logprobs"] == {"content": [{**word, "top_logprobs": [word, part]}] * 2, "refusal": None}
+    events = (await client.post("/v1/chat/completions", {**asked, "stream": True})).text.split("\n\n")
+    told = [json.loads(event[6:])["choices"][0]["logprobs"] for event in events if event.startswith("data: {")]
+    assert [one["content"] for one in told if one] == [choice["logprobs"]["content"][:1]] * 2
+
+
+async def test_a_completion_tells_log_probabilities_in_its_older_form(client: Client) -> None:
+    choice = (await client.post("/v1/completions", {**COMPLETION, "max_tokens": 2, "logprobs": 1})).json()["choices"][0]
+    assert choice["logprobs"] == {
+        "tokens": ["wörd ", "wörd "],
+        "token_logprobs": [-0.5, -0.5],
+        "top_logprobs": [{"wörd ": -0.5}] * 2,
+        "text_offset": [0, 5],
+    }
+    plain = (await client.post("/v1/completions", COMPLETION)).json()["choices"][0]
+    assert plain["logprobs"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "line"),
+    [
+        ("/v1/chat/completions", {**CHAT, "top_logprobs": 2}, 'top_logprobs: allowed only with "logprobs": true'),
+        ("/v1/chat/completions", {**CHAT, "logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ("/v1/completions", {**COMPLETION, "logprobs": 6}, "logprobs"),
+    ],
+)
+async def test_more_log_probabilities_than_there_are_to_have_are_refused(
+    client: Client, path: str, body: dict[str, Any], line: str
+) -> None:
+    response = await client.post(path, body)
+    assert response.status_code == 422
+    assert line in error_of(response)["message"]
