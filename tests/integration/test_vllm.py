@@ -122,7 +122,8 @@ def test_a_tool_is_called_with_arguments_that_fit_its_schema(client: openai.Open
     }
     tools = [{"type": "function", "function": weather}]
     named = {"type": "function", "function": {"name": "get_weather"}}
-    answer = chat(client, [said("What is the weather in Paris?")], tools=tools, tool_choice=named, max_tokens=64)
+    answer = chat(client, [said("What is the weather in Paris?")], tools=tools, tool_choice=named, max_tokens=200)
+    assert answer.choices[0].message.tool_calls, answer.choices[0]
     (call,) = answer.choices[0].message.tool_calls
     given = json.loads(call.function.arguments)
     assert call.function.name == "get_weather"
