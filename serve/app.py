@@ -135,15 +135,14 @@ def doors(args: AppArgs) -> Doors | None:
     """
     from heliostat.serve.http import Doors
     from heliostat.serve.keyring import KeyRing
-    from heliostat.serve.keys import list_keys
     from heliostat.serve.quota import Ledger, Sharing
 
     if args.config.auth == "none":
         return None
     ledger, store = Ledger(), open_store(args.storage)
-    own = hash_keys(",".join(args.keys))
-    hashed = own + keys_from_environment(required=not (own or list_keys(store)))
-    return Doors(KeyRing(hashed, store), ledger, Sharing(ledger, args.name))
+    keys = KeyRing(hash_keys(",".join(args.keys)) + keys_from_environment(required=False), store)
+    keys_from_environment(required=keys.is_empty)
+    return Doors(keys, ledger, Sharing(ledger, args.name))
 
 
 async def start(args: AppArgs, doors: Doors | None, metrics: ServeMetrics) -> tuple[Service, App]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from heliostat.infra import log
@@ -11,6 +12,7 @@ from heliostat.serve.config import ServeConfig
 if TYPE_CHECKING:
     import torch
 
+CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}
 _log = log.get(__name__)
 
 
@@ -35,6 +37,17 @@ def dtype_of(config: ServeConfig, device: torch.device) -> torch.dtype:
         _log.info("this processor has no bfloat16 arithmetic: serving in float32")
         return torch.float32
     return torch.bfloat16
+
+
+def cache_bytes(device: torch.device) -> int:
+    """How much memory the keys and values of running answers may take: a share of what is free now."""
+    import torch
+
+    if device.type == "cuda":
+        free_bytes = torch.cuda.mem_get_info(device)[0]
+    else:
+        free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(free_bytes * CACHE_SHARE[device.type])
 
 
 def _cpu_has_bf16() -> bool:

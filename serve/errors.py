@@ -59,7 +59,11 @@ async def send_error(send: Send, error: RequestError) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def sse_event(body: dict[str, Any]) -> bytes:
+    """A piece of a stream, as a server-sent event."""
+    return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
 async def send_event(send: Send, error: RequestError) -> None:
     """The error as the last event of a stream whose status is out already."""
-    event = b"data: " + json.dumps(error.body, ensure_ascii=False).encode() + b"\n\n"
-    await send({"type": "http.response.body", "body": event})
+    await send({"type": "http.response.body", "body": sse_event(error.body)})

@@ -21,7 +21,10 @@ class KeyRing:
     def __init__(self, hashed: Iterable[str], store: Store | None = None, seconds: float = RELOAD_SECONDS) -> None:
         """`hashed` are the keys of the environment, `name:sha256`; those in `store` are looked at every `seconds`."""
         started = datetime.now(timezone.utc)
-        self._own = [ApiKey(name=name, sha256=digest, created=started) for name, _, digest in map(_split, hashed)]
+        self._own = [
+            ApiKey(name=name, sha256=digest, created=started)
+            for name, _, digest in (one.rpartition(":") for one in hashed)
+        ]
         self._store = store
         self._stored: dict[tuple[str, str], ApiKey] = {}
         self._known: dict[str, ApiKey] = {}
@@ -44,6 +47,11 @@ class KeyRing:
             self._stored = {one: self._stored.get(one) or read_key(self._store, one[0]) for one in sorted(entries)}
         self._known = {key.sha256: key for key in (*self._own, *self._stored.values())}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody can come in."""
+        return not self._known
+
     def close(self) -> None:
         """Looks no more."""
         self._closed.set()
@@ -54,7 +62,3 @@ class KeyRing:
                 self.reload()
             except HeliostatError as error:
                 _log.warning("keys: not read again, those known before count: %s", error)
-
-
-def _split(hashed: str) -> tuple[str, str, str]:
-    return hashed.rpartition(":")

@@ -19,6 +19,7 @@ from heliostat.infra.errors import ConfigError, IntegrityError, NotFoundError, S
 from heliostat.infra.storage import Store
 
 PREFIX = "keys"
+NAME = "[A-Za-z0-9_.-]{1,64}"
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -26,7 +27,7 @@ class ApiKey(StrictModel):
     """What is known of a key."""
 
     version: Literal[1] = 1
-    name: Annotated[str, Field(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     created: datetime
     expires: datetime | None = None
@@ -67,7 +68,7 @@ def add_key(
 ) -> str:
     """Makes a key and returns it; ConfigError where the name is taken, or a value is not allowed."""
     key = generate_key()
-    if not re.fullmatch("[A-Za-z0-9_.-]{1,64}", name) or not name.strip("."):
+    if not re.fullmatch(NAME, name) or not name.strip("."):
         raise ConfigError(f"keys add: name {name!r} given; 1 to 64 letters, digits, dots, dashes and _ are allowed")
     made = ApiKey(
         name=name, sha256=digest_of(key), created=datetime.now(timezone.utc), expires=expires, models=models,

@@ -101,7 +101,8 @@ def status() -> list[EndpointStatus]:
 
 
 def _with_keys(args: AppArgs) -> AppArgs:
-    keys = args.keys or keys_from_environment(required=not list_keys(open_store(args.storage)))
+    keys = args.keys or keys_from_environment(required=False)
+    keys_from_environment(required=not keys and not list_keys(open_store(args.storage)))
     return args.model_copy(update={"keys": keys})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -18,7 +17,7 @@ from heliostat.infra import log
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import Delta, Engine, Sampling, TokenScore
 from heliostat.serve.engines.openai_types import ChatRequest, CompletionRequest
-from heliostat.serve.errors import RequestError, invalid
+from heliostat.serve.errors import RequestError, invalid, sse_event
 from heliostat.serve.http import Served
 from heliostat.serve.limits import parse_body, read_body, timed_out
 from heliostat.serve.metrics import ServeMetrics
@@ -152,13 +151,13 @@ class Reply:
                 async for delta in rest:
                     yield self.piece(delta)
             if self.with_usage:
-                yield _event({**self.head, "object": self.kind, "choices": [], "usage": self.usage(delta)})
+                yield sse_event({**self.head, "object": self.kind, "choices": [], "usage": self.usage(delta)})
             yield b"data: [DONE]\n\n"
         except RequestError as error:
-            yield _event(error.body)
+            yield sse_event(error.body)
         except Exception:
             _log.exception("an answer failed while it was streamed")
-            yield _event(RequestError(500, "the answer failed half-way", code="internal_error").body)
+            yield sse_event(RequestError(500, "the answer failed half-way", code="internal_error").body)
 
     @property
     def kind(self) -> str:
@@ -175,7 +174,7 @@ class Reply:
         body = {"delta": content} if self.chat else {"text": content.get("content", "")}
         choice = {"index": 0, **body, "logprobs": logprobs, "finish_reason": reason}
         usage = {"usage": None} if self.with_usage else {}
-        return _event({**self.head, "object": self.kind, "choices": [choice], **usage})
+        return sse_event({**self.head, "object": self.kind, "choices": [choice], **usage})
 
     def logprobs(self, deltas: list[Delta]) -> dict[str, Any] | None:
         """The scores of the tokens in these pieces, as the kind of request has them; None where none were asked for."""
@@ -213,10 +212,6 @@ def _scored(score: TokenScore) -> dict[str, Any]:
 def _token(text: str) -> dict[str, Any]:
     """Text and bytes; a part of a character is known by neither, so that its bytes are null."""
     return {"token": text, "bytes": None if "\ufffd" in text else list(text.encode())}
-
-
-def _event(body: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
 def _body(schema: type[BaseModel]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.errors import ModelError
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.devices import device_of, dtype_of
+from heliostat.serve.devices import cache_bytes, device_of, dtype_of
 from heliostat.serve.engines.base import Delta, Sampling, TokenScore
 from heliostat.serve.engines.text import TextStream
 from heliostat.serve.errors import invalid
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from heliostat.serve.engines.scheduler import Answer, Event
 
 ATTENTION = frozenset({"full_attention", "sliding_attention"})
-CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}
-"""How much of the free memory the keys and values of running answers may take."""
 
 
 class TransformersEngine:
@@ -148,17 +145,11 @@ def context_of(config: Any) -> int:
 
 def cache_positions(model: Any) -> int:
     """How many tokens' keys and values fit in the share of memory that is theirs."""
-    import torch
-
     text, weight = model.config.get_text_config(), next(model.parameters())
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     token_bytes = 2 * text.num_hidden_layers * heads * size * weight.element_size()
-    if weight.is_cuda:
-        free_bytes = torch.cuda.mem_get_info(weight.device)[0]
-    else:
-        free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(free_bytes * CACHE_SHARE[weight.device.type]) // token_bytes
+    return cache_bytes(weight.device) // token_bytes
 
 
 def end_tokens(model: Any) -> frozenset[int]:

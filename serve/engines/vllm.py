@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.errors import ConfigError, ModelError
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.devices import device_of, dtype_of
+from heliostat.serve.devices import cache_bytes, device_of, dtype_of
 from heliostat.serve.engines.base import compare_probe
 from heliostat.serve.engines.guard import guarded
 from heliostat.serve.http import Served, Service
@@ -24,6 +24,7 @@ from heliostat.serve.metrics import ServeMetrics
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    import torch
     from vllm.v1.engine.async_llm import AsyncLLM
 
 OURS = frozenset(
@@ -32,8 +33,6 @@ OURS = frozenset(
 """What Heliostat decides, with the key of the spec or of the endpoint behind it."""
 TOOL_CALL_PARSER = "hermes"
 """How a model writes the calls of tools where `serve.vllm` does not say: as most do that speak ChatML."""
-KV_CACHE_SHARE = 0.25
-"""How much of a machine's free memory the keys and values of one replica may take, where it has no GPU."""
 
 
 def installed() -> bool:
@@ -94,7 +93,7 @@ def arguments(folder: Path, config: ServeConfig, name: str) -> Namespace:
         "disable_log_stats": True,  # its own; ours are counted
         "enable_auto_tool_choice": True,
         "tool_call_parser": TOOL_CALL_PARSER,
-        **(_on_cpu(config) if device.type == "cpu" else _on_gpu(config)),
+        **(_on_cpu(config, device) if device.type == "cpu" else _on_gpu(config)),
         **config.vllm,
     }
     parser = make_arg_parser(FlexibleArgumentParser())
@@ -102,12 +101,11 @@ def arguments(folder: Path, config: ServeConfig, name: str) -> Namespace:
     return parser.parse_args([flag for key, value in values.items() for flag in _flags(key, value)])
 
 
-def _on_cpu(config: ServeConfig) -> dict[str, Any]:
+def _on_cpu(config: ServeConfig, device: torch.device) -> dict[str, Any]:
     """As many threads as the replica has CPUs, on whichever are free: bound ones would meet another replica's."""
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     os.environ["OMP_NUM_THREADS"] = str(max(1, int(config.cpus_per_replica)))
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {"kv_cache_memory_bytes": int(free * KV_CACHE_SHARE), "enforce_eager": True}
+    return {"kv_cache_memory_bytes": cache_bytes(device), "enforce_eager": True}
 
 
 def _on_gpu(config: ServeConfig) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import statistics
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heliostat.benching import WORDS
+from heliostat.benching import drawn
 from heliostat.cluster.folders import free_ports
 from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.bench.config import BenchConfig
@@ -110,10 +109,9 @@ def both(folder: Path) -> Iterator[dict[str, str]]:
 
 def burst(url: str, streams: int, seed: int) -> Summary:
     """So many streams at a time; SystemExit where a request fails, as the figures would mean nothing."""
-    asked = BenchConfig(url=url, kind="chat", concurrency=streams, requests=REQUESTS[streams], max_tokens=MAX_TOKENS)
-    draw = random.Random(seed)
-    texts = [" ".join(draw.choices(WORDS.split(), k=asked.words)) for _ in range(asked.requests)]
-    _, samples, seconds = asyncio.run(drive(asked, os.environ[ENVIRONMENT], texts, lambda _: None))
+    load = {"concurrency": streams, "requests": REQUESTS[streams], "max_tokens": MAX_TOKENS, "seed": seed}
+    asked = BenchConfig.model_validate({"url": url, "kind": "chat", **load})
+    _, samples, seconds = asyncio.run(drive(asked, os.environ[ENVIRONMENT], drawn(asked), lambda _: None))
     found = summarise(samples, seconds)
     if found.errors:
         sys.exit(f"{url}: {found.errors}")

@@ -24,16 +24,14 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.folders import free_ports
 from heliostat.cluster.scrape import metrics_targets
 from heliostat.cluster.session import session
-from heliostat.infra.config import build
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, ResourceError
-from heliostat.infra.storage import LocalStore, StorageConfig
+from heliostat.infra.storage import LocalStore
 from heliostat.serve.app import AppArgs
 from heliostat.serve.auth import ENVIRONMENT
-from heliostat.serve.config import ServeConfig
 from heliostat.serve.keys import add_key, generate_key, remove_key
 from heliostat.serve.launch import Endpoint, deploy, status, undeploy
 from tests.browser import chromium, screenshot, text_of
-from tests.integration.tiny_models import LABELS, classifier, generator, greedy, publish, tokenizer
+from tests.integration.tiny_models import LABELS, app_args, classifier, generator, greedy, publish, tokenizer
 from tests.waiting import until
 
 KEY = generate_key()
@@ -42,12 +40,8 @@ PORT = free_ports(1)[0]
 
 def arguments(name: str, published: tuple[str, str], storage: Path, **config: Any) -> AppArgs:
     """How a tiny model is served in these tests, unless `config` says otherwise."""
-    url, digest = published
     settings = {"port": PORT, "cpus_per_replica": 0.5, "max_body_bytes": 20_000, "timeout_seconds": 20, **config}
-    return AppArgs(
-        name=name, url=url, digest=digest, version="3",
-        config=build(ServeConfig, settings), storage=StorageConfig(url=str(storage)),
-    )  # fmt: skip
+    return app_args(name, published, storage, "3", settings)
 
 
 @pytest.fixture(scope="module")

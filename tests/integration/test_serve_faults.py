@@ -17,14 +17,11 @@ import pytest
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.folders import free_ports
 from heliostat.cluster.session import session
-from heliostat.infra.config import build
-from heliostat.infra.storage import StorageConfig
 from heliostat.serve.app import AppArgs
 from heliostat.serve.auth import ENVIRONMENT
-from heliostat.serve.config import ServeConfig
 from heliostat.serve.keys import generate_key
 from heliostat.serve.launch import Endpoint, deploy, status, undeploy
-from tests.integration.tiny_models import classifier, generator, publish
+from tests.integration.tiny_models import app_args, classifier, generator, publish
 from tests.waiting import until
 
 pytestmark = pytest.mark.faults
@@ -51,11 +48,7 @@ def ray_session() -> Iterator[None]:
 def arguments(name: str, published: tuple[str, str], storage: Path, version: str = "1", **config: Any) -> AppArgs:
     replicas = {"min": REPLICAS, "max": REPLICAS}
     settings = {"port": PORT, "cpus_per_replica": 0.25, "timeout_seconds": 30, "replicas": replicas, **config}
-    url, digest = published
-    return AppArgs(
-        name=name, url=url, digest=digest, version=version,
-        config=build(ServeConfig, settings), storage=StorageConfig(url=str(storage)),
-    )  # fmt: skip
+    return app_args(name, published, storage, version, settings)
 
 
 def replica_pids(name: str) -> list[int]:

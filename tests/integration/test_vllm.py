@@ -19,14 +19,13 @@ from heliostat.cluster.folders import free_ports
 from heliostat.cluster.session import session
 from heliostat.infra.config import build
 from heliostat.infra.errors import ConfigError
-from heliostat.infra.storage import StorageConfig
 from heliostat.serve.app import AppArgs
 from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.keys import generate_key
 from heliostat.serve.launch import Endpoint, deploy, undeploy
 from tests.benchmarks.vllm_endpoint import write_model
-from tests.integration.tiny_models import publish
+from tests.integration.tiny_models import app_args, publish
 from tests.waiting import until
 
 pytestmark = pytest.mark.vllm
@@ -45,10 +44,8 @@ CITY = {
 @pytest.fixture(scope="module")
 def args(tmp_path_factory: pytest.TempPathFactory) -> AppArgs:
     storage = tmp_path_factory.mktemp("vllm") / "storage"
-    url, digest = publish(storage, "chat", "causal-lm", write_model)
-    config = build(ServeConfig, {**SETTINGS, "engine": "auto", "vllm": VLLM})
-    kept = StorageConfig(url=str(storage))
-    return AppArgs(name="chat", url=url, digest=digest, version="7", config=config, storage=kept)
+    published = publish(storage, "chat", "causal-lm", write_model)
+    return app_args("chat", published, storage, "7", {**SETTINGS, "engine": "auto", "vllm": VLLM})
 
 
 @pytest.fixture(scope="module")

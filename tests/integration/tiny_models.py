@@ -18,8 +18,11 @@ from transformers import (
 )
 
 from heliostat.infra import bundle
+from heliostat.infra.config import build
 from heliostat.infra.published import PublishedModel, write_description
-from heliostat.infra.storage import open_store
+from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.serve.app import AppArgs
+from heliostat.serve.config import ServeConfig
 
 LABELS = ("negative", "positive")
 MAX_LENGTH = 16
@@ -94,3 +97,10 @@ def publish(
     prefix = f"models/{name}/{run}"
     manifest = bundle.publish_directory(open_store(str(storage)), prefix, folder)
     return f"{storage}/{prefix}", manifest.digest
+
+
+def app_args(name: str, published: tuple[str, str], storage: Path, version: str, settings: dict[str, Any]) -> AppArgs:
+    """How a published model is served, with these keys of the `serve` section."""
+    url, digest = published
+    config, kept = build(ServeConfig, settings), StorageConfig(url=str(storage))
+    return AppArgs(name=name, url=url, digest=digest, version=version, config=config, storage=kept)
