@@ -1,4 +1,8 @@
-"""HAProxy in front of Ray Serve, kept to this user and this machine."""
+"""HAProxy in front of Ray Serve: kept to this user and this machine, and no request lost with a replica.
+
+A request whose replica ended before its answer began is sent to another one, which HAProxy can only do while it holds
+all of the request: it waits for the body first, and its buffers take bodies of REPLAYED_BYTES.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,18 @@ from heliostat.infra.log import get
 
 log = get(__name__)
 
-# Ray's HAProxy template binds two pages (metrics and statistics) on every interface and has no option against it.
-_HAPROXY = """#!/bin/sh
+REPLAYED_BYTES = 64 * 1024
+"""Of a request, headers included, that another replica can get where the first ended. HAProxy holds two such buffers
+for a connection that is in use."""
+BODY_SECONDS = 15
+"""How long a client may take to send that much."""
+# Ray's HAProxy template binds two pages (metrics and statistics) on every interface, sends headers before the body is
+# there, and has no option against either.
+_HAPROXY = r"""#!/bin/sh
 for file in "$@"; do
   if [ "$option" = -f ]; then
-    sed -E "s/^( *bind )[*]?:($RAY_SERVE_HAPROXY_METRICS_PORT|$RAY_SERVE_HAPROXY_STATS_PORT)\\$/\\1{loopback}:\\2/" \\
+    sed -E -e "s/^( *bind )[*]?:($RAY_SERVE_HAPROXY_METRICS_PORT|$RAY_SERVE_HAPROXY_STATS_PORT)\$/\1{loopback}:\2/" \
+      -e '/^frontend http_frontend/a\    http-request wait-for-body time {seconds}s if METH_POST' \
       "$file" > "$file.local" && mv "$file.local" "$file"
   fi
   option=$file
@@ -44,12 +55,14 @@ def ingress_environment() -> dict[str, str | None]:
     metrics_port, stats_port = free_ports(2)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapped(binary, folder)),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrap(binary, folder / "haproxy")),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(REPLAYED_BYTES),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
     }
@@ -80,12 +93,11 @@ def haproxy_binary() -> str | None:
         return shutil.which("haproxy")
 
 
-def _wrapped(binary: str, folder: Path) -> Path:
-    """A program that takes HAProxy's two pages off the network and then becomes `binary`."""
-    program = folder / "haproxy"
+def wrap(binary: str, program: Path) -> Path:
+    """Writes `program`, which changes the configuration that Ray wrote and then becomes `binary`."""
     if Path(binary) == program:
         return program  # a Ray inside a Ray of ours
-    part = program.with_name(f"haproxy.{os.getpid()}")
-    part.write_text(_HAPROXY.format(binary=binary, loopback=LOOPBACK))
-    part.chmod(0o700)
+    part = program.with_name(f"{program.name}.{os.getpid()}")
+    part.write_text(_HAPROXY.format(binary=binary, loopback=LOOPBACK, seconds=BODY_SECONDS))
+    part.chmod(0o755)
     return part.replace(program)

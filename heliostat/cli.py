@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heliostat import __version__, cli_keys
+from heliostat import __version__, cli_experiment, cli_keys
 from heliostat.infra.errors import ConfigError
 from heliostat.spec import Spec, load_spec
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 models_app = typer.Typer(no_args_is_help=True, help="Published models: list, show, promote, roll back.")
 app.add_typer(models_app, name="models")
 app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_experiment.app, name="experiment")
 
 SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="A YAML file, or the name of a recipe.")]
 Overrides = Annotated[
@@ -232,15 +233,41 @@ def serve(
     overrides: Overrides = None,
     model: Annotated[str | None, typer.Option(help="models:/NAME@ALIAS or models:/NAME/VERSION; production.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Leave it running; `heliostat stop` ends it.")] = False,
+    canary: Annotated[
+        float | None,
+        typer.Option(help="Beside the version that runs, for so many percent of the requests; rolled back if worse."),
+    ] = None,
+    ab: Annotated[
+        float | None, typer.Option(help="Beside it too, to compare: for so many percent, whatever comes of it.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Header whose value decides which version answers, such as authorization.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Answer from a published model, under keys and limits, autoscaled, until Ctrl-C."""
     loaded = load_spec(spec, overrides or [])
     if planned(loaded, dry_run, "serve"):
         return
+    if (canary, ab, by) != (None, None, None):
+        from heliostat.experimenting import start_beside
+
+        start_beside(loaded, model, canary, ab, by)
+        return
     from heliostat.serving import serve_until_stopped
 
     serve_until_stopped(loaded, model, detach)
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="The endpoint.")],
+    version: Annotated[int | None, typer.Argument(help="The version before, where left out.")] = None,
+) -> None:
+    """Let an endpoint that runs answer from an earlier version again, without a request lost."""
+    from heliostat.experimenting import roll_back
+
+    roll_back(name, version)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from heliostat.view import View
 
 if TYPE_CHECKING:
     from heliostat.infra.registry import ModelVersion
+    from heliostat.serve.app import AppArgs
     from heliostat.serve.launch import Endpoint
     from heliostat.train.data import Prepared
     from heliostat.train.launch import Job
@@ -279,23 +280,27 @@ def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) ->
 
 def serve(spec: Spec, model: ModelVersion, view: View) -> Endpoint:
     """An application that answers from the model version under the spec's route; the Ray session must be up."""
-    from heliostat.serve.app import AppArgs
     from heliostat.serve.launch import deploy
 
     with view.progress("serve") as advance:
         advance(f"{model.name} version {model.version}", 0, 0)
-        endpoint = deploy(
-            AppArgs(
-                name=spec.name,
-                url=model.url,
-                digest=model.digest,
-                version=str(model.version),
-                config=spec.serve,
-                storage=spec.storage,
-            )
-        )
+        endpoint = deploy(app_args(spec, model))
     view.serving(spec, endpoint)
     return endpoint
+
+
+def app_args(spec: Spec, model: ModelVersion) -> AppArgs:
+    """How the spec has a model version served."""
+    from heliostat.serve.app import AppArgs
+
+    return AppArgs(
+        name=spec.name,
+        url=model.url,
+        digest=model.digest,
+        version=str(model.version),
+        config=spec.serve,
+        storage=spec.storage,
+    )
 
 
 def resolve_model(spec: Spec, reference: str | None) -> ModelVersion:

@@ -88,7 +88,7 @@ def stop_serving(name: str | None) -> None:
     if find_address(ClusterConfig()) is None:
         raise ResourceError("stop: nothing is running: no detached Ray of ours here, and RAY_ADDRESS is not set")
     with session(ClusterConfig(), cpus=0):
-        names = [name] if name else [one.name for one in status()]
+        names = [name] if name else [one.name for one in status() if not one.is_candidate]
         for one in names:
             undeploy(one)
         view.say(f"ended {', '.join(names) or 'nothing'}; open requests were finished first")

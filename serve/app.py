@@ -16,6 +16,7 @@ from heliostat.infra.config import StrictModel
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.serve.auth import hash_keys, keys_from_environment
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.scaling import autoscaling, draining, resources
 
 if TYPE_CHECKING:
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
 
     from heliostat.infra.published import PublishedModel
     from heliostat.serve.errors import App
+    from heliostat.serve.experiment.split import Split
     from heliostat.serve.http import Doors, Served, Service
     from heliostat.serve.metrics import ServeMetrics
 
 DEPLOYMENT = "model"
+CANDIDATE_SUFFIX = ".candidate"
 ADMITTED = 4096
 """Requests that Ray lets into a replica, on top of the limit of the spec, so that the replica itself says 429."""
 ENVIRONMENT = {
@@ -55,17 +58,25 @@ class AppArgs(StrictModel):
     storage: StorageConfig = StorageConfig()
     keys: tuple[str, ...] = ()
     """Hashed API keys, `name:sha256`; those in HELIOSTAT_API_KEYS of the replica's environment count too."""
+    is_candidate: bool = False
+    """Whether it stands beside the application that is compared with it, under a name and a route of its own."""
+
+    @property
+    def application(self) -> str:
+        """What Ray Serve calls it."""
+        return f"{self.name}{CANDIDATE_SUFFIX}" if self.is_candidate else self.name
 
     @property
     def route(self) -> str:
         """The path prefix of the endpoint."""
-        return self.config.route or f"/{self.name}"
+        route = self.config.route or f"/{self.name}"
+        return f"{route}{CANDIDATE_SUFFIX}" if self.is_candidate else route
 
 
-def build(args: AppArgs | Mapping[str, Any]) -> Application:
+def build(args: AppArgs | Mapping[str, Any], experiment: Experiment | None = None) -> Application:
     """The application for `args`, or for a mapping with the same fields, as Serve config files give.
 
-    Raises ConfigError for a field that is missing, unknown or wrong.
+    Replicas begin or end an `experiment` as they are. Raises ConfigError for a field that is missing, unknown or wrong.
     """
     from ray import serve
 
@@ -76,7 +87,8 @@ def build(args: AppArgs | Mapping[str, Any]) -> Application:
         # The interval of reports has no other setting that works in this version of Ray.
         warnings.filterwarnings("ignore", message=".*metrics_interval_s", category=DeprecationWarning)
         deployment = serve.deployment(serve.ingress()(Replica), name=DEPLOYMENT, **options(args.config))
-    deployment = deployment.options(version=fingerprint(args), _internal=True)
+    settings = experiment.model_dump(mode="json") if experiment else {}
+    deployment = deployment.options(version=fingerprint(args), user_config=settings, _internal=True)
     return deployment.bind(args.model_dump(mode="json"))
 
 
@@ -104,10 +116,12 @@ class Replica:
     """One process that serves: the HTTP application and the model behind it."""
 
     def __init__(self, args: Mapping[str, Any]) -> None:
+        from heliostat.serve.experiment.split import Split
         from heliostat.serve.metrics import Buffer
 
         self.args = configuration.build(AppArgs, args)
         self.doors = doors(self.args)
+        self.split = Split(self.args.name, self.args.config)
         self.metrics = Buffer()
 
     async def __serve_build_asgi_app__(self) -> App:
@@ -115,15 +129,19 @@ class Replica:
         from heliostat.serve.metrics import ServeMetrics
 
         metrics = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
-        self.service, app = await start(self.args, self.doors, metrics)
+        self.service, app = await start(self.args, self.doors, metrics, self.split)
         return app
+
+    def reconfigure(self, experiment: Mapping[str, Any]) -> None:
+        """Begins or ends an experiment; Ray Serve calls it at the start too."""
+        self.split.configure(configuration.build(Experiment, experiment) if experiment else None)
 
     def check_health(self) -> None:
         """Raises where the replica must be replaced."""
         self.service.check_health()
 
     def __del__(self) -> None:
-        for part in (getattr(self, name, None) for name in ("service", "metrics", "doors")):
+        for part in (getattr(self, name, None) for name in ("service", "split", "metrics", "doors")):
             if part:
                 part.close()
 
@@ -145,12 +163,13 @@ def doors(args: AppArgs) -> Doors | None:
     return Doors(keys, ledger, Sharing(ledger, args.name))
 
 
-async def start(args: AppArgs, doors: Doors | None, metrics: ServeMetrics) -> tuple[Service, App]:
+async def start(args: AppArgs, doors: Doors | None, metrics: ServeMetrics, split: Split) -> tuple[Service, App]:
     """Fetches, verifies and loads the model, asks it its probe, and puts the HTTP application around it.
 
     The bundle's files are gone when this returns.
     """
     from heliostat.serve.bundles import fetched
+    from heliostat.serve.experiment.feedback import feedback_route
     from heliostat.serve.http import Served, create_app
 
     with ExitStack() as stack:
@@ -164,7 +183,8 @@ async def start(args: AppArgs, doors: Doors | None, metrics: ServeMetrics) -> tu
     except Exception:
         service.close()
         raise
-    return service, create_app(served, service, args.config, doors, metrics)
+    service.router.include_router(feedback_route(split))
+    return service, split.around(create_app(served, service, args.config, doors, metrics))
 
 
 async def load(

@@ -15,6 +15,7 @@ from heliostat.infra import errors
 from heliostat.infra.errors import ConfigError, HeliostatError, ModelError, ResourceError
 from heliostat.serve.app import DEPLOYMENT, AppArgs, build
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.ingress import CLOSE_SECONDS, POLL_SECONDS, STOP_SECONDS, quiet
 from heliostat.serve.scaling import draining, resources
 
@@ -45,24 +46,33 @@ def deployed(name: str) -> AppArgs | None:
         return None
 
 
-def run(args: AppArgs) -> None:
+def run(args: AppArgs, experiment: Experiment | None = None) -> None:
     """Puts an application there or replaces it, and does not wait. ConfigError where its route is taken."""
     from ray.serve.api import RunTarget, run_many
     from ray.serve.exceptions import RayServeException
 
     try:
         with quiet():
-            target = RunTarget(build(args), name=args.name, route_prefix=args.route)
+            target = RunTarget(build(args, experiment), name=args.application, route_prefix=args.route)
             run_many([target], wait_for_applications_running=False)
     except (RayServeException, ValueError) as error:
         raise ConfigError(f"serve: {' '.join(str(error).split())}") from error
+
+
+def running_experiment(name: str) -> Experiment | None:
+    """What is compared behind an application of ours; None where nothing is."""
+    from ray.serve.context import _get_global_client
+
+    info, _ = _get_global_client().get_deployment_info(DEPLOYMENT, name)
+    settings = info.deployment_config.user_config
+    return configuration.build(Experiment, settings) if settings else None
 
 
 def wait(args: AppArgs, until: float) -> None:
     """Until all replicas are up and the ingress, which learns of them a moment later, reaches one on any connection."""
     url = url_of(args.config.host, args.config.port, args.route)
     while True:
-        overview = applications()[args.name]
+        overview = applications()[args.application]
         if overview.status in ("DEPLOY_FAILED", "UNHEALTHY"):
             raise reason(overview)
         if overview.status == "RUNNING" and (health(url) or {}).get("version") == args.version:

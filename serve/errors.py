@@ -6,11 +6,47 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from pydantic import BaseModel
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class ErrorDetail(BaseModel):
+    """What was wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is none."""
+
+    error: ErrorDetail
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": description}
+    for status, description in {
+        400: "The body is not JSON.",
+        401: "No API key, or none that is known or valid any more.",
+        403: "The API key is for other models.",
+        404: "Another model, or another version, is served here.",
+        405: "The route has other methods.",
+        413: "The body is too long.",
+        422: "A field is missing, unknown or wrong; `param` names it.",
+        429: "Too much at once, or in this minute; `Retry-After` says for how long.",
+        500: "The server failed.",
+        503: "The model cannot answer.",
+        504: "The model did not answer in time.",
+    }.items()
+}
+"""For the description of the API."""
 
 
 class RequestError(Exception):

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from heliostat.infra import log
 from heliostat.serve.auth import RequireKey
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.errors import App, RequestError
+from heliostat.serve.errors import REFUSALS, App, RequestError
 from heliostat.serve.keyring import KeyRing
 from heliostat.serve.limits import OngoingLimit
 from heliostat.serve.metrics import Measure, ServeMetrics
@@ -118,6 +118,7 @@ def _routes(served: Served, service: Service) -> App:
         openapi_url=None if service.application else "/openapi.json",
         docs_url=None,
         redoc_url=None,
+        responses=REFUSALS,
         exception_handlers={
             RequestError: _refuse,
             HTTPException: _refuse_route,

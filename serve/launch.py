@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from heliostat.infra import log
 from heliostat.infra.errors import ConfigError, HeliostatError
 from heliostat.infra.storage import open_store
-from heliostat.serve.app import AppArgs
+from heliostat.serve.app import CANDIDATE_SUFFIX, AppArgs
 from heliostat.serve.applications import (
     applications,
     deployed,
@@ -26,6 +26,7 @@ from heliostat.serve.applications import (
 )
 from heliostat.serve.auth import keys_from_environment
 from heliostat.serve.bundles import check_manifest
+from heliostat.serve.experiment.ending import end as end_experiment
 from heliostat.serve.ingress import listening, start_serve, stop_serve
 from heliostat.serve.keys import list_keys
 
@@ -61,6 +62,11 @@ class EndpointStatus:
     """The version that answers at this moment; None where nothing does."""
     message: str
 
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it stands beside another one, in an experiment; it goes when that one goes."""
+        return self.name.endswith(CANDIDATE_SUFFIX)
+
 
 def deploy(args: AppArgs, *, deadline_seconds: float = START_SECONDS) -> Endpoint:
     """Serves a published model and returns once it answers; a model that runs under this name is replaced.
@@ -73,24 +79,27 @@ def deploy(args: AppArgs, *, deadline_seconds: float = START_SECONDS) -> Endpoin
     check_manifest(args.url, args.digest, args.storage.endpoint_url)
     until = time.monotonic() + deadline_seconds
     started_serve = start_serve(args.config)
-    before = deployed(args.name)
+    before = deployed(args.application)
     try:
         run(args)
         wait(args, until)
     except BaseException:
-        _restore(args.name, before, shutdown=started_serve)
+        _restore(args.application, before, shutdown=started_serve)
         raise
+    if not args.is_candidate:
+        end_experiment(args.name)
     return Endpoint(url_of(args.config.host, args.config.port, args.route), args.name, args.version)
 
 
 def undeploy(name: str) -> None:
-    """Takes an endpoint away once its open requests are answered; with the last one, Serve itself ends.
+    """Takes an endpoint away once its open requests are answered, and its candidate; with the last one, Serve ends.
 
     Raises ConfigError where no endpoint has this name.
     """
     if deployed(name) is None:
         running = ", ".join(one.name for one in status()) or "none"
         raise ConfigError(f"{name}: no such endpoint; running: {running}")
+    end_experiment(name.removesuffix(CANDIDATE_SUFFIX))
     _take_away(name, shutdown=set(applications()) == {name})
 
 

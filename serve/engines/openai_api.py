@@ -11,10 +11,10 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel
 
 from heliostat.infra import log
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.description import body_of
 from heliostat.serve.engines.base import Delta, Engine, Sampling, TokenScore
 from heliostat.serve.engines.openai_types import ChatRequest, CompletionRequest
 from heliostat.serve.errors import RequestError, invalid, sse_event
@@ -38,8 +38,8 @@ class OpenAIApi:
         self.config = config
         self.metrics = metrics
         self.router = APIRouter()
-        self.router.post("/v1/chat/completions", openapi_extra=_body(ChatRequest))(self.chat)
-        self.router.post("/v1/completions", openapi_extra=_body(CompletionRequest))(self.complete)
+        self.router.post("/v1/chat/completions", openapi_extra=body_of(ChatRequest))(self.chat)
+        self.router.post("/v1/completions", openapi_extra=body_of(CompletionRequest))(self.complete)
 
     async def chat(self, request: Request) -> Response:
         """The next message of a conversation."""
@@ -212,12 +212,3 @@ def _scored(score: TokenScore) -> dict[str, Any]:
 def _token(text: str) -> dict[str, Any]:
     """Text and bytes; a part of a character is known by neither, so that its bytes are null."""
     return {"token": text, "bytes": None if "\ufffd" in text else list(text.encode())}
-
-
-def _body(schema: type[BaseModel]) -> dict[str, Any]:
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": schema.model_json_schema()}},
-        }
-    }

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.description import body_of
 from heliostat.serve.errors import invalid
 from heliostat.serve.http import Served
 from heliostat.serve.limits import parse_body, read_body, timed_out
@@ -50,6 +51,32 @@ class PredictRequest(BaseModel):
         return [(f"texts.{at}", text) for at, text in enumerate(self.texts or ())]
 
 
+class Prediction(BaseModel):
+    """What the model says of one text."""
+
+    label: str
+    score: float = Field(description="Probability of the label.")
+    scores: dict[str, float] = Field(description="Probability of each label, or of the `top_k` likeliest.")
+    truncated: bool = Field(description="Whether the text was cut.")
+
+
+class Usage(BaseModel):
+    """What was read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class PredictResponse(BaseModel):
+    """A prediction for each text, in their order."""
+
+    model: str
+    version: str
+    predictions: list[Prediction]
+    usage: Usage
+    latency_ms: float
+
+
 class Classifier(Protocol):
     """What the route needs of a model."""
 
@@ -71,9 +98,10 @@ class ClassificationApi:
         self.config = config
         self.metrics = metrics
         self.router = APIRouter()
-        schema = PredictRequest.model_json_schema()
-        body = {"required": True, "content": {"application/json": {"schema": schema}}}
-        self.router.post("/v1/predict", openapi_extra={"requestBody": body})(self.predict)
+        describe = self.router.post(
+            "/v1/predict", response_model=PredictResponse, openapi_extra=body_of(PredictRequest)
+        )
+        describe(self.predict)
 
     async def predict(self, request: Request) -> JSONResponse:
         """Labels for one or more texts."""

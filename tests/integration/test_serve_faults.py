@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.faults
 KEY = generate_key()
 PORT = free_ports(1)[0]
 REQUESTS = int(os.environ.get("SERVE_REQUESTS", "10000"))
+KILL_SECONDS = 5.0
 REPLICAS = 4
 CLIENTS = 8
 
@@ -62,6 +65,24 @@ def replica_pids(name: str) -> list[int]:
     ]
 
 
+@contextmanager
+def killing(name: str) -> Iterator[list[int]]:
+    """Ends a replica with SIGKILL every KILL_SECONDS while the block runs; the pids so far."""
+    ended, killed, draw = threading.Event(), [], random.Random(0)
+
+    def run() -> None:
+        while not ended.wait(KILL_SECONDS):
+            if pids := [pid for pid in replica_pids(name) if pid not in killed]:
+                killed.append(draw.choice(pids))
+                os.kill(killed[-1], signal.SIGKILL)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    yield killed
+    ended.set()
+    thread.join()
+
+
 def load(url: str, requests: int, done: Callable[[], bool] = lambda: False) -> Counter[str]:
     """What CLIENTS clients see who ask until `requests` are answered, or longer until `done`: outcome -> how often."""
     found: Counter[str] = Counter()
@@ -89,6 +110,13 @@ def sentiment(ray_session: None, storage: Path) -> Iterator[Endpoint]:
     published = publish(storage, "sentiment", "text-classification", classifier)
     yield deploy(arguments("sentiment", published, storage))
     undeploy("sentiment")
+
+
+def test_no_request_fails_while_replicas_are_killed(sentiment: Endpoint) -> None:
+    with killing("sentiment") as killed:
+        found = load(sentiment.url, REQUESTS, done=lambda: len(killed) >= 5)
+    assert len(killed) >= 5
+    assert set(found) == {"200 "}, found
 
 
 def test_no_request_fails_during_a_roll_and_a_downscale_to_one(sentiment: Endpoint, storage: Path) -> None:

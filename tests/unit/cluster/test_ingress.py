@@ -31,7 +31,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_the_two_pages_leave_the_network_and_nothing_else_changes(
+def test_the_two_pages_leave_the_network_and_requests_are_held_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = tmp_path / "haproxy"
@@ -44,12 +44,9 @@ def test_the_two_pages_leave_the_network_and_nothing_else_changes(
     command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config), "-sf", "17"]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
     assert done.stdout == f"{fake} -db -f {config} -sf 17\n"
-    assert (
-        config.read_text().split()
-        == (
-            CONFIG.replace("bind :{", "bind 127.0.0.1:{").replace("bind *:{", "bind 127.0.0.1:{").format(**environment)
-        ).split()
-    )
+    expected = CONFIG.replace("bind :{", "bind 127.0.0.1:{").replace("bind *:{", "bind 127.0.0.1:{")
+    opened, wait = "frontend http_frontend\n", "    http-request wait-for-body time 15s if METH_POST\n"
+    assert config.read_text() == expected.replace(opened, opened + wait).format(**environment)
 
 
 def test_two_rays_get_ports_of_their_own() -> None:

@@ -1,0 +1,111 @@
+"""Where the replicas of an experiment put together what they saw: an actor that adds up, judges and ends it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from heliostat.cluster.session import NAMESPACE
+from heliostat.infra import log
+from heliostat.serve.experiment.config import Experiment
+from heliostat.serve.experiment.stats import Arm, compare_errors, compare_times
+
+BASELINE, CANDIDATE = "baseline", "candidate"
+Arms = dict[str, Arm]
+FLOOR_SECONDS = 0.005
+"""A slowdown below this is none: the way to the candidate is a little longer than to the baseline."""
+_log = log.get(__name__)
+
+
+def find_board(name: str) -> Any:
+    """The actor of an endpoint's experiment; None where there is none."""
+    import ray
+
+    with suppress(ValueError):
+        return ray.get_actor(_actor_name(name), namespace=NAMESPACE)
+    return None
+
+
+def start_board(name: str, experiment: Experiment) -> None:
+    """An actor that lives until the experiment ends, whoever began it."""
+    import ray
+
+    options = {"name": _actor_name(name), "namespace": NAMESPACE, "lifetime": "detached", "max_restarts": -1}
+    ray.remote(num_cpus=0, **options)(Board).remote(name, experiment.model_dump(mode="json"))
+
+
+def _actor_name(name: str) -> str:
+    return f"heliostat-experiment-{name}"
+
+
+def new_arms() -> Arms:
+    """Nothing known yet."""
+    return {BASELINE: Arm(), CANDIDATE: Arm()}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an experiment stands."""
+
+    name: str
+    experiment: Experiment
+    started: datetime
+    arms: Arms
+    verdict: str | None
+    """Why the candidate gets no more requests; None while it does."""
+
+
+class Board:
+    """The actor: `tell` is what replicas call each second, `standing` what commands do."""
+
+    def __init__(self, name: str, experiment: dict[str, Any]) -> None:
+        self._name = name
+        self._experiment = Experiment.model_validate(experiment)
+        self._started = datetime.now(timezone.utc)
+        self._arms = new_arms()
+        self._verdict: str | None = None
+
+    def tell(self, told: Arms) -> bool:
+        """Adds what one replica saw; tells whether the candidate is still to get requests."""
+        for which, arm in told.items():
+            self._arms[which].merge(arm)
+        if self._verdict is None and self._experiment.guarded:
+            self._verdict = verdict(self._experiment, self._arms)
+            if self._verdict:
+                _log.warning("%s: %s", self._name, self._verdict)
+                threading.Thread(target=self._take_away, daemon=True).start()
+        return self._verdict is None
+
+    def standing(self) -> Standing:
+        """What is known so far."""
+        return Standing(self._name, self._experiment, self._started, self._arms, self._verdict)
+
+    def _take_away(self) -> None:
+        from heliostat.serve.experiment.ending import end
+
+        try:
+            end(self._name)
+        except Exception:
+            _log.exception("%s: the candidate gets no more requests, but is still there", self._name)
+
+
+def verdict(experiment: Experiment, arms: Arms) -> str | None:
+    """Why the candidate is to be taken away, in one line; None where nothing speaks against it (yet)."""
+    baseline, candidate = arms[BASELINE], arms[CANDIDATE]
+    errors, times = compare_errors(baseline, candidate), compare_times(baseline, candidate)
+    if errors and errors.low > experiment.max_error_increase:
+        return (
+            f"version {experiment.candidate} failed {candidate.errors} of {candidate.requests} requests, "
+            f"version {experiment.baseline} {baseline.errors} of {baseline.requests}: rolled back"
+        )
+    before, after = math.exp(baseline.log_seconds.mean), math.exp(candidate.log_seconds.mean)
+    if times and times.low > math.log(experiment.max_slowdown) and after - before > FLOOR_SECONDS:
+        return (
+            f"version {experiment.candidate} takes {after * 1000:.1f} ms to its first byte, "
+            f"version {experiment.baseline} {before * 1000:.1f} ms (geometric means): rolled back"
+        )
+    return None

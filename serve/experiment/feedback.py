@@ -1,0 +1,38 @@
+"""`POST /v1/feedback`: what a client says of an answer that it got, counted for the version that gave it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import Field
+
+from heliostat.infra.config import StrictModel
+from heliostat.serve.description import body_of
+from heliostat.serve.experiment.split import FEEDBACK_PATH, Split
+from heliostat.serve.limits import parse_body, read_body
+
+MAX_BYTES = 1000
+
+
+class Feedback(StrictModel):
+    """One opinion, or one outcome."""
+
+    version: str
+    """The version that answered, as its header `x-model-version` says: `sentiment@4`, or `4`."""
+    value: Annotated[float, Field(ge=0, le=1)]
+    """0 for bad, 1 for good."""
+
+
+def feedback_route(split: Split) -> APIRouter:
+    """204 where it was counted, 404 where no experiment compares this version."""
+    router = APIRouter()
+
+    @router.post(FEEDBACK_PATH, status_code=204, openapi_extra=body_of(Feedback))
+    async def feedback(request: Request) -> Response:
+        given = parse_body(Feedback, await read_body(request, MAX_BYTES))
+        split.feedback(given.version.rpartition("@")[2], given.value)
+        return Response(status_code=204)
+
+    return router

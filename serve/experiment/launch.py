@@ -1,0 +1,49 @@
+"""Begin a canary or an A/B test beside an application that runs, and let the candidate take its place."""
+
+from __future__ import annotations
+
+import time
+
+from heliostat.infra.errors import ConfigError
+from heliostat.serve.app import CANDIDATE_SUFFIX, AppArgs
+from heliostat.serve.applications import deployed, run, running_experiment, wait
+from heliostat.serve.experiment.board import start_board
+from heliostat.serve.experiment.config import Experiment
+from heliostat.serve.experiment.ending import END_SECONDS, end
+from heliostat.serve.launch import Endpoint, deploy
+
+
+def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool = True) -> Experiment:
+    """Puts a version beside the one that is served under the same name, and gives it `share` of the requests.
+
+    Returns once replicas send it some. Raises what `deploy` does; ConfigError where nothing is served under the name,
+    where it is the same version, or where an experiment runs. After a failure all is as it was before.
+    """
+    baseline = deployed(args.name)
+    if baseline is None:
+        raise ConfigError(f"{args.name}: no such endpoint; an experiment needs one to compare with: heliostat serve")
+    if baseline.version == args.version:
+        raise ConfigError(f"{args.name}: version {args.version} is served already; choose another with --model")
+    if running_experiment(args.name):
+        raise ConfigError(f"{args.name}: an experiment runs; heliostat experiment promote or stop ends it")
+    config = args.config.model_copy(update={"route": baseline.config.route})
+    endpoint = deploy(args.model_copy(update={"config": config, "keys": baseline.keys, "is_candidate": True}))
+    experiment = Experiment(
+        share=share, by=by, guarded=guarded, baseline=baseline.version, candidate=args.version, url=endpoint.url
+    )
+    try:
+        start_board(args.name, experiment)
+        run(baseline, experiment)
+        wait(baseline, time.monotonic() + END_SECONDS)
+    except BaseException:
+        end(args.name)
+        raise
+    return experiment
+
+
+def promote(name: str) -> Endpoint:
+    """Rolls the endpoint to the candidate and ends the experiment. ConfigError where no candidate is there."""
+    candidate = deployed(name + CANDIDATE_SUFFIX)
+    if candidate is None:
+        raise ConfigError(f"{name}: no experiment runs")
+    return deploy(candidate.model_copy(update={"is_candidate": False}))

@@ -1,0 +1,142 @@
+"""Two versions behind one endpoint: a bad canary is taken away, a good one takes over; no request is lost."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from heliostat.cluster.config import ClusterConfig
+from heliostat.cluster.folders import free_ports
+from heliostat.cluster.session import session
+from heliostat.infra.errors import ConfigError
+from heliostat.infra.storage import StorageConfig
+from heliostat.serve.app import AppArgs
+from heliostat.serve.auth import ENVIRONMENT
+from heliostat.serve.experiment.board import BASELINE, CANDIDATE
+from heliostat.serve.experiment.ending import last_standing, standing
+from heliostat.serve.experiment.launch import promote, start
+from heliostat.serve.keys import generate_key
+from heliostat.serve.launch import Endpoint, deploy, status, undeploy
+from tests.integration.tiny_models import app_args, classifier, publish
+from tests.waiting import until
+
+KEY = generate_key()
+PORT = free_ports(1)[0]
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("experiments") / "storage"
+
+
+@pytest.fixture(scope="module")
+def arguments(storage: Path) -> dict[str, AppArgs]:
+    """Version -> how it is served; version 6 has no time to answer."""
+    found = {}
+    for version in ("4", "5", "6"):
+        published = publish(storage, "sentiment", "text-classification", classifier, run=f"r{version}")
+        settings: dict[str, Any] = {"port": PORT, "cpus_per_replica": 0.25, "replicas": {"min": 2, "max": 2}}
+        settings["timeout_seconds"] = 0.00001 if version == "6" else 20
+        found[version] = app_args("sentiment", published, storage, version, settings)
+    return found
+
+
+@pytest.fixture(scope="module")
+def endpoint(arguments: dict[str, AppArgs]) -> Iterator[Endpoint]:
+    os.environ[ENVIRONMENT] = KEY
+    with session(ClusterConfig(num_cpus=4), cpus=1):
+        yield deploy(arguments["4"])
+        undeploy("sentiment")
+    os.environ.pop(ENVIRONMENT)
+
+
+@contextmanager
+def asking(url: str) -> Iterator[Counter[str]]:
+    """Asks all the time while the block runs: version that answered, or what went wrong -> how often."""
+    ended, found = threading.Event(), Counter[str]()
+
+    def ask() -> None:
+        with httpx.Client(headers={"authorization": f"Bearer {KEY}"}, timeout=30) as http:
+            while not ended.is_set():
+                try:
+                    response = http.post(f"{url}/v1/predict", json={"text": "a joy"})
+                    good = response.status_code == 200
+                    found[response.headers["x-model-version"] if good else response.text[:200]] += 1
+                except httpx.HTTPError as error:
+                    found[repr(error)] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+def endpoints() -> dict[str, str | None]:
+    return {one.name: one.version for one in status()}
+
+
+def test_a_candidate_gets_its_share_and_takes_over(endpoint: Endpoint, arguments: dict[str, AppArgs]) -> None:
+    with asking(endpoint.url) as found:
+        experiment = start(arguments["5"], 0.4)
+        assert endpoints() == {"sentiment": "4", "sentiment.candidate": "5"}
+        until(lambda: found["sentiment@5"] >= 50, "the candidate has answered", seconds=60)
+        with pytest.raises(ConfigError, match="an experiment runs"):
+            start(arguments["6"], 0.4)
+        feedback = {"version": "sentiment@5", "value": 1}
+        headers = {"authorization": f"Bearer {KEY}"}
+        assert httpx.post(f"{endpoint.url}/v1/feedback", json=feedback, headers=headers).status_code == 204
+        until(lambda: seen().arms[CANDIDATE].feedback.n == 1, "feedback has arrived", seconds=20)
+        arms = seen().arms
+        asked = {which: arms[which].requests for which in (BASELINE, CANDIDATE)}
+        assert asked[CANDIDATE] / sum(asked.values()) == pytest.approx(experiment.share, abs=0.15)
+        assert arms[BASELINE].errors == arms[CANDIDATE].errors == 0
+        promote("sentiment")
+        assert endpoints() == {"sentiment": "5"}
+    assert set(found) == {"sentiment@4", "sentiment@5"}, found
+    assert standing("sentiment") is None
+    assert last_standing("sentiment", arguments["5"].storage).experiment == experiment
+    with asking(endpoint.url) as found:
+        until(lambda: sum(found.values()) >= 20, "requests are answered", seconds=30)
+    assert set(found) == {"sentiment@5"}
+
+
+def seen() -> Any:
+    found = standing("sentiment")
+    assert found
+    return found
+
+
+def test_a_candidate_that_fails_is_taken_away_and_no_client_sees_it(
+    endpoint: Endpoint, arguments: dict[str, AppArgs], storage: Path
+) -> None:
+    with asking(endpoint.url) as found:
+        start(arguments["6"], 0.3)
+        until(lambda: "sentiment.candidate" not in endpoints(), "the candidate is taken away", seconds=90)
+        until(lambda: standing("sentiment") is None, "the experiment has ended", seconds=30)
+    assert set(found) == {"sentiment@5"}, found
+    record = last_standing("sentiment", StorageConfig(url=str(storage)))
+    assert record.verdict
+    assert record.verdict.startswith("version 6 failed")
+    assert record.arms[CANDIDATE].errors == record.arms[CANDIDATE].requests > 0
+
+
+def test_what_cannot_begin_says_why(endpoint: Endpoint, arguments: dict[str, AppArgs]) -> None:
+    with pytest.raises(ConfigError, match="version 5 is served already"):
+        start(arguments["5"], 0.1)
+    with pytest.raises(ConfigError, match="other: no such endpoint"):
+        start(arguments["5"].model_copy(update={"name": "other"}), 0.1)
+    with pytest.raises(ConfigError, match="sentiment: no experiment runs"):
+        promote("sentiment")

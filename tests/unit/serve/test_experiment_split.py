@@ -1,0 +1,266 @@
+"""Requests that are split between two applications, over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.errors import App
+from heliostat.serve.experiment import split as module
+from heliostat.serve.experiment.board import BASELINE, CANDIDATE, Arms, new_arms
+from heliostat.serve.experiment.config import Experiment
+from heliostat.serve.experiment.feedback import feedback_route
+from heliostat.serve.experiment.split import Split, Teller, is_candidates
+from heliostat.serve.http import Served, create_app
+from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+TEXT = {"text": "fine"}
+
+
+@contextmanager
+def listening(app: App) -> Iterator[str]:
+    """A real server for the application; its URL."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until(lambda: server.started, "the server listens", 10)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+LEFT = threading.Event()
+"""A client has gone away from the candidate's stream."""
+
+
+def model(version: str) -> APIRouter:
+    """Says its version and what it was asked; `fault` in a request tells version 4 what to do wrong."""
+    router = APIRouter()
+
+    @router.post("/v1/predict")
+    async def predict(request: Request) -> Response:
+        asked = await request.json()
+        fault = asked.get("fault", "") if version == "4" else ""
+        if isinstance(fault, int):
+            return JSONResponse({"error": fault}, fault)
+        if fault in ("cut", "cut json"):
+            kind = "text/event-stream" if fault == "cut" else "application/json"
+            return StreamingResponse(cut(), media_type=kind)
+        if fault == "slow":
+            return StreamingResponse(slow(), media_type="text/event-stream")
+        headers = {"x-model-version": f"tiny@{version}"}
+        return JSONResponse(
+            {"version": version, "asked": asked, "key": request.headers.get("authorization")}, 200, headers
+        )
+
+    async def cut() -> AsyncIterator[bytes]:
+        yield b"data: one\n\n"
+        await asyncio.sleep(0.05)
+        raise RuntimeError("half-way")
+
+    async def slow() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"data: one\n\n"
+                await asyncio.sleep(0.02)
+        finally:
+            LEFT.set()
+
+    return router
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    app = FastAPI()
+    app.include_router(model("4"))
+    with listening(app) as url:
+        yield url
+
+
+class Heard:
+    """In place of the board."""
+
+    def __init__(self) -> None:
+        self.arms = new_arms()
+        self.answer: Callable[[], bool] = lambda: True
+
+    def tell(self, told: Arms) -> bool:
+        for which, arm in told.items():
+            self.arms[which].merge(arm)
+        return self.answer()
+
+    def count(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(requests, errors) of baseline and candidate."""
+        return tuple((self.arms[one].requests, self.arms[one].errors) for one in (BASELINE, CANDIDATE))  # type: ignore[return-value]
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    found = Heard()
+    monkeypatch.setattr(module, "TELL_SECONDS", 0.05)
+    monkeypatch.setattr(Teller, "_tell_board", lambda self, told: found.tell(told))
+    return found
+
+
+def experiment(url: str, **settings: Any) -> Experiment:
+    return Experiment.model_validate({"share": 0.999999, "baseline": "7", "candidate": "4", "url": url, **settings})
+
+
+@pytest.fixture
+def split(url: str, heard: Heard, served: Served, recorded: Recorded) -> Iterator[Split]:
+    """An application whose requests go to the candidate, all but one in a million."""
+    config = ServeConfig(max_body_bytes=2000, timeout_seconds=2)
+    made, service = Split("tiny", config), service_of(model("7"))
+    service.router.include_router(feedback_route(made))
+    made.around(create_app(served, service, config, None, recorded.metrics))
+    made.configure(experiment(url))
+    until(lambda: made.teller is not None and made.teller.is_trusted, "the board has answered", 10)
+    yield made
+    made.close()
+
+
+async def ask(split: Split, body: Any = TEXT, headers: dict[str, str] | None = None) -> httpx.Response:
+    return await Client(split).http.post("/v1/predict", json=body, headers=headers)
+
+
+async def test_the_candidate_gets_the_request_as_it_came_and_its_answer_comes_back(split: Split, heard: Heard) -> None:
+    response = await ask(split, headers={"authorization": "Bearer key-of-a-client"})
+    assert response.json() == {"version": "4", "asked": TEXT, "key": "Bearer key-of-a-client"}
+    assert response.headers["x-model-version"] == "tiny@4"
+    until(lambda: heard.count() == ((0, 0), (1, 0)), "it is counted", 10)
+    assert heard.arms[CANDIDATE].quantile(0.5)
+
+
+@pytest.mark.parametrize(("fault", "errors"), [(500, 1), (503, 1), (429, 0)])
+async def test_what_the_candidate_fails_at_the_baseline_answers(
+    split: Split, heard: Heard, fault: int, errors: int
+) -> None:
+    response = await ask(split, {"fault": fault})
+    assert (response.status_code, response.json()["version"]) == (200, "7")
+    assert response.json()["asked"] == {"fault": fault}
+    until(lambda: heard.count() == ((1, 0), (errors, errors)), "both are counted", 10)
+
+
+async def test_a_candidate_that_is_gone_costs_no_request(split: Split, heard: Heard) -> None:
+    split.configure(experiment("http://127.0.0.1:9"))
+    until(lambda: split.teller is not None and split.teller.is_trusted, "the board has answered", 10)
+    assert (await ask(split)).json()["version"] == "7"
+    until(lambda: heard.count() == ((1, 0), (1, 1)), "both are counted", 10)
+
+
+async def test_a_clients_own_fault_is_nobodys(split: Split, heard: Heard) -> None:
+    assert (await ask(split, {"fault": 422})).status_code == 422
+    assert (await ask(split)).status_code == 200
+    until(lambda: heard.count() == ((0, 0), (1, 0)), "the good one is counted", 10)
+
+
+async def test_a_stream_that_breaks_ends_with_an_error_event(split: Split, heard: Heard) -> None:
+    response = await ask(split, {"fault": "cut"})
+    assert response.status_code == 200
+    first, last = response.text.strip().split("\n\n")
+    assert first == "data: one"
+    assert "half-way" in last
+    until(lambda: heard.count() == ((0, 0), (1, 1)), "it is counted", 10)
+
+
+async def test_an_answer_that_breaks_and_is_no_stream_ends_the_connection(split: Split) -> None:
+    with listening(split) as url:
+        async with httpx.AsyncClient() as http:
+            with pytest.raises(httpx.RemoteProtocolError):
+                await http.post(f"{url}/v1/predict", json={"fault": "cut json"})
+
+
+async def test_a_client_that_leaves_ends_the_candidates_work(split: Split) -> None:
+    LEFT.clear()
+    with listening(split) as url:
+        ask = httpx.AsyncClient().stream("POST", f"{url}/v1/predict", json={"fault": "slow"})
+        async with ask as response:
+            await anext(response.aiter_bytes())
+        await asyncio.to_thread(until, LEFT.is_set, "the candidate's work has ended", 10)
+
+
+async def test_what_is_no_question_to_a_model_stays(split: Split, heard: Heard) -> None:
+    response = await Client(split).http.get("/v1/predict")
+    assert response.status_code == 405
+    long = {"text": "x" * 3000}
+    assert (await ask(split, long)).json()["version"] == "7"
+    until(lambda: heard.count() == ((1, 0), (0, 0)), "the long one is counted", 10)
+
+
+async def test_all_goes_to_the_baseline_once_the_board_says_so_or_nothing(
+    split: Split, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard.answer = lambda: False
+    until(lambda: split.teller is not None and not split.teller.is_trusted, "the board is heard", 10)
+    assert (await ask(split)).json()["version"] == "7"
+    heard.answer = lambda: True
+    until(lambda: split.teller is not None and split.teller.is_trusted, "the board is heard", 10)
+    monkeypatch.setattr(module, "TRUST_SECONDS", 0.0)
+
+    def silent() -> bool:
+        raise RuntimeError("no board")
+
+    heard.answer = silent
+    until(lambda: split.teller is not None and not split.teller.is_trusted, "trust has run out", 10)
+    assert (await ask(split)).json()["version"] == "7"
+
+
+async def test_what_was_not_told_is_told_later(split: Split, heard: Heard) -> None:
+    calls: list[float] = []
+
+    def sometimes() -> bool:
+        calls.append(time.monotonic())
+        return True
+
+    def broken(told: Arms) -> bool:
+        raise RuntimeError("no board")
+
+    assert split.teller
+    split.teller._tell = broken
+    await ask(split)
+    await asyncio.sleep(0.2)
+    assert heard.count() == ((0, 0), (0, 0))
+    split.teller._tell = heard.tell
+    until(lambda: heard.count() == ((0, 0), (1, 0)), "it is told", 10)
+
+
+async def test_feedback_is_counted_for_the_version_that_answered(split: Split, heard: Heard) -> None:
+    client = Client(split)
+    version = (await ask(split)).headers["x-model-version"]
+    assert (await client.post("/v1/feedback", {"version": version, "value": 1})).status_code == 204
+    assert (await client.post("/v1/feedback", {"version": "7", "value": 0.5})).status_code == 204
+    until(lambda: heard.arms[BASELINE].feedback.n == heard.arms[CANDIDATE].feedback.n == 1, "both are counted", 10)
+    assert (heard.arms[BASELINE].feedback.mean, heard.arms[CANDIDATE].feedback.mean) == (0.5, 1.0)
+    split.configure(None)
+    for body, status in (({"version": "4", "value": 1}, 404), ({"version": "4", "value": 2}, 422), ({}, 422)):
+        response = await client.post("/v1/feedback", body)
+        assert response.status_code == status
+        assert "version" in error_of(response)["message"] or "value" in error_of(response)["message"]
+
+
+def test_shares_are_kept_and_a_header_always_goes_the_same_way() -> None:
+    def scope(user: str | None) -> dict[str, Any]:
+        return {"headers": [(b"x-user", user.encode())] if user else []}
+
+    drawn = experiment("http://x", share=0.3)
+    assert sum(is_candidates(drawn, scope(None)) for _ in range(3000)) == pytest.approx(900, abs=120)
+    sticky = experiment("http://x", share=0.3, by="X-User")
+    ways = {user: is_candidates(sticky, scope(user)) for user in map(str, range(3000))}
+    assert sum(ways.values()) == pytest.approx(900, abs=120)
+    assert all(is_candidates(sticky, scope(user)) is way for user, way in ways.items())
+    assert not any(is_candidates(sticky, scope(None)) for _ in range(100))
+    other = experiment("http://x", share=0.3, by="x-user", candidate="5")
+    assert sum(is_candidates(other, scope(user)) != way for user, way in ways.items()) > 500

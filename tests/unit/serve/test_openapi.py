@@ -1,0 +1,52 @@
+"""What each endpoint says of itself in /openapi.json holds: schemathesis asks by it, and beside it."""
+
+from __future__ import annotations
+
+import pytest
+import schemathesis
+from fastapi import APIRouter
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import positive_data_acceptance
+from schemathesis.core.result import Ok
+
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.engines.openai_api import OpenAIApi
+from heliostat.serve.experiment.feedback import feedback_route
+from heliostat.serve.experiment.split import Split
+from heliostat.serve.http import Doors, Served, create_app
+from heliostat.serve.predictors.classification_api import ClassificationApi
+from tests.unit.serve.conftest import KEY, Recorded, service_of
+from tests.unit.serve.test_classification_api import WordCounter
+from tests.unit.serve.test_openai_api import Parrot
+
+EXAMPLES = 60
+HEADERS = {"authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture
+def api(served: Served, config: ServeConfig, doors: Doors, recorded: Recorded) -> schemathesis.BaseSchema:
+    """Every route of ours in one application, by its own description."""
+    config = config.model_copy(update={"max_body_bytes": 1_000_000})
+    router = APIRouter()
+    router.include_router(OpenAIApi(Parrot(), served, config, recorded.metrics).router)
+    router.include_router(ClassificationApi(WordCounter(), served, config, recorded.metrics).router)
+    router.include_router(feedback_route(Split("tiny", config)))
+    app = create_app(served, service_of(router), config, doors, recorded.metrics)
+    return schemathesis.openapi.from_asgi("/openapi.json", app, headers=HEADERS)
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
+def test_each_route_does_what_it_says(api: schemathesis.BaseSchema, mode: schemathesis.GenerationMode) -> None:
+    operations = [found.ok() for found in api.get_all_operations() if isinstance(found, Ok)]
+    assert len(operations) == 7
+    for operation in operations:
+        if mode.is_negative and not operation.body:
+            continue  # nothing in the request could be wrong
+
+        @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def check(case: schemathesis.Case) -> None:
+            # What fits the schema may still be too long for the model.
+            case.call_and_validate(headers=HEADERS, excluded_checks=[positive_data_acceptance])
+
+        check()
