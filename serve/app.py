@@ -17,7 +17,7 @@ from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.serve.auth import hash_keys, keys_from_environment
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.experiment.config import Experiment
-from heliostat.serve.scaling import autoscaling, draining, resources
+from heliostat.serve.scaling import autoscaling, draining, holding, resources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,6 +104,7 @@ def options(config: ServeConfig) -> dict[str, Any]:
         "max_surge_percent": 100,
         "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
         **draining(config),
+        **holding(config),
     }
 
 

@@ -14,9 +14,9 @@ from heliostat.infra import config as configuration
 from heliostat.infra import errors
 from heliostat.infra.errors import ConfigError, HeliostatError, ModelError, ResourceError
 from heliostat.serve.app import DEPLOYMENT, AppArgs, build
-from heliostat.serve.config import ServeConfig
+from heliostat.serve.config import ServeConfig, Tls
 from heliostat.serve.experiment.config import Experiment
-from heliostat.serve.ingress import CLOSE_SECONDS, POLL_SECONDS, STOP_SECONDS, quiet
+from heliostat.serve.ingress import CLOSE_SECONDS, POLL_SECONDS, STOP_SECONDS, quiet, reachable
 from heliostat.serve.scaling import draining, resources
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def running_experiment(name: str) -> Experiment | None:
 
 def wait(args: AppArgs, until: float) -> None:
     """Until all replicas are up and the ingress, which learns of them a moment later, reaches one on any connection."""
-    url = url_of(args.config.host, args.config.port, args.route)
+    url = plain_url(args)
     while True:
         overview = applications()[args.application]
         if overview.status in ("DEPLOY_FAILED", "UNHEALTHY"):
@@ -102,7 +102,7 @@ def _too_late(args: AppArgs, overview: ApplicationStatusOverview) -> str:
     has = f"{free.get('CPU', 0):g} CPU, {free.get('GPU', 0):g} GPU"
     up = running_replicas(overview)
     return (
-        f"serve.replicas: {up} of {args.config.replicas.min} are up in time; a replica takes {wants} "
+        f"serve.replicas: {up} of {args.config.replicas.first} are up in time; a replica takes {wants} "
         f"(serve.cpus_per_replica, serve.gpus_per_replica), free are {has}"
     )
 
@@ -150,7 +150,12 @@ def health(url: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "version" in found else None
 
 
-def url_of(host: str, port: int, route: str) -> str:
-    """Where an endpoint is reached from this machine."""
-    reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
-    return f"http://{reachable}:{port}{'' if route == '/' else route}"
+def url_of(host: str, port: int, route: str, tls: Tls | None = None) -> str:
+    """Where an endpoint is reached from this machine: as clients do where `tls` is given, else without it."""
+    address = f"https://{reachable(host)}:{tls.port}" if tls else f"http://{reachable(host)}:{port}"
+    return f"{address}{'' if route == '/' else route}"
+
+
+def plain_url(args: AppArgs) -> str:
+    """Where an endpoint is reached from this machine without TLS, which stays inside it."""
+    return url_of("127.0.0.1" if args.config.tls else args.config.host, args.config.port, args.route)

@@ -16,14 +16,29 @@ Positive = Annotated[int, Field(gt=0)]
 class Replicas(StrictModel):
     """Between how many replicas the endpoint scales."""
 
-    min: Positive = 1
+    min: Annotated[int, Field(ge=0)] = 1
+    """With 0, an endpoint that nobody asks takes nothing, and the first request waits for a replica to start."""
     max: Positive = 1
+
+    @property
+    def first(self) -> int:
+        """How many there are at the start."""
+        return max(1, self.min)
 
     @model_validator(mode="after")
     def _ordered(self) -> Replicas:
         if self.min > self.max:
             raise ValueError(f"serve.replicas: min {self.min} is above max {self.max}")
         return self
+
+
+class Tls(StrictModel):
+    """Where clients connect with TLS."""
+
+    certificate: Annotated[str, Field(pattern=r"^/[\w./-]+$")]
+    """A PEM file with the certificate, those of its issuers and the private key, at this path on every node."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 8443
+    """The plain `serve.port` is then open to its own machine only."""
 
 
 class ServeConfig(StrictModel):
@@ -33,6 +48,7 @@ class ServeConfig(StrictModel):
     """Path prefix; `/<name of the spec>` where left out."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    tls: Tls | None = None
     replicas: Replicas = Replicas()
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 8
     """Ongoing requests per replica that autoscaling aims at."""
@@ -40,6 +56,10 @@ class ServeConfig(StrictModel):
     """Requests that a replica works on or holds; the next one gets 429."""
     upscale_delay_seconds: Annotated[float, Field(ge=0)] = 5
     downscale_delay_seconds: Annotated[float, Field(ge=0)] = 60
+    scale_to_zero_delay_seconds: Annotated[float, Field(ge=0)] = 300
+    """Where `replicas.min` is 0: how long the last replica stays without a request."""
+    max_queued_requests: Positive = 64
+    """Requests that wait while there is no replica; the next one gets 429."""
     cpus_per_replica: Annotated[float, Field(gt=0)] = 1
     gpus_per_replica: Annotated[float, Field(ge=0)] = 0
     auth: Literal["keys", "none"] = "keys"

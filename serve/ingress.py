@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from heliostat.cluster.folders import free_ports
-from heliostat.infra.errors import ResourceError
-from heliostat.serve.config import LOOPBACK, ServeConfig
+from heliostat.cluster.ingress import TLS_CERTIFICATE, TLS_PORT, haproxy_binary, is_wanted
+from heliostat.infra.errors import ConfigError, ResourceError
+from heliostat.serve.config import LOOPBACK, ServeConfig, Tls
 from heliostat.serve.scaling import DRAIN_SECONDS
 
 if TYPE_CHECKING:
@@ -41,8 +43,12 @@ def start_serve(config: ServeConfig) -> bool:
                 f"serve.port: {config.host}:{config.port} given; Serve on this Ray already listens on "
                 f"{address.host}:{address.port}, and one Ray has one address"
             )
+        check_answers_with_tls(config)
         return False
-    check_port(config)
+    check_port(config.host, config.port, "serve.port")
+    if config.tls:
+        check_tls(config.tls)
+        check_port(config.host, config.tls.port, "serve.tls.port")
     try:
         with quiet():
             serve.start(
@@ -54,6 +60,11 @@ def start_serve(config: ServeConfig) -> bool:
     except (RayError, TimeoutError) as error:
         stop_serve()
         raise ResourceError(f"Ray Serve did not start: {str(error).splitlines()[0]}") from error
+    try:
+        check_answers_with_tls(config)
+    except ResourceError:
+        stop_serve()
+        raise
     return True
 
 
@@ -87,18 +98,52 @@ def listening() -> HTTPOptionsSchema | None:
     return None if client is None else client.http_config
 
 
-def check_port(config: ServeConfig) -> None:
-    """Raises ResourceError where the address of the spec cannot be listened on."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+def check_port(host: str, port: int, key: str) -> None:
+    """Raises ResourceError where an address of the spec cannot be listened on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((config.host, config.port))
+            probe.bind((host, port))
         except OSError as error:
             raise ResourceError(
-                f"serve.port: {config.port} given; {config.host}:{config.port} cannot be listened on "
+                f"{key}: {port} given; {host}:{port} cannot be listened on "
                 f"({error.strerror}); choose a free port between 1 and 65535"
             ) from None
+
+
+def check_tls(tls: Tls) -> None:
+    """Raises ConfigError where the file is no certificate with its key, or where nothing here could use it."""
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(tls.certificate, password=lambda: "")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"serve.tls.certificate: {tls.certificate} given, which cannot be used ({error}); a PEM file with a "
+            "certificate and its private key, which has no password, is needed"
+        ) from None
+    if not (is_wanted() and haproxy_binary()):
+        raise ConfigError("serve.tls: given; it needs HAProxy, which is not here or switched off")
+
+
+def check_answers_with_tls(config: ServeConfig) -> None:
+    """Raises ResourceError where clients that connect as `serve.tls` says get no certificate."""
+    until = time.monotonic() + START_SECONDS
+    while config.tls:
+        try:
+            ssl.get_server_certificate((reachable(config.host), config.tls.port), timeout=5)
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise ResourceError(
+                    f"serve.tls.port: {config.tls.port} given; nothing answers there with TLS ({error}): Serve runs "
+                    "without HAProxy here, or with one that is not ours"
+                ) from None
+            time.sleep(POLL_SECONDS)
+
+
+def reachable(host: str) -> str:
+    """An address at which this machine reaches what listens on `host`."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
 
 
 def _controller_environment(config: ServeConfig) -> dict[str, str]:
@@ -112,6 +157,8 @@ def _controller_environment(config: ServeConfig) -> dict[str, str]:
     if config.host in LOOPBACK:
         # Of all Serve's ports, this is the one that two Rays on one machine would both want.
         environment["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(free_ports(1)[0])
+    if config.tls:
+        environment[TLS_CERTIFICATE], environment[TLS_PORT] = config.tls.certificate, str(config.tls.port)
     return {name: os.environ.get(name, value) for name, value in environment.items()}
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heliostat.infra import log
-from heliostat.infra.errors import ConfigError, HeliostatError
+from heliostat.infra.errors import ConfigError, HeliostatError, ResourceError
 from heliostat.infra.storage import open_store
 from heliostat.serve.app import CANDIDATE_SUFFIX, AppArgs
 from heliostat.serve.applications import (
@@ -18,6 +18,7 @@ from heliostat.serve.applications import (
     deployed,
     health,
     kill_replicas,
+    plain_url,
     remove,
     run,
     running_replicas,
@@ -78,6 +79,7 @@ def deploy(args: AppArgs, *, deadline_seconds: float = START_SECONDS) -> Endpoin
     args = args if args.config.auth == "none" else _with_keys(args)
     check_manifest(args.url, args.digest, args.storage.endpoint_url)
     until = time.monotonic() + deadline_seconds
+    _check_same_tls(args)
     started_serve = start_serve(args.config)
     before = deployed(args.application)
     try:
@@ -88,7 +90,8 @@ def deploy(args: AppArgs, *, deadline_seconds: float = START_SECONDS) -> Endpoin
         raise
     if not args.is_candidate:
         end_experiment(args.name)
-    return Endpoint(url_of(args.config.host, args.config.port, args.route), args.name, args.version)
+    config = args.config
+    return Endpoint(url_of(config.host, config.port, args.route, config.tls), args.name, args.version)
 
 
 def undeploy(name: str) -> None:
@@ -107,6 +110,14 @@ def status() -> list[EndpointStatus]:
     """All endpoints on the Ray in use, by name."""
     found = [(name, overview, deployed(name)) for name, overview in sorted(applications().items())]
     return [_status(name, overview, args) for name, overview, args in found if args is not None]
+
+
+def _check_same_tls(args: AppArgs) -> None:
+    for name in applications():
+        other = deployed(name)
+        if other and other.application != args.application and other.config.tls != args.config.tls:
+            given, has = (str(tls) if tls else "none" for tls in (args.config.tls, other.config.tls))
+            raise ResourceError(f"serve.tls: {given} given; {name} runs with {has}, and one Ray has one address")
 
 
 def _with_keys(args: AppArgs) -> AppArgs:
@@ -136,12 +147,13 @@ def _take_away(name: str, *, shutdown: bool) -> None:
 
 def _status(name: str, overview: ApplicationStatusOverview, args: AppArgs) -> EndpointStatus:
     address = listening()
-    url = url_of(address.host or "", address.port, args.route) if address else ""
+    url = url_of(address.host or "", address.port, args.route, args.config.tls) if address else ""
+    replicas = running_replicas(overview)
     return EndpointStatus(
         name,
         url,
         str(overview.status.value),
-        running_replicas(overview),
-        (health(url) or {}).get("version"),
+        replicas,
+        (health(plain_url(args)) or {}).get("version") if replicas else None,  # a question would start one
         " ".join(overview.message.split()),
     )

@@ -11,6 +11,8 @@ DRAIN_SECONDS = 3.0
 SHUTDOWN_MARGIN_SECONDS = 5.0
 REPORT_SECONDS = 1.0
 """How often a replica reports its ongoing requests."""
+START_SECONDS = 10.0
+"""About how long a replica takes to start."""
 WINDOW_SECONDS = 5.0
 """Over how long they are averaged before the delays of the spec count."""
 
@@ -19,13 +21,24 @@ def autoscaling(config: ServeConfig) -> dict[str, Any]:
     """Fields of Ray Serve's AutoscalingConfig."""
     return {
         "min_replicas": config.replicas.min,
-        "initial_replicas": config.replicas.min,
+        "initial_replicas": config.replicas.first,
         "max_replicas": config.replicas.max,
         "target_ongoing_requests": config.target_ongoing_requests,
         "upscale_delay_s": config.upscale_delay_seconds,
         "downscale_delay_s": config.downscale_delay_seconds,
+        "downscale_to_zero_delay_s": config.scale_to_zero_delay_seconds,
         "metrics_interval_s": REPORT_SECONDS,
         "look_back_period_s": WINDOW_SECONDS,
+    }
+
+
+def holding(config: ServeConfig) -> dict[str, Any]:
+    """How requests wait while there is no replica; those beyond the limit hear when to come again."""
+    from ray.serve.config import BackpressureConfig
+
+    return {
+        "max_queued_requests": config.max_queued_requests,
+        "backpressure_config": BackpressureConfig(status_code=429, retry_after_s=START_SECONDS),
     }
 
 

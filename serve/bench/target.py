@@ -116,6 +116,8 @@ async def _read_stream(response: aiohttp.ClientResponse, sample: Sample, now: Ca
         for choice in body.get("choices", ()):
             if choice.get("text") or choice.get("delta", {}).get("content"):
                 sample.pieces.append(now())
+            if choice.get("finish_reason"):
+                sample.error = ""  # not all servers say [DONE] after it
         if usage := body.get("usage"):
             sample.tokens = usage["completion_tokens"]
 

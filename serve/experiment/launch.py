@@ -6,7 +6,7 @@ import time
 
 from heliostat.infra.errors import ConfigError
 from heliostat.serve.app import CANDIDATE_SUFFIX, AppArgs
-from heliostat.serve.applications import deployed, run, running_experiment, wait
+from heliostat.serve.applications import deployed, plain_url, run, running_experiment, wait
 from heliostat.serve.experiment.board import start_board
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.ending import END_SECONDS, end
@@ -27,9 +27,10 @@ def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool =
     if running_experiment(args.name):
         raise ConfigError(f"{args.name}: an experiment runs; heliostat experiment promote or stop ends it")
     config = args.config.model_copy(update={"route": baseline.config.route})
-    endpoint = deploy(args.model_copy(update={"config": config, "keys": baseline.keys, "is_candidate": True}))
+    candidate = args.model_copy(update={"config": config, "keys": baseline.keys, "is_candidate": True})
+    deploy(candidate)
     experiment = Experiment(
-        share=share, by=by, guarded=guarded, baseline=baseline.version, candidate=args.version, url=endpoint.url
+        share=share, by=by, guarded=guarded, baseline=baseline.version, candidate=args.version, url=plain_url(candidate)
     )
     try:
         start_board(args.name, experiment)

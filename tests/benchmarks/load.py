@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import statistics
@@ -69,6 +70,12 @@ def median(loads: Sequence[Load]) -> Load:
 def command(benchmark: str, *arguments: object) -> list[str]:
     """What runs a benchmark's module again, as one of its own servers."""
     return [sys.executable, "-m", f"tests.benchmarks.{benchmark}", *(str(argument) for argument in arguments)]
+
+
+def end_with_the_benchmark() -> None:
+    """Ends this process once its standard input closes."""
+    sys.stdin.read()
+    os.kill(os.getpid(), 15)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.keys import generate_key
 from heliostat.serve.launch import Endpoint, deploy, undeploy
-from tests.benchmarks.vllm_endpoint import write_model
+from tests.benchmarks.chat_servers import write_model
 from tests.integration.tiny_models import app_args, publish
 from tests.waiting import until
 

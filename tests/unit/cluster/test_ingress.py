@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
 import pytest
 
 from heliostat.cluster import ingress
+from heliostat.cluster.folders import free_ports
+from tests.certificates import write_certificate
+from tests.waiting import until
 
 CONFIG = """\
 frontend prometheus
@@ -19,6 +24,18 @@ frontend http_frontend
     bind 10.1.2.3:8001
 listen stats
   bind *:{RAY_SERVE_HAPROXY_STATS_PORT}
+"""
+SERVER = """\
+defaults
+    mode http
+    timeout client 5s
+    timeout connect 5s
+    timeout server 5s
+frontend http_frontend
+    bind 0.0.0.0:{port}
+    # Health check endpoint
+    acl healthcheck path -i /-/healthz
+    http-request return status 200 content-type text/plain string good
 """
 
 
@@ -47,6 +64,33 @@ def test_the_two_pages_leave_the_network_and_requests_are_held_whole(
     expected = CONFIG.replace("bind :{", "bind 127.0.0.1:{").replace("bind *:{", "bind 127.0.0.1:{")
     opened, wait = "frontend http_frontend\n", "    http-request wait-for-body time 15s if METH_POST\n"
     assert config.read_text() == expected.replace(opened, opened + wait).format(**environment)
+
+
+def test_with_tls_the_plain_port_is_closed_to_others(tmp_path: Path) -> None:
+    """With the real HAProxy, on the machine's own address and on the loopback."""
+    binary, (plain, secure) = ingress.haproxy_binary(), free_ports(2)
+    assert binary
+    own = socket.gethostbyname(socket.gethostname())
+    config, certificate = tmp_path / "haproxy.cfg", write_certificate(tmp_path / "server.pem")
+    config.write_text(SERVER.format(port=plain))
+    environment = {ingress.TLS_PORT: str(secure), ingress.TLS_CERTIFICATE: str(certificate)}
+    program = ingress.wrap(binary, tmp_path / "program")
+    with subprocess.Popen([program, "-db", "-f", str(config)], env={**os.environ, **environment}) as process:
+        try:
+            until(lambda: answers("127.0.0.1", plain), "HAProxy listens", 10)
+            trust = ssl.create_default_context(cafile=str(certificate))
+            answer = httpx.post(f"https://127.0.0.1:{secure}", verify=trust, content=b"{}")
+            assert (answer.status_code, answer.text) == (200, "good")
+            assert httpx.get(f"http://127.0.0.1:{plain}").text == "good"
+            assert not answers(own, plain) or own.startswith("127.")
+            assert answers(own, secure)
+        finally:
+            process.terminate()
+
+
+def answers(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
 
 
 def test_two_rays_get_ports_of_their_own() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import importlib.metadata
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from heliostat import __version__
+from heliostat.cluster import ingress
+from heliostat.serve.ingress import CLOSE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "infra" / "docker"
@@ -120,6 +123,21 @@ def test_what_is_installed_is_pinned() -> None:
         for command in re.findall(r"pip install ([^&;]+)", install):
             assert "--constraint" in command or "--no-deps" in command, command
     assert all("--no-install-recommends" in text for text in of("RUN") if "apt-get install" in text)
+
+
+@pytest.mark.parametrize("stage", ["serve", "train"])
+def test_an_image_has_haproxy_as_a_machine_of_ones_own_has(stage: str, tmp_path: Path) -> None:
+    given = dict(re.findall(r"(RAY_SERVE_HAPROXY_\w+)=(\"[^\"]*\"|\S+)", " ".join(of("ENV", "base"))))
+    assert Path(given.pop("RAY_SERVE_HAPROXY_BINARY_PATH")) == ingress.IMAGE_PROGRAM
+    assert given.pop("RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S") == str(CLOSE_SECONDS)
+    ours = ingress.ingress_environment()
+    assert {name: value.strip('"') for name, value in given.items()} == {name: ours[name] for name in given}
+    assert len(given) == 2
+    [code] = re.findall(r'python -c "([^"]+)"', " ".join(of("RUN", stage)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingress, "IMAGE_PROGRAM", tmp_path / "heliostat-haproxy")
+        exec(code)
+    assert os.access(tmp_path / "heliostat-haproxy", os.X_OK)
 
 
 def test_only_training_has_a_compiler() -> None:

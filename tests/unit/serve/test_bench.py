@@ -145,6 +145,13 @@ def test_streams_tell_first_and_further_tokens() -> None:
     assert found.tokens_per_second == pytest.approx(24 / seconds)
 
 
+def test_a_stream_is_whole_once_its_answer_has_a_reason_to_end() -> None:
+    """`transformers serve` says nothing after it."""
+    last = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+    _, samples, _ = bench(Server("/v1/chat/completions", streamed(piece("a"), last)), requests=2)
+    assert [(len(sample.pieces), sample.error) for sample in samples] == [(1, "")] * 2
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [

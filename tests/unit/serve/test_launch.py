@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +12,9 @@ from heliostat.serve import launch
 from heliostat.serve.app import AppArgs
 from heliostat.serve.applications import reason, url_of
 from heliostat.serve.auth import ENVIRONMENT
-from heliostat.serve.config import ServeConfig
-from heliostat.serve.ingress import check_port
+from heliostat.serve.config import ServeConfig, Tls
+from heliostat.serve.ingress import check_port, check_tls
+from tests.certificates import write_certificate
 
 TRACEBACK = """The deployment failed to start 1 times in a row. Error:
 ray::ServeReplica:chat:model.initialize_and_get_metadata() (pid=1, ip=127.0.0.1)
@@ -34,13 +36,27 @@ def test_a_port_in_use_is_refused_by_name() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ResourceError, match=rf"serve.port: {port} given; 127.0.0.1:{port} cannot be listened on"):
-            check_port(ServeConfig(port=port))
-    check_port(ServeConfig(port=port))
+            check_port("127.0.0.1", port, "serve.port")
+    check_port("127.0.0.1", port, "serve.port")
+
+
+def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_SERVE_ENABLE_HA_PROXY", raising=False)
+    good = write_certificate(tmp_path / "server.pem")
+    check_tls(Tls(certificate=str(good)))
+    (tmp_path / "half.pem").write_text(good.read_text().partition("-----BEGIN PRIVATE")[0])
+    (tmp_path / "none.pem").write_text("no certificate")
+    for name in ("half", "none", "missing"):
+        with pytest.raises(ConfigError, match=rf"^serve.tls.certificate: .*{name}.pem given, which cannot be used \("):
+            check_tls(Tls(certificate=str(tmp_path / f"{name}.pem")))
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
+    with pytest.raises(ConfigError, match=r"^serve.tls: given; it needs HAProxy"):
+        check_tls(Tls(certificate=str(good)))
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(ResourceError, match=r"192\.0\.2\.77:8000 cannot be listened on"):
-        check_port(ServeConfig(host="192.0.2.77"))
+        check_port("192.0.2.77", 8000, "serve.port")
 
 
 def test_the_error_of_a_replica_is_the_error_of_the_command() -> None:

@@ -1,4 +1,4 @@
-"""Two versions behind one endpoint: a bad canary is taken away, a good one takes over; no request is lost."""
+"""What becomes of an endpoint: a canary that takes over, one that is taken away, replicas that go and come again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ PORT = free_ports(1)[0]
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("experiments") / "storage"
+    return tmp_path_factory.mktemp("lifecycle") / "storage"
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +142,35 @@ def test_what_cannot_begin_says_why(endpoint: Endpoint, arguments: dict[str, App
         start(arguments["5"].model_copy(update={"name": "other"}), 0.1)
     with pytest.raises(ConfigError, match="sentiment: no experiment runs"):
         promote("sentiment")
+
+
+def test_an_endpoint_that_nobody_asks_takes_nothing_and_the_first_requests_wait(
+    endpoint: Endpoint, storage: Path
+) -> None:
+    published = publish(storage, "idle", "text-classification", classifier)
+    settings = {
+        "port": PORT, "cpus_per_replica": 0.25, "replicas": {"min": 0, "max": 1},
+        "scale_to_zero_delay_seconds": 1, "max_queued_requests": 2,
+    }  # fmt: skip
+    url = deploy(app_args("idle", published, storage, "1", settings)).url
+    until(lambda: replicas_of("idle") == 0, "the last replica has gone", seconds=60)
+    assert endpoints()["idle"] is None
+    assert replicas_of("idle") == 0, "looking starts none"
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(ask, url) for _ in range(5)]
+        answers = [one.result() for one in asked]
+    found = Counter(answer.status_code for answer in answers)
+    assert found == {200: 2, 429: 3}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in answers if answer.status_code == 429)
+    assert replicas_of("idle") == 1
+    undeploy("idle")
+
+
+def ask(url: str) -> httpx.Response:
+    return httpx.post(
+        f"{url}/v1/predict", json={"text": "a joy"}, headers={"authorization": f"Bearer {KEY}"}, timeout=60
+    )
+
+
+def replicas_of(name: str) -> int:
+    return next(one.replicas for one in status() if one.name == name)
