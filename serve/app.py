@@ -15,6 +15,7 @@ from heliostat.infra import config as configuration
 from heliostat.infra.config import StrictModel
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.serve.auth import hash_keys, keys_from_environment
+from heliostat.serve.autoscaling import FIRST_TOKEN_SECONDS
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.scaling import autoscaling, draining, holding, resources
@@ -129,9 +130,14 @@ class Replica:
         """Loads the model and returns what Ray Serve mounts at the route."""
         from heliostat.serve.metrics import ServeMetrics
 
-        metrics = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
-        self.service, app = await start(self.args, self.doors, metrics, self.split)
+        self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
+        self.service, app = await start(self.args, self.doors, self.counts, self.split)
         return app
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Ray Serve hands to the policy that decides how many replicas there are."""
+        wait = self.counts.mean_wait()
+        return {} if wait is None else {FIRST_TOKEN_SECONDS: wait}
 
     def reconfigure(self, experiment: Mapping[str, Any]) -> None:
         """Begins or ends an experiment; Ray Serve calls it at the start too."""

@@ -52,6 +52,8 @@ class ServeConfig(StrictModel):
     replicas: Replicas = Replicas()
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 8
     """Ongoing requests per replica that autoscaling aims at."""
+    target_first_token_seconds: Annotated[float, Field(gt=0)] | None = None
+    """`causal-lm`: replicas are added while first tokens take longer on average, however few requests are ongoing."""
     max_ongoing_requests: Positive = 64
     """Requests that a replica works on or holds; the next one gets 429."""
     upscale_delay_seconds: Annotated[float, Field(ge=0)] = 5

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from statistics import fmean
 
 from heliostat.infra import metrics as catalogue
 from heliostat.infra.metrics import Metric
@@ -63,6 +64,7 @@ class ServeMetrics:
     def __init__(self, model: str, version: str, record: Record) -> None:
         self.labels = {"model": model, "version": version}
         self.record = record
+        self._waits: deque[float] = deque(maxlen=1000)
 
     def request(self, status: int, seconds: float) -> None:
         """One answered request."""
@@ -85,6 +87,12 @@ class ServeMetrics:
     def first_token(self, seconds: float) -> None:
         """Seconds from a request to its first token."""
         self.record(catalogue.TIME_TO_FIRST_TOKEN_SECONDS, seconds, self.labels)
+        self._waits.append(seconds)
+
+    def mean_wait(self) -> float | None:
+        """Mean seconds to the first token since the last call; None where there was none."""
+        waits = [self._waits.popleft() for _ in range(len(self._waits))]
+        return fmean(waits) if waits else None
 
 
 CLIENT_LEFT = 499

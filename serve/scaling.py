@@ -16,10 +16,15 @@ START_SECONDS = 10.0
 WINDOW_SECONDS = 5.0
 """Over how long they are averaged before the delays of the spec count."""
 
+POLICY = "heliostat.serve.autoscaling:FirstTokenPolicy"
+
 
 def autoscaling(config: ServeConfig) -> dict[str, Any]:
     """Fields of Ray Serve's AutoscalingConfig."""
+    target = config.target_first_token_seconds
+    policy = {"policy_function": POLICY, "policy_kwargs": {"target_seconds": target}}
     return {
+        **({"policy": policy} if target else {}),
         "min_replicas": config.replicas.min,
         "initial_replicas": config.replicas.first,
         "max_replicas": config.replicas.max,
