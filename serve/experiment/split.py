@@ -113,10 +113,11 @@ class Split:
     async def _ask(self, experiment: Experiment, scope: Scope, body: bytes, client: Watched, teller: Teller) -> bool:
         import aiohttp
 
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        query = scope.get("query_string", b"").decode("latin-1")
+        url = experiment.url + scope["path"].removeprefix(scope.get("root_path", "")) + (f"?{query}" if query else "")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in _passed(scope["headers"])]
         try:
-            async with self._client().post(experiment.url + path, data=body, headers=headers) as response:
+            async with self._client().post(url, data=body, headers=headers) as response:
                 if response.status >= 500:
                     raise aiohttp.ClientError(f"status {response.status}")
                 if response.status == 429:

@@ -62,9 +62,8 @@ def model(version: str) -> APIRouter:
         if fault == "slow":
             return StreamingResponse(slow(), media_type="text/event-stream")
         headers = {"x-model-version": f"tiny@{version}"}
-        return JSONResponse(
-            {"version": version, "asked": asked, "key": request.headers.get("authorization")}, 200, headers
-        )
+        key, query = request.headers.get("authorization"), request.url.query
+        return JSONResponse({"version": version, "asked": asked, "key": key, "query": query}, 200, headers)
 
     async def cut() -> AsyncIterator[bytes]:
         yield b"data: one\n\n"
@@ -137,8 +136,9 @@ async def ask(split: Split, body: Any = TEXT, headers: dict[str, str] | None = N
 
 
 async def test_the_candidate_gets_the_request_as_it_came_and_its_answer_comes_back(split: Split, heard: Heard) -> None:
-    response = await ask(split, headers={"authorization": "Bearer key-of-a-client"})
-    assert response.json() == {"version": "4", "asked": TEXT, "key": "Bearer key-of-a-client"}
+    key = "Bearer key-of-a-client"
+    response = await Client(split).http.post("/v1/predict?a=1&b", json=TEXT, headers={"authorization": key})
+    assert response.json() == {"version": "4", "asked": TEXT, "key": key, "query": "a=1&b"}
     assert response.headers["x-model-version"] == "tiny@4"
     until(lambda: heard.count() == ((0, 0), (1, 0)), "it is counted", 10)
     assert heard.arms[CANDIDATE].quantile(0.5)
