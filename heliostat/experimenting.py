@@ -73,7 +73,11 @@ def stop_experiment(name: str) -> None:
 
 
 def roll_back(name: str, version: int | None) -> None:
-    """Serves an earlier version and lets `production` point to it; neither where one of them fails."""
+    """Serves an earlier version and lets `production` point to it; neither where one of them fails.
+
+    Without `version` that is production where another one is served, such as a candidate that took over, and else the
+    one that was production before.
+    """
     from heliostat.infra import registry
     from heliostat.serve.applications import deployed
     from heliostat.serve.launch import deploy
@@ -82,9 +86,11 @@ def roll_back(name: str, version: int | None) -> None:
         args = deployed(name)
         if args is None:
             raise ConfigError(f"{name}: no such endpoint")
-        before = registry.resolve(args.storage, f"models:/{name}@{registry.PRODUCTION}")
-        move = registry.rollback(args.storage, name) if version is None else None
-        model = move or registry.promote(args.storage, name, version or 0)
+        before = model = registry.resolve(args.storage, f"models:/{name}@{registry.PRODUCTION}")
+        if version is not None:
+            model = registry.promote(args.storage, name, version)
+        elif args.version == str(before.version):
+            model = registry.rollback(args.storage, name)
         try:
             deploy(args.model_copy(update={"url": model.url, "digest": model.digest, "version": str(model.version)}))
         except BaseException:

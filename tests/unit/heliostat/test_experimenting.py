@@ -79,6 +79,10 @@ def test_without_a_ray_there_is_nothing_to_promote(monkeypatch: pytest.MonkeyPat
             command("tiny")
 
 
+def model(version: int) -> Any:
+    return SimpleNamespace(version=version, url=f"u{version}", digest=f"d{version}")
+
+
 class Registry:
     """Versions 1 to 3 of a model; 3 is production, 2 was before."""
 
@@ -91,7 +95,7 @@ class Registry:
 
         def promote(storage: Any, name: str, version: int) -> Any:
             self.production = version
-            return SimpleNamespace(version=version, url=f"u{version}", digest=f"d{version}")
+            return model(version)
 
         def deploy(args: Any) -> None:
             if args.version == "1":
@@ -104,9 +108,13 @@ class Registry:
                 return Args(**{**vars(self), **update})
 
         monkeypatch.setattr(experimenting, "_running", session)
-        monkeypatch.setattr(applications, "deployed", lambda name: Args(storage=None) if name == "tiny" else None)
+
+        def deployed(name: str) -> Any:
+            return Args(storage=None, version=str(self.served)) if name == "tiny" else None
+
+        monkeypatch.setattr(applications, "deployed", deployed)
         monkeypatch.setattr(launch, "deploy", deploy)
-        monkeypatch.setattr(registry, "resolve", lambda storage, reference: SimpleNamespace(version=self.production))
+        monkeypatch.setattr(registry, "resolve", lambda storage, reference: model(self.production))
         monkeypatch.setattr(registry, "promote", promote)
         monkeypatch.setattr(registry, "rollback", lambda storage, name: promote(storage, name, 2))
 
@@ -118,6 +126,13 @@ def test_a_rollback_moves_the_endpoint_and_production(
     known = Registry(monkeypatch)
     experimenting.roll_back("tiny", version)
     assert (known.production, known.served) == (expected, expected)
+
+
+def test_a_candidate_that_took_over_gives_way_to_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Registry(monkeypatch)
+    known.served = 4
+    experimenting.roll_back("tiny", None)
+    assert (known.production, known.served) == (3, 3)
 
 
 def test_a_rollback_that_fails_moves_neither(monkeypatch: pytest.MonkeyPatch) -> None:
