@@ -128,11 +128,14 @@ class Replica:
 
     async def __serve_build_asgi_app__(self) -> App:
         """Loads the model and returns what Ray Serve mounts at the route."""
+        from heliostat.serve.last_words import Witness
         from heliostat.serve.metrics import ServeMetrics
+        from heliostat.serve.wire import Wire
 
         self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
         self.service, app = await start(self.args, self.doors, self.counts, self.split)
-        return app
+        self.witness = Witness()
+        return Wire(app, self.witness)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What Ray Serve hands to the policy that decides how many replicas there are."""
@@ -148,7 +151,7 @@ class Replica:
         self.service.check_health()
 
     def __del__(self) -> None:
-        for part in (getattr(self, name, None) for name in ("service", "split", "metrics", "doors")):
+        for part in (getattr(self, name, None) for name in ("service", "witness", "split", "metrics", "doors")):
             if part:
                 part.close()
 
