@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 import time
 from pathlib import Path
 
-from heliostat.cluster.folders import LOOPBACK, free_ports, private, user_folder
+from heliostat.cluster.folders import free_ports, private, user_folder
 from heliostat.infra.errors import ResourceError
 from heliostat.infra.log import get
 
@@ -21,27 +22,16 @@ log = get(__name__)
 REPLAYED_BYTES = 64 * 1024
 """Of a request, headers included, that another replica can get where the first ended. HAProxy holds two such buffers
 for a connection that is in use."""
-BODY_SECONDS = 15
-"""How long a client may take to send that much."""
-TLS_CERTIFICATE, TLS_PORT = "HELIOSTAT_TLS_CERTIFICATE", "HELIOSTAT_TLS_PORT"
-"""In the environment of HAProxy: where it answers with TLS; the plain port is then open to its machine only."""
-# Ray's HAProxy template binds two pages (metrics and statistics) on every interface, sends headers before the body is
-# there, knows no TLS, and has no option against any of it.
-_HAPROXY = r"""#!/bin/sh
-if [ -n "$HELIOSTAT_TLS_PORT" ]; then
-  secure="alpn h2,http/1.1 ssl-min-ver TLSv1.2 ssl crt $HELIOSTAT_TLS_CERTIFICATE"
-  tls="/^frontend http_frontend/,/ acl /s|^( *bind )(.*):([0-9]+)\$|\1{loopback}:\3\n\1\2:$HELIOSTAT_TLS_PORT $secure|"
-fi
-for file in "$@"; do
-  if [ "$option" = -f ]; then
-    sed -E -e "s/^( *bind )[*]?:($RAY_SERVE_HAPROXY_METRICS_PORT|$RAY_SERVE_HAPROXY_STATS_PORT)\$/\1{loopback}:\2/" \
-      -e '/^frontend http_frontend/a\    http-request wait-for-body time {seconds}s if METH_POST' \
-      -e "$tls" "$file" > "$file.local" && mv "$file.local" "$file"
-  fi
-  option=$file
-done
-exec "{binary}" "$@"
-"""
+RECOVERY = {
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_RETRIES": "5",
+    # A replica is out once it refuses a connection, so that the tries go to others; health checks bring it back.
+    "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(REPLAYED_BYTES),
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "heliostat.serve.fallback:middlewares",
+}
+"""How requests outlive replicas, on any machine; the images have it in their environment."""
+_PROGRAM = Path(__file__).with_name("haproxy.py")
 IMAGE_PROGRAM = Path("/usr/local/bin/heliostat-haproxy")
 """HAProxy in our images, whose environment names it, for a Ray that `heliostat` did not start."""
 _YOUNG_SECONDS = 300.0
@@ -70,10 +60,9 @@ def ingress_environment() -> dict[str, str | None]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(REPLAYED_BYTES),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        **RECOVERY,
     }
 
 
@@ -116,10 +105,10 @@ def install() -> None:
 
 
 def wrap(binary: str, program: Path) -> Path:
-    """Writes `program`, which changes the configuration that Ray wrote and then becomes `binary`."""
+    """Writes `program`, which is `haproxy.py` for `binary`."""
     if Path(binary) == program:
         return program  # a Ray inside a Ray of ours
     part = program.with_name(f"{program.name}.{os.getpid()}")
-    part.write_text(_HAPROXY.format(binary=binary, loopback=LOOPBACK, seconds=BODY_SECONDS))
+    part.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{_PROGRAM}" "{binary}" "$@"\n')
     part.chmod(0o755)
     return part.replace(program)

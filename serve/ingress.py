@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from heliostat.cluster.folders import free_ports
-from heliostat.cluster.ingress import TLS_CERTIFICATE, TLS_PORT, haproxy_binary, is_wanted
+from heliostat.cluster.haproxy import TLS_CERTIFICATE, TLS_PORT
+from heliostat.cluster.ingress import haproxy_binary, is_wanted
 from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.serve.config import LOOPBACK, ServeConfig, Tls
 from heliostat.serve.scaling import DRAIN_SECONDS
