@@ -130,6 +130,18 @@ def fetch_directory(store: Store, prefix: str, destination: Path, *, digest: str
     return manifest
 
 
+def read_file(store: Store, prefix: str, name: str, manifest: Manifest) -> bytes:
+    """One file of a bundle; IntegrityError where it is not what the manifest says."""
+    where = _where(store, _key(prefix, name))
+    try:
+        data = store.read_bytes(_key(prefix, name))
+    except NotFoundError as error:
+        raise IntegrityError(f"{where}: missing, and a published model has it") from error
+    if FileEntry(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) != manifest.files.get(name):
+        raise IntegrityError(f"{where}: is not what the manifest says")
+    return data
+
+
 def verify_directory(directory: Path, manifest: Manifest) -> None:
     """Checks the files that the manifest names, and no others; IntegrityError names one that differs."""
     _in_parallel(lambda name: _verify(directory / name, manifest.files[name], str(directory / name)), manifest.files)

@@ -12,6 +12,9 @@ from heliostat.infra import bundle
 from heliostat.infra.published import ADAPTER, WEIGHTS, PublishedModel, read_description
 from heliostat.infra.storage import Store, open_store
 
+BASE = "base"
+"""The folder beside an adapter that holds its base model once both are fetched."""
+
 
 def fetch_model(store: Store, prefix: str, folder: Path, digest: str, endpoint_url: str | None) -> PublishedModel:
     """Puts the bundle under `prefix` into `folder`, whose `model/` can be loaded then; returns its description.
@@ -19,13 +22,20 @@ def fetch_model(store: Store, prefix: str, folder: Path, digest: str, endpoint_u
     Raises NotFoundError where there is no bundle, that of its base model included, IntegrityError where a byte differs
     from what was published, and ModelError where it holds no published model.
     """
+    described = fetch_parts(store, prefix, folder, digest, endpoint_url)
+    if described.base:
+        merge(folder / BASE, folder / ADAPTER, folder / WEIGHTS)
+        shutil.rmtree(folder / BASE)
+    return described
+
+
+def fetch_parts(store: Store, prefix: str, folder: Path, digest: str, endpoint_url: str | None) -> PublishedModel:
+    """As `fetch_model`, but an adapter stays in `adapter/`, beside its base model in `base/`."""
     bundle.fetch_directory(store, prefix, folder, digest=digest)
     described = read_description(folder)
     if described.base:
-        base = folder / "base"
-        bundle.fetch_directory(open_store(described.base.url, endpoint_url), "", base, digest=described.base.digest)
-        merge(base, folder / ADAPTER, folder / WEIGHTS)
-        shutil.rmtree(base)
+        stored = open_store(described.base.url, endpoint_url)
+        bundle.fetch_directory(stored, "", folder / BASE, digest=described.base.digest)
     return described
 
 

@@ -67,7 +67,12 @@ def read_description(folder: Path) -> PublishedModel:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ModelError(f"{file}: cannot be read ({error.strerror}); a published model has one") from error
-    return build(PublishedModel, json.loads(text), source=str(file))
+    return parse_description(text, source=str(file))
+
+
+def parse_description(text: str | bytes, source: str) -> PublishedModel:
+    """The description in `text`; ConfigError names `source` and the first field that is wrong."""
+    return build(PublishedModel, json.loads(text), source=source)
 
 
 def write_description(folder: Path, model: PublishedModel) -> None:
