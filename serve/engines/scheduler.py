@@ -11,6 +11,7 @@ import torch
 
 from heliostat.infra import log
 from heliostat.serve.engines.base import FinishReason, Sampling
+from heliostat.serve.engines.lora import Adapters
 from heliostat.serve.engines.sampling import Score, generator_of, next_tokens, scores
 from heliostat.serve.engines.slots import SlotCache
 from heliostat.serve.turns import Turns
@@ -31,6 +32,8 @@ class Answer:
     sampling: Sampling
     generator: torch.Generator | None
     loop: asyncio.AbstractEventLoop
+    adapter: int | None = None
+    """Which adapter its row has."""
     events: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
     last: int = 0
     """The token that the next step reads."""
@@ -60,8 +63,10 @@ class Scheduler:
         max_rows: int,
         max_cached: int,
         observe: Callable[[int], None],
+        adapters: Adapters | None = None,
     ) -> None:
         self.model = model
+        self.adapters = adapters
         self.ends = ends
         self.max_rows = max_rows
         self.max_cached = max_cached
@@ -73,10 +78,14 @@ class Scheduler:
         self.waiting: deque[Answer] = deque()
         self._turns = Turns("heliostat-engine", lambda: self.waiting or self.running, self._turn)
 
-    def submit(self, prompt: Sequence[int], sampling: Sampling) -> Answer:
-        """Takes a request; its tokens come as events. Call from the event loop that will read them."""
+    def submit(self, prompt: Sequence[int], sampling: Sampling, model: str = "") -> Answer:
+        """Takes a request, for the adapter called `model` where there is one.
+
+        Its tokens come as events. Call from the event loop that will read them.
+        """
         generator = generator_of(sampling, self.device)
-        answer = Answer(prompt, sampling, generator, asyncio.get_running_loop())
+        adapter = self.adapters.index.get(model) if self.adapters else None
+        answer = Answer(prompt, sampling, generator, asyncio.get_running_loop(), adapter)
         with self._turns.adding():
             self.waiting.append(answer)
         return answer
@@ -153,7 +162,7 @@ class Scheduler:
         self.cache.read_prompts(first, lengths)
         for answer, length in zip(admitted, lengths, strict=True):
             answer.length = length
-        return self._forward(*left_padded([answer.prompt for answer in admitted]))
+        return self._forward(admitted, *left_padded([answer.prompt for answer in admitted]))
 
     def _step(self) -> torch.Tensor:
         """Logits [answers, vocabulary] after the last token of each running answer."""
@@ -166,9 +175,13 @@ class Scheduler:
         self.cache.step(positions.to(self.device), longest)
         ids = torch.tensor([[answer.last] for answer in self.running])
         seen = torch.arange(longest) <= positions[:, None]
-        return self._forward(ids, positions[:, None], None if bool(seen.all()) else seen[:, None, None])
+        return self._forward(self.running, ids, positions[:, None], None if bool(seen.all()) else seen[:, None, None])
 
-    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+    def _forward(
+        self, answers: Sequence[Answer], ids: torch.Tensor, positions: torch.Tensor, seen: torch.Tensor | None
+    ) -> torch.Tensor:
+        if self.adapters:
+            self.adapters.choose([answer.adapter for answer in answers])
         mask = None
         if seen is not None:
             mask = torch.zeros(seen.shape, dtype=self.dtype).masked_fill(~seen, float("-inf")).to(self.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from heliostat.serve.metrics import ServeMetrics
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from heliostat.serve.engines.lora import Adapters
     from heliostat.serve.engines.sampling import Score
     from heliostat.serve.engines.scheduler import Answer, Event
 
@@ -34,6 +35,7 @@ class TransformersEngine:
         tokenizer: PreTrainedTokenizerFast,
         config: ServeConfig,
         metrics: ServeMetrics,
+        adapters: Adapters | None = None,
     ) -> None:
         from heliostat.serve.engines.scheduler import Scheduler
 
@@ -46,6 +48,7 @@ class TransformersEngine:
             max_rows=config.max_batch_size,
             max_cached=max(self.context_tokens, cache_positions(model)),
             observe=metrics.batch,
+            adapters=adapters,
         )
 
     async def encode_prompt(self, prompt: str, *, add_special_tokens: bool = True) -> list[int]:
@@ -74,10 +77,10 @@ class TransformersEngine:
             raise invalid("messages", f"messages: the model's chat template refuses them: {error}") from error
         return self._encode(text, False)
 
-    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+    async def generate(self, prompt: Sequence[int], sampling: Sampling, model: str = "") -> AsyncIterator[Delta]:
         """The answer, piece by piece; closing the iterator takes the request out of the batch."""
         stream, count = TextStream(self.tokenizer.backend_tokenizer, sampling.stop), 0
-        answer = self.scheduler.submit(prompt, sampling)
+        answer = self.scheduler.submit(prompt, sampling, model)
         try:
             told: list[TokenScore] = []
             while True:
@@ -160,14 +163,22 @@ def end_tokens(model: Any) -> frozenset[int]:
     return frozenset([ends] if isinstance(ends, int) else ends)
 
 
-def load(folder: Path, config: ServeConfig, metrics: ServeMetrics) -> TransformersEngine:
-    """The engine for the model folder `folder`; ModelError where it is a model that it cannot run."""
+def load(
+    folder: Path, config: ServeConfig, metrics: ServeMetrics, adapters: Mapping[str, Path] | None = None
+) -> TransformersEngine:
+    """The engine for the model folder `folder`, with the adapters in these folders beside it.
+
+    Raises ModelError where it is a model that it cannot run, or where an adapter does not fit it.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from heliostat.serve.cpu import pack
     from heliostat.serve.engines.attention import register
+    from heliostat.serve.engines.lora import attach
 
     context_of(AutoConfig.from_pretrained(folder))
     device = device_of(config)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype_of(config, device), attn_implementation=register())
-    return TransformersEngine(pack(model.eval().to(device)), AutoTokenizer.from_pretrained(folder), config, metrics)
+    packed = pack(model.eval().to(device))
+    beside = attach(packed, adapters) if adapters else None
+    return TransformersEngine(packed, AutoTokenizer.from_pretrained(folder), config, metrics, beside)
