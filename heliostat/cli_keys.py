@@ -15,7 +15,7 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Over all replicas of an 
 def add(
     name: Annotated[str, typer.Argument(help="Whose it is, such as `shop`.")],
     days: Annotated[float | None, typer.Option(min=0, help="How long it is valid; for ever where left out.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="An endpoint that it opens; all where left out.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A model that it opens; all where left out.")] = None,
     requests_per_minute: Limit = None,
     tokens_per_minute: Limit = None,
 ) -> None:

@@ -24,6 +24,7 @@ from heliostat.view import View
 
 if TYPE_CHECKING:
     from heliostat.infra.registry import ModelVersion
+    from heliostat.serve.adapters.settings import AdapterArgs
     from heliostat.serve.app import AppArgs
     from heliostat.serve.launch import Endpoint
     from heliostat.train.data import Prepared
@@ -278,19 +279,23 @@ def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) ->
     return found
 
 
-def serve(spec: Spec, model: ModelVersion, view: View) -> Endpoint:
-    """An application that answers from the model version under the spec's route; the Ray session must be up."""
+def serve(spec: Spec, args: AppArgs, view: View) -> Endpoint:
+    """An application that answers from a model version under the spec's route; the Ray session must be up."""
     from heliostat.serve.launch import deploy
 
     with view.progress("serve") as advance:
-        advance(f"{model.name} version {model.version}", 0, 0)
-        endpoint = deploy(app_args(spec, model))
+        beside = "".join(f", {name} version {one.version}" for name, one in args.adapters.items())
+        advance(f"{args.name} version {args.version}{beside}", 0, 0)
+        endpoint = deploy(args)
     view.serving(spec, endpoint)
     return endpoint
 
 
 def app_args(spec: Spec, model: ModelVersion) -> AppArgs:
-    """How the spec has a model version served."""
+    """How the spec has a model version served, with the versions that its adapters are now.
+
+    Raises ModelError where an adapter is not there.
+    """
     from heliostat.serve.app import AppArgs
 
     return AppArgs(
@@ -298,9 +303,21 @@ def app_args(spec: Spec, model: ModelVersion) -> AppArgs:
         url=model.url,
         digest=model.digest,
         version=str(model.version),
-        config=spec.serve,
+        adapters={name: resolve_adapter(spec, name) for name in spec.serve.adapters},
+        config=spec.serve.model_copy(update={"adapters": {}}),
         storage=spec.storage,
     )
+
+
+def resolve_adapter(spec: Spec, name: str) -> AdapterArgs:
+    """The version that `serve.adapters` means by a name."""
+    from heliostat.infra.registry import resolve
+    from heliostat.serve.adapters.check import named
+    from heliostat.serve.adapters.settings import AdapterArgs
+
+    with named(name):
+        found = resolve(spec.storage, spec.serve.adapters[name])
+    return AdapterArgs(url=found.url, digest=found.digest, version=str(found.version))
 
 
 def resolve_model(spec: Spec, reference: str | None) -> ModelVersion:

@@ -32,13 +32,15 @@ def detached(spec: Spec, wanted: bool = True) -> Iterator[None]:
 def serve_until_stopped(spec: Spec, reference: str | None, detach: bool) -> None:
     """Deploys the model; on a cluster that stays up returns, on one of this command's own waits for Ctrl-C."""
     from heliostat.cluster.address import find_address
+    from heliostat.serve.adapters.check import check_adapters
     from heliostat.serve.launch import undeploy
 
-    view, model = View(), pipeline.resolve_model(spec, reference)
+    view, args = View(), pipeline.app_args(spec, pipeline.resolve_model(spec, reference))
+    check_adapters(args)
     with detached(spec, detach):
         stays = find_address(spec.cluster) is not None
         with pipeline.serving_session(spec):
-            pipeline.serve(spec, model, view)
+            pipeline.serve(spec, args, view)
             if stays:
                 view.say("look: heliostat status; end: heliostat stop " + spec.name)
                 return

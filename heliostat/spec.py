@@ -13,7 +13,7 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.infra.config import StrictModel, apply_overrides, build, read_yaml
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage import StorageConfig
-from heliostat.serve.config import ServeConfig
+from heliostat.serve.config import ServeConfig, check_names
 from heliostat.train.config import DataConfig, ModelConfig, TrainConfig
 from heliostat.train.sharding import check_task
 from heliostat.tune.config import TuneConfig
@@ -41,6 +41,13 @@ class Spec(StrictModel):
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
             raise ValueError("a-z, 0-9 and dashes are allowed, 63 at most, first and last no dash")
         return name
+
+    @model_validator(mode="after")
+    def _adapters_have_names_of_their_own(self) -> Spec:
+        if self.serve.adapters and self.task != "causal-lm":
+            raise ValueError(f"serve.adapters: given, and task is {self.task}; causal-lm is needed")
+        check_names(self.name, self.serve.adapters)
+        return self
 
     @model_validator(mode="after")
     def _task_can_be_sharded(self) -> Spec:

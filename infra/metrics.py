@@ -25,10 +25,12 @@ class Metric:
 
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MODEL = ("model", "version")
+_ANSWER = (*_MODEL, "adapter")
+"""`adapter` is name@version, and empty where the model itself answers."""
 
-REQUESTS = Metric("heliostat_requests_total", "counter", "Requests answered, by HTTP status.", (*_MODEL, "status"))
+REQUESTS = Metric("heliostat_requests_total", "counter", "Requests answered, by HTTP status.", (*_ANSWER, "status"))
 REQUEST_SECONDS = Metric(
-    "heliostat_request_seconds", "histogram", "Seconds from request to last byte.", _MODEL, _LATENCY_SECONDS
+    "heliostat_request_seconds", "histogram", "Seconds from request to last byte.", _ANSWER, _LATENCY_SECONDS
 )
 ONGOING_REQUESTS = Metric("heliostat_ongoing_requests", "gauge", "Requests that a replica holds now.", _MODEL)
 BATCH_SIZE = Metric(
@@ -39,13 +41,13 @@ BATCH_SIZE = Metric(
     (1, 2, 4, 8, 16, 32, 64, 128),
 )
 TOKENS = Metric(
-    "heliostat_tokens_total", "counter", "Tokens read (prompt) and written (completion).", (*_MODEL, "kind")
+    "heliostat_tokens_total", "counter", "Tokens read (prompt) and written (completion).", (*_ANSWER, "kind")
 )
 TIME_TO_FIRST_TOKEN_SECONDS = Metric(
     "heliostat_time_to_first_token_seconds",
     "histogram",
     "Seconds from request to first token.",
-    _MODEL,
+    _ANSWER,
     _LATENCY_SECONDS,
 )
 

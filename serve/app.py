@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import warnings
 from collections.abc import Mapping
-from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from pydantic import model_validator
 
 from heliostat import __version__
 from heliostat.infra import config as configuration
 from heliostat.infra.config import StrictModel
 from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.serve.adapters.settings import AdapterArgs
 from heliostat.serve.auth import hash_keys, keys_from_environment
 from heliostat.serve.autoscaling import FIRST_TOKEN_SECONDS
-from heliostat.serve.config import ServeConfig
+from heliostat.serve.config import AdapterName, ServeConfig, check_names
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.scaling import autoscaling, draining, holding, resources
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ray.serve import Application
 
-    from heliostat.infra.published import PublishedModel
     from heliostat.serve.errors import App
-    from heliostat.serve.experiment.split import Split
-    from heliostat.serve.http import Doors, Served, Service
-    from heliostat.serve.metrics import ServeMetrics
+    from heliostat.serve.http import Doors
 
 DEPLOYMENT = "model"
 CANDIDATE_SUFFIX = ".candidate"
@@ -55,12 +50,21 @@ class AppArgs(StrictModel):
     digest: str
     """SHA-256 of the bundle's manifest: nothing else is served."""
     version: str
+    adapters: dict[AdapterName, AdapterArgs] = {}
+    """Adapters beside it, by the names that requests give: what `serve.adapters` of the spec refers to."""
     config: ServeConfig = ServeConfig()
     storage: StorageConfig = StorageConfig()
     keys: tuple[str, ...] = ()
     """Hashed API keys, `name:sha256`; those in HELIOSTAT_API_KEYS of the replica's environment count too."""
     is_candidate: bool = False
     """Whether it stands beside the application that is compared with it, under a name and a route of its own."""
+
+    @model_validator(mode="after")
+    def _adapters_are_versions(self) -> AppArgs:
+        if self.config.adapters:
+            raise ValueError("config.adapters: given; adapters, with url, digest and version of each, is allowed here")
+        check_names(self.name, self.adapters)
+        return self
 
     @property
     def application(self) -> str:
@@ -129,6 +133,7 @@ class Replica:
     async def __serve_build_asgi_app__(self) -> App:
         """Loads the model and returns what Ray Serve mounts at the route."""
         from heliostat.serve.last_words import Witness
+        from heliostat.serve.loading import start
         from heliostat.serve.metrics import ServeMetrics
         from heliostat.serve.wire import Wire
 
@@ -171,67 +176,3 @@ def doors(args: AppArgs) -> Doors | None:
     keys = KeyRing(hash_keys(",".join(args.keys)) + keys_from_environment(required=False), store)
     keys_from_environment(required=keys.is_empty)
     return Doors(keys, ledger, Sharing(ledger, args.name))
-
-
-async def start(args: AppArgs, doors: Doors | None, metrics: ServeMetrics, split: Split) -> tuple[Service, App]:
-    """Fetches, verifies and loads the model, asks it its probe, and puts the HTTP application around it.
-
-    The bundle's files are gone when this returns.
-    """
-    from heliostat.serve.bundles import fetched
-    from heliostat.serve.experiment.feedback import feedback_route
-    from heliostat.serve.http import Served, create_app
-
-    with ExitStack() as stack:
-        bundle = fetched(args.url, args.digest, args.storage.endpoint_url)
-        folder, description = await asyncio.to_thread(stack.enter_context, bundle)
-        served = Served(args.name, args.version, description.task, description.run_id, description.created)
-        service = await load(folder, description, args.config, served, metrics)
-    try:
-        if description.probe:
-            await service.check_probe(description.probe)
-    except Exception:
-        service.close()
-        raise
-    service.router.include_router(feedback_route(split))
-    return service, split.around(create_app(served, service, args.config, doors, metrics))
-
-
-async def load(
-    folder: Path, description: PublishedModel, config: ServeConfig, served: Served, metrics: ServeMetrics
-) -> Service:
-    """The service for a model folder, by its task and the engine that the spec names."""
-    from transformers.utils import logging  # only now: a bundle that is refused needs no seconds of imports
-
-    logging.disable_progress_bar()
-    if description.task != "causal-lm":
-        return await asyncio.to_thread(_classification, folder, description, config, served, metrics)
-    from heliostat.serve.engines import vllm
-
-    if config.engine == "vllm" or (config.engine == "auto" and vllm.installed() and vllm.knows(folder)):
-        return await vllm.load(folder, config, served, metrics)
-    return await asyncio.to_thread(_generation, folder, config, served, metrics)
-
-
-def _classification(
-    folder: Path, description: PublishedModel, config: ServeConfig, served: Served, metrics: ServeMetrics
-) -> Service:
-    from heliostat.serve.http import Service
-    from heliostat.serve.predictors import text_classification
-    from heliostat.serve.predictors.classification_api import ClassificationApi
-
-    model = text_classification.load(folder, description, config, metrics)
-    api = ClassificationApi(model, served, config, metrics)
-    return Service(model.check_probe, model.check_health, model.close, api.router)
-
-
-def _generation(folder: Path, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
-    from heliostat.serve.engines import transformers
-    from heliostat.serve.engines.base import check_probe
-    from heliostat.serve.engines.openai_api import OpenAIApi
-    from heliostat.serve.http import Service
-
-    engine = transformers.load(folder, config, metrics)
-    api = OpenAIApi(engine, served, config, metrics)
-    probe = partial(check_probe, engine, exact=config.precision == "fp32")
-    return Service(probe, engine.check_health, engine.close, api.router)

@@ -75,12 +75,18 @@ def wait(args: AppArgs, until: float) -> None:
         overview = applications()[args.application]
         if overview.status in ("DEPLOY_FAILED", "UNHEALTHY"):
             raise reason(overview)
-        if overview.status == "RUNNING" and (health(url) or {}).get("version") == args.version:
+        if overview.status == "RUNNING" and _is_up(args, health(url)):
             time.sleep(CLOSE_SECONDS)
             return
         if time.monotonic() > until:
             raise ResourceError(_too_late(args, overview))
         time.sleep(POLL_SECONDS)
+
+
+def _is_up(args: AppArgs, said: dict[str, Any] | None) -> bool:
+    """Whether a replica of just these versions has answered."""
+    adapters = {name: one.version for name, one in args.adapters.items()}
+    return said is not None and said["version"] == args.version and said.get("adapters", {}) == adapters
 
 
 def reason(overview: ApplicationStatusOverview) -> HeliostatError:

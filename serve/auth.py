@@ -55,15 +55,15 @@ def keys_from_environment(required: bool) -> tuple[str, ...]:
 
 
 class RequireKey:
-    """Passes on requests that carry `Authorization: Bearer KEY` with a key for this model; it goes along in the scope.
+    """Passes on requests that carry `Authorization: Bearer KEY` with a key for one of these models, in their scope.
 
     The others get 401, or 403 where the key is for other models.
     """
 
-    def __init__(self, app: App, keys: KeyRing, model: str) -> None:
+    def __init__(self, app: App, keys: KeyRing, *models: str) -> None:
         self.app = app
         self.keys = keys
-        self.model = model
+        self.models = models
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -84,13 +84,16 @@ class RequireKey:
             raise _refusal("an unknown key was given" if _authorization(scope) else "no key was given")
         if key.has_expired():
             raise _refusal(f"key {key.name!r} ended at {key.expires:%Y-%m-%d %H:%M} UTC", code="expired_api_key")
-        if key.models and self.model not in key.models:
-            raise RequestError(
-                403,
-                f"key {key.name!r} is for {', '.join(key.models)}, not for {self.model!r}",
-                code="model_not_allowed",
-            )
+        if not key.opens(*self.models):
+            raise not_allowed(key, *self.models)
         return key
+
+
+def not_allowed(key: ApiKey, *models: str) -> RequestError:
+    """403: the key is for other models."""
+    asked = " or ".join(repr(model) for model in models)
+    message = f"key {key.name!r} is for {', '.join(key.models)}, not for {asked}"
+    return RequestError(403, message, code="model_not_allowed")
 
 
 def _authorization(scope: Scope) -> bytes:

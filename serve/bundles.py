@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,14 +17,27 @@ from heliostat.infra.storage import Store, open_store
 TASKS = ("text-classification", "causal-lm")
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """The files of a published model, each verified."""
+
+    folder: Path
+    """A Hugging Face model folder."""
+    description: PublishedModel
+    adapters: dict[str, Path] = field(default_factory=dict)
+    """Folders of peft's adapters by the name that requests give; the model's own name means its adapter then."""
+    beside: dict[str, PublishedModel] = field(default_factory=dict)
+    """What the adapters beside the model say of themselves."""
+
+
 def locate(url: str, endpoint_url: str | None) -> tuple[Store, str]:
     """The store and the prefix of the bundle at `url`."""
     root, _, prefix = url.rstrip("/").rpartition("/")
     return open_store(root, endpoint_url), prefix
 
 
-def check_manifest(url: str, digest: str, endpoint_url: str | None) -> None:
-    """Raises ModelError where no bundle is at `url`, IntegrityError where its manifest is another one.
+def check_manifest(url: str, digest: str, endpoint_url: str | None) -> bundle.Manifest:
+    """The manifest at `url`; ModelError where no bundle is there, IntegrityError where it is another one.
 
     Reads the manifest and nothing else, so that a command can refuse before it starts anything.
     """
@@ -34,11 +48,12 @@ def check_manifest(url: str, digest: str, endpoint_url: str | None) -> None:
         raise ModelError(f"{url}: no published model here ({error}); serve takes published models only") from None
     if manifest.digest != digest:
         raise IntegrityError(f"{url}: its manifest has SHA-256 {manifest.digest}, and {digest} is expected")
+    return manifest
 
 
 @contextmanager
-def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[tuple[Path, PublishedModel]]:
-    """The model folder and the description of the bundle at `url`, each file verified; gone afterwards.
+def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[Fetched]:
+    """The bundle at `url`, each file verified; gone afterwards.
 
     Raises ModelError where the bundle is missing, cannot be served or was not published, IntegrityError where a
     byte differs from what was published.
@@ -50,4 +65,4 @@ def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[tuple[P
         description = fetch_model(store, prefix, folder, digest, endpoint_url)
         if description.task not in TASKS:
             raise ModelError(f"{url}: task {description.task!r} cannot be served; {', '.join(TASKS)} can")
-        yield folder / WEIGHTS, description
+        yield Fetched(folder / WEIGHTS, description)

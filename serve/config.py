@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from heliostat.infra.config import StrictModel
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Positive = Annotated[int, Field(gt=0)]
+
+
+def _is_reference(text: str) -> str:
+    if not re.fullmatch(r"models:/[^/@]+(/\d+|@[^/@]+)", text):
+        raise ValueError("models:/NAME/VERSION or models:/NAME@ALIAS is allowed")
+    return text
+
+
+def _is_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", text):
+        raise ValueError("letters, digits, dots, dashes and _ are allowed, 63 at most, a letter or digit first")
+    return text
+
+
+Reference = Annotated[str, AfterValidator(_is_reference)]
+AdapterName = Annotated[str, AfterValidator(_is_name)]
+
+
+def check_names(model: str, adapters: Iterable[str]) -> None:
+    """ValueError where an adapter has the name by which requests ask for the model itself."""
+    if model in adapters:
+        raise ValueError(f"serve.adapters.{model}: {model!r} is the name of the model itself; another name is needed")
 
 
 class Replicas(StrictModel):
@@ -79,6 +102,9 @@ class ServeConfig(StrictModel):
     """`causal-lm`: what generates. `auto` is vLLM where it is installed and has code of its own for the model."""
     vllm: dict[str, Any] = {}
     """Options of vLLM's server by name, such as `max_model_len: 4096`; what Heliostat sets itself is refused."""
+    adapters: dict[AdapterName, Reference] = {}
+    """`causal-lm`: published adapters of the same base model, each under the name by which requests ask for it, such as
+    `legal: models:/legal@production`."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """`bf16` falls back to float32 on processors without bfloat16 arithmetic."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -21,37 +20,17 @@ from heliostat.serve.limits import OngoingLimit
 from heliostat.serve.metrics import Measure, ServeMetrics
 from heliostat.serve.page import page
 from heliostat.serve.quota import Ledger, LimitKeys, Sharing
+from heliostat.serve.served import Served
 
 _log = log.get(__name__)
-
-
-@dataclass(frozen=True)
-class Served:
-    """The model that answers."""
-
-    name: str
-    version: str
-    task: str
-    run_id: str
-    created: datetime
-
-    def check_name(self, name: str | None) -> None:
-        """Raises RequestError 404 where a request asks for another model."""
-        if name is not None and name != self.name:
-            raise RequestError(
-                404,
-                f"model: {name!r} is not served here; {self.name!r} is",
-                code="model_not_found",
-                param="model",
-            )
 
 
 @dataclass(frozen=True)
 class Service:
     """What a task brings: a model, and the routes to it."""
 
-    check_probe: Callable[[dict[str, Any]], Awaitable[None]]
-    """Asks the model what it was asked when it was published; ModelError where it answers otherwise."""
+    check_probe: Callable[[dict[str, Any], str], Awaitable[None]]
+    """Asks the model of a name what it was asked when it was published; ModelError where it answers otherwise."""
     check_health: Callable[[], None]
     """Raises where the model can answer no more, so that the replica is replaced."""
     close: Callable[[], None]
@@ -92,7 +71,7 @@ def create_app(
     app = OngoingLimit(app, config.max_ongoing_requests, metrics.ongoing)
     if doors:
         app = LimitKeys(app, doors.ledger, doors.sharing.start)
-        app = RequireKey(app, doors.keys, served.name)
+        app = RequireKey(app, doors.keys, *(one.name for one in served.everyone))
     return _Lifespan(Measure(app, metrics))
 
 
@@ -134,15 +113,7 @@ def _routes(served: Served, service: Service) -> App:
 
 def _common(served: Served, service: Service) -> APIRouter:
     router = APIRouter()
-    card = {
-        "id": served.name,
-        "object": "model",
-        "created": int(served.created.timestamp()),
-        "owned_by": "heliostat",
-        "version": served.version,
-        "task": served.task,
-        "run_id": served.run_id,
-    }
+    adapters = {"adapters": {one.name: one.version for one in served.adapters}} if served.adapters else {}
 
     @router.get("/health")
     async def health() -> JSONResponse:
@@ -150,16 +121,15 @@ def _common(served: Served, service: Service) -> APIRouter:
             service.check_health()
         except Exception as error:
             raise RequestError(503, f"unhealthy: {error}", code="unhealthy") from error
-        return JSONResponse({"status": "ok", "model": served.name, "version": served.version})
+        return JSONResponse({"status": "ok", "model": served.name, "version": served.version, **adapters})
 
     @router.get("/v1/models")
-    async def models() -> JSONResponse:
-        return JSONResponse({"object": "list", "data": [card]})
+    async def models(request: Request) -> JSONResponse:
+        return JSONResponse({"object": "list", "data": [one.card for one in served.open_to(request.scope)]})
 
     @router.get("/v1/models/{name}")
-    async def model(name: str) -> JSONResponse:
-        served.check_name(name)
-        return JSONResponse(card)
+    async def model(name: str, request: Request) -> JSONResponse:
+        return JSONResponse(served.pick(name, request.scope).card)
 
     return router
 

@@ -32,7 +32,7 @@ class ApiKey(StrictModel):
     created: datetime
     expires: datetime | None = None
     models: tuple[str, ...] = ()
-    """The endpoints that it opens; all where there are none."""
+    """The models that it opens, endpoints and adapters; all where there are none."""
     requests_per_minute: Positive | None = None
     tokens_per_minute: Positive | None = None
     """Read and written together, over all replicas of an endpoint."""
@@ -41,6 +41,10 @@ class ApiKey(StrictModel):
     def is_limited(self) -> bool:
         """Whether what is done with it must be counted."""
         return bool(self.requests_per_minute or self.tokens_per_minute)
+
+    def opens(self, *names: str) -> bool:
+        """Whether it is for one of these models."""
+        return not self.models or not set(names).isdisjoint(self.models)
 
     def has_expired(self) -> bool:
         """Whether its time is over."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from heliostat.infra import log
 from heliostat.infra.errors import ConfigError, HeliostatError, ResourceError
 from heliostat.infra.storage import open_store
+from heliostat.serve.adapters.check import check_adapters
 from heliostat.serve.app import CANDIDATE_SUFFIX, AppArgs
 from heliostat.serve.applications import (
     applications,
@@ -78,6 +79,7 @@ def deploy(args: AppArgs, *, deadline_seconds: float = START_SECONDS) -> Endpoin
     """
     args = args if args.config.auth == "none" else _with_keys(args)
     check_manifest(args.url, args.digest, args.storage.endpoint_url)
+    check_adapters(args)
     until = time.monotonic() + deadline_seconds
     _check_same_tls(args)
     started_serve = start_serve(args.config)

@@ -14,6 +14,8 @@ from heliostat.serve.errors import App, Message, Receive, Scope, Send
 
 Record = Callable[[Metric, float, Mapping[str, str]], None]
 FLUSH_SECONDS = 0.5
+ADAPTER = "heliostat.adapter"
+"""Where the scope of a request says which adapter answers it, as `name@version`; nothing for the model itself."""
 
 
 class Buffer:
@@ -66,10 +68,11 @@ class ServeMetrics:
         self.record = record
         self._waits: deque[float] = deque(maxlen=1000)
 
-    def request(self, status: int, seconds: float) -> None:
-        """One answered request."""
-        self.record(catalogue.REQUESTS, 1, {**self.labels, "status": str(status)})
-        self.record(catalogue.REQUEST_SECONDS, seconds, self.labels)
+    def request(self, status: int, seconds: float, adapter: str = "") -> None:
+        """One answered request; `adapter` is `name@version`, nothing for the model itself, as below."""
+        labels = {**self.labels, "adapter": adapter}
+        self.record(catalogue.REQUESTS, 1, {**labels, "status": str(status)})
+        self.record(catalogue.REQUEST_SECONDS, seconds, labels)
 
     def ongoing(self, count: int) -> None:
         """How many requests the replica holds now."""
@@ -79,14 +82,14 @@ class ServeMetrics:
         """How many inputs went through the model together."""
         self.record(catalogue.BATCH_SIZE, size, self.labels)
 
-    def tokens(self, kind: str, count: int) -> None:
+    def tokens(self, kind: str, count: int, adapter: str = "") -> None:
         """Tokens read (`prompt`) or written (`completion`)."""
         if count:
-            self.record(catalogue.TOKENS, count, {**self.labels, "kind": kind})
+            self.record(catalogue.TOKENS, count, {**self.labels, "adapter": adapter, "kind": kind})
 
-    def first_token(self, seconds: float) -> None:
+    def first_token(self, seconds: float, adapter: str = "") -> None:
         """Seconds from a request to its first token."""
-        self.record(catalogue.TIME_TO_FIRST_TOKEN_SECONDS, seconds, self.labels)
+        self.record(catalogue.TIME_TO_FIRST_TOKEN_SECONDS, seconds, {**self.labels, "adapter": adapter})
         self._waits.append(seconds)
 
     def mean_wait(self) -> float | None:
@@ -120,8 +123,9 @@ class Measure:
         async def watch(message: Message) -> None:
             nonlocal status, complete
             if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), self.version]
+                status, adapter = message["status"], scope.get(ADAPTER)
+                version = (self.version[0], adapter.encode("latin-1")) if adapter else self.version
+                message["headers"] = [*message.get("headers", ()), version]
             await send(message)
             complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
@@ -131,4 +135,5 @@ class Measure:
             status, complete = 500, True
             raise
         finally:
-            self.metrics.request(status if complete else CLIENT_LEFT, time.perf_counter() - started)
+            counted = status if complete else CLIENT_LEFT
+            self.metrics.request(counted, time.perf_counter() - started, scope.get(ADAPTER, ""))

@@ -66,8 +66,11 @@ class Engine(Protocol):
         Raises RequestError where the model has no chat template or the template refuses the messages.
         """
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
-        """The answer to a prompt, piece by piece; closing the iterator ends the work on it."""
+    def generate(self, prompt: Sequence[int], sampling: Sampling, model: str) -> AsyncIterator[Delta]:
+        """The answer of the adapter called `model` to a prompt, piece by piece; of the model itself by any other name.
+
+        Closing the iterator ends the work on it.
+        """
 
     def check_health(self) -> None:
         """Raises where the engine can generate no more."""
@@ -76,12 +79,12 @@ class Engine(Protocol):
         """Ends the engine and its threads."""
 
 
-async def check_probe(engine: Engine, probe: dict[str, Any], *, exact: bool) -> None:
-    """Asks what the model was asked when it was published; see `compare_probe`."""
+async def check_probe(engine: Engine, probe: dict[str, Any], model: str, *, exact: bool) -> None:
+    """Asks what `model` was asked when it was published; see `compare_probe`."""
     asked = probe["input"]
     prompt = await engine.encode_prompt(asked["prompt"], add_special_tokens=False)
     sampling = Sampling(asked["max_tokens"], temperature=0)
-    text = "".join([delta.text async for delta in engine.generate(prompt, sampling)])
+    text = "".join([delta.text async for delta in engine.generate(prompt, sampling, model)])
     compare_probe(text, probe, exact=exact)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, Send, invalid, send_error, send_event
 from heliostat.serve.limits import parse_json, read_body, timed_out
+from heliostat.serve.served import Served
 
 ALLOWED = re.compile(
     r"/v1/(chat/completions|completions|responses|messages|embeddings|classify|score|rerank|pooling)(/.*)?"
@@ -21,8 +23,8 @@ TOKEN_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 MOST_AT_ONCE = ("n", "best_of")
 
 
-def guarded(app: App, config: ServeConfig) -> App:
-    """`app` with the limits of the spec; what they refuse never reaches it."""
+def guarded(app: App, config: ServeConfig, served: Served) -> App:
+    """`app` with the limits of the spec, for the models that are `served`; what they refuse never reaches it."""
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -31,7 +33,7 @@ def guarded(app: App, config: ServeConfig) -> App:
                 raise RequestError(404, f"{path}: no such route", code="not_found")
             body = await read_body(Request(scope, receive), config.max_body_bytes)
             if scope["method"] == "POST" and body:
-                check_amounts(parse_json(body), config)
+                body = addressed(check_amounts(parse_json(body), config), body, scope, served)
         except RequestError as error:
             await send_error(send, error)
             return
@@ -42,8 +44,17 @@ def guarded(app: App, config: ServeConfig) -> App:
     return limited
 
 
-def check_amounts(asked: Any, config: ServeConfig) -> None:
-    """Raises RequestError 422 where a request asks for more tokens, or more answers at once, than the spec allows."""
+def addressed(asked: dict[str, Any], body: bytes, scope: Scope, served: Served) -> bytes:
+    """The body with the name of the model that it asks for; RequestError as `Served.pick`.
+
+    Where it names none it gets one: the engine would take its base model, and here that may be an adapter's.
+    """
+    model = served.pick(asked.get("model"), scope)
+    return body if asked.get("model") else json.dumps({**asked, "model": model.name}).encode()
+
+
+def check_amounts(asked: Any, config: ServeConfig) -> dict[str, Any]:
+    """What is asked; RequestError 422 where it is more tokens, or more answers at once, than the spec allows."""
     if not isinstance(asked, dict):
         raise RequestError(422, "body: a JSON object is needed", code="invalid_value")
     for fields, most, key in (
@@ -54,6 +65,7 @@ def check_amounts(asked: Any, config: ServeConfig) -> None:
             value = asked.get(field)
             if isinstance(value, (int, float)) and value > most:
                 raise invalid(field, f"{field}: {value} given; {most} are allowed ({key})")
+    return asked
 
 
 async def within_time(app: App, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:

@@ -18,10 +18,10 @@ from heliostat.serve.description import body_of
 from heliostat.serve.engines.base import Delta, Engine, Sampling, TokenScore
 from heliostat.serve.engines.openai_types import ChatRequest, CompletionRequest
 from heliostat.serve.errors import RequestError, invalid, sse_event
-from heliostat.serve.http import Served
 from heliostat.serve.limits import parse_body, read_body, timed_out
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.quota import spend
+from heliostat.serve.served import Served
 
 _log = log.get(__name__)
 Asked = ChatRequest | CompletionRequest
@@ -53,13 +53,13 @@ class OpenAIApi:
         """Either kind of request: read, checked, then answered whole or as a stream."""
         started = time.perf_counter()
         asked = parse_body(schema, await read_body(request, self.config.max_body_bytes))
-        self.served.check_name(asked.model)
+        model = self.served.pick(asked.model, request.scope)
         prompt = await self.encode(asked)
         sampling = self.sampling(asked, len(prompt))
-        self.metrics.tokens("prompt", len(prompt))
+        self.metrics.tokens("prompt", len(prompt), model.label)
         spend(len(prompt))
-        reply = Reply(asked, self.served, len(prompt))
-        deltas = self.within_time(self.engine.generate(prompt, sampling), started)
+        reply = Reply(asked, model, len(prompt))
+        deltas = self.within_time(self.engine.generate(prompt, sampling, model.name), started, model.label)
         if asked.stream:
             # The first piece is awaited here, so that a failure before it still has a status of its own.
             first = await anext(deltas)
@@ -95,15 +95,15 @@ class OpenAIApi:
             top_logprobs=asked.told_logprobs,
         )
 
-    async def within_time(self, deltas: AsyncIterator[Delta], started: float) -> AsyncIterator[Delta]:
-        """The pieces of an answer, counted; RequestError 504 where the last is not there in time."""
+    async def within_time(self, deltas: AsyncIterator[Delta], started: float, adapter: str) -> AsyncIterator[Delta]:
+        """The pieces of an answer, counted for its adapter; RequestError 504 where the last is not there in time."""
         limit, tokens, first = self.config.timeout_seconds, 0, True
         try:
             while True:
                 left = started + limit - time.perf_counter()
                 delta = await asyncio.wait_for(anext(deltas), max(left, 0.001))
                 if first:
-                    self.metrics.first_token(time.perf_counter() - started)
+                    self.metrics.first_token(time.perf_counter() - started, adapter)
                 first, tokens = False, delta.completion_tokens
                 yield delta
                 if delta.finish_reason:
@@ -111,7 +111,7 @@ class OpenAIApi:
         except asyncio.TimeoutError:
             raise timed_out(limit) from None
         finally:
-            self.metrics.tokens("completion", tokens)
+            self.metrics.tokens("completion", tokens, adapter)
             spend(tokens)
             await deltas.aclose()  # type: ignore[attr-defined]
 

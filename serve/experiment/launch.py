@@ -27,7 +27,9 @@ def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool =
     if running_experiment(args.name):
         raise ConfigError(f"{args.name}: an experiment runs; heliostat experiment promote or stop ends it")
     config = args.config.model_copy(update={"route": baseline.config.route})
-    candidate = args.model_copy(update={"config": config, "keys": baseline.keys, "is_candidate": True})
+    # What is compared are versions of the model; adapters answer alike on both sides.
+    shared = {"keys": baseline.keys, "adapters": baseline.adapters}
+    candidate = args.model_copy(update={"config": config, **shared, "is_candidate": True})
     deploy(candidate)
     experiment = Experiment(
         share=share, by=by, guarded=guarded, baseline=baseline.version, candidate=args.version, url=plain_url(candidate)

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.description import body_of
 from heliostat.serve.errors import invalid
-from heliostat.serve.http import Served
 from heliostat.serve.limits import parse_body, read_body, timed_out
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.predictors.text_classification import Encoded
 from heliostat.serve.quota import spend
+from heliostat.serve.served import Served
 
 Text = Annotated[str, Field(min_length=1)]
 MOST_TEXTS = 256
@@ -107,7 +107,7 @@ class ClassificationApi:
         """Labels for one or more texts."""
         started = time.perf_counter()
         asked = parse_body(PredictRequest, await read_body(request, self.config.max_body_bytes))
-        self.served.check_name(asked.model)
+        self.served.pick(asked.model, request.scope)
         try:
             answer = await asyncio.wait_for(self.answer(asked), self.config.timeout_seconds)
         except asyncio.TimeoutError:

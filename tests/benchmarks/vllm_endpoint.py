@@ -21,7 +21,7 @@ def serve_vllm(folder: str, port: int) -> None:
 
     from heliostat.serve.engines.vllm import arguments
 
-    args = arguments(Path(folder), CONFIG, NAME)
+    args = arguments(Path(folder), CONFIG, NAME, {})
     args.host, args.port, args.disable_uvicorn_access_log = "127.0.0.1", port, True
     uvloop.run(run_server(args))
 

@@ -8,7 +8,7 @@ import pytest
 from heliostat.infra import metrics
 from heliostat.infra.metrics import CATALOGUE, Metric
 
-BOUNDED_LABELS = {"model", "version", "status", "kind", "run", "rank", "cause"}
+BOUNDED_LABELS = {"model", "version", "status", "kind", "run", "rank", "cause", "adapter"}
 BASE_UNITS = {"seconds", "bytes", "tokens"}
 OTHER_UNITS = {"ms", "milliseconds", "minutes", "kb", "mb", "gb", "mib", "gib", "percent"}
 

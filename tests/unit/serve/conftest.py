@@ -16,11 +16,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from heliostat.infra.metrics import Metric
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
-from heliostat.serve.http import Doors, Served, Service
+from heliostat.serve.http import Doors, Service
 from heliostat.serve.keyring import KeyRing
 from heliostat.serve.keys import digest_of
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.quota import Ledger, Sharing
+from heliostat.serve.served import Served
 
 KEY = "a-key-of-the-tests-0123456789"
 
@@ -75,7 +76,7 @@ def doors() -> Doors:
     return doors_of(f"tests:{digest_of(KEY)}")
 
 
-async def no_probe(probe: dict[str, Any]) -> None:
+async def no_probe(probe: dict[str, Any], model: str) -> None:
     raise AssertionError("the probe is asked at the start, not by requests")
 
 

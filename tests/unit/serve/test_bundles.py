@@ -26,10 +26,10 @@ def publish(root: Path, task: str = "text-classification") -> tuple[str, str]:
 def test_a_published_model_is_fetched_and_gone_afterwards(tmp_path: Path) -> None:
     url, digest = publish(tmp_path)
     check_manifest(url, digest, None)
-    with fetched(f"{url}/", digest, None) as (folder, description):
-        assert description.name == "tiny"
-        assert (folder / "model.safetensors").stat().st_size == 10240
-    assert not folder.exists()
+    with fetched(f"{url}/", digest, None) as found:
+        assert found.description.name == "tiny"
+        assert (found.folder / "model.safetensors").stat().st_size == 10240
+    assert not found.folder.exists()
 
 
 def test_one_altered_byte_is_refused(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 from fastapi import APIRouter
 
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http import Doors, Served, create_app
+from heliostat.serve.http import Doors, create_app
 from heliostat.serve.predictors.classification_api import ClassificationApi
 from heliostat.serve.predictors.text_classification import Encoded
+from heliostat.serve.served import Served
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
 
 pytestmark = pytest.mark.anyio

@@ -165,22 +165,22 @@ async def test_the_probe_must_be_answered_as_before(
 ) -> None:
     text = reference(llama, tokenizer, "the fox", 8)
     probe = {"input": {"prompt": "the fox", "max_tokens": 8}, "output": {"text": text}}
-    await check_probe(engine, probe, exact=True)
+    await check_probe(engine, probe, "tiny", exact=True)
     other = {**probe, "output": {"text": text + "!"}}
-    await check_probe(engine, other, exact=False)
+    await check_probe(engine, other, "tiny", exact=False)
     with pytest.raises(ModelError, match="answers its probe with"):
-        await check_probe(engine, other, exact=True)
+        await check_probe(engine, other, "tiny", exact=True)
 
 
 async def test_silence_is_refused_where_the_trained_model_spoke(engine: TransformersEngine) -> None:
     engine.generate = silence  # type: ignore[method-assign]
     probe = {"input": {"prompt": "the fox", "max_tokens": 8}, "output": {"text": "jumps"}}
     with pytest.raises(ModelError, match="answers its probe with '', the trained one with 'jumps'"):
-        await check_probe(engine, probe, exact=False)
-    await check_probe(engine, {**probe, "output": {"text": ""}}, exact=False)
+        await check_probe(engine, probe, "tiny", exact=False)
+    await check_probe(engine, {**probe, "output": {"text": ""}}, "tiny", exact=False)
 
 
-async def silence(prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+async def silence(prompt: Sequence[int], sampling: Sampling, model: str = "") -> AsyncIterator[Delta]:
     yield Delta("", 1, "stop")
 
 

@@ -22,7 +22,8 @@ from heliostat.serve.experiment.board import BASELINE, CANDIDATE, Arms, new_arms
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.feedback import feedback_route
 from heliostat.serve.experiment.split import Split, Teller, is_candidates
-from heliostat.serve.http import Served, create_app
+from heliostat.serve.http import create_app
+from heliostat.serve.served import Served
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
 from tests.waiting import until
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import datetime, timezone
 from typing import Any
 
 import httpx
@@ -12,8 +13,13 @@ from starlette.responses import JSONResponse, StreamingResponse
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.guard import guarded
 from heliostat.serve.errors import App, Receive, Scope, Send
+from heliostat.serve.served import Served
 
 CONFIG = ServeConfig(max_body_bytes=200, max_tokens=50, max_batch_size=4, timeout_seconds=0.2)
+
+CREATED = datetime(2026, 1, 1, tzinfo=timezone.utc)
+LEGAL = Served("legal", "2", "causal-lm", "run-2", CREATED, parent="chat")
+CHAT = Served("chat", "7", "causal-lm", "run-1", CREATED, adapters=(LEGAL,))
 
 
 async def engine(scope: Scope, receive: Receive, send: Send) -> None:
@@ -33,7 +39,7 @@ async def engine(scope: Scope, receive: Receive, send: Send) -> None:
 
 def ask(method: str, path: str, app: App = engine, **request: Any) -> httpx.Response:
     async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(guarded(app, CONFIG))  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(guarded(app, CONFIG, CHAT))  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, path, **request)
 
@@ -44,6 +50,14 @@ def test_a_request_within_the_limits_goes_through_whole() -> None:
     asked = {"model": "chat", "max_tokens": 50, "n": 4}
     assert ask("POST", "/v1/chat/completions", json=asked).json() == {"asked": asked}
     assert ask("GET", "/openapi.json").status_code == 200
+
+
+def test_the_engine_hears_of_models_that_are_served_only() -> None:
+    assert ask("POST", "/v1/completions", json={"model": "legal"}).json() == {"asked": {"model": "legal"}}
+    assert ask("POST", "/v1/completions", json={"n": 1}).json() == {"asked": {"n": 1, "model": "chat"}}
+    refused = ask("POST", "/v1/completions", json={"model": "chat:base"})
+    assert refused.status_code == 404
+    assert refused.json()["error"]["message"] == "model: 'chat:base' is not served here; 'chat', 'legal' are"
 
 
 @pytest.mark.parametrize("path", ["/scale_elastic_ep", "/v1/load_lora_adapter", "/pause", "/invocations", "/metrics"])

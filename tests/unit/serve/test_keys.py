@@ -15,10 +15,11 @@ from heliostat.infra.errors import ConfigError, IntegrityError
 from heliostat.infra.storage import LocalStore
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
-from heliostat.serve.http import Doors, Served, create_app
+from heliostat.serve.http import Doors, create_app
 from heliostat.serve.keyring import KeyRing
 from heliostat.serve.keys import add_key, digest_of, generate_key, list_keys, remove_key
 from heliostat.serve.quota import REQUESTS, TOKENS, Ledger, Sharing, Sums, spend
+from heliostat.serve.served import Served
 from tests.unit.serve.conftest import KEY, Recorded, service_of
 from tests.waiting import until
 

@@ -17,8 +17,9 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.attention import register
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.engines.transformers import TransformersEngine
-from heliostat.serve.http import Doors, Served, create_app
+from heliostat.serve.http import Doors, create_app
 from heliostat.serve.predictors.classification_api import ClassificationApi
+from heliostat.serve.served import Served
 from tests.unit.serve.conftest import Client, Recorded, service_of
 from tests.unit.serve.test_classification_api import WordCounter
 

@@ -75,14 +75,15 @@ def test_the_buffer_adds_counters_keeps_the_last_gauge_and_hands_over_all_at_the
         metrics.ongoing(count)
     assert found == []
     buffer.close()
-    labels = {"model": "tiny", "version": "7"}
+    own = {"model": "tiny", "version": "7"}
+    labels = {**own, "adapter": ""}
     assert [one for one in found if one[0] == catalogue.REQUEST_SECONDS.name] == [
         (catalogue.REQUEST_SECONDS.name, seconds, labels) for seconds in (0.1, 0.2, 0.3)
     ]
     assert (catalogue.REQUESTS.name, 2, {**labels, "status": "200"}) in found
     assert (catalogue.REQUESTS.name, 1, {**labels, "status": "500"}) in found
     assert [one for one in found if one[0] == catalogue.ONGOING_REQUESTS.name] == [
-        (catalogue.ONGOING_REQUESTS.name, 1, labels)
+        (catalogue.ONGOING_REQUESTS.name, 1, own)
     ]
     assert len(found) == 6
 

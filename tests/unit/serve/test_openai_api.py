@@ -14,7 +14,8 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import Delta, Sampling, TokenScore
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.errors import App, invalid
-from heliostat.serve.http import Doors, Served, create_app
+from heliostat.serve.http import Doors, create_app
+from heliostat.serve.served import Served
 from tests.unit.serve.conftest import KEY, Client, Recorded, error_of, service_of
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +44,7 @@ class Parrot:
             raise invalid("messages", "messages: no system turn")
         return [0, *await self.encode_prompt(" ".join(message["content"] for message in messages))]
 
-    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+    async def generate(self, prompt: Sequence[int], sampling: Sampling, model: str) -> AsyncIterator[Delta]:
         self.asked.append((list(prompt), sampling))
         self.open += 1
         try:

@@ -13,8 +13,9 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.experiment.feedback import feedback_route
 from heliostat.serve.experiment.split import Split
-from heliostat.serve.http import Doors, Served, create_app
+from heliostat.serve.http import Doors, create_app
 from heliostat.serve.predictors.classification_api import ClassificationApi
+from heliostat.serve.served import Served
 from tests.unit.serve.conftest import KEY, Recorded, service_of
 from tests.unit.serve.test_classification_api import WordCounter
 from tests.unit.serve.test_openai_api import Parrot

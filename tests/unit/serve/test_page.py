@@ -9,7 +9,8 @@ import pytest
 from fastapi import APIRouter
 
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http import Doors, Served, create_app
+from heliostat.serve.http import Doors, create_app
+from heliostat.serve.served import Served
 from tests.unit.serve.conftest import Client, Recorded, service_of
 
 pytestmark = pytest.mark.anyio

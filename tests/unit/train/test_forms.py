@@ -19,6 +19,9 @@ from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, NotF
 from heliostat.infra.fetching import fetch_model
 from heliostat.infra.published import PublishedModel
 from heliostat.infra.storage import Store, open_store
+from heliostat.serve.adapters.fetch import fetched_together
+from heliostat.serve.app import AppArgs
+from heliostat.serve.engines import lora
 from heliostat.spec import Spec
 from heliostat.train import publish, tasks
 from heliostat.train.adapters import attach
@@ -130,3 +133,16 @@ def test_where_an_adapter_cannot_be_published_alone(task: str, adapter: dict[str
     spec = {"name": "x", "task": task, "model": {"source": "b"}, "data": {"source": "d"}, "train": {"adapter": adapter}}
     with pytest.raises(ConfigError, match=message):
         build(Spec, spec)
+
+
+def test_what_training_publishes_answers_beside_another_on_the_same_base(base: Path, store: Store) -> None:
+    first, second = (published(base, store, run_id, seed) for seed, run_id in enumerate(("r1", "r2")))
+    values = {"name": "tiny", "url": first.url, "digest": first.digest, "version": "1"}
+    beside = {"other": {"url": second.url, "digest": second.digest, "version": "2"}}
+    with fetched_together(build(AppArgs, {**values, "adapters": beside})) as found:
+        model = AutoModelForCausalLM.from_pretrained(found.folder)
+        adapters = lora.attach(model, found.adapters)
+        for seed, name in enumerate(("tiny", "other")):
+            adapters.choose([adapters.index[name]])
+            trained = run_of(base, seed).engine.module
+            torch.testing.assert_close(logits(model), logits(trained), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,124 @@
+"""Whether adapters can be served beside a model, by what storage says of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from heliostat.infra import bundle
+from heliostat.infra.bundle import FileEntry, Manifest
+from heliostat.infra.errors import ModelError
+from heliostat.infra.published import ADAPTER, DESCRIPTION, WEIGHTS, PublishedModel, parse_description
+from heliostat.serve.adapters.settings import SETTINGS, parse_settings
+from heliostat.serve.bundles import check_manifest, locate
+
+if TYPE_CHECKING:
+    from heliostat.serve.app import AppArgs
+
+TASK = "causal-lm"
+TOKENIZER = ("tokenizer.json", "chat_template.jinja")
+"""What makes tokens of a conversation: the same for all models of an endpoint."""
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What `max_lora_rank` of vLLM may be."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A bundle in storage whose manifest is the one that is expected."""
+
+    url: str
+    manifest: Manifest
+    endpoint_url: str | None
+
+    @property
+    def described(self) -> PublishedModel:
+        """Its description."""
+        return parse_description(self.read(DESCRIPTION), source=f"{self.url}/{DESCRIPTION}")
+
+    @property
+    def base(self) -> Mapping[str, FileEntry]:
+        """The files of its base model by name; a whole model is its own."""
+        described = self.described
+        if described.base is None:
+            return self.below(WEIGHTS)
+        return check_manifest(described.base.url, described.base.digest, self.endpoint_url).files
+
+    def read(self, name: str) -> bytes:
+        """One file."""
+        store, prefix = locate(self.url, self.endpoint_url)
+        return bundle.read_file(store, prefix, name, self.manifest)
+
+    def below(self, folder: str) -> dict[str, FileEntry]:
+        """What is in a folder of it, by the names there."""
+        files = self.manifest.files.items()
+        return {name.removeprefix(f"{folder}/"): entry for name, entry in files if name.startswith(f"{folder}/")}
+
+
+def check_adapters(args: AppArgs) -> None:
+    """Raises ModelError or IntegrityError, with the key of the spec, for the first adapter that cannot be served.
+
+    Reads manifests and descriptions and no weights, so that a command can refuse before it starts anything.
+    """
+    if not args.adapters:
+        return
+    model = stored(args.url, args.digest, args.storage.endpoint_url)
+    described = model.described
+    if described.task != TASK:
+        raise ModelError(f"serve.adapters: given, and {args.name} is a {described.task} model; {TASK} is needed")
+    base, tokenizer = model.base, model.below(ADAPTER if described.base else WEIGHTS)
+    for name, one in args.adapters.items():
+        with named(name):
+            adapter = stored(one.url, one.digest, args.storage.endpoint_url)
+            _check_is_one(adapter)
+            _check_base(adapter, base, f"{args.name} version {args.version}")
+            _check_tokenizer(adapter, tokenizer)
+            check_rank(parse_settings(adapter.read(f"{ADAPTER}/{SETTINGS}")).rank, args.config.engine)
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Puts the key of the spec before what is wrong with an adapter."""
+    try:
+        yield
+    except ModelError as error:
+        raise type(error)(f"serve.adapters.{name}: {error}") from error
+
+
+def stored(url: str, digest: str, endpoint_url: str | None) -> Stored:
+    """The bundle at `url`; raises as `check_manifest` does."""
+    return Stored(url.rstrip("/"), check_manifest(url, digest, endpoint_url), endpoint_url)
+
+
+def check_rank(rank: int, engine: str) -> None:
+    """Raises ModelError for a rank that the engine does not take."""
+    if engine == "vllm" and rank > VLLM_RANKS[-1]:
+        raise ModelError(f"rank {rank} given; vllm takes {VLLM_RANKS[-1]} at most, and engine: transformers any")
+
+
+def _check_is_one(adapter: Stored) -> None:
+    described = adapter.described
+    if described.task != TASK:
+        raise ModelError(f"{adapter.url}: a {described.task} model; {TASK} is needed")
+    if described.base is None:
+        raise ModelError(
+            f"{adapter.url}: a whole model and no adapter; train.adapter.publish: adapter publishes adapters"
+        )
+
+
+def _check_base(adapter: Stored, served: Mapping[str, FileEntry], model: str) -> None:
+    """By content: the same files may be stored in two places."""
+    differing = [name for name, entry in adapter.base.items() if served.get(name) != entry]
+    if differing:
+        raise ModelError(
+            f"{adapter.url}: belongs to {adapter.described.base_model!r}, which is not what {model} is made of: "
+            f"{differing[0]} differs; adapters of one base model are allowed"
+        )
+
+
+def _check_tokenizer(adapter: Stored, served: Mapping[str, FileEntry]) -> None:
+    found = adapter.below(ADAPTER)
+    for name in TOKENIZER:
+        if found.get(name) != served.get(name):
+            raise ModelError(f"{adapter.url}: its {name} differs from the served model's, which all adapters share")

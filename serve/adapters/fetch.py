@@ -1,0 +1,50 @@
+"""A base model and the adapters beside it, from storage to verified files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from heliostat.infra.bundle import fetch_directory
+from heliostat.infra.fetching import BASE, fetch_parts
+from heliostat.infra.published import ADAPTER, WEIGHTS, PublishedModel, read_description
+from heliostat.serve.adapters.check import check_adapters, named
+from heliostat.serve.adapters.settings import MATRICES, SETTINGS
+from heliostat.serve.bundles import Fetched, locate
+
+if TYPE_CHECKING:
+    from heliostat.serve.app import AppArgs
+
+
+@contextmanager
+def fetched_together(args: AppArgs) -> Iterator[Fetched]:
+    """The base model and all adapters, each file verified; gone afterwards. Raises what `check_adapters` does.
+
+    A model that is an adapter itself is not merged: it answers as one of them, under its own name.
+    """
+    check_adapters(args)
+    endpoint_url = args.storage.endpoint_url
+    with TemporaryDirectory(prefix="heliostat-model-") as temporary:
+        own, folders = Path(temporary) / "own", {}
+        beside: dict[str, PublishedModel] = {}
+        description = fetch_parts(*locate(args.url, endpoint_url), own, args.digest, endpoint_url)
+        if description.base:
+            folders[args.name] = own / ADAPTER
+            _copy_tokenizer(own / ADAPTER, own / BASE)
+        for at, (name, one) in enumerate(args.adapters.items()):
+            folder = Path(temporary) / f"adapter-{at}"
+            with named(name):
+                fetch_directory(*locate(one.url, endpoint_url), folder, digest=one.digest)
+                folders[name], beside[name] = folder / ADAPTER, read_description(folder)
+        yield Fetched(own / (BASE if description.base else WEIGHTS), description, folders, beside)
+
+
+def _copy_tokenizer(adapter: Path, base: Path) -> None:
+    """The base model is stored without a tokenizer; each adapter brings it along."""
+    for file in adapter.iterdir():
+        if file.name not in (SETTINGS, MATRICES):
+            shutil.copy(file, base / file.name)

@@ -1,0 +1,105 @@
+"""What a replica does before it answers: fetch, verify and load a model and its adapters, and ask their probes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heliostat.infra.published import PublishedModel
+    from heliostat.serve.app import AppArgs
+    from heliostat.serve.bundles import Fetched
+    from heliostat.serve.config import ServeConfig
+    from heliostat.serve.errors import App
+    from heliostat.serve.experiment.split import Split
+    from heliostat.serve.http import Doors, Service
+    from heliostat.serve.metrics import ServeMetrics
+    from heliostat.serve.served import Served
+
+
+async def start(args: AppArgs, doors: Doors | None, metrics: ServeMetrics, split: Split) -> tuple[Service, App]:
+    """Fetches, verifies and loads the model, asks it its probe, and puts the HTTP application around it.
+
+    With its adapters, which are asked theirs. The bundles' files are gone when this returns.
+    """
+    from heliostat.serve.adapters.fetch import fetched_together
+    from heliostat.serve.bundles import fetched
+    from heliostat.serve.experiment.feedback import feedback_route
+    from heliostat.serve.http import create_app
+
+    alone = fetched(args.url, args.digest, args.storage.endpoint_url)
+    with ExitStack() as stack:
+        found = await asyncio.to_thread(stack.enter_context, fetched_together(args) if args.adapters else alone)
+        served = served_by(args, found)
+        service = await load(found, args.config, served, metrics)
+    try:
+        await check_probes(service, found, served)
+    except Exception:
+        service.close()
+        raise
+    service.router.include_router(feedback_route(split))
+    return service, split.around(create_app(served, service, args.config, doors, metrics))
+
+
+def served_by(args: AppArgs, found: Fetched) -> Served:
+    """The model and its adapters, as requests name them."""
+    from heliostat.serve.served import Served
+
+    def one(name: str, version: str, described: PublishedModel, **more: Any) -> Served:
+        return Served(name, version, described.task, described.run_id, described.created, **more)
+
+    adapters = [one(name, args.adapters[name].version, it, parent=args.name) for name, it in found.beside.items()]
+    return one(args.name, args.version, found.description, adapters=tuple(adapters))
+
+
+async def check_probes(service: Service, found: Fetched, served: Served) -> None:
+    """Asks the model and each adapter what they were asked when they were published.
+
+    Raises ModelError, with the key of the spec for an adapter, where one answers otherwise.
+    """
+    from heliostat.serve.adapters.check import named
+
+    if found.description.probe:
+        await service.check_probe(found.description.probe, served.name)
+    for name, described in found.beside.items():
+        with named(name):
+            if described.probe:
+                await service.check_probe(described.probe, name)
+
+
+async def load(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
+    """The service for a model's files, by its task and the engine that the spec names."""
+    from transformers.utils import logging  # only now: a bundle that is refused needs no seconds of imports
+
+    logging.disable_progress_bar()
+    if found.description.task != "causal-lm":
+        return await asyncio.to_thread(_classification, found, config, served, metrics)
+    from heliostat.serve.engines import vllm
+
+    if config.engine == "vllm" or (config.engine == "auto" and vllm.installed() and vllm.knows(found.folder)):
+        return await vllm.load(found, config, served, metrics)
+    return await asyncio.to_thread(_generation, found, config, served, metrics)
+
+
+def _classification(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
+    from heliostat.serve.http import Service
+    from heliostat.serve.predictors import text_classification
+    from heliostat.serve.predictors.classification_api import ClassificationApi
+
+    model = text_classification.load(found.folder, found.description, config, metrics)
+    api = ClassificationApi(model, served, config, metrics)
+    return Service(lambda probe, _: model.check_probe(probe), model.check_health, model.close, api.router)
+
+
+def _generation(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
+    from heliostat.serve.engines import transformers
+    from heliostat.serve.engines.base import check_probe
+    from heliostat.serve.engines.openai_api import OpenAIApi
+    from heliostat.serve.http import Service
+
+    engine = transformers.load(found.folder, config, metrics, found.adapters)
+    api = OpenAIApi(engine, served, config, metrics)
+    probe = partial(check_probe, engine, exact=config.precision == "fp32")
+    return Service(probe, engine.check_health, engine.close, api.router)

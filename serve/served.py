@@ -1,0 +1,76 @@
+"""Which models answer at an endpoint, and which of them a request asks for by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from heliostat.serve.auth import not_allowed
+from heliostat.serve.errors import RequestError, Scope
+from heliostat.serve.keys import ApiKey
+from heliostat.serve.metrics import ADAPTER
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that answers, with the adapters beside it."""
+
+    name: str
+    version: str
+    task: str
+    run_id: str
+    created: datetime
+    adapters: tuple[Served, ...] = ()
+    parent: str | None = None
+    """Of an adapter: the model at whose endpoint it answers."""
+
+    @property
+    def everyone(self) -> tuple[Served, ...]:
+        """The model, then its adapters."""
+        return (self, *self.adapters)
+
+    @property
+    def label(self) -> str:
+        """`name@version` of an adapter, as metrics are labelled; nothing for the model itself."""
+        return f"{self.name}@{self.version}" if self.parent else ""
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What `/v1/models` says of it, without its adapters."""
+        parent = {"parent": self.parent} if self.parent else {}
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": int(self.created.timestamp()),
+            "owned_by": "heliostat",
+            "version": self.version,
+            "task": self.task,
+            "run_id": self.run_id,
+            **parent,
+        }
+
+    def open_to(self, scope: Scope) -> list[Served]:
+        """Those that the key of a request may ask."""
+        key: ApiKey | None = scope.get("heliostat.key")
+        return [one for one in self.everyone if key is None or key.opens(one.name)]
+
+    def pick(self, name: str | None, scope: Scope) -> Served:
+        """The one that a request asks for, the model itself where it names none; the scope then says who answers.
+
+        Raises RequestError 404 where none has the name, 403 where the request's key is for others.
+        """
+        found = next((one for one in self.everyone if name in (None, one.name)), None)
+        mine = self.open_to(scope)
+        if found is None:
+            names = ", ".join(repr(one.name) for one in mine)
+            raise RequestError(
+                404,
+                f"model: {name!r} is not served here; {names} {'is' if len(mine) == 1 else 'are'}",
+                code="model_not_found",
+                param="model",
+            )
+        if found not in mine:
+            raise not_allowed(scope["heliostat.key"], found.name)
+        scope[ADAPTER] = found.label
+        return found
