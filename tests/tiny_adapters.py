@@ -19,14 +19,17 @@ from heliostat.train.forms import AdapterAlone
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def write_adapter(base: Path, folder: Path, seed: int, rank: int = 4, **settings: Any) -> None:
-    """An adapter, as peft stores it, that changes what the model in `base` says; with the tokenizer."""
+def write_adapter(base: Path, folder: Path, seed: int, rank: int = 4, size: float = 0.1, **settings: Any) -> None:
+    """An adapter, as peft stores it, that changes what the model in `base` says; with the tokenizer.
+
+    `size` is the standard deviation of its second matrices.
+    """
     torch.manual_seed(seed)
     values = {"r": rank, "lora_alpha": 16, "target_modules": TARGETS, "task_type": "CAUSAL_LM", **settings}
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(**values))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
+            torch.nn.init.normal_(parameter, std=size)
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     AutoTokenizer.from_pretrained(base).save_pretrained(folder)

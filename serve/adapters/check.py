@@ -67,6 +67,8 @@ def check_adapters(args: AppArgs) -> None:
     described = model.described
     if described.task != TASK:
         raise ModelError(f"serve.adapters: given, and {args.name} is a {described.task} model; {TASK} is needed")
+    if described.base:
+        _check_settings(model, args.config.engine)
     base, tokenizer = model.base, model.below(ADAPTER if described.base else WEIGHTS)
     for name, one in args.adapters.items():
         with named(name):
@@ -74,7 +76,7 @@ def check_adapters(args: AppArgs) -> None:
             _check_is_one(adapter)
             _check_base(adapter, base, f"{args.name} version {args.version}")
             _check_tokenizer(adapter, tokenizer)
-            check_rank(parse_settings(adapter.read(f"{ADAPTER}/{SETTINGS}")).rank, args.config.engine)
+            _check_settings(adapter, args.config.engine)
 
 
 @contextmanager
@@ -95,6 +97,11 @@ def check_rank(rank: int, engine: str) -> None:
     """Raises ModelError for a rank that the engine does not take."""
     if engine == "vllm" and rank > VLLM_RANKS[-1]:
         raise ModelError(f"rank {rank} given; vllm takes {VLLM_RANKS[-1]} at most, and engine: transformers any")
+
+
+def _check_settings(adapter: Stored, engine: str) -> None:
+    name = f"{ADAPTER}/{SETTINGS}"
+    check_rank(parse_settings(adapter.read(name), source=f"{adapter.url}/{name}").rank, engine)
 
 
 def _check_is_one(adapter: Stored) -> None:

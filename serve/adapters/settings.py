@@ -42,15 +42,15 @@ class Settings:
     """What the product of the two matrices is multiplied by."""
 
 
-def parse_settings(data: bytes) -> Settings:
-    """The settings in an `adapter_config.json`; ModelError names the first key that is not served."""
+def parse_settings(data: bytes, source: str) -> Settings:
+    """The settings in an `adapter_config.json`; ModelError names `source` and the first key that is not served."""
     given: dict[str, Any] = json.loads(data)
     if given.get("peft_type") != "LORA":
-        raise ModelError(f"{SETTINGS}: peft_type {given.get('peft_type')!r}; LORA is served")
+        raise ModelError(f"{source}: peft_type {given.get('peft_type')!r}; LORA is served")
     wrong = [key for key in NOT_PLAIN if given.get(key)] + ["bias"] * (given.get("bias", "none") != "none")
     if str(given.get("init_lora_weights")).lower().startswith(CHANGES_BASE):
         wrong.append("init_lora_weights")
     if wrong:
-        raise ModelError(f"{SETTINGS}: {wrong[0]} {given[wrong[0]]!r}; adapters that are served by name are plain LoRA")
+        raise ModelError(f"{source}: {wrong[0]} {given[wrong[0]]!r}; adapters that are served by name are plain LoRA")
     rank = int(given["r"])
     return Settings(rank, given["lora_alpha"] / (math.sqrt(rank) if given.get("use_rslora") else rank))

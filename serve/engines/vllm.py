@@ -111,7 +111,7 @@ def arguments(folder: Path, config: ServeConfig, name: str, adapters: Mapping[st
         "enable_auto_tool_choice": True,
         "tool_call_parser": TOOL_CALL_PARSER,
         **(_on_cpu(config, device) if device.type == "cpu" else _on_gpu(config)),
-        **_lora(adapters),
+        **_lora(config, device, adapters),
         **config.vllm,
     }
     parser = make_arg_parser(FlexibleArgumentParser())
@@ -121,18 +121,27 @@ def arguments(folder: Path, config: ServeConfig, name: str, adapters: Mapping[st
     return args
 
 
-def _lora(adapters: Mapping[str, Path]) -> dict[str, Any]:
-    """Places for all adapters at once; with fewer, the engine reads one again whenever another has taken its place."""
+def _lora(config: ServeConfig, device: torch.device, adapters: Mapping[str, Path]) -> dict[str, Any]:
+    """Places for all adapters at once, on the device and in memory, so that none is read again while it answers.
+
+    On CPUs vLLM 0.32 adds what is in the last place to rows without an adapter (its pull request 48421 tells), so there
+    is one more place than adapters, which stays empty.
+    """
     if not adapters:
         return {}
     most = max(_rank(name, folder) for name, folder in adapters.items())
+    places, key = len(adapters) + (device.type == "cpu"), "max_loras"
+    if device.type == "cpu" and config.vllm.get(key, places) != places:
+        raise ConfigError(
+            f"serve.vllm.{key}: {config.vllm[key]!r} given; {places} is allowed on a CPU with its adapters"
+        )
     rank = next(rank for rank in VLLM_RANKS if rank >= most)
-    return {"enable_lora": True, "max_lora_rank": rank, "max_loras": len(adapters), "max_cpu_loras": len(adapters)}
+    return {"enable_lora": True, "max_lora_rank": rank, key: places, "max_cpu_loras": places}
 
 
 def _rank(name: str, folder: Path) -> int:
     with named(name):
-        rank = parse_settings((folder / SETTINGS).read_bytes()).rank
+        rank = parse_settings((folder / SETTINGS).read_bytes(), SETTINGS).rank
         check_rank(rank, "vllm")
     return rank
 

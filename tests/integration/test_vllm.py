@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from heliostat.cluster.folders import free_ports
 from heliostat.cluster.session import session
 from heliostat.infra.config import build
 from heliostat.infra.errors import ConfigError
+from heliostat.serve.adapters.settings import AdapterArgs
 from heliostat.serve.app import AppArgs
 from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.config import ServeConfig
@@ -26,6 +28,7 @@ from heliostat.serve.keys import generate_key
 from heliostat.serve.launch import Endpoint, deploy, undeploy
 from tests.benchmarks.chat_servers import write_model
 from tests.integration.tiny_models import app_args, publish
+from tests.tiny_adapters import greedy, publish_adapter
 from tests.waiting import until
 
 pytestmark = pytest.mark.vllm
@@ -42,10 +45,23 @@ CITY = {
 
 
 @pytest.fixture(scope="module")
-def args(tmp_path_factory: pytest.TempPathFactory) -> AppArgs:
-    storage = tmp_path_factory.mktemp("vllm") / "storage"
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("vllm") / "storage"
+
+
+@pytest.fixture(scope="module")
+def args(storage: Path) -> AppArgs:
+    """SmolLM2 and two adapters of it."""
     published = publish(storage, "chat", "causal-lm", write_model)
-    return app_args("chat", published, storage, "7", {**SETTINGS, "engine": "auto", "vllm": VLLM})
+    made = app_args("chat", published, storage, "7", {**SETTINGS, "engine": "auto", "vllm": VLLM})
+    return made.model_copy(update={"adapters": {name: adapter(storage, name) for name in ("legal", "support")}})
+
+
+def adapter(storage: Path, name: str) -> AdapterArgs:
+    """Of a rank that is none of those that vLLM lays out."""
+    base, seed = storage.parent / "chat-r1" / "model", len(name)
+    url, digest = publish_adapter(storage, name, base, seed, rank=12, size=0.25)
+    return AdapterArgs(url=url, digest=digest, version="3")
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +122,23 @@ def test_greedy_answers_do_not_change_with_what_else_is_asked(client: openai.Ope
         assert all(other.result().usage.completion_tokens for other in others)
 
 
+def test_adapters_answer_by_name_beside_the_model(client: openai.OpenAI, storage: Path) -> None:
+    base, prompt = storage.parent / "chat-r1" / "model", "The capital of France is"
+
+    def ask(model: str) -> tuple[str, str]:
+        raw = client.completions.with_raw_response.create(model=model, prompt=prompt, max_tokens=16, temperature=0)
+        return raw.parse().choices[0].text, raw.headers["x-model-version"]
+
+    models = ["chat", "legal", "support"] * 3
+    with ThreadPoolExecutor(len(models)) as pool:
+        found = list(pool.map(ask, models))
+    for model, (text, version) in zip(models, found, strict=True):
+        folder = None if model == "chat" else storage.parent / f"{model}-r1" / "adapter"
+        assert (text, version) == (greedy(base, folder, prompt, 16), "chat@7" if model == "chat" else f"{model}@3")
+    assert len({text for text, _ in found}) == 3
+    assert [one.id for one in client.models.list()] == ["chat", "legal", "support"]
+
+
 def test_a_tool_is_called_with_arguments_that_fit_its_schema(client: openai.OpenAI) -> None:
     weather = {
         "name": "get_weather",
@@ -156,7 +189,12 @@ def test_what_is_too_much_or_for_operators_is_refused(client: openai.OpenAI, end
 
 
 def test_an_option_that_vllm_does_not_have_leaves_the_endpoint_as_it_was(args: AppArgs, client: openai.OpenAI) -> None:
-    for options, line in [({"max_modle_len": 8}, "max-modle-len"), ({"host": "x"}, "serve.vllm.host")]:
+    for options, line in [
+        ({"max_modle_len": 8}, "max-modle-len"),
+        ({"host": "x"}, "serve.vllm.host"),
+        ({"lora_modules": []}, "lora_modules"),
+        ({"max_loras": 2}, "serve.vllm.max_loras: 2 given; 3 is allowed on a CPU"),
+    ]:
         wrong = build(ServeConfig, {**SETTINGS, "vllm": options})
         with pytest.raises(ConfigError, match=line):
             deploy(args.model_copy(update={"config": wrong, "version": "8"}), deadline_seconds=120)
@@ -177,6 +215,23 @@ def test_a_replica_whose_engine_dies_is_replaced_and_leaves_no_process(client: o
 
     until(answers, "the endpoint answers again", seconds=180)
     assert before.isdisjoint(one.pid for one in engine_processes())
+
+
+def test_a_model_that_is_an_adapter_itself_answers_under_its_own_name(
+    client: openai.OpenAI, endpoint: Endpoint, args: AppArgs, storage: Path
+) -> None:
+    legal, support = args.adapters["legal"], args.adapters["support"]
+    own = {"url": legal.url, "digest": legal.digest, "version": "8", "adapters": {"support": support}}
+    deploy(args.model_copy(update=own), deadline_seconds=240)
+    base, prompt = storage.parent / "chat-r1" / "model", "The capital of France is"
+    for model, stored in (("chat", "legal"), ("support", "support"), ("chat", "legal")):
+        answer = client.completions.create(model=model, prompt=prompt, max_tokens=16, temperature=0)
+        assert answer.choices[0].text == greedy(base, storage.parent / f"{stored}-r1" / "adapter", prompt, 16)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    unnamed = httpx.post(endpoint.url + "/v1/completions", json={"prompt": prompt, "max_tokens": 1}, headers=headers)
+    assert unnamed.json()["model"] == "chat"
+    with pytest.raises(openai.NotFoundError, match="'chat:base' is not served here"):
+        client.completions.create(model="chat:base", prompt=prompt)
 
 
 def test_with_its_endpoint_the_engine_ends(args: AppArgs, endpoint: Endpoint) -> None:

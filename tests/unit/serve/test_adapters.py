@@ -130,6 +130,13 @@ def test_a_whole_model_is_no_adapter(storage: Path) -> None:
         check_adapters(arguments(storage, legal="chat"))
 
 
+def test_a_model_that_is_no_plain_lora_itself_has_none_beside_it(storage: Path, base: Path, tmp_path: Path) -> None:
+    publish_adapter(tmp_path / "storage", "dora", base, 1, use_dora=True)
+    own = bundle(tmp_path / "storage", "dora")
+    with pytest.raises(ModelError, match=r"dora/r1/adapter/adapter_config.json: use_dora True"):
+        check_adapters(arguments(storage, legal="legal").model_copy(update=own))
+
+
 def test_a_rank_that_vllm_does_not_take_is_refused(storage: Path, base: Path, tmp_path: Path) -> None:
     folder = tmp_path / "legal"
     publish_adapter(tmp_path / "storage", "kept", base, 1)

@@ -14,9 +14,10 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from heliostat.infra.errors import ModelError
 from heliostat.serve.adapters.settings import MATRICES
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.cpu import PackedLinear, pack
 from heliostat.serve.engines import transformers
 from heliostat.serve.engines.base import Sampling
-from heliostat.serve.engines.lora import Adapters, WithAdapters, attach, stack
+from heliostat.serve.engines.lora import Adapters, WithAdapters, attach
 from heliostat.serve.engines.transformers import TransformersEngine
 from tests.tiny_adapters import change_settings, greedy, write_adapter
 from tests.unit.serve.conftest import Recorded
@@ -72,9 +73,9 @@ async def test_each_row_answers_as_its_own_adapter_whatever_else_is_in_the_batch
 def test_rows_without_an_adapter_are_those_of_the_base_to_the_last_bit() -> None:
     torch.manual_seed(0)
     layer = torch.nn.Linear(8, 6)
-    pairs = [(torch.randn(2, 8), torch.randn(6, 2)), None, (torch.randn(3, 8), torch.randn(6, 3))]
+    pairs = [(torch.randn(8, 2), torch.randn(2, 6)), None, (torch.randn(8, 3), torch.randn(3, 6))]
     adapters = Adapters(["a", "b", "c"], torch.device("cpu"))
-    both = WithAdapters(layer, *stack(pairs), adapters)
+    both = WithAdapters(layer, pairs, adapters)
     x = torch.randn(5, 4, 8)
     with torch.inference_mode():
         alone = layer(x)
@@ -85,15 +86,27 @@ def test_rows_without_an_adapter_are_those_of_the_base_to_the_last_bit() -> None
     assert torch.equal(found[[0, 3, 4]], alone[[0, 3, 4]])
     for row, pair in ((1, pairs[2]), (2, pairs[0])):
         assert pair
-        torch.testing.assert_close(found[row], alone[row] + x[row] @ pair[0].T @ pair[1].T)
+        torch.testing.assert_close(found[row], alone[row] + x[row] @ pair[0] @ pair[1])
 
 
 def test_a_layer_in_which_rows_cannot_be_told_is_refused() -> None:
     adapters = Adapters(["a"], torch.device("cpu"))
-    layer = WithAdapters(torch.nn.Linear(8, 6), torch.zeros(1, 8, 2), torch.zeros(1, 2, 6), adapters)
+    layer = WithAdapters(torch.nn.Linear(8, 6), [(torch.zeros(8, 2), torch.zeros(2, 6))], adapters)
     adapters.choose([0, None])
     with pytest.raises(ModelError, match=r"a layer of this model takes \[10, 8\], in which no row can be told"):
         layer(torch.zeros(10, 8))
+
+
+def test_packed_layers_take_adapters_too(base: Path, folders: dict[str, Path]) -> None:
+    model = pack(LlamaForCausalLM.from_pretrained(base, dtype=torch.bfloat16).eval())
+    adapters = attach(model, folders)
+    assert any(isinstance(one, PackedLinear) for one in model.modules())
+    ids = torch.tensor([[5, 6, 7]] * 3)
+    with torch.inference_mode():
+        alone = model(ids).logits
+        adapters.choose([None, adapters.index["legal"], None])
+        mixed = model(ids).logits
+    assert [torch.equal(alone[row], mixed[row]) for row in range(3)] == [True, False, True]
 
 
 def test_without_adapters_the_model_stays_as_it_is(base: Path, config: ServeConfig, recorded: Recorded) -> None:
