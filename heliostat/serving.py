@@ -68,8 +68,8 @@ def show_status() -> None:
         view.say(f"Ray at {address}")
         view.table(
             "Endpoints",
-            ["name", "version", "status", "replicas", "url"],
-            [[one.name, one.version, one.status, one.replicas, one.url] for one in status()],
+            ["name", "version", "adapters", "status", "replicas", "url"],
+            [[one.name, one.version, ", ".join(one.adapters), one.status, one.replicas, one.url] for one in status()],
         )
         view.table("Actors and placement groups", ["what"], [[name] for name in leftovers()])
 

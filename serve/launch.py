@@ -62,6 +62,8 @@ class EndpointStatus:
     """Replicas that take requests."""
     version: str | None
     """The version that answers at this moment; None where nothing does."""
+    adapters: tuple[str, ...]
+    """Those that answer by name beside it, each with its version: `legal@3`."""
     message: str
 
     @property
@@ -149,13 +151,14 @@ def _take_away(name: str, *, shutdown: bool) -> None:
 
 def _status(name: str, overview: ApplicationStatusOverview, args: AppArgs) -> EndpointStatus:
     address = listening()
+    said = (health(plain_url(args)) if running_replicas(overview) else None) or {}  # a question would start one
     url = url_of(address.host or "", address.port, args.route, args.config.tls) if address else ""
-    replicas = running_replicas(overview)
     return EndpointStatus(
         name,
         url,
         str(overview.status.value),
-        replicas,
-        (health(plain_url(args)) or {}).get("version") if replicas else None,  # a question would start one
+        running_replicas(overview),
+        said.get("version"),
+        tuple(f"{name}@{version}" for name, version in said.get("adapters", {}).items()),
         " ".join(overview.message.split()),
     )

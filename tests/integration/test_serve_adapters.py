@@ -11,6 +11,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.folders import free_ports
@@ -22,7 +25,8 @@ from heliostat.serve.adapters.settings import AdapterArgs
 from heliostat.serve.app import AppArgs
 from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.keys import generate_key
-from heliostat.serve.launch import Endpoint, deploy, undeploy
+from heliostat.serve.launch import Endpoint, deploy, status, undeploy
+from tests.browser import chromium, screenshot, text_of
 from tests.integration.tiny_models import app_args, generator, publish
 from tests.tiny_adapters import greedy, publish_adapter
 from tests.waiting import until
@@ -98,6 +102,24 @@ def test_all_are_listed_and_others_are_404(client: openai.OpenAI) -> None:
         client.chat.completions.create(model="tax", messages=messages)
     answer = client.chat.completions.create(model="legal", messages=messages, max_tokens=4)
     assert (answer.model, answer.system_fingerprint) == ("legal", "legal@3")
+
+
+def test_status_tells_the_versions_of_all(endpoint: Endpoint) -> None:
+    (found,) = status()
+    assert (found.version, found.adapters) == ("7", ("legal@3", "support@3"))
+
+
+def test_a_person_picks_an_adapter_on_the_page(endpoint: Endpoint) -> None:
+    with chromium() as browser:
+        browser.get(endpoint.url)
+        assert not browser.find_element(By.ID, "model").is_displayed()
+        browser.find_element(By.ID, "key").send_keys(KEY + Keys.TAB)
+        until(browser.find_element(By.ID, "model").is_displayed, "the page knows the models", seconds=20)
+        Select(browser.find_element(By.ID, "model")).select_by_visible_text("legal")
+        browser.find_element(By.ID, "text").send_keys("a film" + Keys.ENTER)
+        until(lambda: text_of(browser, "#version") == "version 3", "the adapter answers", seconds=30)
+        until(lambda: text_of(browser, ".assistant"), "the answer is shown", seconds=30)
+        screenshot(browser, "adapters")
 
 
 def test_metrics_say_which_adapter_answered(client: openai.OpenAI, endpoint: Endpoint) -> None:
