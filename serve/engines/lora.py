@@ -2,8 +2,8 @@
 
 LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685) adds `B A x` to what a layer makes of `x`. The layer itself
 works on all rows at once, and the small products are added to the rows of each adapter, as in S-LoRA (Sheng et al.
-2023, https://arxiv.org/abs/2311.03285). Rows of one adapter go together: gathering matrices for each row takes up to
-eight times as long on a CPU (32 rows, 4 adapters of rank 16), which then copies them for every row.
+2023, https://arxiv.org/abs/2311.03285). Rows of one adapter go together: gathering the matrices by row, which a GPU's
+kernels do well, has a CPU copy them for every row, and takes several times as long.
 """
 
 from __future__ import annotations
