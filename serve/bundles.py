@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from heliostat.infra import bundle
 from heliostat.infra.errors import IntegrityError, ModelError, NotFoundError
 from heliostat.infra.fetching import fetch_model
 from heliostat.infra.published import WEIGHTS, PublishedModel
+from heliostat.infra.scratch import scratch
 from heliostat.infra.storage import Store, open_store
 
 TASKS = ("text-classification", "causal-lm")
@@ -60,8 +60,8 @@ def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[Fetched
     """
     check_manifest(url, digest, endpoint_url)
     store, prefix = locate(url, endpoint_url)
-    with TemporaryDirectory(prefix="heliostat-model-") as temporary:
-        folder = Path(temporary) / "bundle"
+    with scratch("model") as temporary:
+        folder = temporary / "bundle"
         description = fetch_model(store, prefix, folder, digest, endpoint_url)
         if description.task not in TASKS:
             raise ModelError(f"{url}: task {description.task!r} cannot be served; {', '.join(TASKS)} can")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.fetching import fetch_model
 from heliostat.infra.published import WEIGHTS
 from heliostat.infra.registry import ModelVersion
+from heliostat.infra.scratch import scratch
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.train import tasks
 from heliostat.train.data import Prepared
@@ -23,8 +22,8 @@ def assess(model: ModelVersion, storage: StorageConfig, prepared: Prepared) -> d
 
     Raises IntegrityError where its files have changed, ConfigError where its labels are not those of the data.
     """
-    with tempfile.TemporaryDirectory(prefix="heliostat-evaluate-") as temporary:
-        folder = Path(temporary) / "model"
+    with scratch("evaluate") as temporary:
+        folder = temporary / "model"
         store = open_store(model.url, storage.endpoint_url)
         described = fetch_model(store, "", folder, model.digest, storage.endpoint_url)
         if described.labels != tuple(prepared.labels):

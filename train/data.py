@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from heliostat.cluster.folders import cache_folder
 from heliostat.infra.bundle import Manifest, fetch_directory, publish_once, read_manifest
 from heliostat.infra.errors import NotFoundError
+from heliostat.infra.scratch import scratch
 from heliostat.infra.storage import StorageConfig, is_s3, open_store
 from heliostat.train.config import DataConfig
 from heliostat.train.records import Source, ending, find_source
@@ -103,11 +103,11 @@ def prepare(data: DataConfig, encoder: Encoder, storage: StorageConfig, progress
     from heliostat.train.prepare import build
 
     tell = progress or _silent
-    with tempfile.TemporaryDirectory(prefix="heliostat-data-") as staging:
-        summary = build(source, data, encoder, Path(staging), tell)
+    with scratch("data") as staging:
+        summary = build(source, data, encoder, staging, tell)
         tell("publish", 0, 0)
         metadata = {**summary, "source": data.source, "format": FORMAT_VERSION}
-        publish_once(open_store(storage), f"data/{fingerprint}", Path(staging), metadata)
+        publish_once(open_store(storage), f"data/{fingerprint}", staging, metadata)
     return open_prepared(storage, fingerprint)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from heliostat.infra import bundle
 from heliostat.infra.fetching import merge
 from heliostat.infra.published import ADAPTER, WEIGHTS, BaseModel
+from heliostat.infra.scratch import scratch
 from heliostat.infra.storage import Store
 from heliostat.train import adapters, models
 from heliostat.train.config import TrainConfig
@@ -91,10 +91,10 @@ class AdapterAlone(WholeModel):
         sums = [[file.name, file_digest(file)] for file in files]
         prefix = f"bases/{hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16]}"
         if not store.exists(f"{prefix}/{bundle.MANIFEST}"):
-            with tempfile.TemporaryDirectory(prefix="heliostat-base-") as folder:
+            with scratch("base") as folder:
                 for file in files:
-                    (Path(folder) / file.name).symlink_to(file.resolve())
-                bundle.publish_once(store, prefix, Path(folder))
+                    (folder / file.name).symlink_to(file.resolve())
+                bundle.publish_once(store, prefix, folder)
         return BaseModel(url=f"{store.url.rstrip('/')}/{prefix}", digest=bundle.read_manifest(store, prefix).digest)
 
 

@@ -6,7 +6,6 @@ the same questions as the trained model; only then do they go to storage, where 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from heliostat.infra import bundle
 from heliostat.infra.errors import ModelError
 from heliostat.infra.published import PublishedModel, write_description
+from heliostat.infra.scratch import scratch
 from heliostat.infra.storage import Store
 from heliostat.train.distributed import World
 from heliostat.train.evaluate import records_at_once
@@ -58,10 +58,10 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
 
     def validated() -> Published:
         check(weights, filter(None, map(form.name, engine.module.state_dict())))
-        with tempfile.TemporaryDirectory(prefix="heliostat-publish-") as temporary:
-            folder = Path(temporary) / "bundle"
+        with scratch("publish") as temporary:
+            folder = temporary / "bundle"
             form.write(engine.module, weights, base, folder)
-            whole = form.whole(folder, base, Path(temporary) / "whole")
+            whole = form.whole(folder, base, temporary / "whole")
             model = task.load_model(whole, rows.labels, None).eval()
             check_stored(weights, form.stored(folder, model))
             compare(task, model, rows, questions, answers)

