@@ -29,6 +29,18 @@ def chromium() -> Iterator[Chrome]:
         browser.quit()
 
 
+def visit(browser: Chrome, url: str) -> None:
+    """Opens the page of an endpoint."""
+    browser.get(url)
+    assert browser.find_elements(By.ID, "text"), browser.page_source
+
+
+def give(browser: Chrome, field: str, text: str) -> None:
+    """Writes a text into a field, in place of what is there."""
+    browser.find_element(By.ID, field).clear()
+    browser.find_element(By.ID, field).send_keys(text)
+
+
 def text_of(browser: Chrome, selector: str) -> str:
     """What is to be read in the elements that `selector` finds, a line each."""
     return "\n".join(element.text for element in browser.find_elements(By.CSS_SELECTOR, selector))

@@ -47,6 +47,8 @@ class Contest:
     """Streams at a time -> how many in a burst."""
     rounds: int
     marks: Mapping[str, float]
+    ready: str = "/health"
+    """A route of the other server that answers once it is up."""
 
     def main(self) -> None:
         """Starts both, measures, prints and records the figures; or is one of the servers."""
@@ -73,7 +75,7 @@ class Contest:
         }
         found: dict[int, dict[str, list[Summary]]] = {count: {kind: [] for kind in urls} for count in self.requests}
         with (
-            server(commands[self.other], urls[self.other] + "/health", log=folder / "other.log", seconds=300),
+            server(commands[self.other], urls[self.other] + self.ready, log=folder / "other.log", seconds=300),
             server(commands[OURS], urls[OURS] + "/health", log=folder / "heliostat.log", seconds=300),
         ):
             for at in range(-1, self.rounds):

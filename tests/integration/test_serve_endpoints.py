@@ -22,7 +22,6 @@ from transformers import LlamaForCausalLM
 from heliostat.benching import bench
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.folders import free_ports
-from heliostat.cluster.scrape import metrics_targets
 from heliostat.cluster.session import session
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, ResourceError
 from heliostat.infra.storage import LocalStore
@@ -30,7 +29,8 @@ from heliostat.serve.app import AppArgs
 from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.keys import add_key, generate_key, remove_key
 from heliostat.serve.launch import Endpoint, deploy, status, undeploy
-from tests.browser import chromium, screenshot, text_of
+from tests.browser import chromium, give, screenshot, text_of, visit
+from tests.integration.observed import alive_actors, placement_groups, samples
 from tests.integration.tiny_models import LABELS, app_args, classifier, generator, greedy, publish, tokenizer
 from tests.waiting import until
 
@@ -92,18 +92,6 @@ def code(response: httpx.Response) -> tuple[int, str]:
     error = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return response.status_code, error["code"]
-
-
-def alive_actors() -> list[str]:
-    import ray
-
-    return [actor["ActorClassName"] for actor in ray._private.state.actors().values() if actor["State"] == "ALIVE"]
-
-
-def placement_groups() -> list[Any]:
-    import ray
-
-    return [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
 
 
 def test_a_connection_from_before_reaches_an_endpoint_that_is_new(
@@ -219,15 +207,6 @@ def test_a_client_that_leaves_ends_the_work(client: openai.OpenAI) -> None:
     until(lambda: samples("heliostat_requests_total", model="chat", status="499") > before, "499 is not counted", 40)
 
 
-def samples(name: str, **labels: str) -> float:
-    """The sum of a metric over all that has these labels, as Ray's metrics agent exports it."""
-    (target,) = metrics_targets()
-    lines = httpx.get(f"http://{target}/metrics", timeout=10).text.splitlines()
-    wanted = [f'{key}="{value}"' for key, value in labels.items()]
-    found = [line for line in lines if line.startswith(f"ray_{name}{{") and all(label in line for label in wanted)]
-    return sum(float(line.rpartition(" ")[2]) for line in found)
-
-
 def test_every_metric_is_exported(client: openai.OpenAI, sentiment: Endpoint) -> None:
     ask(sentiment, {"text": "a joy"})
     client.completions.create(model="chat", prompt="the film", max_tokens=4)
@@ -284,18 +263,8 @@ def browser() -> Iterator[Chrome]:
         yield opened
 
 
-def visit(browser: Chrome, endpoint: Endpoint) -> None:
-    browser.get(endpoint.url)
-    assert browser.find_elements(By.ID, "text"), browser.page_source
-
-
-def give(browser: Chrome, field: str, text: str) -> None:
-    browser.find_element(By.ID, field).clear()
-    browser.find_element(By.ID, field).send_keys(text)
-
-
 def test_a_person_classifies_a_text_on_the_page(browser: Chrome, sentiment: Endpoint) -> None:
-    visit(browser, sentiment)
+    visit(browser, sentiment.url)
     give(browser, "text", "a joy")
     browser.find_element(By.ID, "send").click()
     until(lambda: "no key was given" in text_of(browser, "#error"), "the page says what is wrong", seconds=20)
@@ -314,7 +283,7 @@ def test_a_person_classifies_a_text_on_the_page(browser: Chrome, sentiment: Endp
 
 
 def test_a_person_chats_on_the_page_and_stops_an_answer(browser: Chrome, chat: Endpoint) -> None:
-    visit(browser, chat)
+    visit(browser, chat.url)
     give(browser, "key", KEY)
     give(browser, "text", "a film")
     browser.find_element(By.ID, "send").click()
