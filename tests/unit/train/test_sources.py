@@ -48,7 +48,8 @@ def test_a_path_is_itself(tmp_path: Path, storage: StorageConfig, monkeypatch: p
 
 
 def test_a_missing_path_names_key_value_and_what_is_allowed(storage: StorageConfig) -> None:
-    forms = "a path, pkg:package/folder, pypi:NAME==VERSION/folder, hf:org/name, s3://bucket/prefix"
+    forms = "a path, pkg:package/folder, pypi:NAME==VERSION/folder, npm:NAME@VERSION/folder, hf:org/name"
+    forms += ", s3://bucket/prefix"
     for source in ("no/such.csv", "http://x/y.csv", ""):
         assert failure(source, storage) == f"no such file or folder; allowed are {forms}"
     assert failure("gone", storage, "model.source").endswith("s3://bucket/prefix, models:/name@alias")
@@ -100,12 +101,13 @@ class Pip:
     def __init__(self, name: str, files: dict[str, str]) -> None:
         self.name, self.files, self.calls = name, files, 0
 
-    def run(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
         self.calls += 1
         wanted = "--no-binary" if self.name.endswith(".tar.gz") else "--only-binary"
         if wanted not in command:
             return subprocess.CompletedProcess(command, 1, "", "ERROR: none of this kind\n")
-        archive(Path(command[command.index("--dest") + 1]), self.name, self.files)
+        assert command[-3:-1] == ["--dest", "."]
+        archive(cwd, self.name, self.files)
         return subprocess.CompletedProcess(command, 0, "", "")
 
 
@@ -156,6 +158,39 @@ def test_an_index_out_of_reach_is_told_in_its_own_words(
     assert failure("pypi:x==1/data", storage) == "the package index took more than 900 s"
     assert "exact version" in failure("pypi:x>=1/data", storage)
     assert "exact version" in failure("pypi:--pre==1", storage)
+
+
+@pytest.mark.parametrize("name", ["digits@1.1.0", "@scope/digits@1.1.0"])
+def test_an_npm_package_is_downloaded_once(
+    name: str, tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = []
+
+    def npm(command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        archive(cwd, "digits-1.1.0.tgz", {"package/src/0.json": "[]", "package/package.json": "{}"})
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", npm)
+    found = resolve(f"npm:{name}/src/0.json", storage, "data.source")
+    assert found.read_text() == "[]"
+    assert resolve(f"npm:{name}/src", storage, "data.source") == found.parent
+    assert commands == [["npm", "pack", "--silent", "--ignore-scripts", name]]
+
+
+def test_npm_that_fails_or_is_not_there_is_told(storage: StorageConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, "", "npm error 404 Not Found\n")
+
+    def absent(command: list[str], **_: Any) -> None:
+        raise FileNotFoundError(command[0])
+
+    monkeypatch.setattr(subprocess, "run", refused)
+    assert failure("npm:x@1.0.0", storage) == "npm cannot download x@1.0.0: 404 Not Found"
+    monkeypatch.setattr(subprocess, "run", absent)
+    assert failure("npm:x@1.0.0", storage) == "npm is not installed, which downloads it"
+    for wrong in ("npm:x", "npm:x@latest", "npm:--all@1.0.0", "npm:@scope/x"):
+        assert "exact version" in failure(wrong, storage)
 
 
 def test_the_hub_gives_data_sets_to_data_and_models_to_models(
