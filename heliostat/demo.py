@@ -137,9 +137,12 @@ def samples(view: View, patience_seconds: float = 20) -> None:
     view.table("Prometheus samples", ["sample", "value"], list(found.items()))
 
 
-def ours(label: str) -> bool:
-    """Whether we gave this label, not Ray (as `NodeAddress`) or its exporter (as `otel_scope_name`)."""
-    return label.islower() and not label.startswith("otel_")
+def ours(label: str, value: str) -> bool:
+    """Whether we gave this label, not Ray (as `NodeAddress`) or its exporter (as `otel_scope_name`).
+
+    To Prometheus a label without a value is no label.
+    """
+    return bool(value) and label.islower() and not label.startswith("otel_")
 
 
 def scraped() -> dict[str, float]:
@@ -154,7 +157,7 @@ def scraped() -> dict[str, float]:
         with urllib.request.urlopen(f"http://{target}/metrics", timeout=10) as response:
             families = text_string_to_metric_families(response.read().decode())
         for sample in (sample for family in families for sample in family.samples if sample.name.startswith(wanted)):
-            labels = ", ".join(f'{key}="{value}"' for key, value in sample.labels.items() if ours(key))
+            labels = ", ".join(f'{key}="{value}"' for key, value in sample.labels.items() if ours(key, value))
             name = f"{sample.name}{{{labels}}}"
             totals[name] = totals.get(name, 0.0) + sample.value
     return totals
