@@ -15,8 +15,8 @@ from heliostat.view import View
 EXPORTED = """\
 # HELP ray_heliostat_requests_total Requests answered, by HTTP status.
 # TYPE ray_heliostat_requests_total counter
-ray_heliostat_requests_total{NodeAddress="127.0.0.1",adapter="",model="sentiment",otel_scope_name="r",status="200",Id="a"} 2
-ray_heliostat_requests_total{NodeAddress="127.0.0.1",adapter="",model="sentiment",otel_scope_name="r",status="200",Id="b"} 3
+ray_heliostat_requests_total{NodeAddress="127.0.0.1",adapter="",model="s",otel_scope_name="r",status="200",Id="a"} 2
+ray_heliostat_requests_total{NodeAddress="127.0.0.1",adapter="",model="s",otel_scope_name="r",status="200",Id="b"} 3
 # HELP ray_node_cpu_utilization Ray's own.
 # TYPE ray_node_cpu_utilization gauge
 ray_node_cpu_utilization{NodeAddress="127.0.0.1"} 50
@@ -47,7 +47,7 @@ def agent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("agent")
 def test_samples_are_summed_over_the_labels_that_ray_puts_on_them() -> None:
-    assert demo.scraped() == {'ray_heliostat_requests_total{model="sentiment", status="200"}': 5.0}
+    assert demo.scraped() == {'ray_heliostat_requests_total{model="s", status="200"}': 5.0}
 
 
 @pytest.mark.usefixtures("agent")
