@@ -167,7 +167,8 @@ class NoiseInputs(StrictModel):
         """What the model makes `count` images of: float32 [count, size]; the first ones are the same for any count."""
         import torch
 
-        return torch.randn(count, self.size, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        return torch.stack([torch.randn(self.size, generator=generator) for _ in range(count)])
 
 
 Inputs = Annotated[TableInputs | ImageInputs | TextInputs | NoiseInputs, Field(discriminator="kind")]
