@@ -9,9 +9,7 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, Literal
 
 from heliostat.infra.config import StrictModel
 from heliostat.infra.errors import DataError
@@ -84,7 +82,7 @@ class TableInputs(StrictModel):
     """Rows of named columns. The model takes `features`: float32 [rows, width]."""
 
     kind: Literal["table"] = "table"
-    columns: tuple[Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")], ...]
+    columns: tuple[NumberColumn | CategoryColumn, ...]
 
     @property
     def width(self) -> int:
@@ -171,7 +169,7 @@ class NoiseInputs(StrictModel):
         return torch.stack([torch.randn(self.size, generator=generator) for _ in range(count)])
 
 
-Inputs = Annotated[TableInputs | ImageInputs | TextInputs | NoiseInputs, Field(discriminator="kind")]
+Inputs = TableInputs | ImageInputs | TextInputs | NoiseInputs
 
 
 def number(value: Any, column: str) -> float | None:
