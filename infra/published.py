@@ -9,7 +9,8 @@ Training writes it and serving reads it; they share nothing else. A published mo
 
 or, where the model is of our own making, the same with an exported program:
 
-    model/            program.pt2 (torch.export), and tokenizer.json where it takes texts
+    model/            program.pt2 (torch.export), architecture.json that it was built from, and tokenizer.json where it
+                      takes texts
 
 or, where an adapter was published, in place of `model/`:
 

@@ -109,14 +109,12 @@ class ExportedProgram(WholeModel):
     file = f"{WEIGHTS}/{programs.FILE}"
 
     def write(self, model: Any, weights: Weights, base: Path, bundle_folder: Path) -> None:
-        """Writes the program, and the tokenizer in `base` where it has one."""
+        """Writes the program, and what is in `base`: what it was built from, and its tokenizer where it has one."""
         folder = bundle_folder / WEIGHTS
-        folder.mkdir(parents=True)
+        shutil.copytree(base, folder)
         fresh = model.fresh()
         fresh.load_state_dict(weights)
         programs.save(fresh, fresh.example(2), folder)
-        if (base / "tokenizer.json").is_file():
-            shutil.copy(base / "tokenizer.json", folder)
 
     def stored(self, bundle_folder: Path, model: Any) -> Weights:
         """Weights and buffers of the program."""

@@ -144,7 +144,7 @@ def contract(job: Job) -> dict[str, Any]:
         "class_weights",
         "tensor_parallel",
     )
-    settings = {f"train.{key}": value for key, value in job.train.model_dump(include=set(keys)).items()}
+    settings = {f"train.{key}": value for key, value in job.train.model_dump(mode="json", include=set(keys)).items()}
     if job.train.tensor_parallel > 1:  # shards of split layers, which no other layout can take
         settings |= {"train.workers": job.train.workers.max, "train.zero_stage": job.train.zero_stage}
     model = job.model.model_dump(mode="json", exclude_none=True)

@@ -20,6 +20,8 @@ class TabularClassification(Classifier):
     """Diagnoses, churn, fraud: one label for each row."""
 
     name = "tabular-classification"
+    metric = "loss"  # of few validation records, many steps have the same accuracy
+    mode = "min"
 
     def encoder(self, data: DataConfig, folder: Path | None) -> TableEncoder:
         """It learns from the training split what it needs."""
