@@ -11,11 +11,12 @@ from pydantic import TypeAdapter
 
 from heliostat.cluster.folders import cache_folder
 from heliostat.infra.errors import ModelError
-from heliostat.infra.inputs import Inputs
+from heliostat.infra.inputs import ImageInputs, Inputs
 from heliostat.infra.storage import StorageConfig
 from heliostat.train.architectures.config import ModelConfig
 from heliostat.train.config import DataConfig
 from heliostat.train.data import Prepared
+from heliostat.train.rows import Rows
 from heliostat.train.sources import fill, resolve
 
 INPUTS = "inputs.json"
@@ -49,6 +50,13 @@ def learned_inputs(prepared: Prepared) -> Inputs | None:
     """What an encoder has learned of the training split; None where it learns nothing."""
     file = prepared.directory / INPUTS
     return TypeAdapter(Inputs).validate_json(file.read_bytes()) if file.is_file() else None
+
+
+def rows_of(prepared: Prepared, split: str) -> Rows:
+    """The records of `train`, `validation` or `test`."""
+    inputs = learned_inputs(prepared)
+    shape = inputs.shape if isinstance(inputs, ImageInputs) else (-1,)
+    return Rows(prepared.split(split), tuple(prepared.labels), shape)
 
 
 def _write(folder: Path, model: ModelConfig, data: DataConfig, prepared: Prepared) -> None:

@@ -17,6 +17,8 @@ class Rows:
     table: pa.Table
     labels: tuple[str, ...]
     """Class names; empty where the task has none."""
+    shape: tuple[int, ...] = (-1,)
+    """Of the numbers of a record, as of its pixels: height, width and channels."""
     balanced: bool = False
     """Whether the classes have `weights`."""
 
@@ -49,9 +51,9 @@ class Rows:
         return (len(self) / (len(self.labels) * counts)).astype(np.float32) if self.balanced else None
 
     def matrix(self, column: str, indices: np.ndarray) -> np.ndarray:
-        """What `column` holds for the records `indices`, in which all lists are of one length: [records, length]."""
+        """What `column` holds for the records `indices`, in which all lists are of one length: [records, *shape]."""
         values, _ = self._lists(column)
-        return values.reshape(len(self), -1)[indices]
+        return values.reshape(len(self), *self.shape)[indices]
 
     def lists(self, column: str, indices: np.ndarray) -> list[np.ndarray]:
         """The lists that `column` holds for the records `indices`, without copying."""

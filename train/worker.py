@@ -14,7 +14,7 @@ from heliostat.infra.errors import HeliostatError, StoppedError
 from heliostat.infra.published import PublishedModel
 from heliostat.infra.storage import open_store
 from heliostat.train import adapters, tasks
-from heliostat.train.bases import base_folder, learned_inputs
+from heliostat.train.bases import base_folder, learned_inputs, rows_of
 from heliostat.train.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
 from heliostat.train.data import Prepared, open_prepared
@@ -81,7 +81,7 @@ class Parts:
 
     def rows(self, split: str) -> Rows:
         """The records of `train`, `validation` or `test`."""
-        return Rows(self.prepared.split(split), tuple(self.prepared.labels))
+        return rows_of(self.prepared, split)
 
     def model(self, train: TrainConfig) -> torch.nn.Module:
         """The base model, the same on every worker: a new head is drawn from the run's seed."""
