@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Advance = Callable[[str, int, int], None]
 """What is being done, how much of it is done, of how much (0 where unknown)."""
 SHOWN_METRICS = 5
+MOST_WORDS = 3
+"""Classes up to which the confusion matrix says beside each what it is."""
 """Of a validation, in the terminal; MLflow has all."""
 
 
@@ -165,9 +167,14 @@ class View:
 
     def confusion(self, confusion: Sequence[Sequence[int]] | None, labels: Sequence[str]) -> None:
         """Rows are the true classes, columns the predicted ones."""
-        if confusion:
-            rows = [[f"true {label}", *row] for label, row in zip(labels, confusion, strict=True)]
-            self.table("Confusion matrix", ["", *(f"predicted {label}" for label in labels)], rows)
+        if not confusion:
+            return
+        if len(labels) > MOST_WORDS:
+            title, true, predicted = "Confusion matrix: true classes are rows, predicted ones columns", "", ""
+        else:
+            title, true, predicted = "Confusion matrix", "true ", "predicted "
+        rows = [[f"{true}{label}", *row] for label, row in zip(labels, confusion, strict=True)]
+        self.table(title, ["", *(f"{predicted}{label}" for label in labels)], rows)
 
     def version(self, model: ModelVersion, size_bytes: int) -> None:
         """Where a published version is, and how to tell its files from others."""

@@ -17,6 +17,8 @@ from PIL import Image, UnidentifiedImageError
 from heliostat.infra.errors import DataError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
+PNG = "data:image/png;base64,"
+"""How a `data:` URL of a PNG file begins."""
 MAX_PIXELS = 1 << 25
 """About 5,800 x 5,800, which take 100 MB; a file of a few kilobytes can claim to hold more than any memory."""
 Mode = Literal["rgb", "grey", "own"]
@@ -86,7 +88,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 def data_url(pixels: np.ndarray) -> str:
     """The same as a `data:` URL, which pages show."""
-    return f"data:image/png;base64,{base64.b64encode(png(pixels)).decode()}"
+    return f"{PNG}{base64.b64encode(png(pixels)).decode()}"
 
 
 def _check(image: Image.Image, data: bytes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from heliostat.infra.config import StrictModel
@@ -151,8 +151,21 @@ class TextInputs(StrictModel):
 
     kind: Literal["text"] = "text"
     length: int
-    """Tokens of a text with its padding, always."""
+    """Tokens of a text with its padding, always: an LSTM is exported for one length."""
     pad_id: int
+    vocabulary: int
+    """Tokens that there are, padding included."""
+
+    def padded(self, texts: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        """Token ids of texts as the model takes them, cut and filled up to `length`."""
+        import torch
+
+        ids = torch.full((len(texts), self.length), self.pad_id)
+        mask = torch.zeros_like(ids)
+        for row, text in enumerate(texts):
+            kept = torch.as_tensor(text[: self.length])
+            ids[row, : len(kept)], mask[row, : len(kept)] = kept, 1
+        return {"input_ids": ids, "attention_mask": mask}
 
 
 class NoiseInputs(StrictModel):

@@ -21,6 +21,8 @@ from heliostat.train.sources import fill, resolve
 
 INPUTS = "inputs.json"
 """What an encoder has learned, beside prepared data: see `infra.inputs`."""
+TOKENIZER = "tokenizer.json"
+"""The tokenizer, where it has learned one."""
 
 
 def base_model(model: ModelConfig, storage: StorageConfig) -> Path | None:
@@ -66,6 +68,6 @@ def _write(folder: Path, model: ModelConfig, data: DataConfig, prepared: Prepare
     if inputs is None:
         raise ModelError(f"{prepared.url}: holds no {INPUTS}; prepare the data again")
     write_settings(Settings(model=model, inputs=inputs, augment=data.augment), folder)
-    tokenizer = prepared.directory / "tokenizer.json"
+    tokenizer = prepared.directory / TOKENIZER
     if tokenizer.is_file():
         shutil.copy(tokenizer, folder)

@@ -102,6 +102,8 @@ class DataConfig(StrictModel):
     augment: Augment = Augment()
     max_length: Annotated[int, Field(ge=4)] = 256
     """Tokens a record may have."""
+    vocabulary: Annotated[int, Field(ge=16)] = 20_000
+    """Words at most, or pieces of words, of a tokenizer that is learned: for models that are built here."""
     overflow: Literal["truncate", "fail"] = "truncate"
     """What happens to a record longer than `max_length`."""
 

@@ -35,8 +35,6 @@ class ResidualCnn(StrictModel):
 class Lstm(StrictModel):
     """Embeddings and an LSTM over the words of a text, with a tokenizer learned from the training split."""
 
-    vocabulary: Positive = 20_000
-    """Words at most; those that are rarer count as unknown."""
     embedding: Positive = 128
     """Numbers of a word."""
     hidden: Positive = 128

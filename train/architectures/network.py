@@ -57,6 +57,11 @@ class Network(torch.nn.Module):
         return next(self.parameters()).dtype
 
 
+def is_built(folder: Path) -> bool:
+    """Whether `folder` is of a model that is built here, trained or not."""
+    return (folder / FILE).is_file()
+
+
 def write_settings(settings: Settings, folder: Path) -> None:
     """Writes architecture.json into `folder`."""
     (folder / FILE).write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heliostat.infra.images import PNG
 from heliostat.train.report import charts
 from heliostat.train.report.charts import Chart
 
@@ -59,6 +60,7 @@ def render(report: Report) -> str:
     )
     environment.filters.update(figure=figure, percent=percent)
     environment.tests["text"] = lambda value: isinstance(value, str)
+    environment.tests["image"] = lambda value: isinstance(value, str) and value.startswith(PNG)
     return environment.get_template("page.html").render(
         report=report,
         loss=loss_chart(report.curves or {}),

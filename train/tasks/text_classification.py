@@ -11,13 +11,17 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from heliostat.infra.programs import Program
 from heliostat.train import models
+from heliostat.train.architectures.network import is_built
+from heliostat.train.bases import TOKENIZER
 from heliostat.train.batches import pad
 from heliostat.train.config import DataConfig
 from heliostat.train.data import Encoder
 from heliostat.train.rows import Rows
 from heliostat.train.tasks.base import Batch, Example, shortened
 from heliostat.train.tasks.classifier import Classifier
+from heliostat.train.words import FixedLength, WordEncoder, text_inputs
 
 
 @dataclass
@@ -57,16 +61,20 @@ class TextClassification(Classifier):
     name = "text-classification"
     auto_class = "AutoModelForSequenceClassification"
 
-    def encoder(self, data: DataConfig, folder: Path | None) -> TextEncoder:
-        """Texts cut at `data.max_length` tokens."""
-        assert folder
+    def encoder(self, data: DataConfig, folder: Path | None) -> TextEncoder | WordEncoder:
+        """Texts cut at `data.max_length` tokens: of the base model's tokenizer, or words."""
+        if folder is None:
+            return WordEncoder()
         tokenizer = Tokenizer.from_str(models.tokenizer(folder).backend_tokenizer.to_str())
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return TextEncoder(tokenizer, models.tokenizer_fingerprint(folder), data.max_length)
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
-        """The encoder in `folder` with a head of `len(labels)` outputs."""
+        """The encoder in `folder` with a head of `len(labels)` outputs, or what is built in its place."""
+        if is_built(folder):
+            model = super().load_model(folder, labels, dropout)
+            return FixedLength(model, text_inputs(folder).length) if isinstance(model, Program) else model
         names = {
             "id2label": dict(enumerate(labels)),
             "label2id": {label: i for i, label in enumerate(labels)},
@@ -87,9 +95,15 @@ class TextClassification(Classifier):
 
     def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
         """The first record's text and the probability of each label."""
-        text = models.tokenizer(folder).decode(rows.lists("input_ids", np.array([0]))[0], skip_special_tokens=True)
-        tokens = models.tokenizer(folder)(text, truncation=True, max_length=max_length, return_tensors="pt")
-        return {"input": {"text": text}, "output": self.answer(model, rows, dict(tokens))}
+        ids = rows.lists("input_ids", np.array([0]))[0].tolist()
+        if is_built(folder):
+            words = Tokenizer.from_file(str(folder / TOKENIZER))
+            text = words.decode(ids)
+            tokens = text_inputs(folder).padded([words.encode(text).ids])
+        else:
+            text = models.tokenizer(folder).decode(ids, skip_special_tokens=True)
+            tokens = dict(models.tokenizer(folder)(text, truncation=True, max_length=max_length, return_tensors="pt"))
+        return {"input": {"text": text}, "output": self.answer(model, rows, tokens)}
 
 
 TASK = TextClassification()
