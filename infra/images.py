@@ -15,7 +15,6 @@ from PIL import Image, UnidentifiedImageError
 
 from heliostat.infra.errors import DataError
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
 MAX_PIXELS = 1 << 25
 """About 5,800 x 5,800, which take 100 MB; a file of a few kilobytes can claim to hold more than any memory."""
 Mode = Literal["rgb", "grey", "own"]
