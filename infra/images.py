@@ -16,7 +16,6 @@ from PIL import Image, UnidentifiedImageError
 
 from heliostat.infra.errors import DataError
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
 PNG = "data:image/png;base64,"
 """How a `data:` URL of a PNG file begins."""
 MAX_PIXELS = 1 << 25

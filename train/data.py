@@ -16,7 +16,7 @@ from heliostat.infra.errors import NotFoundError
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage import StorageConfig, is_s3, open_store
 from heliostat.train.config import DataConfig
-from heliostat.train.records import Source, ending, find_source
+from heliostat.train.records import Source, find_source
 from heliostat.train.sources import file_digest, fill, resolve
 from heliostat.train.values import clean_texts
 
@@ -154,7 +154,7 @@ def fingerprint_of(source: Source, data: DataConfig, encoder: Encoder) -> str:
     parts = {
         "version": FORMAT_VERSION,
         "format": source.format,
-        "files": [[ending(file), file_digest(file)] for file in source.files],
+        "files": [[source.telling(file), file_digest(file)] for file in [*source.files, *source.beside]],
         "data": data.model_dump(mode="json", exclude={"source", "format", "augment"}),
         "encoder": [type(encoder).__module__, type(encoder).__qualname__, encoder.fingerprint()],
     }

@@ -1,4 +1,4 @@
-"""Records from files: CSV, JSON lines, a JSON list, Parquet and plain text, each with its place in the file.
+"""Records from files: CSV, JSON lines, a JSON list, Parquet, plain text and images, each with its place in the file.
 
 Reading is strict, so that nothing is dropped or turned into something else unseen: each failure is a
 DataError that names the file, the line and what is wrong there.
@@ -7,15 +7,15 @@ DataError that names the file, the line and what is wrong there.
 from __future__ import annotations
 
 import csv
-import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from heliostat.infra.errors import DataError
+from heliostat.train.reading import COMPRESSIONS, explained, lines
 
 ENDINGS = {
     "csv": (".csv", ".tsv"),
@@ -23,8 +23,10 @@ ENDINGS = {
     "json": (".json",),
     "parquet": (".parquet", ".pq"),
     "text": (".txt", ".text"),
+    "images": (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif"),
 }
-COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
+IMAGE_FORMATS = ("images", "idx", "sheets")
+IDX_NAME = r"[.-]idx\d-ubyte(\.\w+)?$"
 COUNTED_BY_LINE = ("csv", "jsonl", "text")
 MAX_FIELD_CHARACTERS = 1 << 30
 SHOWN_COLUMNS = 20
@@ -40,14 +42,24 @@ class Source:
 
     files: tuple[Path, ...]
     format: str
+    beside: tuple[Path, ...] = ()
+    """Files with the labels of those in `files`, where these do not hold them."""
 
     def place(self, file: int, number: int) -> str:
         """How an error names record `number` of file number `file`."""
         return place(self.files[file], self.format, number)
 
+    def telling(self, file: Path) -> str:
+        """What of the name of one of the files its records depend on."""
+        if self.format == "images":
+            return file.parent.name
+        return file.name if self.format in IMAGE_FORMATS else ending(file)
+
 
 def place(file: Path, format_: str, number: int) -> str:
     """How an error names record `number` of `file`."""
+    if format_ == "images":
+        return str(file)
     return f"{file} {'line' if format_ in COUNTED_BY_LINE else 'record'} {number}"
 
 
@@ -58,17 +70,25 @@ def find_source(path: Path, format_: str) -> Source:
     """
     files = [path] if path.is_file() else _visible(path)
     known = {file: _format_of(file) for file in files}
-    if format_ != "auto":
-        chosen = files if path.is_file() else [file for file in files if known[file] == format_] or files
-        return Source(_some(chosen, path), format_)
+    chosen = _told(path, known) if format_ == "auto" else format_
+    if chosen in IMAGE_FORMATS:
+        from heliostat.train import image_files
+
+        images, labels = image_files.find(path, files, chosen)
+        return Source(images, chosen, labels)
+    if not path.is_file():
+        files = [file for file in files if known[file] == chosen] or files
+    return Source(_some(files, path), chosen)
+
+
+def _told(path: Path, known: Mapping[Path, str | None]) -> str:
+    """The one format that the endings of the files tell."""
     formats = sorted({found for found in known.values() if found})
-    if len(formats) != 1:
-        what = (
-            f"files of several formats ({', '.join(formats)})" if formats else "no file whose ending tells its format"
-        )
-        endings = " ".join(ending for group in ENDINGS.values() for ending in group)
-        raise DataError(f"data.source: {path} has {what}; set data.format, or use one of {endings}")
-    return Source(_some([file for file in files if known[file]], path), formats[0])
+    if len(formats) == 1:
+        return formats[0]
+    what = f"files of several formats ({', '.join(formats)})" if formats else "no file whose ending tells its format"
+    endings = " ".join(ending for group in ENDINGS.values() for ending in group)
+    raise DataError(f"data.source: {path} has {what}; set data.format, or use one of {endings}")
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -83,6 +103,8 @@ def _some(files: list[Path], path: Path) -> tuple[Path, ...]:
 
 
 def _format_of(file: Path) -> str | None:
+    if re.search(IDX_NAME, file.name.lower()):
+        return "idx"
     suffix = ending(file)
     return next((name for name, endings in ENDINGS.items() if suffix in endings), None)
 
@@ -100,9 +122,20 @@ def read(file: Path, format_: str, needed: Needed, every: bool = False) -> Itera
 
     Raises DataError where the file cannot be read, breaks its format or lacks a column.
     """
+    if format_ in IMAGE_FORMATS:
+        yield from _images(file, format_, needed)
+        return
     reader = {"csv": _csv, "jsonl": _jsonl, "json": _json, "parquet": _parquet, "text": _text}[format_]
-    with _explained(file):
+    with explained(file):
         yield from reader(file, needed, every)
+
+
+def _images(file: Path, format_: str, needed: Needed) -> Iterator[tuple[int, Record]]:
+    from heliostat.train import image_files
+
+    check_columns(file, image_files.COLUMNS, needed)
+    with explained(file):
+        yield from image_files.read(file, format_, needed)
 
 
 def check_columns(file: Path, found: Iterable[str], needed: Needed) -> None:
@@ -118,7 +151,7 @@ def check_columns(file: Path, found: Iterable[str], needed: Needed) -> None:
 def _csv(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
     """All values are text, as CSV has no other; a field may hold line breaks inside quotes."""
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
-    rows = csv.reader(_lines(file), delimiter="\t" if ending(file) == ".tsv" else ",", strict=True)
+    rows = csv.reader(lines(file), delimiter="\t" if ending(file) == ".tsv" else ",", strict=True)
     header: list[str] = []
     while True:
         line = rows.line_num + 1
@@ -141,13 +174,13 @@ def _csv(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]
 
 
 def _jsonl(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
-    lines = ((number, line) for number, line in enumerate(_lines(file), 1) if line.strip())
-    values = ((number, _parsed(line, file, number)) for number, line in lines)
+    filled = ((number, line) for number, line in enumerate(lines(file), 1) if line.strip())
+    values = ((number, _parsed(line, file, number)) for number, line in filled)
     yield from _picked(file, values, "jsonl", needed, every)
 
 
 def _json(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
-    value = _parsed("".join(_lines(file)), file)
+    value = _parsed("".join(lines(file)), file)
     if not isinstance(value, list):
         raise DataError(f"{file}: holds one {type(value).__name__}; a JSON list of records {{...}} is needed")
     yield from _picked(file, enumerate(value, 1), "json", needed, every)
@@ -171,7 +204,7 @@ def _parquet(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Rec
 
 def _text(file: Path, needed: Needed, _every: bool) -> Iterator[tuple[int, Record]]:
     check_columns(file, ["text"], needed)
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in enumerate(lines(file), 1):
         yield number, {"text": line.rstrip("\r\n")}
 
 
@@ -198,30 +231,3 @@ def _parsed(text: str, file: Path, line: int | None = None) -> Any:
         raise DataError(f"{file} {place}: not JSON: {error.msg}") from None
     except RecursionError:
         raise DataError(f"{file} line {line or 1}: JSON nested too deeply") from None
-
-
-def _lines(file: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file with their ends; only a line feed ends one, as in JSON lines."""
-    with _open(file) as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                byte = f"byte {line[error.start]:#04x} at {error.start + 1}"
-                raise DataError(f"{file} line {number}: not UTF-8 ({byte}); save the file as UTF-8") from None
-
-
-def _open(file: Path) -> BinaryIO:
-    import pyarrow as pa
-
-    if file.suffix.lower() in COMPRESSIONS:
-        return io.BufferedReader(pa.input_stream(str(file), compression="detect"))
-    return file.open("rb")
-
-
-@contextmanager
-def _explained(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error

