@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config import build, dump_yaml
@@ -73,9 +72,10 @@ def serving_session(spec: Spec) -> Iterator[None]:
 def prepare(spec: Spec, view: View) -> Prepared:
     """The spec's data as tokens, in storage; reused where nothing has changed."""
     from heliostat.train import tasks
+    from heliostat.train.bases import base_model
     from heliostat.train.data import prepare as prepare_data
 
-    encoder = tasks.get(spec.task).encoder(spec.data, base_model(spec))
+    encoder = tasks.get(spec.task).encoder(spec.data, base_model(spec.model, spec.storage))
     with view.progress("prepare") as advance:
         prepared = prepare_data(spec.data, encoder, spec.storage, advance)
     view.prepared(prepared)
@@ -85,9 +85,11 @@ def prepare(spec: Spec, view: View) -> Prepared:
 def prepared_data(spec: Spec) -> Prepared | None:
     """The prepared data where nothing has changed since they were made; needs no Ray."""
     from heliostat.train import tasks
+    from heliostat.train.bases import base_model
     from heliostat.train.data import find_prepared
 
-    return find_prepared(spec.data, tasks.get(spec.task).encoder(spec.data, base_model(spec)), spec.storage)
+    encoder = tasks.get(spec.task).encoder(spec.data, base_model(spec.model, spec.storage))
+    return find_prepared(spec.data, encoder, spec.storage)
 
 
 def reuse(spec: Spec, view: View) -> bool:
@@ -98,20 +100,15 @@ def reuse(spec: Spec, view: View) -> bool:
     return prepared is not None
 
 
-def base_model(spec: Spec) -> Path:
-    """The folder of the base model on this machine."""
-    from heliostat.train.models import as_folder
-    from heliostat.train.sources import resolve
-
-    return as_folder(resolve(spec.model.source, spec.storage, key="model.source"))
-
-
 def make_job(spec: Spec, prepared: Prepared, run_id: str) -> Job:
     """What each worker of a run is told; ConfigError where the base model cannot be laid out as `train` says."""
+    from heliostat.train.bases import base_model
     from heliostat.train.launch import Job
     from heliostat.train.sharding import check_model
 
-    check_model(spec.train, base_model(spec))
+    base = base_model(spec.model, spec.storage)
+    if base:
+        check_model(spec.train, base)
     return Job(
         name=spec.name,
         task=spec.task,
@@ -165,7 +162,7 @@ def train(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None)
     run_id = run_id or new_run_id()
     record = read_run(spec, run_id)
     job = make_job(spec, prepared, run_id)
-    params = {**spec.train.model_dump(mode="json"), "model": spec.model.source, "data": prepared.fingerprint}
+    params = {**spec.train.model_dump(mode="json"), "model": spec.model.origin, "data": prepared.fingerprint}
     tags = {"heliostat.kind": "run", "heliostat.run_id": run_id}
     with start_run(spec.storage, spec.name, run_id, params, tags, run_id=record.get("mlflow")) as run:
         write_run(spec, run_id, {"mlflow": run.id, "status": "running"})

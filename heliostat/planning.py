@@ -19,21 +19,35 @@ if TYPE_CHECKING:
 
 def show_plan(spec: Spec, view: View, prices: Sequence[str], mfu: float) -> None:
     """Prints the plan; needs no Ray, no weights and no accelerator."""
-    from heliostat.pipeline import base_model, prepared_data
-    from heliostat.train import tasks
-    from heliostat.train.footprint import footprint
+    from heliostat.pipeline import prepared_data
 
     devices = priced(prices)
-    model = footprint(base_model(spec), tasks.get(spec.task).auto_class, spec.train)
+    prepared = prepared_data(spec)
+    model = footprint_of(spec, prepared)
     trained = f", {model.trainable / 1e6:.1f} million of them trained" if model.trainable < model.parameters else ""
-    view.say(f"{spec.model.source}: {model.parameters / 1e6:.1f} million parameters{trained}")
+    view.say(f"{spec.model.origin}: {model.parameters / 1e6:.1f} million parameters{trained}")
     show_memory(spec, view, model)
     show_devices(spec, view, model, devices)
-    prepared = prepared_data(spec)
     if prepared is None:
         view.say(f"time and price need to know the data: heliostat prepare {spec.name}, then plan again")
     else:
         show_costs(spec, view, model, prepared, devices, mfu)
+
+
+def footprint_of(spec: Spec, prepared: Prepared | None) -> Footprint:
+    """The footprint of the spec's model; ConfigError for one that is built, where its data are not prepared."""
+    from heliostat.train import tasks
+    from heliostat.train.architectures.network import read_settings
+    from heliostat.train.bases import base_folder, base_model
+    from heliostat.train.footprint import footprint, network_footprint
+
+    base = base_model(spec.model, spec.storage)
+    if base:
+        return footprint(base, tasks.get(spec.task).auto_class, spec.train)
+    if prepared is None:
+        raise ConfigError(f"model.{spec.model.origin}: is built to fit the data; heliostat prepare {spec.name} first")
+    settings = read_settings(base_folder(spec.model, spec.data, prepared, spec.storage))
+    return network_footprint(settings, len(prepared.labels))
 
 
 def priced(prices: Sequence[str]) -> tuple[Accelerator, ...]:
@@ -55,7 +69,7 @@ def show_memory(spec: Spec, view: View, model: Footprint) -> None:
     """Memory of a worker by component, for each ZeRO stage, with one record of full length in a pass."""
     from heliostat.train.plan import STAGES, needs
 
-    workers, length = spec.train.workers.max, spec.data.max_length
+    workers, length = spec.train.workers.max, spec.tokens_of_a_record
     rows = []
     for stage in STAGES:
         need = needs(model, spec.train, stage, workers, length)
@@ -74,7 +88,7 @@ def show_devices(spec: Spec, view: View, model: Footprint, devices: Sequence[Acc
     """What fits on each accelerator, for each ZeRO stage."""
     from heliostat.train.plan import STAGES, largest_micro_batch
 
-    length = spec.data.max_length
+    length = spec.tokens_of_a_record
     rows: list[list[object]] = []
     for device in devices:
         sizes = [largest_micro_batch(model, spec.train, stage, length, device.memory_bytes) for stage in STAGES]

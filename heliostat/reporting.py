@@ -66,7 +66,7 @@ def report_on_run(spec: Spec, prepared: Prepared, run: Run, trained: Trained) ->
     None where that fails, whatever the reason: it is logged, and the run is none the worse for it.
     """
     subtitle = f"Version {trained.model.version}, published by run {trained.run_id}"
-    more = {"base model": spec.model.source, "run in MLflow": trained.tracking_url}
+    more = {"base model": spec.model.origin, "run in MLflow": trained.tracking_url}
     key = f"runs/{spec.name}/{trained.run_id}/report.html"
     with _harmless(f"run {trained.run_id}"):
         report = make_report(spec, prepared, trained.model, trained.result, subtitle, more)

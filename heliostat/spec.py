@@ -14,8 +14,9 @@ from heliostat.infra.config import StrictModel, apply_overrides, build, read_yam
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage import StorageConfig
 from heliostat.serve.config import ServeConfig, check_names
-from heliostat.train.config import DataConfig, ModelConfig, TrainConfig
-from heliostat.train.sharding import check_task
+from heliostat.train.architectures.config import ModelConfig
+from heliostat.train.config import DataConfig, TrainConfig
+from heliostat.train.sharding import check_architecture, check_task
 from heliostat.tune.config import TuneConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -26,7 +27,7 @@ class Spec(StrictModel):
 
     name: str
     """Name of the published model and, by default, of its route: a-z, 0-9 and dashes."""
-    task: Literal["text-classification", "causal-lm"]
+    task: Literal["tabular-classification", "image-classification", "text-classification", "causal-lm"]
     model: ModelConfig
     data: DataConfig
     train: TrainConfig = TrainConfig()
@@ -34,6 +35,11 @@ class Spec(StrictModel):
     serve: ServeConfig = ServeConfig()
     cluster: ClusterConfig = ClusterConfig()
     storage: StorageConfig = Field(default_factory=StorageConfig)
+
+    @property
+    def tokens_of_a_record(self) -> int:
+        """Tokens at most; 1 for what has none, as rows of tables and images."""
+        return self.data.max_length if self.task in ("text-classification", "causal-lm") else 1
 
     @field_validator("name")
     @classmethod
@@ -50,8 +56,11 @@ class Spec(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _task_can_be_sharded(self) -> Spec:
+    def _task_can_be_trained(self) -> Spec:
+        self.model.check_task(self.task)
         check_task(self.train, self.task)
+        if self.model.architecture:
+            check_architecture(self.train, self.model.architecture)
         return self
 
 

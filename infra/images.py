@@ -7,6 +7,7 @@ An image is turned as its EXIF orientation says; its colour profile is left asid
 
 from __future__ import annotations
 
+import base64
 import io
 from typing import Literal
 
@@ -73,6 +74,18 @@ def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     found = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
     return found.reshape(height, width, pixels.shape[2])
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """`pixels`, uint8 [height, width, 1 or 3], as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def data_url(pixels: np.ndarray) -> str:
+    """The same as a `data:` URL, which pages show."""
+    return f"data:image/png;base64,{base64.b64encode(png(pixels)).decode()}"
 
 
 def _check(image: Image.Image, data: bytes) -> None:

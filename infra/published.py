@@ -7,6 +7,11 @@ Training writes it and serving reads it; they share nothing else. A published mo
     spec.yaml         the resolved spec of the run
     model/            config.json, model.safetensors, tokenizer files: a Hugging Face model folder
 
+or, where the model is of our own making, the same with an exported program:
+
+    model/            program.pt2 (torch.export), architecture.json that it was built from, and tokenizer.json where it
+                      takes texts
+
 or, where an adapter was published, in place of `model/`:
 
     adapter/          adapter_config.json, adapter_model.safetensors as peft reads them, tokenizer files
@@ -23,6 +28,7 @@ from typing import Any
 
 from heliostat.infra.config import StrictModel, build
 from heliostat.infra.errors import ModelError
+from heliostat.infra.inputs import Inputs
 
 DESCRIPTION = "heliostat.json"
 WEIGHTS = "model"
@@ -56,6 +62,8 @@ class PublishedModel(StrictModel):
     """Measured on the test split."""
     heliostat_version: str
     created: datetime
+    inputs: Inputs | None = None
+    """What an exported program takes in; None for a Hugging Face model."""
     probe: dict[str, Any] = {}
     """An input and the trained model's output for it, which serving checks once at start."""
 

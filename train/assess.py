@@ -11,10 +11,10 @@ from heliostat.infra.registry import ModelVersion
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.train import tasks
+from heliostat.train.bases import rows_of
 from heliostat.train.data import Prepared
 from heliostat.train.distributed import World
 from heliostat.train.evaluate import evaluate, findings
-from heliostat.train.rows import Rows
 
 
 def assess(model: ModelVersion, storage: StorageConfig, prepared: Prepared) -> dict[str, Any]:
@@ -32,6 +32,6 @@ def assess(model: ModelVersion, storage: StorageConfig, prepared: Prepared) -> d
                 f"knows {', '.join(described.labels)}"
             )
         task = tasks.get(described.task)
-        rows = Rows(prepared.split("test"), described.labels)
+        rows = rows_of(prepared, "test")
         model_itself = task.load_model(folder / WEIGHTS, described.labels, None)
         return findings(task, evaluate(task, model_itself, rows, World(0, 1, "cpu")), rows, folder / WEIGHTS)

@@ -16,20 +16,19 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 
 
-class ModelConfig(StrictModel):
-    """Where the base model comes from."""
-
-    source: str
-    """`pkg:package/folder`, a path, `hf:org/name`, `s3://bucket/prefix` or `models:/name@alias`."""
-
-
 class Columns(StrictModel):
     """Which column of the input holds what."""
 
     text: str = "text"
     """The text; for plain-text `causal-lm` too."""
     label: str = "label"
-    """The class, for `text-classification`."""
+    """The class, for classification."""
+    features: Annotated[list[str], Field(min_length=1)] | None = None
+    """`tabular-classification`: what the model sees; all columns but the label's where left out."""
+    categories: list[str] = []
+    """`tabular-classification`: those among them that hold words; the others hold numbers."""
+    image: str = "image"
+    """`image-classification`: the image."""
     messages: str | None = None
     """`causal-lm`: a list of {role, content} records."""
     prompt: str | None = None
@@ -41,10 +40,12 @@ class Columns(StrictModel):
 
 
 class Split(StrictModel):
-    """Shares of the records held out; which record goes where depends on its text alone."""
+    """Shares of the records held out; which record goes where depends on what it holds alone."""
 
     validation: Fraction = 0.1
     test: Fraction = 0.1
+    stratify: bool = False
+    """Whether each class is split in these shares exactly; else all records together are, and about so."""
 
     @model_validator(mode="after")
     def _leaves_some_to_train(self) -> Split:
@@ -56,8 +57,31 @@ class Split(StrictModel):
         return self
 
 
+class ImageSize(StrictModel):
+    """What all images of a data set have in common."""
+
+    height: Positive | None = None
+    """Pixels; those of the first image where left out."""
+    width: Positive | None = None
+    mode: Literal["auto", "rgb", "grey"] = "auto"
+    """`auto`: the mode of the first image."""
+    resize: bool = False
+    """Whether images of another size are resized; they are refused otherwise."""
+
+
+class Augment(StrictModel):
+    """Random changes to the images of each step of training."""
+
+    crop: Annotated[int, Field(ge=0)] = 0
+    """Pixels that an image is moved by at most, up or down and to a side."""
+    flip: bool = False
+    """Whether half of them are mirrored, left and right."""
+    erase: Annotated[int, Field(ge=0)] = 0
+    """The side of a square that is blanked out (DeVries and Taylor 2017, cutout)."""
+
+
 class DataConfig(StrictModel):
-    """The records, and how they become tokens."""
+    """The records, and how they become numbers."""
 
     source: str
     """A file, or a folder of files of one format, at a path, `dataset:`, `pkg:`, `pypi:`, `npm:`, `hf:` or `s3://`."""
@@ -72,6 +96,11 @@ class DataConfig(StrictModel):
     split: Split = Split()
     limit: Positive | None = None
     """Keep this many records at most, the same ones each time."""
+    missing: Literal["fail", "drop", "fill"] = "fail"
+    """What happens to a row of a table with a value missing: an error, it is left out, or the training split's mean
+    (of numbers) or most frequent value (of words) stands in, in requests too."""
+    images: ImageSize = ImageSize()
+    augment: Augment = Augment()
     max_length: Annotated[int, Field(ge=4)] = 256
     """Tokens a record may have."""
     overflow: Literal["truncate", "fail"] = "truncate"
@@ -152,6 +181,10 @@ class TrainConfig(StrictModel):
     max_steps: Positive | None = None
     """Stop after this many steps, whatever `epochs` says."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """How slowly AdamW forgets gradients and their squares."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced`: each class counts alike in the loss, however many records it has."""
     dropout: Fraction | None = None
     """Replaces every dropout probability of the model's own configuration."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0

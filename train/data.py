@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from heliostat.cluster.folders import cache_folder
 from heliostat.infra.bundle import Manifest, fetch_directory, publish_once, read_manifest
@@ -17,6 +18,7 @@ from heliostat.infra.storage import StorageConfig, is_s3, open_store
 from heliostat.train.config import DataConfig
 from heliostat.train.records import Source, find_source
 from heliostat.train.sources import file_digest, fill, resolve
+from heliostat.train.values import clean_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,47 +31,61 @@ Progress = Callable[[str, int, int], None]
 """Told the stage (`read`, `tokenize`, `publish`), the records done, and those in all (0: not known)."""
 
 
-class Encoder(Protocol):
-    """What turns records into tokens; each task has one.
+class Encoder(ABC):
+    """What turns records into numbers; each task has one.
 
     It travels to Ray workers, so it must pickle, and it may load what is heavy only when it is first asked.
-    It sees clean records only: every column of `columns` but the label's is there and holds text (`messages`
-    a list of {role, content} texts); `data.columns.context` alone may be None.
     """
 
-    @property
-    def labelled(self) -> bool:
-        """Whether each record has a class, in `data.columns.label`; it stays a word, in the column `label`."""
-        ...
+    unique: ClassVar[bool] = True
+    """Whether of records that are the same only the first stays."""
+    labelled: bool
+    """Whether each record has a class, in `data.columns.label`; it stays a word, in the column `label`."""
 
-    def columns(self, data: DataConfig) -> list[str]:
-        """The columns that a record must have, the label's included where there is one."""
-        ...
+    @abstractmethod
+    def columns(self, data: DataConfig) -> list[str] | None:
+        """The columns that a record must have, but for the label's; None for all that there are."""
 
-    def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
-        """What makes two records the same, and decides which split a record goes to."""
-        ...
+    def clean(self, record: Mapping[str, Any], data: DataConfig) -> dict[str, Any] | None:
+        """What is kept of a record, as JSON can say it; None where something is missing, DataError where it is wrong.
 
-    def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
-        """Columns of many records to `input_ids`, and `labels` of equal length where tokens are targets.
-
-        Lists may be longer than `data.max_length`: `prepare` counts these and cuts off their ends. An encoder
-        that cuts in another way, say to keep a closing token, adds `full_length`, the tokens before the cut.
+        The columns are those of `columns`.
         """
-        ...
+        return clean_texts(record, self.columns(data) or (), data)
 
+    @abstractmethod
+    def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
+        """What makes two clean records the same, and decides which split a record goes to."""
+
+    def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> Encoder:
+        """The encoder once it has learned what it must from the clean records of the training split."""
+        return self
+
+    def save(self, folder: Path) -> None:  # noqa: B027  # most have nothing to write
+        """Writes what `fit` has learned beside the prepared data, for the model and for serving."""
+
+    @abstractmethod
+    def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, Any]:
+        """Columns of many clean records to columns of `encode.VALUES`.
+
+        Those of texts are `input_ids`, and `labels` of equal length where tokens are targets. Lists may be longer than
+        `data.max_length`: `prepare` counts these and cuts off their ends. An encoder that cuts in another way, say to
+        keep a closing token, adds `full_length`, the tokens before the cut.
+        """
+
+    @abstractmethod
     def fingerprint(self) -> str:
-        """Changes when the same record would become other tokens."""
-        ...
+        """Changes when the same record would become other numbers."""
 
 
 @dataclass(frozen=True)
 class Prepared:
     """Prepared data in storage, with a copy at hand on this machine.
 
-    Each split is a table of `input_ids` (list of int32), `length` (tokens, int32), `targets` (int32: how many
-    outputs the loss is taken on), `record_id` (16 hex digits of the text's hash), `label` (text) or `labels`
-    (list of int32, -100 where no loss is taken), and in the test split `text`.
+    Each split is a table of `input_ids` (list of int32), `features` (list of float32) or `pixels` (list of uint8),
+    `length` (tokens, int32; 1 where there are none), `targets` (int32: how many outputs the loss is taken on),
+    `record_id` (16 hex digits of the text's hash), `label` (text) or `labels` (list of int32, -100 where no loss is
+    taken), and in the test split `text`. Beside them are the files that the encoder has saved.
     """
 
     fingerprint: str
@@ -139,7 +155,7 @@ def fingerprint_of(source: Source, data: DataConfig, encoder: Encoder) -> str:
         "version": FORMAT_VERSION,
         "format": source.format,
         "files": [[source.telling(file), file_digest(file)] for file in [*source.files, *source.beside]],
-        "data": data.model_dump(mode="json", exclude={"source", "format"}),
+        "data": data.model_dump(mode="json", exclude={"source", "format", "augment"}),
         "encoder": [type(encoder).__module__, type(encoder).__qualname__, encoder.fingerprint()],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,8 @@ import pyarrow.compute as pc
 from heliostat.infra.errors import DataError
 from heliostat.train import screen
 from heliostat.train.config import DataConfig
-from heliostat.train.data import SPLITS
-from heliostat.train.encode import place, places
+from heliostat.train.data import SPLITS, Encoder
+from heliostat.train.encode import VALUES, place, places
 from heliostat.train.records import Source
 
 EVERYTHING = 2**64 - 1
@@ -26,11 +27,13 @@ class Plan:
     """Places of the records that stay, ascending: int64 [records]."""
     cutoff: int
     """Highest order hash among them."""
+    bounds: screen.Bounds
+    """Of their splits."""
     labels: tuple[str, ...]
     counts: dict[str, int]
 
 
-def decide(keys: pa.Table, source: Source, data: DataConfig, labelled: bool) -> Plan:
+def decide(keys: pa.Table, source: Source, data: DataConfig, encoder: Encoder) -> Plan:
     """The plan for screened records (the columns `screen.KEYS`, in any order).
 
     Raises DataError for the first record that could not be read, where nothing is left, or where labels
@@ -47,13 +50,17 @@ def decide(keys: pa.Table, source: Source, data: DataConfig, labelled: bool) -> 
         "empty": _number(keys, screen.EMPTY),
     }
     _require_usable(usable.num_rows, counts, source, data)
-    unique, repeated = _unique(usable)
+    unique, repeated = _unique(usable) if encoder.unique else (usable, {"duplicates": 0, "conflicting": 0})
     kept, cutoff = _limited(unique, data.limit)
     counts |= {**repeated, "beyond_limit": unique.num_rows - kept.num_rows}
-    codes = screen.split_of(screen.hashes(kept["digest"])[0], data.split.model_dump())
+    hashed, words = screen.hashes(kept["digest"])[0], kept["label"].to_numpy()
+    bounds = screen.bounds_of(hashed, words, data.split)
+    codes = screen.split_of(hashed, words, bounds)
     _require_splits(codes, data)
-    labels = _labels(kept["label"], codes, data) if labelled else ()
-    return Plan(kept["place"].to_numpy(), cutoff, labels, counts)
+    labels = _labels(kept["label"], codes, data) if encoder.labelled else ()
+    if data.split.stratify:
+        _require_classes(words, codes, labels, data)
+    return Plan(kept["place"].to_numpy(), cutoff, bounds, labels, counts)
 
 
 def finish(table: pa.Table, plan: Plan, source: Source, data: DataConfig) -> pa.Table:
@@ -65,7 +72,7 @@ def finish(table: pa.Table, plan: Plan, source: Source, data: DataConfig) -> pa.
     table = table.sort_by("place")
     broken = table.filter(pc.is_valid(table["problem"]))
     if broken.num_rows:
-        raise DataError(broken["problem"][0].as_py())
+        raise DataError(f"{source.place(*place(broken['place'][0].as_py()))}: {broken['problem'][0].as_py()}")
     table = table.filter(pc.is_in(table["place"], value_set=pa.array(plan.kept)))
     long = table.filter(pc.greater(table["full_length"], data.max_length))
     if long.num_rows and data.overflow == "fail":
@@ -77,7 +84,7 @@ def finish(table: pa.Table, plan: Plan, source: Source, data: DataConfig) -> pa.
     learned = table.filter(pc.greater(table["targets"], 0))
     plan.counts.update(truncated=long.num_rows, without_target=table.num_rows - learned.num_rows)
     _require_splits(learned["split"].to_numpy(), data)
-    empty = [name for name in ("labels", "label") if learned[name].null_count == learned.num_rows]
+    empty = [name for name in ("label", *VALUES) if learned[name].null_count == learned.num_rows]
     return learned.drop_columns(["place", "full_length", "problem", *empty])
 
 
@@ -123,6 +130,17 @@ def _require_splits(codes: np.ndarray, data: DataConfig) -> None:
             raise DataError(
                 f"{key}: {value} of {len(codes)} usable records leaves none for {name}; add some or {change}"
             )
+
+
+def _require_classes(words: np.ndarray, codes: np.ndarray, labels: Sequence[str], data: DataConfig) -> None:
+    """DataError for a class that a split has no record of."""
+    for code, name in enumerate(SPLITS):
+        for label in labels if getattr(data.split, name, 1) > 0 else ():
+            if not ((words == label) & (codes == code)).any():
+                raise DataError(
+                    f"data.split.stratify: class {label!r} has {(words == label).sum()} records, too few for one in "
+                    f"{name}; add some, raise data.split.{name}, or leave the class out with data.where"
+                )
 
 
 def _labels(column: pa.ChunkedArray, codes: np.ndarray, data: DataConfig) -> tuple[str, ...]:

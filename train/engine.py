@@ -17,7 +17,7 @@ from heliostat.train.tensor_parallel import check_split, tensor_parallel, whole
 from heliostat.train.ulysses import share_rows
 
 MICRO_BATCH_LIMIT = {"cpu": 16, "cuda": 64}
-"""Records in one pass at most: what fits a CPU's caches, or keeps a GPU busy."""
+"""Records of tokens in one pass at most: what fits a CPU's caches, or keeps a GPU busy."""
 
 
 def micro_batch_size(global_batch_size: int, world_size: int, limit: int) -> int:
@@ -78,8 +78,10 @@ def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None
     if train.sequence_parallel > 1:
         share_rows(model, world, train.sequence_parallel)
     _, replicas = replica(train, world.rank, world.size)
-    micro = micro_batch_size(train.global_batch_size, replicas, limit or MICRO_BATCH_LIMIT[world.device])
-    optimizer = torch.optim.AdamW(_groups(model, train.weight_decay), lr=train.learning_rate, fused=True)
+    most = limit or getattr(model, "records_at_once", MICRO_BATCH_LIMIT)[world.device]
+    micro = micro_batch_size(train.global_batch_size, replicas, most)
+    groups = _groups(model, train.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=train.learning_rate, betas=train.betas, fused=True)
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=optimizer,
@@ -94,12 +96,15 @@ def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None
 
 
 def compile_layers(model: torch.nn.Module) -> None:
-    """Compiles each layer of a transformers model, in place, for shapes that change: all layers share the code."""
+    """Compiles each layer of a transformers model, in place, for shapes that change: all layers share the code.
+
+    A model that is built here is compiled whole.
+    """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    for layer in model.modules():
-        if isinstance(layer, GradientCheckpointingLayer):
-            layer.compile(dynamic=True)
+    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    for layer in layers or [model]:
+        layer.compile(dynamic=True)
 
 
 def _forget_first_step(engine: Any) -> None:

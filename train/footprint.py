@@ -15,6 +15,7 @@ import torch
 
 from heliostat.infra.errors import ModelError
 from heliostat.train.adapters import attach, linear_layers
+from heliostat.train.architectures.network import Settings, build_network
 from heliostat.train.config import TrainConfig
 from heliostat.train.flops import Flops
 
@@ -60,9 +61,9 @@ def footprint(folder: Path, auto_class: str, train: TrainConfig) -> Footprint:
             attach(model, train.adapter.model_copy(update={"quantize": None}))
         with FakeTensorMode():
             _give_shapes(model)
-            whole = _kept_bytes(model.train())
+            whole = _kept_by_texts(model.train())
             model.gradient_checkpointing_enable({"use_reentrant": False})
-            inputs = _kept_bytes(model)
+            inputs = _kept_by_texts(model)
     return Footprint(
         parameters=model.num_parameters(),
         trainable=model.num_parameters(only_trainable=True),
@@ -74,8 +75,31 @@ def footprint(folder: Path, auto_class: str, train: TrainConfig) -> Footprint:
     )
 
 
-def _kept_bytes(model: Any) -> int:
+def network_footprint(settings: Settings, outputs: int) -> Footprint:
+    """The footprint of a model that is built here; a record of a table or an image counts as a token."""
+    model = build_network(settings, outputs).train()
+    example = model.example(2)
+    records = next(iter(example.values()))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return Footprint(
+        parameters=count,
+        trainable=count,
+        linear=0,
+        activation_bytes=_kept_bytes(model, **example) / (records.numel() if "input_ids" in example else len(records)),
+        layer_bytes=0.0,
+        vocabulary=0,
+        flops=Flops.of(model),
+    )
+
+
+def _kept_by_texts(model: Any) -> int:
     """What autograd keeps of one record of TOKENS tokens, beside the model's own tensors."""
+    ids, positions = torch.zeros(1, TOKENS, dtype=torch.int64), torch.arange(TOKENS)[None]
+    return _kept_bytes(model, model.base_model, input_ids=ids, position_ids=positions)
+
+
+def _kept_bytes(model: Any, called: Any = None, **inputs: torch.Tensor) -> int:
+    """What autograd keeps of a call of `called`, or of `model` itself, beside the model's own tensors."""
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -83,9 +107,8 @@ def _kept_bytes(model: Any) -> int:
         return tensor
 
     own = {one.untyped_storage()._cdata for one in (*model.parameters(), *model.buffers())}
-    ids, positions = torch.zeros(1, TOKENS, dtype=torch.int64), torch.arange(TOKENS)[None]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.base_model(input_ids=ids, position_ids=positions)
+        (called or model)(**inputs)
     return sum(one.untyped_storage().nbytes() for key, one in kept.items() if key not in own)
 
 

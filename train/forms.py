@@ -1,9 +1,13 @@
-"""The forms in which a model is published: whole, or an adapter beside a base model that is stored once for all."""
+"""The forms in which a model is published.
+
+Whole; as an adapter beside a base model that is stored once for all; or, where it was built here, as a program.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +15,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from heliostat.infra import bundle
+from heliostat.infra import bundle, programs
 from heliostat.infra.fetching import merge
 from heliostat.infra.published import ADAPTER, WEIGHTS, BaseModel
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage import Store
 from heliostat.train import adapters, models
+from heliostat.train.architectures.network import Network
 from heliostat.train.config import TrainConfig
 from heliostat.train.engine import gathered_weights
 from heliostat.train.sources import file_digest
@@ -98,6 +103,27 @@ class AdapterAlone(WholeModel):
         return BaseModel(url=f"{store.url.rstrip('/')}/{prefix}", digest=bundle.read_manifest(store, prefix).digest)
 
 
-def form_of(train: TrainConfig) -> WholeModel:
-    """What `train` asks for."""
+class ExportedProgram(WholeModel):
+    """A model that is built here, as a program that needs no code of ours."""
+
+    file = f"{WEIGHTS}/{programs.FILE}"
+
+    def write(self, model: Any, weights: Weights, base: Path, bundle_folder: Path) -> None:
+        """Writes the program, and what is in `base`: what it was built from, and its tokenizer where it has one."""
+        folder = bundle_folder / WEIGHTS
+        shutil.copytree(base, folder)
+        fresh = model.fresh()
+        fresh.load_state_dict(weights)
+        programs.save(fresh, fresh.example(2), folder)
+
+    def stored(self, bundle_folder: Path, model: Any) -> Weights:
+        """Weights and buffers of the program."""
+        found: Weights = model.weights()
+        return found
+
+
+def form_of(model: torch.nn.Module, train: TrainConfig) -> WholeModel:
+    """The form of `model`, and what `train` asks for."""
+    if isinstance(model, Network):
+        return ExportedProgram()
     return AdapterAlone() if train.adapter and train.adapter.publish == "adapter" else WholeModel()

@@ -13,7 +13,8 @@ from heliostat.cluster.interrupts import first_sigterm, own_interrupts
 from heliostat.infra.config import StrictModel
 from heliostat.infra.errors import StoppedError, TrainingError
 from heliostat.infra.storage import StorageConfig
-from heliostat.train.config import DataConfig, ModelConfig, TrainConfig
+from heliostat.train.architectures.config import ModelConfig
+from heliostat.train.config import DataConfig, TrainConfig
 from heliostat.train.sharding import check_device
 
 POLL_SECONDS = 0.5

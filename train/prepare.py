@@ -6,6 +6,7 @@ texts are tokenised where they are.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from heliostat.infra.errors import ResourceError
 from heliostat.train import decide, screen
 from heliostat.train.config import DataConfig
 from heliostat.train.data import SPLITS, Encoder, Progress
-from heliostat.train.encode import ENCODED, encode_block
+from heliostat.train.encode import ENCODED, encode_block, places, splits_of, staying
 from heliostat.train.records import Source
 
 BLOCKS_PER_CPU = 4
@@ -41,14 +42,16 @@ def build(source: Source, data: DataConfig, encoder: Encoder, folder: Path, prog
     with _ray_data(source):
         progress("read", 0, 0)
         screened = ray.data.read_datasource(Files(source, data, encoder), **_reading(source)).materialize()
-        plan = decide.decide(_collected(screened.select_columns(screen.KEYS)), source, data, encoder.labelled)
+        plan = decide.decide(_collected(screened.select_columns(screen.KEYS)), source, data, encoder)
         progress("read", plan.counts["read"], plan.counts["read"])
+        encoder = encoder.fit(_training(screened, plan), data)
+        encoder.save(folder)
         encoded = screened.map_batches(
             encode_block,
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            fn_kwargs={"data": data, "encoder": encoder, "cutoff": plan.cutoff},
+            fn_kwargs={"data": data, "encoder": encoder, "cutoff": plan.cutoff, "bounds": plan.bounds},
         )
         table = _tokens(encoded, len(plan.kept), progress)
     return _written(decide.finish(table, plan, source, data), plan, folder)
@@ -134,6 +137,15 @@ def _ray_data(source: Source) -> Iterator[None]:
 
 def _collected(dataset: ray.data.Dataset) -> pa.Table:
     return pa.concat_tables(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+
+
+def _training(dataset: ray.data.Dataset, plan: decide.Plan) -> Iterator[dict[str, Any]]:
+    """The clean records of the training split."""
+    for rows in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        rows = staying(rows, plan.cutoff)
+        if rows.num_rows:
+            planned = np.isin(places(rows), plan.kept) & (splits_of(rows, plan.bounds) == SPLITS.index("train"))
+            yield from map(json.loads, rows.filter(pa.array(planned))["record"].to_pylist())
 
 
 def _tokens(dataset: ray.data.Dataset, total: int, progress: Progress) -> pa.Table:

@@ -49,7 +49,7 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
     model.
     """
     task, engine, rows, world = run.task, run.engine, run.validation, run.world
-    form = form_of(run.train)
+    form = form_of(engine.module, run.train)
     weights = gather(form.gathered(engine), world)
     questions = np.arange(min(QUESTIONS, len(rows), records_at_once(run.train)))
     engine.module.eval()

@@ -115,25 +115,27 @@ def ending(file: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def read(file: Path, format_: str, needed: Needed) -> Iterator[tuple[int, Record]]:
+def read(file: Path, format_: str, needed: Needed, every: bool = False) -> Iterator[tuple[int, Record]]:
     """The records of `file`, the columns `needed` only, each with its number: line, or record from 1.
+
+    With `every`, all columns that the file has, those `needed` among them.
 
     Raises DataError where the file cannot be read, breaks its format or lacks a column.
     """
     if format_ in IMAGE_FORMATS:
-        yield from _images(file, format_, needed)
+        yield from _images(file, format_, needed, every)
         return
     reader = {"csv": _csv, "jsonl": _jsonl, "json": _json, "parquet": _parquet, "text": _text}[format_]
     with explained(file):
-        yield from reader(file, needed)
+        yield from reader(file, needed, every)
 
 
-def _images(file: Path, format_: str, needed: Needed) -> Iterator[tuple[int, Record]]:
+def _images(file: Path, format_: str, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
     from heliostat.train import image_files
 
     check_columns(file, image_files.COLUMNS, needed)
     with explained(file):
-        yield from image_files.read(file, format_, needed)
+        yield from image_files.read(file, format_, image_files.COLUMNS if every else needed)
 
 
 def check_columns(file: Path, found: Iterable[str], needed: Needed) -> None:
@@ -146,7 +148,7 @@ def check_columns(file: Path, found: Iterable[str], needed: Needed) -> None:
             raise DataError(f"{key}: column {column!r} is not in {file}; it has {listed or 'none'}")
 
 
-def _csv(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
+def _csv(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
     """All values are text, as CSV has no other; a field may hold line breaks inside quotes."""
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
     rows = csv.reader(lines(file), delimiter="\t" if ending(file) == ".tsv" else ",", strict=True)
@@ -162,27 +164,29 @@ def _csv(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
         if not header:
             header = [name.strip() for name in row]
             check_columns(file, header, needed)
-            places = {column: header.index(column) for column in needed}
+            if every and (twice := [name for name in header if header.count(name) > 1]):
+                raise DataError(f"{file} line {line}: column {twice[0]!r} is there twice; names that differ are needed")
+            places = {column: header.index(column) for column in (header if every else needed)}
         elif len(row) == len(header):
             yield line, {column: row[place] for column, place in places.items()}
         elif row:
             raise DataError(f"{file} line {line}: {len(row)} fields; the header has {len(header)}")
 
 
-def _jsonl(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
+def _jsonl(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
     filled = ((number, line) for number, line in enumerate(lines(file), 1) if line.strip())
     values = ((number, _parsed(line, file, number)) for number, line in filled)
-    yield from _picked(file, values, "jsonl", needed)
+    yield from _picked(file, values, "jsonl", needed, every)
 
 
-def _json(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
+def _json(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
     value = _parsed("".join(lines(file)), file)
     if not isinstance(value, list):
         raise DataError(f"{file}: holds one {type(value).__name__}; a JSON list of records {{...}} is needed")
-    yield from _picked(file, enumerate(value, 1), "json", needed)
+    yield from _picked(file, enumerate(value, 1), "json", needed, every)
 
 
-def _parquet(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
+def _parquet(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
@@ -190,7 +194,7 @@ def _parquet(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
         with ParquetFile(file) as parquet:
             check_columns(file, parquet.schema_arrow.names, needed)
             number = 0
-            for batch in parquet.iter_batches(batch_size=1024, columns=list(needed)):
+            for batch in parquet.iter_batches(batch_size=1024, columns=None if every else list(needed)):
                 for record in batch.to_pylist():
                     number += 1
                     yield number, record
@@ -198,14 +202,14 @@ def _parquet(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
         raise DataError(f"{file}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
 
 
-def _text(file: Path, needed: Needed) -> Iterator[tuple[int, Record]]:
+def _text(file: Path, needed: Needed, _every: bool) -> Iterator[tuple[int, Record]]:
     check_columns(file, ["text"], needed)
     for number, line in enumerate(lines(file), 1):
         yield number, {"text": line.rstrip("\r\n")}
 
 
 def _picked(
-    file: Path, values: Iterable[tuple[int, Any]], format_: str, needed: Needed
+    file: Path, values: Iterable[tuple[int, Any]], format_: str, needed: Needed, every: bool
 ) -> Iterator[tuple[int, Record]]:
     """JSON values as records; a key may be missing in some of them, though not in all."""
     seen: dict[str, None] = {}
@@ -214,7 +218,7 @@ def _picked(
             found = f"{place(file, format_, number)}: holds {type(value).__name__}"
             raise DataError(f"{found}; a record {{...}} is needed")
         seen.update(dict.fromkeys(value))
-        yield number, {column: value.get(column) for column in needed}
+        yield number, {column: value.get(column) for column in ({**needed, **value} if every else needed)}
     if seen:
         check_columns(file, seen, needed)
 

@@ -17,6 +17,10 @@ class Rows:
     table: pa.Table
     labels: tuple[str, ...]
     """Class names; empty where the task has none."""
+    shape: tuple[int, ...] = (-1,)
+    """Of the numbers of a record, as of its pixels: height, width and channels."""
+    balanced: bool = False
+    """Whether the classes have `weights`."""
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -36,6 +40,20 @@ class Rows:
         """The class of each record as an index into `labels`: int64 [records]."""
         index = pc.index_in(self.table["label"], value_set=pa.array(self.labels))
         return index.to_numpy().astype(np.int64)
+
+    @cached_property
+    def weights(self) -> np.ndarray | None:
+        """How much a record of each class counts, records / (classes x records of the class): float32 [classes].
+
+        Then all classes count alike, and a record counts 1 on average. None where `balanced` is false.
+        """
+        counts = np.bincount(self.classes, minlength=len(self.labels))
+        return (len(self) / (len(self.labels) * counts)).astype(np.float32) if self.balanced else None
+
+    def matrix(self, column: str, indices: np.ndarray) -> np.ndarray:
+        """What `column` holds for the records `indices`, in which all lists are of one length: [records, *shape]."""
+        values, _ = self._lists(column)
+        return values.reshape(len(self), *self.shape)[indices]
 
     def lists(self, column: str, indices: np.ndarray) -> list[np.ndarray]:
         """The lists that `column` holds for the records `indices`, without copying."""

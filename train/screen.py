@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,18 @@ import pyarrow as pa
 
 from heliostat.infra.errors import DataError
 from heliostat.train import where
-from heliostat.train.config import DataConfig
+from heliostat.train.config import Columns, DataConfig, Split
 from heliostat.train.data import SPLITS, Encoder
 from heliostat.train.records import Needed, Record, Source, read
-from heliostat.train.values import clean, label_text
+from heliostat.train.values import label_text
 
 KEPT, FILTERED, EMPTY, BROKEN = range(4)
 DIGEST_BYTES = 16
 BLOCK_RECORDS = 2048
+ALL = ""
+Bounds = dict[str, tuple[int, int]]
+"""Of hashes, for each class, or of ALL together: those below the first are for test, those below the second for
+validation, so that a new share of validation leaves test alone."""
 Verdict = tuple[int, bytes, str | None, str | None]
 """Status, digest, label, and the record as JSON."""
 ROW = pa.schema(
@@ -54,7 +58,8 @@ def screen(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Ite
     rows: list[tuple[Any, ...]] = []
     number = 0
     try:
-        for number, record in read(source.files[file], source.format, needed_columns(data, encoder)):
+        needed = needed_columns(data, encoder)
+        for number, record in read(source.files[file], source.format, needed, every=encoder.columns(data) is None):
             rows.append((file, number, *_screened(record, data, encoder, source.place(file, number)), None))
             if len(rows) == BLOCK_RECORDS:
                 yield _table(rows)
@@ -66,26 +71,31 @@ def screen(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Ite
 
 def needed_columns(data: DataConfig, encoder: Encoder) -> Needed:
     """Each column that the encoder or the filter asks for, with the spec key that names it."""
-    keys = {name: f"data.columns.{key}" for key, name in data.columns.model_dump(exclude_none=True).items()}
-    needed = {column: keys.get(column, "data.columns") for column in encoder.columns(data)}
+    keys = column_keys(data.columns)
+    wanted = [*(encoder.columns(data) or ()), *([data.columns.label] if encoder.labelled else [])]
+    needed = {column: keys.get(column, "data.columns") for column in wanted}
     filtered = where.parse(data.where).columns if data.where else ()
     return {**dict.fromkeys(filtered, "data.where"), **needed}
+
+
+def column_keys(columns: Columns) -> dict[str, str]:
+    """Each column that a spec names, with the key that names it."""
+    named = columns.model_dump(exclude_none=True)
+    listed = [(key, [names] if isinstance(names, str) else names) for key, names in named.items()]
+    return {name: f"data.columns.{key}" for key, names in listed for name in names}
 
 
 def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) -> Verdict:
     try:
         if data.where and not where.parse(data.where)(record):
             return FILTERED, bytes(DIGEST_BYTES), None, None
-        wanted = list(encoder.columns(data))
         label = None
         if encoder.labelled:
-            wanted.remove(data.columns.label)
             word = label_text(record[data.columns.label], data.columns.label)
             label = data.label_names.get(word, word) if word else word
-        cleaned = {column: clean(record[column], column, data) for column in wanted}
-        missing = any(value is None for column, value in cleaned.items() if column != data.columns.context)
+        cleaned = encoder.clean(record, data)
         unlabelled = encoder.labelled and label is None
-        text = "" if missing or unlabelled else normalised(encoder.text(cleaned, data))
+        text = "" if cleaned is None or unlabelled else normalised(encoder.text(cleaned, data))
         if not text:
             return EMPTY, bytes(DIGEST_BYTES), None, None
         return KEPT, digest_of(text), label, json.dumps(cleaned)
@@ -111,14 +121,34 @@ def hashes(digests: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return halves[:, 0], halves[:, 1]
 
 
-def split_of(hashed: np.ndarray, shares: Mapping[str, float]) -> np.ndarray:
-    """The split of each hash as an index into `SPLITS`: int8 [records].
+def bounds_of(hashed: np.ndarray, labels: np.ndarray, split: Split) -> Bounds:
+    """The bounds of `split` for records with these hashes (uint64 [records]) and labels (text [records])."""
+    shares = (split.test, split.test + split.validation)
+    if not split.stratify:
+        return {ALL: _pair(int(share * 2.0**64) for share in shares)}
+    return {label: _quantiles(np.sort(hashed[labels == label]), shares) for label in np.unique(labels).tolist()}
 
-    Test takes the lowest hashes and validation the next, so a new share of validation leaves test alone.
-    """
-    bounds = [shares["test"] * 2.0**64, (shares["test"] + shares["validation"]) * 2.0**64]
+
+def split_of(hashed: np.ndarray, labels: np.ndarray, bounds: Bounds) -> np.ndarray:
+    """The split of each record as an index into `SPLITS`: int8 [records], by hash (uint64) and label (text)."""
     order = np.array([SPLITS.index(name) for name in ("test", "validation", "train")], dtype=np.int8)
-    return order[np.searchsorted(np.array(bounds), hashed.astype(np.float64), side="right")]
+    place = np.zeros(len(hashed), dtype=np.int8)
+    for label, pair in bounds.items():
+        mine = np.full(len(hashed), True) if label == ALL else labels == label
+        for bound in pair:
+            place[mine] += hashed[mine] >= np.uint64(bound)
+    return order[place]
+
+
+def _quantiles(hashed: np.ndarray, shares: tuple[float, float]) -> tuple[int, int]:
+    """Bounds that so many of the sorted hashes are below."""
+    ends = [round(share * len(hashed)) for share in shares]
+    return _pair(int(hashed[end]) if end < len(hashed) else 2**64 - 1 for end in ends)
+
+
+def _pair(bounds: Iterable[int]) -> tuple[int, int]:
+    first, second = bounds
+    return first, second
 
 
 def _table(rows: list[tuple[Any, ...]]) -> pa.Table:

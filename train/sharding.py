@@ -118,6 +118,13 @@ def check_task(train: TrainConfig, task: str) -> None:
             )
 
 
+def check_architecture(train: TrainConfig, name: str) -> None:
+    """Raises ValueError for what the models that are built here have no use for."""
+    for key in ("adapter", "activation_checkpointing", "dropout"):
+        if getattr(train, key):
+            raise ValueError(f"train.{key}: given; it is for base models that exist, and model.{name} is built here")
+
+
 def check_model(train: TrainConfig, folder: Path) -> None:
     """Raises ConfigError where the base model in `folder` rules a layout out."""
     size = workers_per_replica(train)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from heliostat.infra.errors import DataError
@@ -23,6 +24,13 @@ def label_text(value: Any, column: str) -> str | None:
         return _unicode(str(value).strip(), column) or None
     found = f"column {column!r} holds {_kind(value)}"
     raise DataError(f"data.columns.label: {found}; text or a number is needed")
+
+
+def clean_texts(record: Mapping[str, Any], columns: Iterable[str], data: DataConfig) -> dict[str, Any] | None:
+    """The `columns` of `record`, cleaned; None where one is missing other than `data.columns.context`."""
+    found = {column: clean(record[column], column, data) for column in columns}
+    missing = any(value is None for column, value in found.items() if column != data.columns.context)
+    return None if missing else found
 
 
 def clean(value: Any, column: str, data: DataConfig) -> str | list[dict[str, str]] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from heliostat.infra.errors import HeliostatError, StoppedError
 from heliostat.infra.published import PublishedModel
 from heliostat.infra.storage import open_store
 from heliostat.train import adapters, tasks
+from heliostat.train.bases import base_folder, learned_inputs, rows_of
 from heliostat.train.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
 from heliostat.train.data import Prepared, open_prepared
@@ -25,11 +26,9 @@ from heliostat.train.flops import peak_flops
 from heliostat.train.launch import Job
 from heliostat.train.loop import Run, fit
 from heliostat.train.micro_batch import told_of_memory, with_room
-from heliostat.train.models import as_folder
 from heliostat.train.notices import RayNotices
 from heliostat.train.publish import publish
 from heliostat.train.rows import Rows
-from heliostat.train.sources import resolve
 from heliostat.train.tasks.base import Task
 from heliostat.train.timing import Clocks, watch_collectives
 
@@ -66,7 +65,7 @@ def train(job: Job, board: Any) -> None:
     use_best(run)
     rows = parts.rows("test")
     test = evaluate(run.task, run.engine, rows, world, job.train)
-    description = describe(job, parts.prepared, test)
+    description = describe(job, parts, test)
     published = publish(run, parts.base, description, job.spec, open_store(job.storage))
     tell(board, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
 
@@ -82,7 +81,7 @@ class Parts:
 
     def rows(self, split: str) -> Rows:
         """The records of `train`, `validation` or `test`."""
-        return Rows(self.prepared.split(split), tuple(self.prepared.labels))
+        return rows_of(self.prepared, split)
 
     def model(self, train: TrainConfig) -> torch.nn.Module:
         """The base model, the same on every worker: a new head is drawn from the run's seed."""
@@ -95,8 +94,8 @@ class Parts:
 
 def load_parts(job: Job) -> Parts:
     """Finds the base model and the prepared data; fetches them to this node where they are elsewhere."""
-    base = as_folder(resolve(job.model.source, job.storage, key="model.source"))
-    return Parts(tasks.get(job.task), base, open_prepared(job.storage, job.data_fingerprint))
+    prepared = open_prepared(job.storage, job.data_fingerprint)
+    return Parts(tasks.get(job.task), base_folder(job.model, job.data, prepared, job.storage), prepared)
 
 
 def build_run(job: Job, parts: Parts, world: World, board: Any, limit: int | None) -> Run:
@@ -119,7 +118,7 @@ def build_run(job: Job, parts: Parts, world: World, board: Any, limit: int | Non
         parts.task,
         engine,
         job.train,
-        parts.rows("train"),
+        replace(parts.rows("train"), balanced=job.train.class_weights == "balanced"),
         parts.rows("validation"),
         world,
         checkpoints,
@@ -141,12 +140,15 @@ def contract(job: Job) -> dict[str, Any]:
         "seed",
         "precision",
         "adapter",
+        "betas",
+        "class_weights",
         "tensor_parallel",
     )
-    settings = {f"train.{key}": value for key, value in job.train.model_dump(include=set(keys)).items()}
+    settings = {f"train.{key}": value for key, value in job.train.model_dump(mode="json", include=set(keys)).items()}
     if job.train.tensor_parallel > 1:  # shards of split layers, which no other layout can take
         settings |= {"train.workers": job.train.workers.max, "train.zero_stage": job.train.zero_stage}
-    return {"model.source": job.model.source, "data": job.data_fingerprint, **settings}
+    model = job.model.model_dump(mode="json", exclude_none=True)
+    return {**{f"model.{key}": value for key, value in model.items()}, "data": job.data_fingerprint, **settings}
 
 
 def use_best(run: Run) -> None:
@@ -158,14 +160,15 @@ def use_best(run: Run) -> None:
         points.restore(run.engine, best)
 
 
-def describe(job: Job, prepared: Prepared, test: Evaluation) -> PublishedModel:
+def describe(job: Job, parts: Parts, test: Evaluation) -> PublishedModel:
     """What the published model says of itself."""
     return PublishedModel(
         name=job.name,
         task=job.task,
-        labels=tuple(prepared.labels),
+        labels=tuple(parts.prepared.labels),
         max_length=job.data.max_length,
-        base_model=job.model.source,
+        base_model=job.model.origin,
+        inputs=learned_inputs(parts.prepared),
         run_id=job.run_id,
         data_fingerprint=job.data_fingerprint,
         metrics=test.metrics,

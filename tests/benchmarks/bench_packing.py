@@ -56,7 +56,7 @@ def records(max_length: int) -> Rows:
 def base() -> Any:
     """The folder of the recipe's model."""
     spec = load_spec("chat", ())
-    return as_folder(resolve(spec.model.source, spec.storage, "model.source"))
+    return as_folder(resolve(spec.model.origin, spec.storage, "model.source"))
 
 
 def measure(kind: str) -> dict[str, float]:

@@ -109,7 +109,7 @@ def write_model(folder: Path) -> dict[str, Any]:
     from heliostat.train.sources import resolve
 
     spec = load_spec("chat", ())
-    shutil.copytree(as_folder(resolve(spec.model.source, spec.storage, "model.source")), folder, dirs_exist_ok=True)
+    shutil.copytree(as_folder(resolve(spec.model.origin, spec.storage, "model.source")), folder, dirs_exist_ok=True)
     return {}
 
 

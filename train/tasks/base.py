@@ -32,8 +32,8 @@ class Task(Protocol):
     mode: str
     """`max` or `min`: which way `metric` is better."""
 
-    def encoder(self, data: DataConfig, folder: Path) -> Encoder:
-        """What turns records into tokens, with the tokenizer in the model folder."""
+    def encoder(self, data: DataConfig, folder: Path | None) -> Encoder:
+        """What turns records into numbers, with the tokenizer in the base model's folder; None where one is built."""
         ...
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:

@@ -15,6 +15,7 @@ from heliostat.infra.errors import DataError
 from heliostat.train import models
 from heliostat.train.config import Columns, DataConfig
 from heliostat.train.cross_entropy import give_targets, score
+from heliostat.train.data import Encoder
 from heliostat.train.packing import IGNORED, can_pack, pack, unpack
 from heliostat.train.rows import Rows
 from heliostat.train.tasks.base import Batch, Example, shortened
@@ -23,7 +24,7 @@ PROBE_TOKENS = 8
 
 
 @dataclass
-class ChatEncoder:
+class ChatEncoder(Encoder):
     """Chats or plain texts to token ids, and labels that leave out all but the answers.
 
     It carries the tokenizer itself, with its chat template, so that a worker needs no model's folder.
@@ -116,8 +117,9 @@ class CausalLM:
     metric = "loss"
     mode = "min"
 
-    def encoder(self, data: DataConfig, folder: Path) -> ChatEncoder:
+    def encoder(self, data: DataConfig, folder: Path | None) -> ChatEncoder:
         """Chats where `data.columns` names messages or prompt and answer; plain texts otherwise."""
+        assert folder
         return ChatEncoder(models.tokenizer(folder), models.tokenizer_fingerprint(folder))
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:

@@ -89,7 +89,7 @@ def test_the_report_is_with_the_run_and_in_mlflow(spec: Spec) -> None:
     assert run.kept == [page]
     said = (
         f"Version 7, published by run {RUN}", "7, production", "f" * 16, "1,600 train, 8 validation, 4 test",
-        "d" * 64, "http://mlflow", "&lt;i&gt;a film&lt;/i&gt;", "global_batch_size: 32", spec.model.source,
+        "d" * 64, "http://mlflow", "&lt;i&gt;a film&lt;/i&gt;", "global_batch_size: 32", spec.model.origin,
     )  # fmt: skip
     assert [one for one in said if one not in page] == []
 

@@ -15,13 +15,13 @@ import pytest
 from heliostat.infra.errors import DataError
 from heliostat.train import decide, prepare, screen
 from heliostat.train.config import DataConfig
-from heliostat.train.data import SPLITS, Prepared
+from heliostat.train.data import SPLITS, Encoder, Prepared
 from heliostat.train.encode import encode_block
 from heliostat.train.records import find_source
 
 
 @dataclass(frozen=True)
-class Words:
+class Words(Encoder):
     """One token per word: the word's length. With `answers`, the loss is on the answer only."""
 
     labelled: bool = True
@@ -31,8 +31,7 @@ class Words:
     def columns(self, data: DataConfig) -> list[str]:
         asked = [data.columns.prompt, data.columns.context, data.columns.answer] if self.answers else []
         chat = [data.columns.messages] if data.columns.messages else []
-        found = [column for column in (asked or chat or [data.columns.text]) if column]
-        return [*found, data.columns.label] if self.labelled else found
+        return [column for column in (asked or chat or [data.columns.text]) if column]
 
     def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
         if data.columns.messages:
@@ -68,8 +67,8 @@ def run(folder: Path, path: Path, encoder: Words, **options: Any) -> Result:
     data = DataConfig(source=str(path), **options)
     source = find_source(path, data.format)
     blocks = [block for i in range(len(source.files)) for block in screen.screen(source, i, data, encoder)]
-    plan = decide.decide(pa.concat_tables(blocks[::-1]).select(screen.KEYS), source, data, encoder.labelled)
-    encoded = [encode_block(block, data, encoder, plan.cutoff) for block in blocks[::-1]]
+    plan = decide.decide(pa.concat_tables(blocks[::-1]).select(screen.KEYS), source, data, encoder)
+    encoded = [encode_block(block, data, encoder, plan.cutoff, plan.bounds) for block in blocks[::-1]]
     out = Path(mkdtemp(prefix="out-", dir=folder))
     summary = prepare._written(decide.finish(pa.concat_tables(encoded), plan, source, data), plan, out)
     prepared = Prepared("f", "u", out, (), {})

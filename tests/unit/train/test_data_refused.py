@@ -54,7 +54,7 @@ from tests.unit.train.prepared import Words, failure, many, reviews, run
             {"overflow": "fail", "max_length": 5},
             "data.max_length: FILE line 2 has 6 tokens, 5 are allowed; raise it, or set data.overflow to truncate",
         ),
-        ([*many(9), ("unspeakable", "good", 1)], {}, "data.columns: a word that cannot be encoded"),
+        ([*many(9), ("unspeakable", "good", 1)], {}, "FILE line 11: data.columns: a word that cannot be encoded"),
     ],
 )
 def test_data_that_will_not_do_is_refused_in_one_line(

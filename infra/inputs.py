@@ -1,0 +1,213 @@
+"""What a model that is no Hugging Face model takes in: learned from the training split, published with the model.
+
+Training and serving turn records and requests into numbers here, so that both do it alike.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from heliostat.infra.config import StrictModel
+from heliostat.infra.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+SHOWN_VALUES = 20
+Row = Mapping[str, Any]
+
+
+class NumberColumn(StrictModel):
+    """A column of numbers, standardised: (x - mean) / std."""
+
+    kind: Literal["number"] = "number"
+    name: str
+    mean: float
+    """Over the training split, of the values that are there."""
+    std: float
+    """The standard deviation there; 1 where all values are the same."""
+    fill: float | None = None
+    """What stands for a missing value; None where it is refused."""
+
+    @property
+    def width(self) -> int:
+        """Numbers that a value becomes."""
+        return 1
+
+    def numbers(self, value: Any) -> list[float]:
+        """`value` as the model takes it: float [1]. Raises DataError where it is no number."""
+        found = number(value, self.name)
+        return [(_filled(found, self.fill, self.name) - self.mean) / self.std]
+
+    def value(self, numbers: list[float]) -> float:
+        """What `numbers` made these of."""
+        return numbers[0] * self.std + self.mean
+
+
+class CategoryColumn(StrictModel):
+    """A column of words, one-hot."""
+
+    kind: Literal["category"] = "category"
+    name: str
+    values: tuple[str, ...]
+    """Those of the training split, sorted."""
+    fill: str | None = None
+    """What stands for a missing value; None where it is refused."""
+
+    @property
+    def width(self) -> int:
+        """Numbers that a value becomes."""
+        return len(self.values)
+
+    def numbers(self, value: Any) -> list[float]:
+        """`value` as the model takes it: float [values]. Raises DataError for one that training has not seen."""
+        found = _filled(word(value, self.name), self.fill, self.name)
+        if found not in self.values:
+            more = ", ..." if len(self.values) > SHOWN_VALUES else ""
+            listed = ", ".join(self.values[:SHOWN_VALUES]) + more
+            raise DataError(f"{self.name}: {found[:60]!r} was not in the training data; {listed} were")
+        return [float(one == found) for one in self.values]
+
+    def value(self, numbers: list[float]) -> str:
+        """What `numbers` made these of."""
+        return self.values[max(range(len(numbers)), key=numbers.__getitem__)]
+
+
+class TableInputs(StrictModel):
+    """Rows of named columns. The model takes `features`: float32 [rows, width]."""
+
+    kind: Literal["table"] = "table"
+    columns: tuple[NumberColumn | CategoryColumn, ...]
+
+    @property
+    def width(self) -> int:
+        """Numbers that a row becomes."""
+        return sum(column.width for column in self.columns)
+
+    def features(self, row: Row) -> list[float]:
+        """The row as the model takes it: float [width].
+
+        Raises DataError for a column that is not known, is missing or holds what it must not.
+        """
+        names = [column.name for column in self.columns]
+        for name in row:
+            if name not in names:
+                raise DataError(f"{name}: no such column; {', '.join(names)} are allowed")
+        return [value for column in self.columns for value in column.numbers(row.get(column.name))]
+
+    def row(self, features: list[float]) -> dict[str, float | str]:
+        """What `features` made these of."""
+        rest = list(features)
+        found = {}
+        for column in self.columns:
+            found[column.name] = column.value(rest[: column.width])
+            del rest[: column.width]
+        return found
+
+
+class ImageInputs(StrictModel):
+    """Images of one size. The model takes `pixels`: uint8 [images, height, width, channels]."""
+
+    kind: Literal["image"] = "image"
+    height: int
+    width: int
+    mode: Literal["rgb", "grey"]
+    resize: bool = False
+    """Whether an image of another size is resized; it is refused otherwise."""
+    mean: tuple[float, ...]
+    """Of each channel over the training split, as a share of 255; the model itself takes it off."""
+    std: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        return self.height, self.width, len(self.mean)
+
+    def pixels(self, data: bytes, what: str) -> np.ndarray:
+        """The image file as the model takes it: uint8 [height, width, channels]; DataError says why it is refused."""
+        from heliostat.infra.images import decode
+
+        return self.fitted(decode(data, self.mode, what), what)
+
+    def fitted(self, pixels: np.ndarray, what: str) -> np.ndarray:
+        """The decoded image in the size that the model takes. Raises DataError where it has another."""
+        if pixels.shape == self.shape:
+            return pixels
+        if self.resize:
+            from heliostat.infra.images import resized
+
+            return resized(pixels, self.height, self.width)
+        height, width = pixels.shape[:2]
+        raise DataError(f"{what}: {width} x {height} pixels; {self.width} x {self.height} are needed")
+
+
+class TextInputs(StrictModel):
+    """Texts. The model takes `input_ids` and `attention_mask`: int64 [texts, length], of the tokenizer beside it."""
+
+    kind: Literal["text"] = "text"
+    length: int
+    """Tokens of a text with its padding, always."""
+    pad_id: int
+
+
+class NoiseInputs(StrictModel):
+    """Numbers drawn from a normal distribution. The model takes `noise`: float32 [images, size]."""
+
+    kind: Literal["noise"] = "noise"
+    size: int
+
+    def noise(self, seed: int, count: int) -> torch.Tensor:
+        """What the model makes `count` images of: float32 [count, size]; the first ones are the same for any count."""
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        return torch.stack([torch.randn(self.size, generator=generator) for _ in range(count)])
+
+
+Inputs = TableInputs | ImageInputs | TextInputs | NoiseInputs
+
+
+def number(value: Any, column: str) -> float | None:
+    """A cell of a column of numbers; None where it is missing, DataError where it is something else."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        found = None if isinstance(value, bool) or not isinstance(value, (int, float, str)) else float(value)
+    except (ValueError, OverflowError):
+        found = None
+    if found is None or math.isinf(found):
+        raise DataError(f"{column}: {repr(value)[:60]} given; a finite number is needed")
+    return None if math.isnan(found) else found
+
+
+def word(value: Any, column: str) -> str | None:
+    """A cell of a column of words; None where it is missing, DataError where it is something else."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, (str, int, float)):
+        return str(value).strip() or None
+    raise DataError(f"{column}: {repr(value)[:60]} given; text or a number is needed")
+
+
+def image_bytes(text: str, what: str) -> bytes:
+    """The bytes of a base64 text, with or without `data:image/png;base64,` before it; DataError where it is none."""
+    _, comma, rest = text.partition(",")
+    try:
+        return base64.b64decode(rest if comma and text.startswith("data:") else text, validate=True)
+    except (binascii.Error, ValueError):
+        raise DataError(f"{what}: not base64") from None
+
+
+def _filled(value: Any, fill: Any, column: str) -> Any:
+    if value is None and fill is None:
+        raise DataError(f"{column}: missing; a value is needed")
+    return fill if value is None else value

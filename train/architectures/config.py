@@ -1,0 +1,96 @@
+"""The `model` section of a spec: a base model that exists, or one that is built and trained from nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from heliostat.infra.config import StrictModel
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Mlp(StrictModel):
+    """Fully connected layers with ReLU between them, on a row of a table or on the pixels of an image."""
+
+    hidden: Annotated[list[Positive], Field(min_length=1)] = [128, 64]
+    """Units of each hidden layer."""
+    dropout: Share = 0.0
+    """After each hidden layer."""
+
+
+class ResidualCnn(StrictModel):
+    """A residual network for small images (He et al. 2016), in stages, each half as high and wide as the one before."""
+
+    channels: Annotated[list[Positive], Field(min_length=1)] = [64, 128, 256]
+    """Of each stage."""
+    blocks: Positive = 1
+    """Residual blocks of a stage."""
+    dropout: Share = 0.0
+    """Before the last layer."""
+
+
+class Lstm(StrictModel):
+    """Embeddings and an LSTM over the words of a text, with a tokenizer learned from the training split."""
+
+    vocabulary: Positive = 20_000
+    """Words at most; those that are rarer count as unknown."""
+    embedding: Positive = 128
+    """Numbers of a word."""
+    hidden: Positive = 128
+    """Units of the LSTM."""
+    dropout: Share = 0.3
+    """On the embeddings, and before the last layer."""
+
+
+ARCHITECTURES = {
+    "mlp": ("tabular-classification", "image-classification"),
+    "residual_cnn": ("image-classification",),
+    "lstm": ("text-classification",),
+}
+"""The tasks that each is for."""
+
+
+class ModelConfig(StrictModel):
+    """Where the base model comes from, or what is built in its place: exactly one of the keys."""
+
+    source: str | None = None
+    """`pkg:package/folder`, a path, `hf:org/name`, `s3://bucket/prefix` or `models:/name@alias`."""
+    mlp: Mlp | None = None
+    """Fully connected layers, for tables and small images."""
+    residual_cnn: ResidualCnn | None = None
+    """A residual network, for images."""
+    lstm: Lstm | None = None
+    """An LSTM, for texts."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> ModelConfig:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(f"model.{name}" for name in given) or "nothing"
+            raise ValueError(f"model: {found} given; exactly one of {', '.join(type(self).model_fields)} is allowed")
+        return self
+
+    @property
+    def architecture(self) -> str | None:
+        """The name of what is built; None for a base model that exists."""
+        return next((name for name in ARCHITECTURES if getattr(self, name) is not None), None)
+
+    @property
+    def origin(self) -> str:
+        """What the model is made from, in a word."""
+        return self.source or str(self.architecture)
+
+    def check_task(self, task: str) -> None:
+        """Raises ValueError where `task` has no use for the model."""
+        name = self.architecture
+        fitting = [key for key, tasks in ARCHITECTURES.items() if task in tasks]
+        allowed = [f"model.{key}" for key in (*fitting, *(["source"] if task in PRETRAINED else []))]
+        if f"model.{name or 'source'}" not in allowed:
+            raise ValueError(f"model.{name or 'source'}: given, and task is {task}; {' or '.join(allowed)} is needed")
+
+
+PRETRAINED = ("text-classification", "causal-lm")
+"""Tasks that begin with a base model that exists."""

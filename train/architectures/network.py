@@ -1,0 +1,82 @@
+"""A model that is built here: from its settings, the same on every worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from heliostat.infra.config import StrictModel, build
+from heliostat.infra.errors import ModelError
+from heliostat.infra.inputs import Inputs
+from heliostat.train.architectures.config import ModelConfig
+from heliostat.train.config import Augment
+
+FILE = "architecture.json"
+
+
+class Settings(StrictModel):
+    """All that a network is built from; a base folder holds it as architecture.json."""
+
+    model: ModelConfig
+    inputs: Inputs
+    augment: Augment = Augment()
+
+
+class Network(torch.nn.Module):
+    """A model that is called with tensors by name, those of `settings.inputs`, and returns one tensor."""
+
+    records_at_once = {"cpu": 64, "cuda": 1024}
+    """Records of one pass: what fits a CPU's caches, or keeps a GPU busy."""
+
+    def __init__(self, settings: Settings, outputs: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.outputs = outputs
+
+    def example(self, records: int) -> dict[str, torch.Tensor]:
+        """Inputs of so many records, of the right shapes, on the CPU."""
+        raise NotImplementedError
+
+    def forward_flops(self) -> float:
+        """FLOPs of a forward pass, for each token of a record, or for the record where it has none."""
+        fresh = self.fresh().eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            fresh(**fresh.example(1))
+        return float(counter.get_total_flops())
+
+    def fresh(self) -> Network:
+        """Another one like it, with weights that are not trained, on the CPU."""
+        return type(self)(self.settings, self.outputs)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return next(self.parameters()).dtype
+
+
+def write_settings(settings: Settings, folder: Path) -> None:
+    """Writes architecture.json into `folder`."""
+    (folder / FILE).write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_settings(folder: Path) -> Settings:
+    """What `write_settings` has written; ModelError where nothing has."""
+    import json
+
+    try:
+        text = (folder / FILE).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ModelError(f"{folder}: holds no {FILE} ({error.strerror})") from error
+    return build(Settings, json.loads(text), source=str(folder / FILE))
+
+
+def build_network(settings: Settings, outputs: int) -> Network:
+    """The network that `settings` describe, with so many outputs; its weights are drawn from PyTorch's seed."""
+    from importlib import import_module
+
+    module: Any = import_module(f"{__package__}.{settings.model.architecture}")
+    network: Network = module.NETWORK(settings, outputs)
+    return network

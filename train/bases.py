@@ -1,0 +1,71 @@
+"""What a run begins with: a base model that exists, or the settings of one that is built."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from heliostat.cluster.folders import cache_folder
+from heliostat.infra.errors import ModelError
+from heliostat.infra.inputs import ImageInputs, Inputs
+from heliostat.infra.storage import StorageConfig
+from heliostat.train.architectures.config import ModelConfig
+from heliostat.train.config import DataConfig
+from heliostat.train.data import Prepared
+from heliostat.train.rows import Rows
+from heliostat.train.sources import fill, resolve
+
+INPUTS = "inputs.json"
+"""What an encoder has learned, beside prepared data: see `infra.inputs`."""
+
+
+def base_model(model: ModelConfig, storage: StorageConfig) -> Path | None:
+    """The folder of the base model on this machine; None where one is built.
+
+    Raises ModelError where it cannot be had.
+    """
+    from heliostat.train.models import as_folder
+
+    return as_folder(resolve(model.source, storage, key="model.source")) if model.source else None
+
+
+def base_folder(model: ModelConfig, data: DataConfig, prepared: Prepared, storage: StorageConfig) -> Path:
+    """The folder that `Task.load_model` loads: of the base model, or of the settings of one that is built.
+
+    The settings are the spec's and what was learned from the training split of `prepared`.
+    """
+    found = base_model(model, storage)
+    if found:
+        return found
+    asked = {"model": model.model_dump(), "augment": data.augment.model_dump(), "data": prepared.fingerprint}
+    name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    return fill(cache_folder() / "bases" / name, lambda folder: _write(folder, model, data, prepared))
+
+
+def learned_inputs(prepared: Prepared) -> Inputs | None:
+    """What an encoder has learned of the training split; None where it learns nothing."""
+    file = prepared.directory / INPUTS
+    return TypeAdapter(Inputs).validate_json(file.read_bytes()) if file.is_file() else None
+
+
+def rows_of(prepared: Prepared, split: str) -> Rows:
+    """The records of `train`, `validation` or `test`."""
+    inputs = learned_inputs(prepared)
+    shape = inputs.shape if isinstance(inputs, ImageInputs) else (-1,)
+    return Rows(prepared.split(split), tuple(prepared.labels), shape)
+
+
+def _write(folder: Path, model: ModelConfig, data: DataConfig, prepared: Prepared) -> None:
+    from heliostat.train.architectures.network import Settings, write_settings
+
+    inputs = learned_inputs(prepared)
+    if inputs is None:
+        raise ModelError(f"{prepared.url}: holds no {INPUTS}; prepare the data again")
+    write_settings(Settings(model=model, inputs=inputs, augment=data.augment), folder)
+    tokenizer = prepared.directory / "tokenizer.json"
+    if tokenizer.is_file():
+        shutil.copy(tokenizer, folder)

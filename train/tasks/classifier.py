@@ -1,0 +1,94 @@
+"""What all tasks have in common that give each record a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from heliostat.infra import programs
+from heliostat.train import classification
+from heliostat.train.architectures.network import build_network, read_settings
+from heliostat.train.rows import Rows
+from heliostat.train.tasks.base import Batch, Example
+
+BESIDE = ("labels", "weights")
+"""What a batch holds beside the inputs of the model."""
+
+
+class Classifier:
+    """Loss, metrics and worst records of a classifier; its model is built here unless the task says otherwise."""
+
+    auto_class = ""
+    metric = "accuracy"
+    mode = "max"
+
+    def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
+        """The network whose settings are in `folder`, or the published program that is there."""
+        if (folder / programs.FILE).is_file():
+            return programs.load(folder)
+        return build_network(read_settings(folder), len(labels))
+
+    def inputs(self, rows: Rows, indices: np.ndarray) -> Batch:
+        """What the model is called with for the records `indices`."""
+        raise NotImplementedError
+
+    def shown(self, rows: Rows, record: int) -> Example:
+        """A record of a test split as people see it."""
+        raise NotImplementedError
+
+    def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
+        """The model's inputs, `labels` [rows] and, where classes have them, `weights` [rows]."""
+        classes = rows.classes[indices]
+        weights = {} if rows.weights is None else {"weights": torch.from_numpy(rows.weights[classes])}
+        return {**self.inputs(rows, indices), "labels": torch.from_numpy(classes), **weights}
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Cross-entropy summed over the records, each counting as its class does."""
+        losses = functional.cross_entropy(logits(model, batch), batch["labels"], reduction="none")
+        return (losses * batch["weights"]).sum() if "weights" in batch else losses.sum()
+
+    def outputs(self, model: torch.nn.Module, batch: Batch) -> np.ndarray:
+        """Logits: float32 [rows, labels]."""
+        return logits(model, batch).cpu().numpy()
+
+    def metrics(self, outputs: np.ndarray, rows: Rows) -> dict[str, float]:
+        """Those of any classifier: see `classification.metrics`."""
+        return classification.metrics(outputs, rows.classes)
+
+    def confusion(self, outputs: np.ndarray, rows: Rows) -> list[list[int]]:
+        """Records by [true class][predicted class]."""
+        return classification.confusion(outputs, rows.classes)
+
+    def reliability(self, outputs: np.ndarray, rows: Rows) -> list[classification.Bin]:
+        """How often a prediction is right by its probability."""
+        return classification.reliability(outputs, rows.classes)
+
+    def worst(self, outputs: np.ndarray, rows: Rows, folder: Path, count: int) -> list[Example]:
+        """The wrong predictions with the highest probability."""
+        return [
+            {
+                **self.shown(rows, record),
+                "true label": rows.labels[rows.classes[record]],
+                "predicted label": rows.labels[predicted],
+                "probability": probability,
+            }
+            for record, predicted, probability in classification.surest_errors(outputs, rows.classes, count)
+        ]
+
+    def answer(self, model: Any, rows: Rows, batch: Batch) -> dict[str, Any]:
+        """The label of the first record of `batch`, and the probability of each, as a probe holds them."""
+        with torch.inference_mode():
+            scores = logits(model, batch)[0].softmax(dim=0).tolist()
+        found = dict(zip(rows.labels, scores, strict=True))
+        return {"label": max(found, key=found.__getitem__), "scores": found}
+
+
+def logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """What `model` makes of the inputs of `batch`: float32 [rows, labels]."""
+    found = model(**{name: tensor for name, tensor in batch.items() if name not in BESIDE})
+    scores: torch.Tensor = getattr(found, "logits", found)
+    return scores.float()

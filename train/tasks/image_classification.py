@@ -1,0 +1,44 @@
+"""A class for each image: a network on its pixels."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heliostat.infra.images import data_url, png
+from heliostat.train.config import DataConfig
+from heliostat.train.pictures import ImageEncoder
+from heliostat.train.rows import Rows
+from heliostat.train.tasks.base import Batch, Example
+from heliostat.train.tasks.classifier import Classifier
+
+
+class ImageClassification(Classifier):
+    """Digits, things, defects: one label for each image."""
+
+    name = "image-classification"
+
+    def encoder(self, data: DataConfig, folder: Path | None) -> ImageEncoder:
+        """It learns from the training split what it needs."""
+        return ImageEncoder()
+
+    def inputs(self, rows: Rows, indices: np.ndarray) -> Batch:
+        """`pixels` [images, height, width, channels]."""
+        return {"pixels": torch.from_numpy(rows.matrix("pixels", indices))}
+
+    def shown(self, rows: Rows, record: int) -> Example:
+        """The image, as pages show it."""
+        return {"image": data_url(rows.matrix("pixels", np.array([record]))[0])}
+
+    def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
+        """The first image and the probability of each label."""
+        first = self.inputs(rows, np.array([0]))
+        image = base64.b64encode(png(first["pixels"][0].numpy())).decode()
+        return {"input": {"image": image}, "output": self.answer(model, rows, first)}
+
+
+TASK = ImageClassification()

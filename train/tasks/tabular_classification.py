@@ -1,0 +1,47 @@
+"""A class for each row of a table: a network on standardised numbers and one-hot words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heliostat.train.architectures.network import read_settings
+from heliostat.train.config import DataConfig
+from heliostat.train.rows import Rows
+from heliostat.train.tables import TableEncoder
+from heliostat.train.tasks.base import Batch, Example, shortened
+from heliostat.train.tasks.classifier import Classifier
+
+
+class TabularClassification(Classifier):
+    """Diagnoses, churn, fraud: one label for each row."""
+
+    name = "tabular-classification"
+    metric = "loss"  # of few validation records, many steps have the same accuracy
+    mode = "min"
+
+    def encoder(self, data: DataConfig, folder: Path | None) -> TableEncoder:
+        """It learns from the training split what it needs."""
+        return TableEncoder()
+
+    def inputs(self, rows: Rows, indices: np.ndarray) -> Batch:
+        """`features` [rows, width]."""
+        return {"features": torch.from_numpy(rows.matrix("features", indices))}
+
+    def shown(self, rows: Rows, record: int) -> Example:
+        """The row as JSON, cut."""
+        return {"row": shortened(rows.table["text"][record].as_py())}
+
+    def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
+        """The first row and the probability of each label."""
+        inputs: Any = read_settings(folder).inputs
+        first = self.inputs(rows, np.array([0]))
+        row = inputs.row(first["features"][0].double().tolist())
+        features = torch.tensor([inputs.features(row)])
+        return {"input": {"row": row}, "output": self.answer(model, rows, {"features": features})}
+
+
+TASK = TabularClassification()
