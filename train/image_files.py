@@ -5,7 +5,7 @@ Each record is `{"image": uint8 [height, width, 1 or 3], "label": text}`; images
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def find(path: Path, files: list[Path], format_: str) -> tuple[Files, Files]:
     return _FINDERS[format_](path, files)
 
 
-def read(file: Path, format_: str, columns: Mapping[str, str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def read(file: Path, format_: str, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The `columns` of the records of one file that `find` found, each with its number, from 1."""
     for number, record in _READERS[format_](file):
         yield number, {column: record[column] for column in columns}

@@ -123,19 +123,19 @@ def read(file: Path, format_: str, needed: Needed, every: bool = False) -> Itera
     Raises DataError where the file cannot be read, breaks its format or lacks a column.
     """
     if format_ in IMAGE_FORMATS:
-        yield from _images(file, format_, needed)
+        yield from _images(file, format_, needed, every)
         return
     reader = {"csv": _csv, "jsonl": _jsonl, "json": _json, "parquet": _parquet, "text": _text}[format_]
     with explained(file):
         yield from reader(file, needed, every)
 
 
-def _images(file: Path, format_: str, needed: Needed) -> Iterator[tuple[int, Record]]:
+def _images(file: Path, format_: str, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
     from heliostat.train import image_files
 
     check_columns(file, image_files.COLUMNS, needed)
     with explained(file):
-        yield from image_files.read(file, format_, needed)
+        yield from image_files.read(file, format_, image_files.COLUMNS if every else needed)
 
 
 def check_columns(file: Path, found: Iterable[str], needed: Needed) -> None:
