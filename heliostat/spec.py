@@ -27,7 +27,9 @@ class Spec(StrictModel):
 
     name: str
     """Name of the published model and, by default, of its route: a-z, 0-9 and dashes."""
-    task: Literal["tabular-classification", "image-classification", "text-classification", "causal-lm"]
+    task: Literal[
+        "tabular-classification", "image-classification", "text-classification", "image-generation", "causal-lm"
+    ]
     model: ModelConfig
     data: DataConfig
     train: TrainConfig = TrainConfig()

@@ -85,6 +85,14 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def grid(images: np.ndarray, columns: int = 8) -> np.ndarray:
+    """Images [count, height, width, channels] in rows of `columns`: uint8; what is left is black."""
+    rows = -(-len(images) // columns)
+    missing = np.zeros((rows * columns - len(images), *images.shape[1:]), dtype=np.uint8)
+    table = np.concatenate([images, missing]).reshape(rows, columns, *images.shape[1:])
+    return table.swapaxes(1, 2).reshape(rows * images.shape[1], columns * images.shape[2], images.shape[3])
+
+
 def data_url(pixels: np.ndarray) -> str:
     """The same as a `data:` URL, which pages show."""
     return f"{PNG}{base64.b64encode(png(pixels)).decode()}"

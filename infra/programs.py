@@ -25,6 +25,12 @@ class Program(torch.nn.Module):
         super().__init__()
         self.graph = exported.module()
         self.names = tuple(exported.state_dict)
+        self.shapes = {
+            node.name: tuple(node.meta["val"].shape)
+            for node in exported.graph.find_nodes(op="placeholder")
+            if node.name in exported.graph_signature.user_inputs
+        }
+        """Of each input, the records first."""
 
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
         """The outputs for `inputs`, by the names that the program was exported with."""

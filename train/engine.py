@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from heliostat.train.adapters import plain_name, plain_value
+from heliostat.train.architectures.network import Network
 from heliostat.train.batches import accumulation
 from heliostat.train.config import TrainConfig
 from heliostat.train.distributed import World
@@ -18,6 +19,10 @@ from heliostat.train.ulysses import share_rows
 
 MICRO_BATCH_LIMIT = {"cpu": 16, "cuda": 64}
 """Records of tokens in one pass at most: what fits a CPU's caches, or keeps a GPU busy."""
+
+
+RATE = "heliostat_rate"
+"""Where a group of parameters says what multiplies its learning rate."""
 
 
 def micro_batch_size(global_batch_size: int, world_size: int, limit: int) -> int:
@@ -136,9 +141,14 @@ def _keep_gradient_norm(engine: Any) -> None:
 
 def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay on matrices only: not on biases and norms."""
-    matrices = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = []
+    for rate, parameters in model.parameter_groups() if isinstance(model, Network) else [(1.0, model.parameters())]:
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        matrices = [parameter for parameter in trained if parameter.ndim > 1]
+        others = [parameter for parameter in trained if parameter.ndim <= 1]
+        groups.append({"params": matrices, "weight_decay": weight_decay, RATE: rate})
+        groups.append({"params": others, "weight_decay": 0.0, RATE: rate})
+    return groups
 
 
 def learning_rate(train: TrainConfig, step: int, steps: int) -> float:
@@ -157,7 +167,7 @@ def learning_rate(train: TrainConfig, step: int, steps: int) -> float:
 def set_learning_rate(engine: Any, value: float) -> None:
     """Sets the learning rate of the next step."""
     for group in engine.optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group.get(RATE, 1.0)
 
 
 def gathered_weights(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:

@@ -14,7 +14,8 @@ from heliostat.infra.errors import HeliostatError, StoppedError
 from heliostat.infra.published import PublishedModel
 from heliostat.infra.storage import open_store
 from heliostat.train import adapters, tasks
-from heliostat.train.bases import base_folder, learned_inputs, rows_of
+from heliostat.train.architectures.network import Network
+from heliostat.train.bases import base_folder, rows_of
 from heliostat.train.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
 from heliostat.train.data import Prepared, open_prepared
@@ -65,7 +66,7 @@ def train(job: Job, board: Any) -> None:
     use_best(run)
     rows = parts.rows("test")
     test = evaluate(run.task, run.engine, rows, world, job.train)
-    description = describe(job, parts, test)
+    description = describe(job, parts, run.engine.module, test)
     published = publish(run, parts.base, description, job.spec, open_store(job.storage))
     tell(board, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
 
@@ -160,7 +161,7 @@ def use_best(run: Run) -> None:
         points.restore(run.engine, best)
 
 
-def describe(job: Job, parts: Parts, test: Evaluation) -> PublishedModel:
+def describe(job: Job, parts: Parts, model: torch.nn.Module, test: Evaluation) -> PublishedModel:
     """What the published model says of itself."""
     return PublishedModel(
         name=job.name,
@@ -168,7 +169,7 @@ def describe(job: Job, parts: Parts, test: Evaluation) -> PublishedModel:
         labels=tuple(parts.prepared.labels),
         max_length=job.data.max_length,
         base_model=job.model.origin,
-        inputs=learned_inputs(parts.prepared),
+        inputs=model.inputs if isinstance(model, Network) else None,
         run_id=job.run_id,
         data_fingerprint=job.data_fingerprint,
         metrics=test.metrics,

@@ -43,10 +43,24 @@ class Lstm(StrictModel):
     """On the embeddings, and before the last layer."""
 
 
+class Gan(StrictModel):
+    """A generative adversarial network of convolutions, for images whose sides are multiples of 2 to the stages."""
+
+    noise: Positive = 64
+    """Random numbers that an image is made of."""
+    channels: Annotated[list[Positive], Field(min_length=1)] = [128, 64]
+    """Of each stage, from the smallest picture to the largest."""
+    discriminator_rate: Annotated[float, Field(gt=0)] = 1.0
+    """The discriminator's learning rate, as a multiple of `train.learning_rate` (Heusel et al. 2017)."""
+    average: Share = 0.999
+    """How slowly the published generator, a moving average, follows the one that learns."""
+
+
 ARCHITECTURES = {
     "mlp": ("tabular-classification", "image-classification"),
     "residual_cnn": ("image-classification",),
     "lstm": ("text-classification",),
+    "gan": ("image-generation",),
 }
 """The tasks that each is for."""
 
@@ -62,6 +76,8 @@ class ModelConfig(StrictModel):
     """A residual network, for images."""
     lstm: Lstm | None = None
     """An LSTM, for texts."""
+    gan: Gan | None = None
+    """A generator and a discriminator, for new images."""
 
     @model_validator(mode="after")
     def _is_one(self) -> ModelConfig:

@@ -40,6 +40,15 @@ class Network(torch.nn.Module):
         """Inputs of so many records, of the right shapes, on the CPU."""
         raise NotImplementedError
 
+    @property
+    def inputs(self) -> Inputs:
+        """What it takes once it is published."""
+        return self.settings.inputs
+
+    def parameter_groups(self) -> list[tuple[float, list[torch.nn.Parameter]]]:
+        """All parameters, in groups with what multiplies the learning rate of each."""
+        return [(1.0, list(self.parameters()))]
+
     def forward_flops(self) -> float:
         """FLOPs of a forward pass, for each token of a record, or for the record where it has none."""
         fresh = self.fresh().eval()

@@ -23,7 +23,7 @@ class Block(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(_norm(count) for count in (before, after))
+        self.norms = nn.ModuleList(norm(count) for count in (before, after))
         self.first = nn.Conv2d(before, after, 3, stride, 1, bias=False)
         self.second = nn.Conv2d(after, after, 3, 1, 1, bias=False)
         self.around = nn.Conv2d(before, after, 1, stride, bias=False) if (before, stride) != (after, 1) else None
@@ -52,7 +52,7 @@ class ResidualNetwork(Network):
             for index in range(config.blocks):
                 blocks.append(Block(width, channels, 2 if stage and not index else 1))
                 width = channels
-        self.blocks = nn.Sequential(*blocks, _norm(width), nn.ReLU())
+        self.blocks = nn.Sequential(*blocks, norm(width), nn.ReLU())
         self.dropout = nn.Dropout(config.dropout)
         self.last = nn.Linear(width, outputs)
 
@@ -69,7 +69,7 @@ class ResidualNetwork(Network):
         return logits
 
 
-def _norm(channels: int) -> nn.GroupNorm:
+def norm(channels: int) -> nn.GroupNorm:
     """In groups of equal size, eight where that divides the channels."""
     groups = next(groups for groups in range(min(GROUPS, channels), 0, -1) if channels % groups == 0)
     return nn.GroupNorm(groups, channels)

@@ -138,6 +138,8 @@ def verdict(report: Report) -> str:
     """What the worst records are, or why there are none."""
     if report.worst is None:
         return "They could not be found out; the log says why."
+    if report.confusion is None and any(str(value).startswith(PNG) for value in report.worst[0].values()):
+        return "What the model makes of noise."
     if report.confusion is None:
         return (
             f"Of the test split, the {len(report.worst)} records with the highest mean loss per target, highest first."

@@ -1,0 +1,155 @@
+"""A generative adversarial network (Goodfellow et al. 2014): a generator that learns to deceive a discriminator.
+
+Both learn at once, each from the gradient of its own loss (simultaneous gradient descent, Mescheder et al. 2017): the
+hinge loss (Lim and Ye 2017) with spectral normalisation of the discriminator (Miyato et al. 2018,
+https://arxiv.org/abs/1802.05957). AdamW keeps its state by parameter, so that the two groups of parameters, each with
+its own learning rate, have an optimizer each. What is published is the generator's moving average.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils.flop_counter import FlopCounterMode
+
+from heliostat.infra.inputs import ImageInputs, NoiseInputs
+from heliostat.train.architectures.config import Gan
+from heliostat.train.architectures.network import Network, Settings
+from heliostat.train.architectures.residual_cnn import norm
+
+LEAK = 0.2
+"""Slope of a leaky ReLU below zero (Radford et al. 2015)."""
+
+
+class Generator(nn.Module):
+    """Noise [images, size] to images in -1 to 1 [images, channels, height, width]; a stage doubles height and width."""
+
+    def __init__(self, config: Gan, inputs: ImageInputs) -> None:
+        super().__init__()
+        height, width, channels = inputs.shape
+        scale = 2 ** len(config.channels)
+        self.start = (config.channels[0], height // scale, width // scale)
+        self.first = nn.Linear(config.noise, self.start[0] * self.start[1] * self.start[2])
+        stages: list[nn.Module] = []
+        for before, after in zip(config.channels, [*config.channels[1:], config.channels[-1]], strict=True):
+            stages += [norm(before), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]
+        last = config.channels[-1]
+        self.stages = nn.Sequential(*stages, norm(last), nn.ReLU(), nn.Conv2d(last, channels, 3, padding=1), nn.Tanh())
+
+    def forward(self, noise: torch.Tensor) -> torch.Tensor:
+        """Images of noise."""
+        images: torch.Tensor = self.stages(self.first(noise).view(-1, *self.start))
+        return images
+
+
+class Discriminator(nn.Module):
+    """Images to a number each, high for what looks real: float [images]."""
+
+    def __init__(self, config: Gan, inputs: ImageInputs) -> None:
+        super().__init__()
+        height, width, channels = inputs.shape
+        scale = 2 ** len(config.channels)
+        stages: list[nn.Module] = []
+        before = channels
+        for after in reversed(config.channels):
+            stages += [
+                spectral_norm(nn.Conv2d(before, after, 3, padding=1)),
+                nn.LeakyReLU(LEAK),
+                spectral_norm(nn.Conv2d(after, after, 4, stride=2, padding=1)),
+                nn.LeakyReLU(LEAK),
+            ]
+            before = after
+        size = before * (height // scale) * (width // scale)
+        self.stages = nn.Sequential(*stages, nn.Flatten(), spectral_norm(nn.Linear(size, 1)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """How real each image looks."""
+        found: torch.Tensor = self.stages(images).squeeze(1)
+        return found
+
+
+class AdversarialNetwork(Network):
+    """With `pixels` the losses of both, with `noise` images."""
+
+    def __init__(self, settings: Settings, outputs: int) -> None:
+        super().__init__(settings, outputs)
+        config, inputs = settings.model.gan, settings.inputs
+        assert isinstance(config, Gan)
+        assert isinstance(inputs, ImageInputs)
+        self.config = config
+        self.generator = Generator(config, inputs)
+        self.discriminator = Discriminator(config, inputs)
+        self.average = with_buffers(deepcopy(self.generator))
+
+    @property
+    def inputs(self) -> NoiseInputs:
+        """What it takes once it is published."""
+        return NoiseInputs(size=self.config.noise)
+
+    def example(self, records: int) -> dict[str, torch.Tensor]:
+        """Noise."""
+        return {"noise": self.inputs.noise(0, records)}
+
+    def parameter_groups(self) -> list[tuple[float, list[nn.Parameter]]]:
+        """The generator's and the discriminator's parameters, with what multiplies the learning rate of each."""
+        return [
+            (1.0, list(self.generator.parameters())),
+            (self.config.discriminator_rate, list(self.discriminator.parameters())),
+        ]
+
+    def forward(self, pixels: torch.Tensor | None = None, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """Losses [images, 2] of discriminator and generator over `pixels`, or images of `noise`.
+
+        Both are uint8 [images, height, width, channels].
+        """
+        if noise is not None:
+            return as_pixels(self.average(noise))
+        assert pixels is not None
+        if self.training:
+            self._move_average()
+        real = (pixels.permute(0, 3, 1, 2).to(self.dtype) / 127.5) - 1
+        made = self.generator(torch.randn(len(real), self.config.noise, dtype=self.dtype, device=real.device))
+        caught = functional.relu(1 - self.discriminator(real)) + functional.relu(1 + self.discriminator(made.detach()))
+        fixed = {name: one.detach() for name, one in self.discriminator.named_parameters()}
+        deceived = -functional_call(self.discriminator, fixed, (made,))
+        return torch.stack([caught, deceived], dim=1)
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        means = dict(self.average.named_buffers())
+        for name, now in self.generator.named_parameters():
+            means[name].lerp_(now, 1 - self.config.average)
+
+    def forward_flops(self) -> float:
+        """Of the generator once and the discriminator three times: on real images, and on made ones for each loss."""
+        fresh = AdversarialNetwork(self.settings, self.outputs).eval()
+        counts = []
+        with torch.no_grad():
+            images = fresh.generator(self.inputs.noise(0, 1))
+            for module, given in ((fresh.generator, self.inputs.noise(0, 1)), (fresh.discriminator, images)):
+                with FlopCounterMode(display=False) as counter:
+                    module(given)
+                counts.append(counter.get_total_flops())
+        return float(counts[0] + 3 * counts[1])
+
+
+def with_buffers(module: nn.Module) -> nn.Module:
+    """`module` with buffers in place of its parameters: checkpoints hold them, and no optimizer sees them."""
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            delattr(part, name)
+            part.register_buffer(name, parameter.detach())
+    return module
+
+
+def as_pixels(images: torch.Tensor) -> torch.Tensor:
+    """Images in -1 to 1 [images, channels, height, width] as uint8 [images, height, width, channels]."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+NETWORK = AdversarialNetwork

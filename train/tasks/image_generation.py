@@ -1,0 +1,105 @@
+"""New images like those of the data, out of noise."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heliostat.infra import programs
+from heliostat.infra.images import data_url, grid, png
+from heliostat.infra.inputs import NoiseInputs
+from heliostat.train.architectures.network import build_network, read_settings
+from heliostat.train.config import DataConfig
+from heliostat.train.pictures import ImageEncoder
+from heliostat.train.rows import Rows
+from heliostat.train.tasks.base import Batch, Example
+
+DIRECTIONS = 128
+"""Random directions that images are compared along."""
+SHOWN = 64
+
+
+class ImageGeneration:
+    """Digits, faces, textures: a generator of images."""
+
+    name = "image-generation"
+    auto_class = ""
+    metric = "sliced_wasserstein"
+    mode = "min"
+
+    def encoder(self, data: DataConfig, folder: Path | None) -> ImageEncoder:
+        """The images alone; classes are left aside."""
+        return ImageEncoder(labelled=False)
+
+    def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
+        """The network whose settings are in `folder`, or the published program that is there."""
+        if (folder / programs.FILE).is_file():
+            return programs.load(folder)
+        return build_network(read_settings(folder), 0)
+
+    def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
+        """`pixels` [images, height, width, channels], and the seed of each record's noise, `seeds` [images]."""
+        return {
+            "pixels": torch.from_numpy(rows.matrix("pixels", indices)),
+            "seeds": torch.from_numpy(indices.astype(np.int64)),
+        }
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """The losses of discriminator and generator summed over the images; see `architectures.gan`."""
+        losses: torch.Tensor = model(pixels=batch["pixels"])
+        return losses.float().sum()
+
+    def outputs(self, model: torch.nn.Module, batch: Batch) -> np.ndarray:
+        """Each image, and one that is made, along DIRECTIONS; the pixels of the latter: float32 [images, numbers]."""
+        made = model(noise=noise(model, batch["seeds"]).to(batch["pixels"].device))
+        pixels = made.cpu().reshape(len(made), -1).float().numpy()
+        return np.concatenate([projected(batch["pixels"]), projected(made), pixels], axis=1)
+
+    def metrics(self, outputs: np.ndarray, rows: Rows) -> dict[str, float]:
+        """The sliced Wasserstein distance (Rabin et al. 2011) of real and made images, in shades of 0 to 1.
+
+        Along each direction the images are sorted, and the mean distance of those in the same place is taken.
+        """
+        real, made = np.sort(outputs[:, :DIRECTIONS], axis=0), np.sort(outputs[:, DIRECTIONS : 2 * DIRECTIONS], axis=0)
+        return {"sliced_wasserstein": float(np.abs(real - made).mean())}
+
+    def confusion(self, outputs: np.ndarray, rows: Rows) -> None:
+        """There are no classes."""
+        return
+
+    def reliability(self, outputs: np.ndarray, rows: Rows) -> None:
+        """There are no classes."""
+        return
+
+    def worst(self, outputs: np.ndarray, rows: Rows, folder: Path, count: int) -> list[Example]:
+        """None is worse than another: SHOWN images of noise, as one."""
+        made = outputs[:SHOWN, 2 * DIRECTIONS :].astype(np.uint8).reshape(-1, *rows.shape)
+        return [{f"{len(made)} images, of the seeds from 0 on": data_url(grid(made))}]
+
+    def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
+        """The image of seed 0."""
+        with torch.inference_mode():
+            made = model(noise=noise(model, torch.tensor([0])))
+        return {"input": {"seed": 0}, "output": {"image": base64.b64encode(png(made[0].numpy())).decode()}}
+
+
+def noise(model: Any, seeds: torch.Tensor) -> torch.Tensor:
+    """What a network, the engine around it or a program makes images of: float32 [seeds, size]."""
+    inner = getattr(model, "module", model)
+    size = inner.shapes["noise"][1] if isinstance(inner, programs.Program) else inner.inputs.size
+    return torch.cat([NoiseInputs(size=size).noise(seed, 1) for seed in seeds.tolist()])
+
+
+def projected(images: torch.Tensor) -> np.ndarray:
+    """uint8 [images, ...] along random directions of length 1, the same each time: float32 [images, DIRECTIONS]."""
+    flat = images.reshape(len(images), -1).float() / 255
+    directions = torch.randn(flat.shape[1], DIRECTIONS, generator=torch.Generator().manual_seed(0))
+    found = flat @ (directions / directions.norm(dim=0)).to(flat.device)
+    return found.cpu().numpy()
+
+
+TASK = ImageGeneration()
