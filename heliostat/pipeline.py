@@ -102,13 +102,11 @@ def reuse(spec: Spec, view: View) -> bool:
 
 def make_job(spec: Spec, prepared: Prepared, run_id: str) -> Job:
     """What each worker of a run is told; ConfigError where the base model cannot be laid out as `train` says."""
-    from heliostat.train.bases import base_model
+    from heliostat.train.bases import base_folder
     from heliostat.train.launch import Job
     from heliostat.train.sharding import check_model
 
-    base = base_model(spec.model, spec.storage)
-    if base:
-        check_model(spec.train, base)
+    check_model(spec.train, base_folder(spec.model, spec.data, prepared, spec.storage))
     return Job(
         name=spec.name,
         task=spec.task,

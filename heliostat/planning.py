@@ -37,17 +37,19 @@ def show_plan(spec: Spec, view: View, prices: Sequence[str], mfu: float) -> None
 def footprint_of(spec: Spec, prepared: Prepared | None) -> Footprint:
     """The footprint of the spec's model; ConfigError for one that is built, where its data are not prepared."""
     from heliostat.train import tasks
-    from heliostat.train.architectures.network import read_settings
+    from heliostat.train.architectures.network import is_built, read_settings
     from heliostat.train.bases import base_folder, base_model
     from heliostat.train.footprint import footprint, network_footprint
 
-    base = base_model(spec.model, spec.storage)
-    if base:
-        return footprint(base, tasks.get(spec.task).auto_class, spec.train)
-    if prepared is None:
+    if prepared is None and not spec.model.source:
         raise ConfigError(f"model.{spec.model.origin}: is built to fit the data; heliostat prepare {spec.name} first")
-    settings = read_settings(base_folder(spec.model, spec.data, prepared, spec.storage))
-    return network_footprint(settings, len(prepared.labels))
+    base = (
+        base_folder(spec.model, spec.data, prepared, spec.storage) if prepared else base_model(spec.model, spec.storage)
+    )
+    assert base
+    if is_built(base):
+        return network_footprint(read_settings(base), len(prepared.labels) if prepared else 0)
+    return footprint(base, tasks.get(spec.task).auto_class, spec.train)
 
 
 def priced(prices: Sequence[str]) -> tuple[Accelerator, ...]:

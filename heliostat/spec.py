@@ -16,7 +16,7 @@ from heliostat.infra.storage import StorageConfig
 from heliostat.serve.config import ServeConfig, check_names
 from heliostat.train.architectures.config import ModelConfig
 from heliostat.train.config import DataConfig, TrainConfig
-from heliostat.train.sharding import check_architecture, check_task
+from heliostat.train.sharding import check_network, check_task
 from heliostat.tune.config import TuneConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -61,8 +61,8 @@ class Spec(StrictModel):
     def _task_can_be_trained(self) -> Spec:
         self.model.check_task(self.task)
         check_task(self.train, self.task)
-        if self.model.architecture:
-            check_architecture(self.train, self.model.architecture)
+        if self.model.network:
+            check_network(self.train, self.model.network)
         return self
 
 

@@ -23,6 +23,8 @@ INPUTS = "inputs.json"
 """What an encoder has learned, beside prepared data: see `infra.inputs`."""
 TOKENIZER = "tokenizer.json"
 """The tokenizer, where it has learned one."""
+END = "<|endoftext|>"
+"""The token that ends a text, of a tokenizer that was learned."""
 
 
 def base_model(model: ModelConfig, storage: StorageConfig) -> Path | None:
@@ -36,14 +38,14 @@ def base_model(model: ModelConfig, storage: StorageConfig) -> Path | None:
 
 
 def base_folder(model: ModelConfig, data: DataConfig, prepared: Prepared, storage: StorageConfig) -> Path:
-    """The folder that `Task.load_model` loads: of the base model, or of the settings of one that is built.
+    """The folder that `Task.load_model` loads: of the base model, or of what is built in its place.
 
-    The settings are the spec's and what was learned from the training split of `prepared`.
+    It is built of the spec's settings and what was learned from the training split of `prepared`.
     """
     found = base_model(model, storage)
     if found:
         return found
-    asked = {"model": model.model_dump(), "augment": data.augment.model_dump(), "data": prepared.fingerprint}
+    asked = {"model": model.model_dump(), "data": data.model_dump(mode="json"), "prepared": prepared.fingerprint}
     name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     return fill(cache_folder() / "bases" / name, lambda folder: _write(folder, model, data, prepared))
 
@@ -62,12 +64,17 @@ def rows_of(prepared: Prepared, split: str) -> Rows:
 
 
 def _write(folder: Path, model: ModelConfig, data: DataConfig, prepared: Prepared) -> None:
+    tokenizer = prepared.directory / TOKENIZER
+    if model.decoder:
+        from heliostat.train.architectures.decoder import write_decoder
+
+        write_decoder(model.decoder, tokenizer, END, data.max_length, folder)
+        return
     from heliostat.train.architectures.network import Settings, write_settings
 
     inputs = learned_inputs(prepared)
     if inputs is None:
         raise ModelError(f"{prepared.url}: holds no {INPUTS}; prepare the data again")
     write_settings(Settings(model=model, inputs=inputs, augment=data.augment), folder)
-    tokenizer = prepared.directory / TOKENIZER
     if tokenizer.is_file():
         shutil.copy(tokenizer, folder)

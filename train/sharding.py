@@ -118,7 +118,7 @@ def check_task(train: TrainConfig, task: str) -> None:
             )
 
 
-def check_architecture(train: TrainConfig, name: str) -> None:
+def check_network(train: TrainConfig, name: str) -> None:
     """Raises ValueError for what the models that are built here have no use for."""
     for key in ("adapter", "activation_checkpointing", "dropout"):
         if getattr(train, key):

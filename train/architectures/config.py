@@ -56,11 +56,33 @@ class Gan(StrictModel):
     """How slowly the published generator, a moving average, follows the one that learns."""
 
 
+class Decoder(StrictModel):
+    """A decoder as Llama is, with a tokenizer learned from the training split."""
+
+    layers: Positive = 6
+    hidden: Positive = 256
+    """Numbers of a token between layers; a multiple of `heads`."""
+    heads: Positive = 8
+    feed_forward: Positive | None = None
+    """Units inside each layer; four times `hidden` where left out."""
+    dropout: Share = 0.0
+    """On attention."""
+
+    @model_validator(mode="after")
+    def _heads_share(self) -> Decoder:
+        if self.hidden % (2 * self.heads):
+            raise ValueError(
+                f"model.decoder.hidden: {self.hidden} given; a multiple of 2 x heads ({self.heads}) is needed"
+            )
+        return self
+
+
 ARCHITECTURES = {
     "mlp": ("tabular-classification", "image-classification"),
     "residual_cnn": ("image-classification",),
     "lstm": ("text-classification",),
     "gan": ("image-generation",),
+    "decoder": ("causal-lm",),
 }
 """The tasks that each is for."""
 
@@ -78,6 +100,8 @@ class ModelConfig(StrictModel):
     """An LSTM, for texts."""
     gan: Gan | None = None
     """A generator and a discriminator, for new images."""
+    decoder: Decoder | None = None
+    """A language model, for plain texts."""
 
     @model_validator(mode="after")
     def _is_one(self) -> ModelConfig:
@@ -91,6 +115,11 @@ class ModelConfig(StrictModel):
     def architecture(self) -> str | None:
         """The name of what is built; None for a base model that exists."""
         return next((name for name in ARCHITECTURES if getattr(self, name) is not None), None)
+
+    @property
+    def network(self) -> str | None:
+        """The name of what is built, where that is no Hugging Face model."""
+        return None if self.decoder else self.architecture
 
     @property
     def origin(self) -> str:

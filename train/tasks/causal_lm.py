@@ -17,6 +17,7 @@ from heliostat.train.config import Columns, DataConfig
 from heliostat.train.cross_entropy import give_targets, score
 from heliostat.train.data import Encoder
 from heliostat.train.packing import IGNORED, can_pack, pack, unpack
+from heliostat.train.pieces import PieceEncoder
 from heliostat.train.rows import Rows
 from heliostat.train.tasks.base import Batch, Example, shortened
 
@@ -117,9 +118,10 @@ class CausalLM:
     metric = "loss"
     mode = "min"
 
-    def encoder(self, data: DataConfig, folder: Path | None) -> ChatEncoder:
+    def encoder(self, data: DataConfig, folder: Path | None) -> ChatEncoder | PieceEncoder:
         """Chats where `data.columns` names messages or prompt and answer; plain texts otherwise."""
-        assert folder
+        if folder is None:
+            return PieceEncoder()
         return ChatEncoder(models.tokenizer(folder), models.tokenizer_fingerprint(folder))
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
