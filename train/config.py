@@ -86,8 +86,8 @@ class DataConfig(StrictModel):
     source: str
     """A file, or a folder of files of one format, at a path, `dataset:`, `pkg:`, `pypi:`, `npm:`, `hf:` or `s3://`."""
     format: Literal["auto", "csv", "jsonl", "json", "parquet", "text", "paragraphs", "images", "idx", "sheets"] = "auto"
-    """`auto` goes by the names of the files. `images`: one sub-folder for each class; `idx`: MNIST's; `sheets`: PNG
-    files of which each row is an image, with JSON lists of their labels."""
+    """`auto` goes by the names of the files. `paragraphs`: texts that empty lines part; `images`: one sub-folder for
+    each class; `idx`: MNIST's; `sheets`: PNG files of which each row is an image, with JSON lists of their labels."""
     where: str | None = None
     """Keep the records for which this is true, such as `source == 'imdb'`."""
     columns: Columns = Columns()

@@ -27,7 +27,7 @@ ENDINGS = {
 }
 IMAGE_FORMATS = ("images", "idx", "sheets")
 IDX_NAME = r"[.-]idx\d-ubyte(\.\w+)?$"
-COUNTED_BY_LINE = ("csv", "jsonl", "text")
+COUNTED_BY_LINE = ("csv", "jsonl", "text", "paragraphs")
 MAX_FIELD_CHARACTERS = 1 << 30
 SHOWN_COLUMNS = 20
 
@@ -125,7 +125,14 @@ def read(file: Path, format_: str, needed: Needed, every: bool = False) -> Itera
     if format_ in IMAGE_FORMATS:
         yield from _images(file, format_, needed, every)
         return
-    reader = {"csv": _csv, "jsonl": _jsonl, "json": _json, "parquet": _parquet, "text": _text}[format_]
+    reader = {
+        "csv": _csv,
+        "jsonl": _jsonl,
+        "json": _json,
+        "parquet": _parquet,
+        "text": _text,
+        "paragraphs": _paragraphs,
+    }[format_]
     with explained(file):
         yield from reader(file, needed, every)
 
@@ -206,6 +213,21 @@ def _text(file: Path, needed: Needed, _every: bool) -> Iterator[tuple[int, Recor
     check_columns(file, ["text"], needed)
     for number, line in enumerate(lines(file), 1):
         yield number, {"text": line.rstrip("\r\n")}
+
+
+def _paragraphs(file: Path, needed: Needed, _every: bool) -> Iterator[tuple[int, Record]]:
+    """Lines that no empty line parts are one text, which is counted by its first."""
+    check_columns(file, ["text"], needed)
+    held: list[str] = []
+    number = 0
+    for number, line in enumerate(lines(file), 1):
+        if line.strip():
+            held.append(line.rstrip("\r\n"))
+        elif held:
+            yield number - len(held), {"text": "\n".join(held)}
+            held = []
+    if held:
+        yield number - len(held) + 1, {"text": "\n".join(held)}
 
 
 def _picked(

@@ -61,7 +61,7 @@ class Decoder(StrictModel):
 
     layers: Positive = 6
     hidden: Positive = 256
-    """Numbers of a token between layers; a multiple of `heads`."""
+    """Numbers of a token between layers; a multiple of twice `heads`."""
     heads: Positive = 8
     feed_forward: Positive | None = None
     """Units inside each layer; four times `hidden` where left out."""
@@ -72,7 +72,7 @@ class Decoder(StrictModel):
     def _heads_share(self) -> Decoder:
         if self.hidden % (2 * self.heads):
             raise ValueError(
-                f"model.decoder.hidden: {self.hidden} given; a multiple of 2 x heads ({self.heads}) is needed"
+                f"model.decoder.hidden: {self.hidden} given; a multiple of {2 * self.heads}, twice heads, is needed"
             )
         return self
 
