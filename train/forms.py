@@ -108,13 +108,25 @@ class ExportedProgram(WholeModel):
 
     file = f"{WEIGHTS}/{programs.FILE}"
 
+    def __init__(self, model: Network) -> None:
+        self.names = frozenset(model.published().state_dict())
+
+    def gathered(self, engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        """The weights and buffers that the program needs."""
+        return ((name, value) for name, value in gathered_weights(engine) if name in self.names)
+
+    def name(self, name: str) -> str | None:
+        """The same, for what the program needs."""
+        return name if name in self.names else None
+
     def write(self, model: Any, weights: Weights, base: Path, bundle_folder: Path) -> None:
         """Writes the program, and what is in `base`: what it was built from, and its tokenizer where it has one."""
         folder = bundle_folder / WEIGHTS
         shutil.copytree(base, folder)
         fresh = model.fresh()
-        fresh.load_state_dict(weights)
-        programs.save(fresh, fresh.example(2), folder)
+        published = fresh.published()
+        published.load_state_dict(weights)
+        programs.save(published, fresh.example(2), folder)
 
     def stored(self, bundle_folder: Path, model: Any) -> Weights:
         """Weights and buffers of the program."""
@@ -125,5 +137,5 @@ class ExportedProgram(WholeModel):
 def form_of(model: torch.nn.Module, train: TrainConfig) -> WholeModel:
     """The form of `model`, and what `train` asks for."""
     if isinstance(model, Network):
-        return ExportedProgram()
+        return ExportedProgram(model)
     return AdapterAlone() if train.adapter and train.adapter.publish == "adapter" else WholeModel()

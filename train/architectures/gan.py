@@ -73,6 +73,19 @@ class Discriminator(nn.Module):
         return found
 
 
+class Images(nn.Module):
+    """Noise to images: uint8 [images, height, width, channels]."""
+
+    def __init__(self, average: nn.Module) -> None:
+        super().__init__()
+        self.average = average
+
+    def forward(self, noise: torch.Tensor) -> torch.Tensor:
+        """Images of `noise` [images, size]."""
+        images = (self.average(noise).float() + 1) * 127.5
+        return images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
 class AdversarialNetwork(Network):
     """With `pixels` the losses of both, with `noise` images."""
 
@@ -95,6 +108,10 @@ class AdversarialNetwork(Network):
         """Noise."""
         return {"noise": self.inputs.noise(0, records)}
 
+    def published(self) -> Images:
+        """The moving average, without what it took to learn it."""
+        return Images(self.average)
+
     def parameter_groups(self) -> list[tuple[float, list[nn.Parameter]]]:
         """The generator's and the discriminator's parameters, with what multiplies the learning rate of each."""
         return [
@@ -108,7 +125,7 @@ class AdversarialNetwork(Network):
         Both are uint8 [images, height, width, channels].
         """
         if noise is not None:
-            return as_pixels(self.average(noise))
+            return self.published()(noise)
         assert pixels is not None
         if self.training:
             self._move_average()
@@ -145,11 +162,6 @@ def with_buffers(module: nn.Module) -> nn.Module:
             delattr(part, name)
             part.register_buffer(name, parameter.detach())
     return module
-
-
-def as_pixels(images: torch.Tensor) -> torch.Tensor:
-    """Images in -1 to 1 [images, channels, height, width] as uint8 [images, height, width, channels]."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 NETWORK = AdversarialNetwork

@@ -45,6 +45,10 @@ class Network(torch.nn.Module):
         """What it takes once it is published."""
         return self.settings.inputs
 
+    def published(self) -> torch.nn.Module:
+        """The part of it that is published, called as it is, with weights of the same names."""
+        return self
+
     def parameter_groups(self) -> list[tuple[float, list[torch.nn.Parameter]]]:
         """All parameters, in groups with what multiplies the learning rate of each."""
         return [(1.0, list(self.parameters()))]
