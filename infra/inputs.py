@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 SHOWN_VALUES = 20
+LARGEST = 3.4e38
+"""What a number of 32 bits can hold."""
 Row = Mapping[str, Any]
 
 
@@ -41,8 +43,12 @@ class NumberColumn(StrictModel):
 
     def numbers(self, value: Any) -> list[float]:
         """`value` as the model takes it: float [1]. Raises DataError where it is no number."""
-        found = number(value, self.name)
-        return [(_filled(found, self.fill, self.name) - self.mean) / self.std]
+        found = _filled(number(value, self.name), self.fill, self.name)
+        standardised = (found - self.mean) / self.std
+        if abs(standardised) > LARGEST:
+            needed = "a number that 32 bits can hold, once it is standardised, is needed"
+            raise DataError(f"{self.name}: {found:g} given; {needed}")
+        return [standardised]
 
     def value(self, numbers: list[float]) -> float:
         """What `numbers` made these of."""
@@ -153,17 +159,19 @@ class TextInputs(StrictModel):
     length: int
     """Tokens of a text with its padding, always: an LSTM is exported for one length."""
     pad_id: int
+    unknown_id: int
+    """What stands for a text without a single token."""
     vocabulary: int
     """Tokens that there are, padding included."""
 
     def padded(self, texts: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        """Token ids of texts as the model takes them, cut and filled up to `length`."""
+        """Token ids of texts as the model takes them, cut and filled up to `length`; none is without a token."""
         import torch
 
         ids = torch.full((len(texts), self.length), self.pad_id)
         mask = torch.zeros_like(ids)
         for row, text in enumerate(texts):
-            kept = torch.as_tensor(text[: self.length])
+            kept = torch.as_tensor(text[: self.length] or [self.unknown_id])
             ids[row, : len(kept)], mask[row, : len(kept)] = kept, 1
         return {"input_ids": ids, "attention_mask": mask}
 

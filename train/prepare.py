@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ def build(source: Source, data: DataConfig, encoder: Encoder, folder: Path, prog
         screened = ray.data.read_datasource(Files(source, data, encoder), **_reading(source)).materialize()
         plan = decide.decide(_collected(screened.select_columns(screen.KEYS)), source, data, encoder)
         progress("read", plan.counts["read"], plan.counts["read"])
-        encoder = encoder.fit(_training(screened, plan), data)
+        blocks = screened.iter_batches(batch_size=None, batch_format="pyarrow")
+        encoder = encoder.fit(training_records(blocks, plan), data)
         encoder.save(folder)
         encoded = screened.map_batches(
             encode_block,
@@ -139,10 +140,10 @@ def _collected(dataset: ray.data.Dataset) -> pa.Table:
     return pa.concat_tables(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
 
 
-def _training(dataset: ray.data.Dataset, plan: decide.Plan) -> Iterator[dict[str, Any]]:
-    """The clean records of the training split."""
-    for rows in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        rows = staying(rows, plan.cutoff)
+def training_records(blocks: Iterable[pa.Table], plan: decide.Plan) -> Iterator[dict[str, Any]]:
+    """The clean records of the training split, of screened `blocks` (`screen.ROW`)."""
+    for block in blocks:
+        rows = staying(block, plan.cutoff)
         if rows.num_rows:
             planned = np.isin(places(rows), plan.kept) & (splits_of(rows, plan.bounds) == SPLITS.index("train"))
             yield from map(json.loads, rows.filter(pa.array(planned))["record"].to_pylist())

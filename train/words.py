@@ -22,7 +22,7 @@ from heliostat.train.config import DataConfig
 from heliostat.train.data import Encoder
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
-PAD_ID = 0
+PAD_ID, UNKNOWN_ID = 0, 1
 MARKUP = r"<[a-zA-Z/][^>]*>"
 VERSION = b"words, lower case, no markup"
 """Changes with how a text becomes words."""
@@ -61,14 +61,16 @@ class WordEncoder(Encoder):
         """Writes the tokenizer."""
         assert self.tokenizer
         self.tokenizer.save(str(folder / TOKENIZER))
-        inputs = TextInputs(length=self.length, pad_id=PAD_ID, vocabulary=self.tokenizer.get_vocab_size())
+        inputs = TextInputs(
+            length=self.length, pad_id=PAD_ID, unknown_id=UNKNOWN_ID, vocabulary=self.tokenizer.get_vocab_size()
+        )
         (folder / INPUTS).write_text(inputs.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
         """`input_ids` of each text, uncut; a text of no known sign is the unknown word."""
         assert self.tokenizer
         found = self.tokenizer.encode_batch_fast(list(records[data.columns.text]))
-        return {"input_ids": [one.ids or [self.tokenizer.token_to_id(UNKNOWN)] for one in found]}
+        return {"input_ids": [one.ids or [UNKNOWN_ID] for one in found]}
 
     def fingerprint(self) -> str:
         """Changes with how words are learned; the words themselves are in the data."""

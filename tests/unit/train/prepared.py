@@ -57,22 +57,25 @@ class Result:
     tables: dict[str, pa.Table]
     counts: dict[str, int]
     labels: list[str]
+    folder: Path
 
     def texts(self, split: str) -> set[str]:
         return set(self.tables[split]["record_id"].to_pylist())
 
 
-def run(folder: Path, path: Path, encoder: Words, **options: Any) -> Result:
+def run(folder: Path, path: Path, encoder: Encoder, **options: Any) -> Result:
     """The steps of `prepare.build` in this process, block by block, without Ray."""
     data = DataConfig(source=str(path), **options)
     source = find_source(path, data.format)
     blocks = [block for i in range(len(source.files)) for block in screen.screen(source, i, data, encoder)]
     plan = decide.decide(pa.concat_tables(blocks[::-1]).select(screen.KEYS), source, data, encoder)
+    encoder = encoder.fit(prepare.training_records(blocks[::-1], plan), data)
     encoded = [encode_block(block, data, encoder, plan.cutoff, plan.bounds) for block in blocks[::-1]]
     out = Path(mkdtemp(prefix="out-", dir=folder))
     summary = prepare._written(decide.finish(pa.concat_tables(encoded), plan, source, data), plan, out)
     prepared = Prepared("f", "u", out, (), {})
-    return Result({name: prepared.split(name) for name in SPLITS}, summary["counts"], summary["labels"])
+    encoder.save(out)
+    return Result({name: prepared.split(name) for name in SPLITS}, summary["counts"], summary["labels"], out)
 
 
 def reviews(folder: Path, rows: Sequence[Sequence[object]], name: str = "reviews.csv") -> Path:
@@ -85,7 +88,7 @@ def many(count: int, start: int = 0) -> list[tuple[str, str, int]]:
     return [(f"review number {i} of a film", "good" if i % 2 else "bad", i % 10) for i in range(start, start + count)]
 
 
-def failure(folder: Path, path: Path, encoder: Words | None = None, **options: Any) -> str:
+def failure(folder: Path, path: Path, encoder: Encoder | None = None, **options: Any) -> str:
     with pytest.raises(DataError) as caught:
         run(folder, path, encoder or Words(), **options)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,98 @@
+"""What models of our own making take in, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from heliostat.infra.errors import DataError
+from heliostat.infra.images import png
+from heliostat.infra.inputs import (
+    CategoryColumn,
+    ImageInputs,
+    NoiseInputs,
+    NumberColumn,
+    TableInputs,
+    TextInputs,
+    image_bytes,
+)
+
+TABLE = TableInputs(
+    columns=(
+        NumberColumn(name="age", mean=40, std=10),
+        CategoryColumn(name="plan", values=("free", "paid")),
+        NumberColumn(name="spent", mean=5, std=2, fill=5),
+        CategoryColumn(name="city", values=("Kyiv", "Lima"), fill="Lima"),
+    )
+)
+GREY = ImageInputs(height=2, width=3, mode="grey", mean=(0.5,), std=(0.25,))
+
+
+def test_a_row_is_standardised_and_one_hot_in_the_order_of_the_columns() -> None:
+    row = {"city": "Kyiv", "spent": "9", "age": 30, "plan": "paid"}
+    assert TABLE.features(row) == [-1.0, 0.0, 1.0, 2.0, 1.0, 0.0]
+    assert TABLE.width == 6
+    assert TABLE.row(TABLE.features(row)) == {"age": 30.0, "plan": "paid", "spent": 9.0, "city": "Kyiv"}
+
+
+@pytest.mark.parametrize(
+    "missing", [{}, {"spent": None, "city": ""}, {"spent": " ", "city": None}, {"spent": math.nan}]
+)
+def test_what_is_missing_is_filled_where_the_column_says_so(missing: dict[str, Any]) -> None:
+    assert TABLE.features({"age": 40, "plan": "free", **missing}) == [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"age": None}, "age: missing; a value is needed"),
+        ({"age": math.nan}, "age: missing; a value is needed"),
+        ({"age": math.inf}, "age: inf given; a finite number is needed"),
+        ({"age": 10**400}, "age: 1000"),
+        ({"age": 1e308}, "age: 1e+308 given; a number that 32 bits can hold, once it is standardised, is needed"),
+        ({"age": "old"}, "age: 'old' given; a finite number is needed"),
+        ({"age": True}, "age: True given; a finite number is needed"),
+        ({"age": [1]}, "age: [1] given; a finite number is needed"),
+        ({"plan": "gold"}, "plan: 'gold' was not in the training data; free, paid were"),
+        ({"plan": {"a": 1}}, "plan: {'a': 1} given; text or a number is needed"),
+        ({"plan": None}, "plan: missing; a value is needed"),
+        ({"colour": 1}, "colour: no such column; age, plan, spent, city are allowed"),
+    ],
+)
+def test_a_row_that_would_have_to_be_guessed_at_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        TABLE.features({"age": 30, "plan": "paid", **change})
+    assert str(caught.value).startswith(message)
+    assert len(str(caught.value)) < 200
+
+
+def test_an_image_has_the_size_that_the_model_was_trained_on() -> None:
+    pixels = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
+    assert (GREY.pixels(png(pixels), "image") == pixels).all()
+    turned = png(pixels.swapaxes(0, 1))
+    with pytest.raises(DataError, match=r"^image: 2 x 3 pixels; 3 x 2 are needed$"):
+        GREY.pixels(turned, "image")
+    assert GREY.model_copy(update={"resize": True}).pixels(turned, "image").shape == (2, 3, 1)
+
+
+def test_base64_may_be_a_data_url_and_must_be_base64() -> None:
+    assert image_bytes("aGk=", "image") == image_bytes("data:image/png;base64,aGk=", "image") == b"hi"
+    for text in ("hi!", "data:image/png;base64,hi!", "é"):
+        with pytest.raises(DataError, match=r"^image: not base64$"):
+            image_bytes(text, "image")
+
+
+def test_texts_are_cut_and_filled_up_to_one_length() -> None:
+    made = TextInputs(length=3, pad_id=9, unknown_id=8, vocabulary=10).padded([[1], [1, 2, 3, 4], []])
+    assert made["input_ids"].tolist() == [[1, 9, 9], [1, 2, 3], [8, 9, 9]]
+    assert made["attention_mask"].tolist() == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]
+
+
+def test_the_noise_of_a_seed_begins_the_same_however_much_of_it_there_is() -> None:
+    noise = NoiseInputs(size=5)
+    assert torch.equal(noise.noise(3, 40)[:2], noise.noise(3, 2))
+    assert not torch.equal(noise.noise(3, 1), noise.noise(4, 1))
