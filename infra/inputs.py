@@ -141,12 +141,13 @@ class ImageInputs(StrictModel):
         return self.fitted(decode(data, self.mode, what), what)
 
     def fitted(self, pixels: np.ndarray, what: str) -> np.ndarray:
-        """The decoded image in the size that the model takes. Raises DataError where it has another."""
+        """The decoded image in the mode and size that the model takes. Raises DataError where it has another size."""
+        from heliostat.infra.images import in_mode, resized
+
+        pixels = in_mode(pixels, self.mode)
         if pixels.shape == self.shape:
             return pixels
         if self.resize:
-            from heliostat.infra.images import resized
-
             return resized(pixels, self.height, self.width)
         height, width = pixels.shape[:2]
         raise DataError(f"{what}: {width} x {height} pixels; {self.width} x {self.height} are needed")

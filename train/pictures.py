@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,10 @@ class ImageEncoder(Encoder):
         for record in records:
             pixels = from_text(record[IMAGE])
             inputs = inputs or _first(pixels, data)
-            numbers = inputs.fitted(pixels, "an image of the training split").reshape(-1, inputs.shape[2]) / 255
-            count += len(numbers)
-            sums, squares = sums + numbers.sum(axis=0), squares + (numbers**2).sum(axis=0)
+            with suppress(DataError):  # what does not fit is refused with its place, when all are encoded
+                numbers = inputs.fitted(pixels, IMAGE).reshape(-1, inputs.shape[2]) / 255
+                count += len(numbers)
+                sums, squares = sums + numbers.sum(axis=0), squares + (numbers**2).sum(axis=0)
         assert inputs
         mean = sums / count
         std = [math.sqrt(max(float(one), 0)) or 1.0 for one in squares / count - mean**2]

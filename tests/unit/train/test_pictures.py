@@ -1,0 +1,84 @@
+"""Images as pixels of one size: what is learned of them, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heliostat.infra.images import png
+from heliostat.infra.inputs import ImageInputs
+from heliostat.train.bases import INPUTS
+from heliostat.train.pictures import ImageEncoder
+from heliostat.train.rows import Rows
+from tests.unit.train.prepared import Result, failure, run
+
+
+def drawn(count: int, height: int = 4, width: int = 5, channels: int = 3) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.integers(256, size=(height, width, channels), dtype=np.uint8) for _ in range(count)]
+
+
+def lines(folder: Path, images: list[np.ndarray | str | None]) -> Path:
+    texts = [base64.b64encode(png(one)).decode() if isinstance(one, np.ndarray) else one for one in images]
+    records = [{"image": text, "label": f"class {i % 2}"} for i, text in enumerate(texts)]
+    (folder / "images.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder / "images.jsonl"
+
+
+def learned(result: Result) -> ImageInputs:
+    return ImageInputs.model_validate_json((result.folder / INPUTS).read_bytes())
+
+
+def test_pixels_are_kept_as_they_are_and_each_channel_is_learned_from_the_training_split(tmp_path: Path) -> None:
+    images = drawn(200)
+    result = run(tmp_path, lines(tmp_path, [*images]), ImageEncoder())
+    inputs = learned(result)
+    assert (inputs.shape, inputs.mode) == ((4, 5, 3), "rgb")
+    rows = Rows(result.tables["train"], (), inputs.shape)
+    pixels = rows.matrix("pixels", np.arange(len(rows)))
+    assert {one.tobytes() for one in pixels} <= {one.tobytes() for one in images}
+    assert inputs.mean == pytest.approx((pixels / 255).mean(axis=(0, 1, 2)))
+    assert inputs.std == pytest.approx((pixels / 255).std(axis=(0, 1, 2)))
+    assert result.tables["train"]["length"].unique().to_pylist() == [1]
+
+
+def test_the_same_picture_counts_once(tmp_path: Path) -> None:
+    images = drawn(60)
+    result = run(tmp_path, lines(tmp_path, [*images, *images[:10]]), ImageEncoder())
+    assert (result.counts["duplicates"], result.counts["conflicting"]) == (10, 0)
+
+
+def test_the_mode_and_the_size_of_the_spec(tmp_path: Path) -> None:
+    source = lines(tmp_path, [*drawn(60), *drawn(5, 9, 9)])
+    options = {"images": {"height": 3, "width": 3, "mode": "grey", "resize": True}}
+    assert learned(run(tmp_path, source, ImageEncoder(), **options)).shape == (3, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("no base64!", "FILE line 101: image: not base64"),
+        ("aGVsbG8=", "FILE line 101: image: no image; PNG, JPEG, BMP, WebP or GIF is needed"),
+        (drawn(1, 6, 6)[0], "FILE line 101: image: 6 x 6 pixels; 5 x 4 are needed"),
+    ],
+)
+def test_an_image_unlike_the_others_is_refused_by_place(tmp_path: Path, image: np.ndarray | str, message: str) -> None:
+    images: list[Any] = drawn(100)
+    assert failure(tmp_path, lines(tmp_path, [*images, image]), ImageEncoder()).startswith(message)
+
+
+def test_a_grey_image_among_coloured_ones_is_grey_in_all_channels(tmp_path: Path) -> None:
+    result = run(tmp_path, lines(tmp_path, [*drawn(60), *drawn(30, channels=1)]), ImageEncoder())
+    assert learned(result).mode == "rgb"
+    found = np.concatenate([np.array(table["pixels"].to_pylist()) for table in result.tables.values()])
+    assert (np.ptp(found.reshape(90, -1, 3), axis=2).max(axis=1) == 0).sum() == 30
+
+
+def test_a_record_without_an_image_is_left_out(tmp_path: Path) -> None:
+    result = run(tmp_path, lines(tmp_path, [*drawn(60), None, ""]), ImageEncoder())
+    assert result.counts["empty"] == 2

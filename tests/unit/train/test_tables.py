@@ -1,0 +1,159 @@
+"""Rows of tables as numbers: what is learned from the training split, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heliostat.infra.inputs import CategoryColumn, NumberColumn, TableInputs
+from heliostat.train.bases import INPUTS
+from heliostat.train.tables import TableEncoder
+from tests.unit.train.prepared import Result, failure, run
+
+HEADER = ("age", "plan", "label")
+COLUMNS = {"columns": {"categories": ["plan"]}}
+
+
+def table(folder: Path, rows: Sequence[Sequence[object]], header: Sequence[str] = HEADER) -> Path:
+    with (folder / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return folder / "rows.csv"
+
+
+def people(count: int) -> list[tuple[object, ...]]:
+    draw = random.Random(0)
+    return [(draw.randint(18, 90), draw.choice(["free", "paid"]), ("no", "yes")[i % 4 == 0]) for i in range(count)]
+
+
+def learned(result: Result) -> TableInputs:
+    return TableInputs.model_validate_json((result.folder / INPUTS).read_bytes())
+
+
+def numbers(result: Result, split: str) -> np.ndarray:
+    return np.array(result.tables[split]["features"].to_pylist())
+
+
+def test_columns_are_learned_from_the_training_split_alone(tmp_path: Path) -> None:
+    result = run(tmp_path, table(tmp_path, people(400)), TableEncoder(), **COLUMNS)
+    age, plan = learned(result).columns
+    assert isinstance(age, NumberColumn)
+    assert isinstance(plan, CategoryColumn)
+    assert plan.values == ("free", "paid")
+    train = numbers(result, "train")
+    assert train.shape[1] == 3
+    assert abs(train[:, 0].mean()) < 1e-6
+    assert train[:, 0].std() == pytest.approx(1, abs=1e-6)
+    everyone = np.concatenate([numbers(result, split) for split in result.tables])
+    assert abs(everyone[:, 0].mean()) > 1e-4, "the other splits are no part of the mean"
+
+
+def test_rows_that_are_the_same_all_stay_and_in_one_split(tmp_path: Path) -> None:
+    rows = [(20 + i % 30, "free", ("no", "yes")[i % 2]) for i in range(300)]
+    result = run(tmp_path, table(tmp_path, rows), TableEncoder(), **COLUMNS)
+    assert result.counts["duplicates"] == 0
+    assert sum(result.counts[split] for split in result.tables) == 300
+    assert not result.texts("train") & (result.texts("test") | result.texts("validation"))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_classes_are_split_in_the_same_shares(tmp_path: Path, seed: int) -> None:
+    rows = [
+        (draw, "free", "rare" if i < 20 else "common") for i, draw in enumerate(range(seed * 1000, seed * 1000 + 200))
+    ]
+    split = {"validation": 0.1, "test": 0.2, "stratify": True}
+    result = run(tmp_path, table(tmp_path, rows), TableEncoder(), split=split, **COLUMNS)
+    found = {name: result.tables[name]["label"].to_pylist() for name in result.tables}
+    assert {name: (labels.count("rare"), labels.count("common")) for name, labels in found.items()} == {
+        "train": (14, 126),
+        "validation": (2, 18),
+        "test": (4, 36),
+    }
+
+
+def test_a_constant_column_and_one_that_the_spec_leaves_out(tmp_path: Path) -> None:
+    rows = [(*row, 7, f"id{i}") for i, row in enumerate(people(200))]
+    columns = {"columns": {"features": ["age", "same"]}}
+    result = run(tmp_path, table(tmp_path, rows, (*HEADER, "same", "id")), TableEncoder(), **columns)
+    _, same = learned(result).columns
+    assert isinstance(same, NumberColumn)
+    assert (same.mean, same.std) == (7.0, 1.0)
+    assert (numbers(result, "train")[:, 1] == 0).all()
+
+
+def test_missing_values_are_filled_from_the_training_split_or_dropped(tmp_path: Path) -> None:
+    rows: list[tuple[object, ...]] = [*people(300), *[("", "paid", "no")] * 5, *[(40, " ", "yes")] * 5]
+    source = table(tmp_path, rows)
+    filled = run(tmp_path, source, TableEncoder(), missing="fill", **COLUMNS)
+    age, plan = learned(filled).columns
+    assert isinstance(age, NumberColumn)
+    assert age.fill == age.mean
+    assert plan.fill in ("free", "paid")
+    assert filled.counts["empty"] == 0
+    dropped = run(tmp_path, source, TableEncoder(), missing="drop", **COLUMNS)
+    assert dropped.counts["empty"] == 10
+    assert [column.fill for column in learned(dropped).columns] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("extra", "options", "message"),
+    [
+        (("", "paid", "no"), {}, "FILE line 202: data.missing: fail given, and column 'age' is empty; drop and fill"),
+        (("nan", "paid", "no"), {}, "FILE line 202: data.missing: fail given, and column 'age' is empty"),
+        (
+            ("old", "paid", "no"),
+            {},
+            "FILE line 202: age: 'old' given; a finite number is needed, or its name in data.c",
+        ),
+        (("inf", "paid", "no"), {}, "FILE line 202: age: 'inf' given; a finite number is needed"),
+        ((30, "paid", "no"), {"columns": {}}, "FILE line 2: plan: '"),
+        (
+            (30, "paid", "no"),
+            {"columns": {"categories": ["town"]}},
+            "FILE line 2: data.columns.categories: 'town' is n",
+        ),
+        (
+            (30, "paid", "no"),
+            {"columns": {"features": ["town"]}},
+            "data.columns.features: column 'town' is not in FILE",
+        ),
+        ((30, "paid", "no"), {"columns": {"features": ["age"], "label": "x"}}, "data.columns.label: column 'x' is not"),
+    ],
+)
+def test_a_table_that_will_not_do_is_refused_by_place(
+    tmp_path: Path, extra: tuple[object, ...], options: dict[str, Any], message: str
+) -> None:
+    said = failure(tmp_path, table(tmp_path, [*people(200), extra]), TableEncoder(), **{**COLUMNS, **options})
+    assert said.startswith(message)
+
+
+def test_a_category_that_training_has_not_seen_is_named(tmp_path: Path) -> None:
+    rows = people(200)
+    split = {"validation": 0.45, "test": 0.45}
+    rows = [(age, f"plan {i}" if i < 40 else "free", label) for i, (age, _, label) in enumerate(rows)]
+    said = failure(tmp_path, table(tmp_path, rows), TableEncoder(), split=split, **COLUMNS)
+    assert "FILE line" in said
+    assert "was not in the training data" in said
+
+
+def test_too_many_categories_and_too_few_records_of_a_class(tmp_path: Path) -> None:
+    rows: list[tuple[object, ...]] = [(30, f"name {i}", ("no", "yes")[i % 2]) for i in range(1500)]
+    said = failure(tmp_path, table(tmp_path, rows), TableEncoder(), **COLUMNS)
+    assert said.startswith("data.columns.categories: column 'plan' has ")
+    assert said.endswith("different values in the training split; 1 to 1000 are allowed")
+    rows = [*people(100), (30, "free", "lonely")]
+    said = failure(tmp_path, table(tmp_path, rows), TableEncoder(), split={"stratify": True}, **COLUMNS)
+    assert said == (
+        "data.split.stratify: class 'lonely' has 1 records, too few for one in validation; add some, raise "
+        "data.split.validation, or leave the class out with data.where"
+    )
+
+
+def test_a_header_with_a_name_twice(tmp_path: Path) -> None:
+    said = failure(tmp_path, table(tmp_path, people(50), ("age", "age", "label")), TableEncoder())
+    assert said == "FILE line 1: column 'age' is there twice; names that differ are needed"
