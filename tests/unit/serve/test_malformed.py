@@ -18,10 +18,9 @@ from heliostat.serve.engines.attention import register
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.engines.transformers import TransformersEngine
 from heliostat.serve.http import Doors, create_app
-from heliostat.serve.predictors.classification_api import ClassificationApi
 from heliostat.serve.served import Served
 from tests.unit.serve.conftest import Client, Recorded, service_of
-from tests.unit.serve.test_classification_api import WordCounter
+from tests.unit.serve.test_classification_api import WordCounter, text_api
 
 pytestmark = pytest.mark.anyio
 COUNT = 2000
@@ -99,7 +98,7 @@ def client(
     engine = TransformersEngine(model, words, config, recorded.metrics)
     router = APIRouter()
     router.include_router(OpenAIApi(engine, served, config, recorded.metrics).router)
-    router.include_router(ClassificationApi(WordCounter(), served, config, recorded.metrics).router)
+    router.include_router(text_api(WordCounter(), served, config, recorded.metrics).router)
     yield Client(create_app(served, service_of(router), config, doors, recorded.metrics))
     engine.check_health()
     engine.close()

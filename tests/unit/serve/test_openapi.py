@@ -14,10 +14,9 @@ from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.experiment.feedback import feedback_route
 from heliostat.serve.experiment.split import Split
 from heliostat.serve.http import Doors, create_app
-from heliostat.serve.predictors.classification_api import ClassificationApi
 from heliostat.serve.served import Served
 from tests.unit.serve.conftest import KEY, Recorded, service_of
-from tests.unit.serve.test_classification_api import WordCounter
+from tests.unit.serve.test_classification_api import WordCounter, text_api
 from tests.unit.serve.test_openai_api import Parrot
 
 EXAMPLES = 60
@@ -30,7 +29,7 @@ def api(served: Served, config: ServeConfig, doors: Doors, recorded: Recorded) -
     config = config.model_copy(update={"max_body_bytes": 1_000_000})
     router = APIRouter()
     router.include_router(OpenAIApi(Parrot(), served, config, recorded.metrics).router)
-    router.include_router(ClassificationApi(WordCounter(), served, config, recorded.metrics).router)
+    router.include_router(text_api(WordCounter(), served, config, recorded.metrics).router)
     router.include_router(feedback_route(Split("tiny", config)))
     app = create_app(served, service_of(router), config, doors, recorded.metrics)
     return schemathesis.openapi.from_asgi("/openapi.json", app, headers=HEADERS)
