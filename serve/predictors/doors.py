@@ -26,7 +26,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     top_k: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="How many labels `scores` has; all where left out."
+        default=None, description="How many labels `scores` has; all where left out."
     )
     model: str | None = None
 

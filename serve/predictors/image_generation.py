@@ -48,7 +48,7 @@ class GenerateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     seed: Annotated[int, Field(ge=0, lt=SEEDS)] | None = Field(
-        None, description="The same seed gives the same images; drawn where left out."
+        default=None, description="The same seed gives the same images; drawn where left out."
     )
     count: Annotated[int, Field(ge=1, le=MOST_IMAGES)] = 1
     model: str | None = None

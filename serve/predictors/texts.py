@@ -24,7 +24,9 @@ class TextRequest(PredictRequest):
 
     text: Text | None = None
     texts: Annotated[list[Text], Field(min_length=1, max_length=MOST_INPUTS)] | None = None
-    truncate: bool = Field(False, description="Cut texts that are too long for the model instead of refusing them.")
+    truncate: bool = Field(
+        default=False, description="Cut texts that are too long for the model instead of refusing them."
+    )
 
 
 class TextPrediction(Prediction):
