@@ -10,7 +10,7 @@ from pathlib import Path
 from heliostat.infra import bundle
 from heliostat.infra.errors import IntegrityError, ModelError, NotFoundError
 from heliostat.infra.fetching import fetch_model
-from heliostat.infra.published import WEIGHTS, PublishedModel
+from heliostat.infra.published import DESCRIPTION, WEIGHTS, PublishedModel, parse_description
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage import Store, open_store
 
@@ -56,6 +56,12 @@ def check_manifest(url: str, digest: str, endpoint_url: str | None) -> bundle.Ma
     if manifest.digest != digest:
         raise IntegrityError(f"{url}: its manifest has SHA-256 {manifest.digest}, and {digest} is expected")
     return manifest
+
+
+def describe(url: str, endpoint_url: str | None) -> PublishedModel:
+    """What the bundle at `url` says of itself, not verified: for what a person is shown, not for what answers."""
+    store, prefix = locate(url, endpoint_url)
+    return parse_description(store.read_bytes(f"{prefix}/{DESCRIPTION}"), source=f"{url}/{DESCRIPTION}")
 
 
 @contextmanager

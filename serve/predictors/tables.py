@@ -107,13 +107,21 @@ def row_schema(inputs: TableInputs) -> dict[str, Any]:
     }
 
 
+def usual_row(inputs: TableInputs) -> dict[str, Any]:
+    """A row that nothing is wrong with: the means of the numbers, and the first of the words."""
+    return {column.name: _usual(column) for column in inputs.columns}
+
+
+def _usual(column: NumberColumn | CategoryColumn) -> float | str:
+    return float(f"{column.mean:.4g}") if column.kind == "number" else column.values[0]
+
+
 def _cell_schema(column: NumberColumn | CategoryColumn) -> dict[str, Any]:
-    """Of a column; its example is a usual value of a number, and the first of the words."""
+    """Of a column."""
     missing = [] if column.fill is None else [None]
     if column.kind == "category":
         return {"enum": [*(spelled for value in column.values for spelled in _spellings(value)), *missing]}
-    example = float(f"{column.mean:.4g}")
-    return {"type": ["number", "null"] if missing else "number", "examples": [example]}
+    return {"type": ["number", "null"] if missing else "number", "examples": [_usual(column)]}
 
 
 def _spellings(value: str) -> list[Any]:
