@@ -36,7 +36,7 @@ TABLE = TableInputs(
 )
 ROW: dict[str, Any] = {"age": 38, "weight in kg": 71.5, "size": "large", "colour": "black"}
 IMAGE = ImageInputs(height=4, width=3, mode="rgb", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
-TEXT = TextInputs(length=6, pad_id=0, vocabulary=6)
+TEXT = TextInputs(length=6, pad_id=0, unknown_id=1, vocabulary=6)
 NOISE = NoiseInputs(size=5)
 TASKS = {
     "table": "tabular-classification",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from heliostat.infra.errors import ModelError
-from heliostat.infra.images import decode, png
+from heliostat.infra.images import decode, grid, png
 from heliostat.infra.inputs import NoiseInputs, image_bytes
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.description import body_of
@@ -176,17 +175,6 @@ def wants_png(request: Request) -> bool:
     """Whether a picture is asked for by name, and before JSON."""
     kinds = [kind.partition(";")[0].strip().lower() for kind in request.headers.get("accept", "").split(",")]
     return next((kind for kind in kinds if kind in (PNG, "application/json")), "") == PNG
-
-
-def grid(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Images of one size side by side, in about as many rows as columns; where there is none, it is black."""
-    columns = math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
-    height, width, channels = images[0].shape
-    found = np.zeros((rows, columns, height, width, channels), dtype=np.uint8)
-    for at, image in enumerate(images):
-        found[divmod(at, columns)] = image
-    return found.swapaxes(1, 2).reshape(rows * height, columns * width, channels)
 
 
 def _in_base64(images: Sequence[np.ndarray]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -12,17 +11,16 @@ from heliostat.infra.inputs import ImageInputs, NoiseInputs, TableInputs, TextIn
 from heliostat.infra.published import PublishedModel
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.devices import device_of
-from heliostat.serve.errors import invalid
 from heliostat.serve.http import Service
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.predictors import image_generation
 from heliostat.serve.predictors.batcher import Batcher
 from heliostat.serve.predictors.classification_api import classifier_service
-from heliostat.serve.predictors.doors import Given, Item
+from heliostat.serve.predictors.doors import Item
 from heliostat.serve.predictors.images import Images
 from heliostat.serve.predictors.passes import TRIED, batches, run, tried
 from heliostat.serve.predictors.tables import Tables
-from heliostat.serve.predictors.texts import Encoded, TextEncoder, TextRequest, Texts
+from heliostat.serve.predictors.texts import Encoded, TextEncoder, Texts
 from heliostat.serve.served import Served
 
 if TYPE_CHECKING:
@@ -84,26 +82,15 @@ class PaddedTexts(Texts):
     def __init__(self, inputs: TextInputs, tokenizer: Tokenizer) -> None:
         super().__init__(TextEncoder(tokenizer, inputs.length))
         self.inputs = inputs
-        self.unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
 
     @property
     def blank(self) -> Encoded:
         """A text of one token, to try a model with."""
         return Encoded([self.inputs.vocabulary - 1], 1)
 
-    async def items(self, asked: TextRequest) -> list[Given[Encoded]]:
-        """The texts as token ids; one of no known sign is the unknown word, as in training."""
-        given = await super().items(asked)
-        return [one if one.item.ids else self._unknown(one) for one in given]
-
     def collate(self, batch: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """Texts as the model takes them: int64 [texts, length]."""
+        """Texts as the model takes them: int64 [texts, length]; a text without tokens is the unknown word."""
         return self.inputs.padded([one.ids for one in batch])
-
-    def _unknown(self, given: Given[Encoded]) -> Given[Encoded]:
-        if self.unknown is None:
-            raise invalid(given.field, f"{given.field}: no sign in it is known to the model")
-        return replace(given, item=Encoded([self.unknown], 1), units=1)
 
 
 def program_service(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:

@@ -15,7 +15,7 @@ from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.http import Doors, create_app
-from heliostat.serve.predictors.image_generation import SEEDS, GenerationApi, ImageGenerator, grid
+from heliostat.serve.predictors.image_generation import SEEDS, GenerationApi, ImageGenerator
 from heliostat.serve.served import Served
 from tests.tiny_programs import NOISE, OfNoise, in_base64, noise_program
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
@@ -146,10 +146,3 @@ def test_a_program_that_makes_no_images_is_refused(tmp_path: Path, config: Serve
         other.check_outputs("tiny")
     made.close()
     other.close()
-
-
-def test_a_grid_has_about_as_many_rows_as_columns() -> None:
-    image = np.ones((2, 5, 1), dtype=np.uint8)
-    assert [grid([image] * count).shape[:2] for count in (1, 2, 3, 5, 9, 64)] == [
-        (2, 5), (2, 10), (4, 10), (4, 15), (6, 15), (16, 40),
-    ]  # fmt: skip
