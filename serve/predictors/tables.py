@@ -17,9 +17,6 @@ from heliostat.serve.predictors.doors import MOST_INPUTS, Door, Given, PredictRe
 if TYPE_CHECKING:
     import torch
 
-LARGEST = 3.4e38
-"""Beyond it float32 is infinite, and so is what a model makes of it."""
-
 
 class TableRequest(PredictRequest):
     """One row, or a list of rows."""
@@ -76,12 +73,9 @@ def _numbers(column: NumberColumn | CategoryColumn, value: Any, field: str) -> l
     if column.kind == "number" and value is not None and not _is_finite(value):
         raise invalid(field, f"{field}: {repr(value)[:60]} given; a finite number is needed")
     try:
-        numbers = column.numbers(value)
+        return column.numbers(value)
     except DataError as error:
         raise invalid(field, f"{field.removesuffix(column.name)}{error}") from None
-    if not all(abs(number) < LARGEST for number in numbers):
-        raise invalid(field, f"{field}: {repr(value)[:60]} given; that is too far from the training data")
-    return numbers
 
 
 def _is_finite(value: Any) -> bool:

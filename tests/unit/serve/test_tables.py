@@ -48,7 +48,7 @@ async def test_rows_become_the_features_of_training(door: Tables) -> None:
         ({**ROW, "weight in kg": float("nan")}, "rows.1.weight in kg", "rows.1.weight in kg: nan given; a finite"),
         ({**ROW, "age": float("-inf")}, "rows.1.age", "rows.1.age: -inf given; a finite number is needed"),
         ({**ROW, "age": 10**400}, "rows.1.age", f"rows.1.age: 1{'0' * 59} given; a finite number is needed"),
-        ({**ROW, "age": 1e300}, "rows.1.age", "rows.1.age: 1e+300 given; that is too far from the training data"),
+        ({**ROW, "age": 1e300}, "rows.1.age", "rows.1.age: 1e+300 given; a number that 32 bits can hold"),
         ({**ROW, "age": True}, "rows.1.age", "rows.1.age: True given; a finite number is needed"),
         ({**ROW, "age": [38]}, "rows.1.age", "rows.1.age: [38] given; a finite number is needed"),
         ({**ROW, "size": "huge"}, "rows.1.size", "rows.1.size: 'huge' was not in the training data; 1, 2, large were"),
