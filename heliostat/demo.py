@@ -57,7 +57,7 @@ def run_demo(spec: Spec, keep: bool) -> None:
         if spec.tune.space:
             best, _ = clock.time("tune", lambda: pipeline.tune(spec, prepared, view))
         trained = clock.time("train, evaluate, publish", lambda: pipeline.train(best, prepared, view))
-        endpoint = clock.time("serve", lambda: pipeline.serve(best, pipeline.app_args(best, trained.model), view))
+        endpoint = clock.time("serve", lambda: pipeline.serve(pipeline.app_args(best, trained.model), view))
         try:
             clock.time("ask", lambda: ask(spec, endpoint, key, view))
             samples(view)

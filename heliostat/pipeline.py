@@ -274,15 +274,18 @@ def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) ->
     return found
 
 
-def serve(spec: Spec, args: AppArgs, view: View) -> Endpoint:
-    """An application that answers from a model version under the spec's route; the Ray session must be up."""
+def serve(args: AppArgs, view: View) -> Endpoint:
+    """An application that answers from a model version under its route; the Ray session must be up."""
+    from heliostat.asking import example_call
+    from heliostat.serve.bundles import describe
     from heliostat.serve.launch import deploy
 
+    described = describe(args.url, args.storage.endpoint_url)
     with view.progress("serve") as advance:
         beside = "".join(f", {name} version {one.version}" for name, one in args.adapters.items())
         advance(f"{args.name} version {args.version}{beside}", 0, 0)
         endpoint = deploy(args)
-    view.serving(spec, endpoint)
+    view.serving(endpoint, example_call(endpoint.url, args.name, described, args.config.auth == "keys"))
     return endpoint
 
 

@@ -40,7 +40,7 @@ def serve_until_stopped(spec: Spec, reference: str | None, detach: bool) -> None
     with detached(spec, detach):
         stays = find_address(spec.cluster) is not None
         with pipeline.serving_session(spec):
-            pipeline.serve(spec, args, view)
+            pipeline.serve(args, view)
             if stays:
                 view.say("look: heliostat status; end: heliostat stop " + spec.name)
                 return

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from heliostat.infra.registry import ModelVersion
     from heliostat.pipeline import Trained
     from heliostat.serve.launch import Endpoint
-    from heliostat.spec import Spec
     from heliostat.train.data import Prepared
     from heliostat.tune.search import Search
 
@@ -201,18 +200,10 @@ class View:
         ]
         self.table("Published models", ["name", "version", "aliases", "created (UTC)", "test metrics"], rows)
 
-    def serving(self, spec: Spec, endpoint: Endpoint) -> None:
-        """Where the endpoint is and how to ask it."""
+    def serving(self, endpoint: Endpoint, call: str) -> None:
+        """Where the endpoint is and how to ask it; brackets in the call are its own, no markup."""
         self.say(f"{endpoint.name} version {endpoint.version} answers at {endpoint.url}")
-        key = ' -H "Authorization: Bearer $KEY"' if spec.serve.auth == "keys" else ""
-        if spec.task == "causal-lm":
-            path, body = (
-                "v1/chat/completions",
-                f'{{"model": "{spec.name}", "messages": [{{"role": "user", "content": "Hello"}}]}}',
-            )
-        else:
-            path, body = "v1/predict", '{"text": "A film to remember."}'
-        self.say(f"  curl {endpoint.url}/{path}{key} -H 'Content-Type: application/json' -d '{body}'")
+        self.console.print(f"  {call}", soft_wrap=True, markup=False)
 
     def loss_curve(self, losses: Mapping[int, float]) -> None:
         """The training loss by step, smoothed, drawn in the terminal; steps without a number are left out."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import io
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -85,12 +87,15 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def grid(images: np.ndarray, columns: int = 8) -> np.ndarray:
-    """Images [count, height, width, channels] in rows of `columns`: uint8; what is left is black."""
-    rows = -(-len(images) // columns)
-    missing = np.zeros((rows * columns - len(images), *images.shape[1:]), dtype=np.uint8)
-    table = np.concatenate([images, missing]).reshape(rows, columns, *images.shape[1:])
-    return table.swapaxes(1, 2).reshape(rows * images.shape[1], columns * images.shape[2], images.shape[3])
+def grid(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Images of one size, uint8 [height, width, channels], in about as many rows as columns; black where none is."""
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    height, width, channels = images[0].shape
+    found = np.zeros((rows, columns, height, width, channels), dtype=np.uint8)
+    for at, image in enumerate(images):
+        found[divmod(at, columns)] = image
+    return found.swapaxes(1, 2).reshape(rows * height, columns * width, channels)
 
 
 def data_url(pixels: np.ndarray) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch.export.passes import move_to_device_pass
 
 from heliostat.infra.errors import ModelError
 
@@ -61,12 +62,14 @@ def save(model: torch.nn.Module, example: Mapping[str, torch.Tensor], folder: Pa
         torch.export.save(exported, folder / FILE)
 
 
-def load(folder: Path) -> Program:
-    """The program in `folder`; ModelError where it cannot be read."""
+def load(folder: Path, device: torch.device | None = None) -> Program:
+    """The program in `folder`, on the CPU or on `device`; ModelError where it cannot be read."""
     file = folder / FILE
     if not zipfile.is_zipfile(file):
         raise ModelError(f"{file}: no exported program; a file as torch.export.save writes it is needed")
     try:
-        return Program(torch.export.load(file))
+        exported = torch.export.load(file)
+        # Unlike Module.to, this reaches the tensors that the graph itself makes, such as the first state of an LSTM.
+        return Program(exported if device is None else move_to_device_pass(exported, device))
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ModelError(f"{file}: cannot be loaded ({str(error).splitlines()[0][:200]})") from error

@@ -10,11 +10,18 @@ from pathlib import Path
 from heliostat.infra import bundle
 from heliostat.infra.errors import IntegrityError, ModelError, NotFoundError
 from heliostat.infra.fetching import fetch_model
-from heliostat.infra.published import WEIGHTS, PublishedModel
+from heliostat.infra.published import DESCRIPTION, WEIGHTS, PublishedModel, parse_description
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage import Store, open_store
 
-TASKS = ("text-classification", "causal-lm")
+TASKS: dict[str, tuple[str | None, ...]] = {
+    "text-classification": (None, "text"),
+    "causal-lm": (None,),
+    "tabular-classification": ("table",),
+    "image-classification": ("image",),
+    "image-generation": ("noise",),
+}
+"""What is served, and the kinds of input that a published model may have for it: None for a Hugging Face model."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class Fetched:
     """The files of a published model, each verified."""
 
     folder: Path
-    """A Hugging Face model folder."""
+    """A Hugging Face model folder, or that of a program."""
     description: PublishedModel
     adapters: dict[str, Path] = field(default_factory=dict)
     """Folders of peft's adapters by the name that requests give; the model's own name means its adapter then."""
@@ -51,6 +58,12 @@ def check_manifest(url: str, digest: str, endpoint_url: str | None) -> bundle.Ma
     return manifest
 
 
+def describe(url: str, endpoint_url: str | None) -> PublishedModel:
+    """What the bundle at `url` says of itself, not verified: for what a person is shown, not for what answers."""
+    store, prefix = locate(url, endpoint_url)
+    return parse_description(store.read_bytes(f"{prefix}/{DESCRIPTION}"), source=f"{url}/{DESCRIPTION}")
+
+
 @contextmanager
 def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[Fetched]:
     """The bundle at `url`, each file verified; gone afterwards.
@@ -63,6 +76,14 @@ def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[Fetched
     with scratch("model") as temporary:
         folder = temporary / "bundle"
         description = fetch_model(store, prefix, folder, digest, endpoint_url)
-        if description.task not in TASKS:
-            raise ModelError(f"{url}: task {description.task!r} cannot be served; {', '.join(TASKS)} can")
+        check_task(description, url)
         yield Fetched(folder / WEIGHTS, description)
+
+
+def check_task(description: PublishedModel, url: str) -> None:
+    """Raises ModelError where the task of the model at `url` cannot be served, or not with what it takes in."""
+    if description.task not in TASKS:
+        raise ModelError(f"{url}: task {description.task!r} cannot be served; {', '.join(TASKS)} can")
+    kind = description.inputs.kind if description.inputs else None
+    if kind not in TASKS[description.task]:
+        raise ModelError(f"{url}: a model for {description.task} with the inputs {kind!r} cannot be served")

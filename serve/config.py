@@ -93,7 +93,7 @@ class ServeConfig(StrictModel):
     """A page at the route, on which a person asks the model; where left out, on endpoints of this machine only."""
     max_body_bytes: Positive = 1_000_000
     max_batch_size: Positive = 32
-    """Texts that the model takes at once."""
+    """Inputs that the model takes at once."""
     max_tokens: Positive = 512
     """`causal-lm`: tokens that one answer may have."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 60
@@ -106,7 +106,7 @@ class ServeConfig(StrictModel):
     """`causal-lm`: published adapters of the same base model, each under the name by which requests ask for it, such as
     `legal: models:/legal@production`."""
     precision: Literal["bf16", "fp32"] = "bf16"
-    """`bf16` falls back to float32 on processors without bfloat16 arithmetic."""
+    """`bf16` falls back to float32 on processors without bfloat16 arithmetic; exported programs always use it."""
 
     @property
     def has_page(self) -> bool:

@@ -33,7 +33,7 @@ class ErrorBody(BaseModel):
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
     for status, description in {
-        400: "The body is not JSON.",
+        400: "The body is not JSON, or no form where it says it is one.",
         401: "No API key, or none that is known or valid any more.",
         403: "The API key is for other models.",
         404: "Another model, or another version, is served here.",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -14,6 +15,7 @@ from heliostat.infra.errors import ConfigError
 from heliostat.serve.errors import App, Receive, RequestError, Scope, Send, send_error
 
 Body = TypeVar("Body", bound=BaseModel)
+Answer = TypeVar("Answer")
 
 
 class OngoingLimit:
@@ -51,6 +53,14 @@ def _too_many(limit: int) -> RequestError:
         code="rate_limit_exceeded",
         headers={"Retry-After": "1"},
     )
+
+
+async def in_time(answer: Awaitable[Answer], seconds: float) -> Answer:
+    """What `answer` gives; RequestError 504 where it takes longer, and then it is given up."""
+    try:
+        return await asyncio.wait_for(answer, seconds)
+    except asyncio.TimeoutError:
+        raise timed_out(seconds) from None
 
 
 def timed_out(seconds: float) -> RequestError:
@@ -98,12 +108,25 @@ def parse_body(schema: type[Body], body: bytes) -> Body:
         if detail["type"] == "json_invalid":
             reason = detail["ctx"]["error"] if "ctx" in detail else detail["msg"]
             raise RequestError(400, f"body: not valid JSON: {reason}", code="invalid_json") from None
-        raise RequestError(422, _explained(schema, body), code="invalid_value", param=_param(detail["loc"])) from None
+        raise _unfit(schema, error, from_json(body)) from None
 
 
-def _explained(schema: type[BaseModel], body: bytes) -> str:
+def parse_form(schema: type[Body], values: Mapping[str, Any]) -> Body:
+    """The fields of a form as `schema`; RequestError 422 for the first that is wrong."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise _unfit(schema, error, values) from None
+
+
+def _unfit(schema: type[BaseModel], error: ValidationError, value: Any) -> RequestError:
+    """422, with the first field that is wrong."""
+    location = error.errors(include_url=False)[0]["loc"]
+    return RequestError(422, _explained(schema, value), code="invalid_value", param=_param(location))
+
+
+def _explained(schema: type[BaseModel], value: Any) -> str:
     """One line in the words that the specs use: field, value, what is allowed."""
-    value = from_json(body)
     if not isinstance(value, dict):
         return f"body: a JSON object is needed, and {type(value).__name__} was given"
     try:

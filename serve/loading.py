@@ -70,7 +70,11 @@ async def check_probes(service: Service, found: Fetched, served: Served) -> None
 
 
 async def load(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
-    """The service for a model's files, by its task and the engine that the spec names."""
+    """The service for a model's files: by what it takes in, its task, and the engine that the spec names."""
+    if found.description.inputs:
+        from heliostat.serve.predictors.programs import program_service
+
+        return await asyncio.to_thread(program_service, found, config, served, metrics)
     from transformers.utils import logging  # only now: a bundle that is refused needs no seconds of imports
 
     logging.disable_progress_bar()
@@ -84,13 +88,12 @@ async def load(found: Fetched, config: ServeConfig, served: Served, metrics: Ser
 
 
 def _classification(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
-    from heliostat.serve.http import Service
     from heliostat.serve.predictors import text_classification
-    from heliostat.serve.predictors.classification_api import ClassificationApi
+    from heliostat.serve.predictors.classification_api import classifier_service
+    from heliostat.serve.predictors.texts import Texts
 
     model = text_classification.load(found.folder, found.description, config, metrics)
-    api = ClassificationApi(model, served, config, metrics)
-    return Service(lambda probe, _: model.check_probe(probe), model.check_health, model.close, api.router)
+    return classifier_service(Texts(model.encoder), model, served, config, metrics)
 
 
 def _generation(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:

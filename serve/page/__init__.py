@@ -11,6 +11,8 @@ from importlib.resources import files
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
+PICTURES = ("image-classification", "image-generation")
+"""Tasks whose page shows pictures: the person's and the model's, as `data:` URLs and from nowhere else."""
 PLACE = "/*SERVED*/{}"
 
 
@@ -22,9 +24,10 @@ def page(name: str, version: str, task: str, needs_key: bool) -> APIRouter:
     script = re.search("<script>(.*?)</script>", text, re.DOTALL)
     assert script
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    pictures = "img-src data:; " if task in PICTURES else ""
     headers = {
         "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        f"{pictures}connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
         "Cache-Control": "no-cache",
     }
     router = APIRouter()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heliostat.infra.errors import ModelError
 from heliostat.infra.published import PublishedModel
@@ -15,10 +12,10 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.devices import device_of, dtype_of
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.predictors.batcher import Batcher, Limits
+from heliostat.serve.predictors.texts import Encoded, TextEncoder
 
 if TYPE_CHECKING:
     import torch
-    from tokenizers import Tokenizer
 
 PROBE_TOLERANCE = 0.05
 """How far a probability may be from the trained model's: bfloat16 keeps eight bits."""
@@ -30,29 +27,16 @@ LENGTH_STEP = 16
 """On a CPU, oneDNN prepares its kernels anew for each shape, which takes as long as a text: so there are few shapes."""
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A text as the model reads it."""
-
-    ids: list[int]
-    total_tokens: int
-    """Tokens of the whole text, those that were cut off included."""
-
-    @property
-    def truncated(self) -> bool:
-        """Whether tokens were cut off."""
-        return self.total_tokens > len(self.ids)
-
-
 class TextClassifier:
     """Answers with the probability of each label."""
+
+    tolerance = PROBE_TOLERANCE
 
     def __init__(
         self,
         model: torch.nn.Module,
-        tokenizer: Tokenizer,
+        encoder: TextEncoder,
         labels: tuple[str, ...],
-        max_length: int,
         config: ServeConfig,
         metrics: ServeMetrics,
     ) -> None:
@@ -60,27 +44,11 @@ class TextClassifier:
 
         self.model = model
         self.labels = labels
-        self.max_length = max_length
+        self.encoder = encoder
         self.device = next(model.parameters()).device
-        self.tokenizer = tokenizer
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(max_length)
-        self.specials = tokenizer.num_special_tokens_to_add(False)
-        self.tokenizing = ThreadPoolExecutor(1, thread_name_prefix="heliostat-tokenizer")
         padding = None if unpad(model) else PADDING_SHARE[self.device.type]
         limits = Limits(config.max_batch_size, TOKENS[self.device.type], padding)
         self.batcher: Batcher[list[int], list[float]] = Batcher(self.scores, len, limits, metrics.batch)
-
-    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """The texts as token ids, at most `max_length` each. Runs in a thread: a review takes about a millisecond."""
-        return await asyncio.get_running_loop().run_in_executor(self.tokenizing, self._encode, texts)
-
-    def _encode(self, texts: Sequence[str]) -> list[Encoded]:
-        return [self._encoded(found) for found in self.tokenizer.encode_batch_fast(list(texts))]
-
-    def _encoded(self, found: Any) -> Encoded:
-        cut = sum(len(rest.ids) - self.specials for rest in found.overflowing)
-        return Encoded(found.ids, len(found.ids) + cut)
 
     async def predict(self, encoded: Sequence[Encoded]) -> list[dict[str, float]]:
         """The probability of each label, for each text."""
@@ -92,24 +60,12 @@ class TextClassifier:
         import torch
 
         step = LENGTH_STEP if self.device.type == "cpu" else 1
-        ids, mask = padded(batch, getattr(self.model.config, "pad_token_id", None) or 0, step, self.max_length)
+        ids, mask = padded(batch, getattr(self.model.config, "pad_token_id", None) or 0, step, self.encoder.max_length)
         with torch.inference_mode():
             logits = self.model(
                 input_ids=ids.to(self.device), attention_mask=None if mask is None else mask.to(self.device)
             ).logits
             return logits.float().softmax(dim=-1).tolist()
-
-    async def check_probe(self, probe: dict[str, Any]) -> None:
-        """Raises ModelError where the loaded model answers otherwise than the trained one did."""
-        (answer,) = await self.predict(await self.encode([probe["input"]["text"]]))
-        expected = probe["output"]["scores"]
-        label = max(answer, key=answer.__getitem__)
-        gap = max(abs(answer[name] - score) for name, score in expected.items())
-        if label != probe["output"]["label"] or gap > PROBE_TOLERANCE:
-            raise ModelError(
-                f"the loaded model answers its probe with {label!r}, the trained one with "
-                f"{probe['output']['label']!r}; probabilities differ by {gap:.3f}, {PROBE_TOLERANCE} is allowed"
-            )
 
     def check_health(self) -> None:
         """Raises where the model can answer no more."""
@@ -117,9 +73,8 @@ class TextClassifier:
             raise RuntimeError("the thread that runs the model has ended")
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Ends the thread."""
         self.batcher.close()
-        self.tokenizing.shutdown(wait=False)
 
 
 def padded(
@@ -153,11 +108,6 @@ def load(folder: Path, description: PublishedModel, config: ServeConfig, metrics
             f"{description.name}: heliostat.json names {len(description.labels)} labels, "
             f"the model has {model.config.num_labels} outputs"
         )
-    return TextClassifier(
-        pack(model.eval().to(device)),
-        AutoTokenizer.from_pretrained(folder).backend_tokenizer,
-        description.labels,
-        min(description.max_length, getattr(model.config, "max_position_embeddings", description.max_length)),
-        config,
-        metrics,
-    )
+    limit = min(description.max_length, getattr(model.config, "max_position_embeddings", description.max_length))
+    encoder = TextEncoder(AutoTokenizer.from_pretrained(folder).backend_tokenizer, limit)
+    return TextClassifier(pack(model.eval().to(device)), encoder, description.labels, config, metrics)

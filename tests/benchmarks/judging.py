@@ -1,4 +1,4 @@
-"""What further shows that a model is good, once its recipe was trained in full: what takes a second model to measure."""
+"""What further shows that a model is good, once its recipe was trained in full: measures of a second model."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def serve_then_refuse_an_altered_byte(spec: Spec) -> None:
 
     model = pipeline.resolve_model(spec, None)
     with pipeline.serving_session(spec):
-        endpoint = pipeline.serve(spec, pipeline.app_args(spec, model), View())
+        endpoint = pipeline.serve(pipeline.app_args(spec, model), View())
         body = json.dumps({"text": "the film was superb moving warm"}).encode()
         headers = {"Authorization": "Bearer secret-of-the-test", "Content-Type": "application/json"}
         with urllib.request.urlopen(urllib.request.Request(f"{endpoint.url}/v1/predict", body, headers)) as response:
@@ -135,7 +135,7 @@ def serve_then_refuse_an_altered_byte(spec: Spec) -> None:
         weights[-1] ^= 1
         store.write_bytes("model/model.safetensors", bytes(weights))
         with pytest.raises(IntegrityError, match=r"model\.safetensors"):
-            pipeline.serve(spec, pipeline.app_args(spec, model), View())
+            pipeline.serve(pipeline.app_args(spec, model), View())
         assert leftovers(patience_seconds=15) == []
 
 

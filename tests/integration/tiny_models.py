@@ -85,16 +85,28 @@ def publish(
     storage: Path, name: str, task: str, write: Callable[[Path], dict[str, Any]], run: str = "r1"
 ) -> tuple[str, str]:
     """Publishes a model as training does; returns the url of its bundle and its digest."""
-    folder = storage.parent / f"{name}-{run}"
+
+    def describe(probe: dict[str, Any]) -> PublishedModel:
+        return PublishedModel(
+            name=name, task=task, labels=LABELS if task == "text-classification" else (), max_length=MAX_LENGTH,
+            base_model="tiny", run_id=run, data_fingerprint="0", metrics={}, heliostat_version="0",
+            created=datetime.now(timezone.utc), probe=probe,
+        )  # fmt: skip
+
+    return publish_described(storage, f"{name}/{run}", write, describe)
+
+
+def publish_described(
+    storage: Path,
+    place: str,
+    write: Callable[[Path], dict[str, Any]],
+    describe: Callable[[dict[str, Any]], PublishedModel],
+) -> tuple[str, str]:
+    """The same with a description of one's own, made of the probe."""
+    folder = storage.parent / place.replace("/", "-")
     (folder / "model").mkdir(parents=True)
-    probe = write(folder / "model")
-    description = PublishedModel(
-        name=name, task=task, labels=LABELS if task == "text-classification" else (), max_length=MAX_LENGTH,
-        base_model="tiny", run_id=run, data_fingerprint="0", metrics={}, heliostat_version="0",
-        created=datetime.now(timezone.utc), probe=probe,
-    )  # fmt: skip
-    write_description(folder, description)
-    prefix = f"models/{name}/{run}"
+    write_description(folder, describe(write(folder / "model")))
+    prefix = f"models/{place}"
     manifest = bundle.publish_directory(open_store(str(storage)), prefix, folder)
     return f"{storage}/{prefix}", manifest.digest
 

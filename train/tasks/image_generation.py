@@ -78,7 +78,7 @@ class ImageGeneration:
     def worst(self, outputs: np.ndarray, rows: Rows, folder: Path, count: int) -> list[Example]:
         """None is worse than another: SHOWN images of noise, as one."""
         made = outputs[:SHOWN, 2 * DIRECTIONS :].astype(np.uint8).reshape(-1, *rows.shape)
-        return [{f"{len(made)} images, of the seeds from 0 on": data_url(grid(made))}]
+        return [{f"{len(made)} images, of the seeds from 0 on": data_url(grid(list(made)))}]
 
     def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
         """The image of seed 0."""

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from heliostat.infra.errors import DataError
-from heliostat.infra.images import MAX_PIXELS, decode, in_mode, resized
+from heliostat.infra.images import MAX_PIXELS, decode, grid, in_mode, resized
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 PIXELS = np.array([[RED, GREEN, BLUE], [BLUE, WHITE, RED]], dtype=np.uint8)
@@ -165,3 +165,10 @@ def test_resizing_keeps_channels_and_means() -> None:
     assert np.abs(resized(grey, 4, 4).astype(int) - 100).max() < 30
     assert resized(PIXELS, 5, 7).shape == (5, 7, 3)
     assert resized(PIXELS, 2, 3).tolist() == PIXELS.tolist()
+
+
+def test_a_grid_has_about_as_many_rows_as_columns() -> None:
+    image = np.ones((2, 5, 1), dtype=np.uint8)
+    assert [grid([image] * count).shape[:2] for count in (1, 2, 3, 5, 9, 64)] == [
+        (2, 5), (2, 10), (4, 10), (4, 15), (6, 15), (16, 40),
+    ]  # fmt: skip

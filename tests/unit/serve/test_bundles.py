@@ -56,6 +56,13 @@ def test_a_folder_that_was_not_published_is_refused(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("task", ["tabular-classification", "image-generation"])
+def test_a_model_whose_inputs_do_not_fit_its_task_is_refused(tmp_path: Path, task: str) -> None:
+    url, digest = publish(tmp_path, task=task)
+    with pytest.raises(ModelError, match=f"a model for {task} with the inputs None cannot"), fetched(url, digest, None):
+        pytest.fail("handed out")
+
+
 def test_a_task_that_cannot_be_served_is_refused(tmp_path: Path) -> None:
     url, digest = publish(tmp_path, task="image-captioning")
     with pytest.raises(ModelError, match="task 'image-captioning' cannot be served"), fetched(url, digest, None):

@@ -13,8 +13,9 @@ from fastapi import APIRouter
 
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.http import Doors, create_app
+from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.predictors.classification_api import ClassificationApi
-from heliostat.serve.predictors.text_classification import Encoded
+from heliostat.serve.predictors.texts import Encoded, Texts
 from heliostat.serve.served import Served
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
 
@@ -26,14 +27,21 @@ class WordCounter:
     """A word is a token, five at most; the more words, the more positive."""
 
     max_length = 5
+    tolerance = 0.05
 
     def __init__(self) -> None:
         self.fault: Exception | None = None
         self.delay_seconds = 0.0
 
-    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
         words = [text.split() for text in texts]
         return [Encoded(list(range(min(len(one), 5))), len(one)) for one in words]
+
+    def check_health(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
     async def predict(self, encoded: Sequence[Encoded]) -> list[dict[str, float]]:
         await asyncio.sleep(self.delay_seconds)
@@ -43,6 +51,10 @@ class WordCounter:
         return [{"negative": (1 - p) * 0.75, "neutral": (1 - p) * 0.25, "positive": p} for p in positive]
 
 
+def text_api(model: WordCounter, served: Served, config: ServeConfig, metrics: ServeMetrics) -> ClassificationApi:
+    return ClassificationApi(Texts(model), model, served, config, metrics)
+
+
 @pytest.fixture
 def model() -> WordCounter:
     return WordCounter()
@@ -50,7 +62,7 @@ def model() -> WordCounter:
 
 @pytest.fixture
 def client(model: WordCounter, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded) -> Client:
-    api = ClassificationApi(model, served, config, recorded.metrics)
+    api = text_api(model, served, config, recorded.metrics)
     return Client(create_app(served, service_of(api.router), config, doors, recorded.metrics), PREFIX)
 
 
@@ -192,7 +204,7 @@ async def test_an_answer_that_takes_too_long_is_a_504(
     model: WordCounter, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded
 ) -> None:
     hasty = config.model_copy(update={"timeout_seconds": 0.05})
-    api = ClassificationApi(model, served, hasty, recorded.metrics)
+    api = text_api(model, served, hasty, recorded.metrics)
     client = Client(create_app(served, service_of(api.router), hasty, doors, recorded.metrics))
     model.delay_seconds = 5
     response = await client.post("/v1/predict", {"text": "a"})
@@ -204,7 +216,7 @@ async def test_requests_above_the_limit_get_429_and_all_are_counted(
     model: WordCounter, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded
 ) -> None:
     narrow = config.model_copy(update={"max_ongoing_requests": 2})
-    api = ClassificationApi(model, served, narrow, recorded.metrics)
+    api = text_api(model, served, narrow, recorded.metrics)
     client = Client(create_app(served, service_of(api.router), narrow, doors, recorded.metrics))
     model.delay_seconds = 0.05
     responses = await asyncio.gather(*(client.post("/v1/predict", {"text": "a"}) for _ in range(3)))
@@ -222,7 +234,7 @@ async def test_without_authentication_no_key_is_needed(
     model: WordCounter, served: Served, config: ServeConfig, recorded: Recorded
 ) -> None:
     open_to_all = config.model_copy(update={"auth": "none"})
-    api = ClassificationApi(model, served, open_to_all, recorded.metrics)
+    api = text_api(model, served, open_to_all, recorded.metrics)
     client = Client(create_app(served, service_of(api.router), open_to_all, None, recorded.metrics))
     response = await client.http.post("/v1/predict", json={"text": "a"}, headers={"authorization": ""})
     assert response.status_code == 200

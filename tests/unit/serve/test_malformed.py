@@ -7,21 +7,24 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import APIRouter
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from heliostat.serve.bundles import Fetched
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.attention import register
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.engines.transformers import TransformersEngine
 from heliostat.serve.http import Doors, create_app
-from heliostat.serve.predictors.classification_api import ClassificationApi
+from heliostat.serve.predictors.programs import program_service
 from heliostat.serve.served import Served
+from tests.tiny_programs import ROW, WRITERS, description
 from tests.unit.serve.conftest import Client, Recorded, service_of
-from tests.unit.serve.test_classification_api import WordCounter
+from tests.unit.serve.test_classification_api import WordCounter, text_api
 
 pytestmark = pytest.mark.anyio
 COUNT = 2000
@@ -47,6 +50,12 @@ VALUES: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**40, 0.5, 1e308, -0.0, "", " ", "\x00", "a" * 1500, "é你🙂",
     [], [[]], [None], [1, "a"], ["a"] * 300, {}, {"": {}}, {"a": [{}]}, "1", "true", "null", "<|im_start|>", "{{7*7}}",
 ]  # fmt: skip
+PROGRAMS: dict[str, dict[str, Any]] = {
+    "table": {"rows": [ROW, ROW], "top_k": 1, "model": "tiny"},
+    "image": {"images": ["iVBORw0KGgo=", "data:image/png;base64,"], "top_k": 1},
+    "text": BODIES["/v1/predict"],
+    "noise": {"seed": 1, "count": 2, "model": "tiny"},
+}
 RAW = [
     b"", b"{", b"null", b"[]", b"0", b'"text"', b"\xff\xfe", b"\xef\xbb\xbf{}", b'{"text": "\\ud800"}',
     b'{"text": NaN}',
@@ -99,7 +108,7 @@ def client(
     engine = TransformersEngine(model, words, config, recorded.metrics)
     router = APIRouter()
     router.include_router(OpenAIApi(engine, served, config, recorded.metrics).router)
-    router.include_router(ClassificationApi(WordCounter(), served, config, recorded.metrics).router)
+    router.include_router(text_api(WordCounter(), served, config, recorded.metrics).router)
     yield Client(create_app(served, service_of(router), config, doors, recorded.metrics))
     engine.check_health()
     engine.close()
@@ -120,3 +129,22 @@ async def test_malformed_bodies_are_refused_and_harm_nothing(client: Client) -> 
             assert set(response.json()["error"]) == {"message", "type", "param", "code"}, (path, body)
     assert (await client.post("/v1/completions", greedy)).json()["choices"] == before
     assert min(found[400], found[422], found[404], found[413], found[200]) > 0, found
+
+
+@pytest.mark.parametrize("kind", list(WRITERS))
+async def test_so_are_those_to_a_program(tmp_path: Path, kind: str, served: Served, recorded: Recorded) -> None:
+    config = ServeConfig(max_body_bytes=2000, timeout_seconds=20)
+    described = description(kind, WRITERS[kind](tmp_path))
+    service = program_service(Fetched(tmp_path, described), config, served, recorded.metrics)
+    client = Client(create_app(served, service, config, None, recorded.metrics))
+    draw, found = random.Random(0), Counter[int]()
+    for _ in range(500):
+        body = malformed(draw, {**PROGRAMS[kind], **(described.probe["input"] if draw.random() < 0.1 else {})})
+        response = await client.http.post("/v1/predict", content=body)
+        found[response.status_code] += 1
+        assert response.status_code < 500, (body, response.text)
+        if response.status_code >= 400:
+            assert set(response.json()["error"]) == {"message", "type", "param", "code"}, body
+    await service.check_probe(described.probe, "tiny")
+    service.close()
+    assert min(found[400], found[422]) > 0, found

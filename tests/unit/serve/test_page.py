@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -52,3 +53,14 @@ async def test_others_see_the_page_only_where_it_is_asked_for(
     served: Served, doors: Doors, recorded: Recorded, config: dict[str, object], status: int
 ) -> None:
     assert (await client(served, doors, recorded, **config).http.get("/")).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("task", "shows"), [("text-classification", False), ("tabular-classification", False), ("image-generation", True)]
+)
+async def test_pictures_are_shown_where_there_are_some_and_come_from_nowhere(
+    served: Served, recorded: Recorded, task: str, shows: bool
+) -> None:
+    response = await client(dataclasses.replace(served, task=task), None, recorded).http.get("/")
+    policy = response.headers["content-security-policy"].split("; ")
+    assert [one for one in policy if one.startswith("img-src")] == (["img-src data:"] if shows else [])

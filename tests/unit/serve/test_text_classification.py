@@ -15,7 +15,10 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from heliostat.infra.errors import ModelError
 from heliostat.infra.published import PublishedModel
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.predictors.classification_api import ClassificationApi
 from heliostat.serve.predictors.text_classification import TextClassifier, load, padded
+from heliostat.serve.predictors.texts import Texts
+from heliostat.serve.served import Served
 from tests.unit.serve.conftest import Recorded
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +70,7 @@ def alone(folder: Path, text: str) -> list[float]:
 async def test_answers_in_a_batch_are_those_of_each_text_alone(
     classifier: TextClassifier, folder: Path, recorded: Recorded
 ) -> None:
-    encoded = [await classifier.encode([text]) for text in TEXTS]
+    encoded = [classifier.encoder.encode([text]) for text in TEXTS]
     answers = await asyncio.gather(*(classifier.predict(one) for one in encoded))
     for text, (answer,) in zip(TEXTS, answers, strict=True):
         assert list(answer) == list(LABELS)
@@ -79,14 +82,14 @@ async def test_answers_in_a_batch_are_those_of_each_text_alone(
 async def test_bfloat16_is_close(folder: Path, config: ServeConfig, recorded: Recorded) -> None:
     fast = config.model_copy(update={"precision": "bf16"})
     classifier = load(folder, description(), fast, recorded.metrics)
-    (answer,) = await classifier.predict(await classifier.encode(["the quick brown fox"]))
+    (answer,) = await classifier.predict(classifier.encoder.encode(["the quick brown fox"]))
     classifier.close()
     assert list(answer.values()) == pytest.approx(alone(folder, "the quick brown fox"), abs=0.05)
 
 
 async def test_a_long_text_is_cut_and_its_whole_length_known(classifier: TextClassifier, folder: Path) -> None:
     text = "dog " * 50
-    short, long = await classifier.encode(["fox", text])
+    short, long = classifier.encoder.encode(["fox", text])
     words = PreTrainedTokenizerFast.from_pretrained(folder)
     assert (short.truncated, long.truncated) == (False, True)
     assert (len(long.ids), long.ids[0], long.ids[-1]) == (LIMIT, 0, 1)
@@ -96,16 +99,19 @@ async def test_a_long_text_is_cut_and_its_whole_length_known(classifier: TextCla
     assert list(answer.values()) == pytest.approx(alone(folder, text), abs=1e-5)
 
 
-async def test_the_probe_must_be_answered_as_before(classifier: TextClassifier, folder: Path) -> None:
+async def test_the_probe_must_be_answered_as_before(
+    classifier: TextClassifier, folder: Path, served: Served, config: ServeConfig, recorded: Recorded
+) -> None:
+    api = ClassificationApi(Texts(classifier.encoder), classifier, served, config, recorded.metrics)
     scores = dict(zip(LABELS, alone(folder, "fox"), strict=True))
     label = max(scores, key=scores.__getitem__)
     other = next(name for name in LABELS if name != label)
-    await classifier.check_probe({"input": {"text": "fox"}, "output": {"label": label, "scores": scores}})
+    await api.check_probe({"input": {"text": "fox"}, "output": {"label": label, "scores": scores}})
     with pytest.raises(ModelError, match=f"answers its probe with '{label}', the trained one with '{other}'"):
-        await classifier.check_probe({"input": {"text": "fox"}, "output": {"label": other, "scores": scores}})
+        await api.check_probe({"input": {"text": "fox"}, "output": {"label": other, "scores": scores}})
     shifted = {name: score + 0.06 * (1 if name == label else -1) for name, score in scores.items()}
     with pytest.raises(ModelError, match=r"probabilities differ by 0\.060, 0\.05 is allowed"):
-        await classifier.check_probe({"input": {"text": "fox"}, "output": {"label": label, "scores": shifted}})
+        await api.check_probe({"input": {"text": "fox"}, "output": {"label": label, "scores": shifted}})
 
 
 def test_labels_that_do_not_fit_the_model_are_refused(folder: Path, config: ServeConfig, recorded: Recorded) -> None:

@@ -1,0 +1,37 @@
+"""How to ask an endpoint: a call for the terminal that can be copied as it stands."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from heliostat.infra.inputs import ImageInputs, NoiseInputs, TableInputs
+
+if TYPE_CHECKING:
+    from heliostat.infra.published import PublishedModel
+
+
+def example_call(url: str, name: str, model: PublishedModel, needs_key: bool) -> str:
+    """A call of `curl` that asks the endpoint at `url` for what its model is there for."""
+    key = ' -H "Authorization: Bearer $KEY"' if needs_key else ""
+    path = "v1/chat/completions" if model.task == "causal-lm" else "v1/predict"
+    return f"curl {url}/{path}{key} {_sent(name, model)}"
+
+
+def _sent(name: str, model: PublishedModel) -> str:
+    if isinstance(model.inputs, ImageInputs):
+        return "-F image=@image.png"
+    if isinstance(model.inputs, NoiseInputs):
+        return f"-H 'Accept: image/png' -o images.png {_json({'seed': 0, 'count': 16})}"
+    if isinstance(model.inputs, TableInputs):
+        from heliostat.serve.predictors.tables import usual_row
+
+        return _json({"row": usual_row(model.inputs)})
+    if model.task == "causal-lm":
+        return _json({"model": name, "messages": [{"role": "user", "content": "Hello"}]})
+    return _json({"text": "A film to remember."})
+
+
+def _json(body: dict[str, Any]) -> str:
+    quoted = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")
+    return f"-H 'Content-Type: application/json' -d '{quoted}'"

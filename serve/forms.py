@@ -1,0 +1,67 @@
+"""Forms with files (`multipart/form-data`, RFC 7578), as curl, browsers and HTTP clients send them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from email.message import Message
+from email.parser import BytesHeaderParser
+from typing import Any
+
+from fastapi import Request
+
+from heliostat.serve.errors import RequestError, invalid
+
+FORM = "multipart/form-data"
+MOST_PARTS = 1000
+
+
+def is_form(request: Request) -> bool:
+    """Whether the body says that it is one."""
+    return _content_type(request).get_content_type() == FORM
+
+
+def read_form(request: Request, body: bytes, several: Collection[str] = ()) -> dict[str, Any]:
+    """The fields by name: a list of contents for those in `several`, the text of any other.
+
+    Raises RequestError 400 where the body is no form, and 422 for a field that is given twice.
+    """
+    found: dict[str, Any] = {}
+    for name, content in _parts(body, _content_type(request).get_boundary()):
+        if name in several:
+            found.setdefault(name, []).append(content)
+        elif name in found:
+            raise invalid(name, f"{name[:60]!r}: given twice")
+        else:
+            found[name] = content.decode(errors="replace")
+    return found
+
+
+def _content_type(request: Request) -> Message:
+    header = Message()
+    header["content-type"] = request.headers.get("content-type", "")
+    return header
+
+
+def _parts(body: bytes, boundary: str | None) -> list[tuple[str, bytes]]:
+    """Name and content of each part. The body is cut at its boundaries and never read line by line."""
+    if not boundary:
+        raise _broken("its Content-Type has no boundary")
+    mark = b"\r\n--" + boundary.encode("ascii", "replace")
+    _, *parts = (b"\r\n" + body).split(mark, MOST_PARTS + 1)
+    if len(parts) > MOST_PARTS:
+        raise _broken(f"more than {MOST_PARTS} parts")
+    if not parts or not parts[-1].startswith(b"--"):
+        raise _broken("its last boundary is missing")
+    return [_part(part) for part in parts[:-1]]
+
+
+def _part(part: bytes) -> tuple[str, bytes]:
+    head, blank, content = part.partition(b"\r\n\r\n")
+    name = BytesHeaderParser().parsebytes(head.lstrip()).get_param("name", header="content-disposition")
+    if not blank or not isinstance(name, str) or not name:
+        raise _broken("a part has no name")
+    return name, content
+
+
+def _broken(reason: str) -> RequestError:
+    return RequestError(400, f"body: no valid form: {reason}", code="invalid_form")

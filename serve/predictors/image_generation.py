@@ -1,0 +1,181 @@
+"""`POST /v1/predict` of a generator: a seed in, images out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from heliostat.infra.errors import ModelError
+from heliostat.infra.images import decode, grid, png
+from heliostat.infra.inputs import NoiseInputs, image_bytes
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.description import body_of
+from heliostat.serve.http import Service
+from heliostat.serve.limits import in_time, parse_body, read_body
+from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.predictors.batcher import Batcher
+from heliostat.serve.predictors.passes import TRIED, batches, run, tried
+from heliostat.serve.quota import spend
+from heliostat.serve.served import Served
+
+if TYPE_CHECKING:
+    import torch
+
+    from heliostat.infra.programs import Program
+
+MOST_IMAGES = 64
+"""Of one request."""
+SEEDS = 2**53
+"""JavaScript knows no larger whole numbers."""
+PROBE_TOLERANCE = 2.0
+"""Mean difference of a pixel from the trained model's, of 255: float32 on another processor rounds otherwise."""
+PNG = "image/png"
+
+
+class GenerateRequest(BaseModel):
+    """How many images, and of which noise."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    seed: Annotated[int, Field(ge=0, lt=SEEDS)] | None = Field(
+        default=None, description="The same seed gives the same images; drawn where left out."
+    )
+    count: Annotated[int, Field(ge=1, le=MOST_IMAGES)] = 1
+    model: str | None = None
+
+
+class GenerateResponse(BaseModel):
+    """The images; with `Accept: image/png` they come as one picture instead."""
+
+    model: str
+    version: str
+    seed: int
+    count: int
+    images: list[str] = Field(description="PNG files in base64.")
+    latency_ms: float
+
+
+class Generator(Protocol):
+    """What the route needs of a model."""
+
+    async def generate(self, seed: int, count: int) -> list[np.ndarray]:
+        """So many images: uint8 [height, width, 1 or 3]."""
+        ...
+
+
+class ImageGenerator:
+    """Makes images of noise, computed in float32."""
+
+    def __init__(
+        self, program: Program, inputs: NoiseInputs, device: torch.device, config: ServeConfig, metrics: ServeMetrics
+    ) -> None:
+        self.program = program
+        self.inputs = inputs
+        self.device = device
+        self.batcher: Batcher[torch.Tensor, np.ndarray] = batches(self.images, config, metrics)
+
+    def check_outputs(self, name: str) -> None:
+        """Raises ModelError where the program of the model `name` does not make images of noise."""
+        for count in TRIED:
+            found = tried(self.program, {"noise": self.inputs.noise(0, count)}, self.device, name)
+            kind = str(found.dtype).removeprefix("torch.")
+            if kind != "uint8" or found.ndim != 4 or len(found) != count or found.shape[3] not in (1, 3):
+                raise ModelError(
+                    f"{name}: the model makes {kind} {list(found.shape)} of {count} vectors of noise; "
+                    f"images are uint8 [{count}, height, width, 1 or 3]"
+                )
+
+    async def generate(self, seed: int, count: int) -> list[np.ndarray]:
+        """The images of a seed: uint8 [height, width, 1 or 3]; the first ones are the same for any count."""
+        return await self.batcher.submit(list(self.inputs.noise(seed, count)))
+
+    def images(self, batch: Sequence[torch.Tensor]) -> list[np.ndarray]:
+        """One pass: noise in, images out."""
+        import torch
+
+        return list(run(self.program, {"noise": torch.stack(list(batch))}, self.device).cpu().numpy())
+
+    async def check_probe(self, probe: dict[str, Any]) -> None:
+        """Raises ModelError where the loaded model makes another image than the trained one did."""
+        (image,) = await self.generate(probe["input"]["seed"], 1)
+        expected = decode(image_bytes(probe["output"]["image"], "probe"), "own", "probe")
+        if image.shape != expected.shape:
+            raise ModelError(f"the loaded model makes images of {image.shape}, the trained one of {expected.shape}")
+        gap = float(np.abs(image.astype(float) - expected).mean())
+        if gap > PROBE_TOLERANCE:
+            raise ModelError(
+                f"the loaded model makes another image of its probe than the trained one: pixels differ by {gap:.1f} "
+                f"of 255 on average, {PROBE_TOLERANCE} is allowed"
+            )
+
+    def check_health(self) -> None:
+        """Raises where the model can answer no more."""
+        if not self.batcher.alive:
+            raise RuntimeError("the thread that runs the model has ended")
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self.batcher.close()
+
+
+class GenerationApi:
+    """The route of a generator."""
+
+    def __init__(self, generator: Generator, served: Served, config: ServeConfig) -> None:
+        self.generator = generator
+        self.served = served
+        self.config = config
+        self.router = APIRouter()
+        describe = self.router.post(
+            "/v1/predict",
+            response_model=GenerateResponse,
+            responses={200: {"content": {PNG: {"schema": {"type": "string", "format": "binary"}}}}},
+            openapi_extra=body_of(GenerateRequest),
+        )
+        describe(self.predict)
+
+    async def predict(self, request: Request) -> Response:
+        """Images of a seed."""
+        started = time.perf_counter()
+        asked = parse_body(GenerateRequest, await read_body(request, self.config.max_body_bytes))
+        self.served.pick(asked.model, request.scope)
+        seed = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed
+        images = await in_time(self.generator.generate(seed, asked.count), self.config.timeout_seconds)
+        spend(asked.count)
+        if wants_png(request):
+            picture = await asyncio.to_thread(lambda: png(grid(images)))
+            return Response(picture, media_type=PNG, headers={"X-Seed": str(seed)})
+        answer = {
+            "model": self.served.name,
+            "version": self.served.version,
+            "seed": seed,
+            "count": asked.count,
+            "images": await asyncio.to_thread(_in_base64, images),
+            "latency_ms": round((time.perf_counter() - started) * 1000, 3),
+        }
+        return JSONResponse(answer)
+
+
+def generator_service(generator: ImageGenerator, served: Served, config: ServeConfig) -> Service:
+    """The generator with its route."""
+    api = GenerationApi(generator, served, config)
+    return Service(lambda probe, _: generator.check_probe(probe), generator.check_health, generator.close, api.router)
+
+
+def wants_png(request: Request) -> bool:
+    """Whether a picture is asked for by name, and before JSON."""
+    kinds = [kind.partition(";")[0].strip().lower() for kind in request.headers.get("accept", "").split(",")]
+    return next((kind for kind in kinds if kind in (PNG, "application/json")), "") == PNG
+
+
+def _in_base64(images: Sequence[np.ndarray]) -> list[str]:
+    return [base64.b64encode(png(image)).decode() for image in images]

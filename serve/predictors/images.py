@@ -1,0 +1,106 @@
+"""Images: as base64 in JSON or as the files of a form, decoded and brought into the size that the model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Request
+from pydantic import ConfigDict, Field
+
+from heliostat.infra.errors import DataError
+from heliostat.infra.inputs import ImageInputs, image_bytes
+from heliostat.serve.errors import invalid
+from heliostat.serve.forms import FORM, is_form, read_form
+from heliostat.serve.limits import parse_form, read_body
+from heliostat.serve.predictors.doors import MOST_INPUTS, Door, Given, Options, PredictRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+Image = Annotated[str, Field(min_length=1, description="An image file in base64, or a `data:` URL of one.")]
+
+
+class ImageRequest(PredictRequest):
+    """One image, or a list of images."""
+
+    one = "image"
+
+    image: Image | None = None
+    images: Annotated[list[Image], Field(min_length=1, max_length=MOST_INPUTS)] | None = None
+
+
+class ImageForm(Options):
+    """One or more image files."""
+
+    model_config = ConfigDict(strict=False)
+
+    image: Annotated[list[bytes], Field(min_length=1, max_length=MOST_INPUTS)]
+
+    @property
+    def inputs(self) -> list[tuple[str, bytes]]:
+        """Name and content of each file."""
+        if len(self.image) == 1:
+            return [("image", self.image[0])]
+        return [(f"image.{at}", data) for at, data in enumerate(self.image)]
+
+
+class Images(Door["ImageRequest | ImageForm", "np.ndarray"]):
+    """Requests with images."""
+
+    def __init__(self, inputs: ImageInputs) -> None:
+        super().__init__(ImageRequest)
+        self.inputs = inputs
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """For a route's `openapi_extra`: JSON or a form."""
+        body = super().body
+        body["requestBody"]["content"][FORM] = {"schema": _form_schema()}
+        return body
+
+    @property
+    def blank(self) -> np.ndarray:
+        """A black image, to try a model with."""
+        import numpy as np
+
+        return np.zeros(self.inputs.shape, dtype=np.uint8)
+
+    async def read(self, request: Request, limit_bytes: int) -> ImageRequest | ImageForm:
+        """The request; RequestError says what is wrong with it."""
+        if not is_form(request):
+            return await super().read(request, limit_bytes)
+        fields = read_form(request, await read_body(request, limit_bytes), several=("image",))
+        return parse_form(ImageForm, fields)
+
+    async def items(self, asked: ImageRequest | ImageForm) -> list[Given[np.ndarray]]:
+        """Each image, uint8 [height, width, channels]; RequestError 422 names the first that cannot be used.
+
+        One after the other, so that the images of a request that was given up are decoded no further.
+        """
+        return [Given(field, await self.apart(self._pixels, field, image)) for field, image in asked.inputs]
+
+    def collate(self, batch: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+        """Images as the model takes them: uint8 [images, height, width, channels]."""
+        import numpy as np
+        import torch
+
+        return {"pixels": torch.from_numpy(np.stack(batch))}
+
+    def _pixels(self, field: str, image: str | bytes) -> np.ndarray:
+        try:
+            data = image_bytes(image, field) if isinstance(image, str) else image
+            return self.inputs.pixels(data, field)
+        except DataError as error:
+            raise invalid(field, str(error)) from None
+
+
+def _form_schema() -> dict[str, Any]:
+    files = {"type": "array", "minItems": 1, "maxItems": MOST_INPUTS, "items": {"type": "string", "format": "binary"}}
+    return {
+        "type": "object",
+        "properties": {"image": files, "top_k": {"type": "integer", "minimum": 1}, "model": {"type": "string"}},
+        "required": ["image"],
+        "additionalProperties": False,
+    }

@@ -1,0 +1,44 @@
+"""Passes through an exported program: what it is given, in which batches, and whether it takes that at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from heliostat.infra.errors import ModelError
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.predictors.batcher import Batcher, Item, Limits, Result
+
+if TYPE_CHECKING:
+    import torch
+
+    from heliostat.infra.programs import Program
+
+TRIED = (1, 3)
+"""Inputs of the passes that a program is tried with."""
+
+
+def run(program: Program, inputs: Mapping[str, torch.Tensor], device: torch.device) -> torch.Tensor:
+    """What the program makes of `inputs`, computed on `device`."""
+    import torch
+
+    with torch.inference_mode():
+        found: torch.Tensor = program(**{name: tensor.to(device) for name, tensor in inputs.items()})
+        return found
+
+
+def tried(program: Program, inputs: Mapping[str, torch.Tensor], device: torch.device, name: str) -> torch.Tensor:
+    """The same before anyone asks; ModelError says of the model `name` that it does not take such inputs."""
+    try:
+        return run(program, inputs, device)
+    except Exception as error:  # an exported program checks shapes and names with errors of all kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise ModelError(f"{name}: the program does not take what heliostat.json says ({reason})") from error
+
+
+def batches(
+    work: Callable[[list[Item]], Sequence[Result]], config: ServeConfig, metrics: ServeMetrics
+) -> Batcher[Item, Result]:
+    """Dynamic batching of inputs of one size, which only `serve.max_batch_size` limits."""
+    return Batcher(work, lambda _: 1, Limits(config.max_batch_size, config.max_batch_size, None), metrics.batch)

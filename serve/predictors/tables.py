@@ -1,0 +1,128 @@
+"""Rows of a table: what their columns may hold, and how they become numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, WithJsonSchema, create_model
+
+from heliostat.infra.errors import DataError
+from heliostat.infra.inputs import CategoryColumn, NumberColumn, TableInputs
+from heliostat.serve.errors import invalid
+from heliostat.serve.predictors.doors import MOST_INPUTS, Door, Given, PredictRequest
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TableRequest(PredictRequest):
+    """One row, or a list of rows."""
+
+    one = "row"
+
+    row: dict[str, Any] | None = None
+    rows: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_INPUTS)] | None = None
+
+
+class Tables(Door[TableRequest, list[float]]):
+    """Requests with rows."""
+
+    def __init__(self, inputs: TableInputs) -> None:
+        super().__init__(request_of(inputs))
+        self.inputs = inputs
+        self.columns = {column.name: column for column in inputs.columns}
+
+    @property
+    def blank(self) -> list[float]:
+        """A row of zeros, to try a model with."""
+        return [0.0] * self.inputs.width
+
+    async def items(self, asked: TableRequest) -> list[Given[list[float]]]:
+        """The features of each row, float [width]; RequestError 422 names the row and the column that is wrong."""
+        features = await self.apart(self._features, asked.inputs)
+        return [Given(field, row) for (field, _), row in zip(asked.inputs, features, strict=True)]
+
+    def collate(self, batch: Sequence[list[float]]) -> dict[str, torch.Tensor]:
+        """Rows as the model takes them: float32 [rows, width]."""
+        import torch
+
+        return {"features": torch.tensor(batch, dtype=torch.float32)}
+
+    def _features(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[list[float]]:
+        return [self._row(field, row) for field, row in rows]
+
+    def _row(self, field: str, row: dict[str, Any]) -> list[float]:
+        for name in row:
+            if name not in self.columns:
+                names = ", ".join(self.columns)
+                raise invalid(f"{field}.{name}", f"{field}: {name[:60]!r} is no column; {names} are allowed")
+        if not row:
+            raise invalid(field, f"{field}: {{}} given; the columns {', '.join(self.columns)} are needed")
+        return [
+            number
+            for name, column in self.columns.items()
+            for number in _numbers(column, row.get(name), f"{field}.{name}")
+        ]
+
+
+def _numbers(column: NumberColumn | CategoryColumn, value: Any, field: str) -> list[float]:
+    """The cell as the model takes it; a number is one in JSON too, so that no text is read as a missing one."""
+    if column.kind == "number" and value is not None and not _is_finite(value):
+        raise invalid(field, f"{field}: {repr(value)[:60]} given; a finite number is needed")
+    try:
+        return column.numbers(value)
+    except DataError as error:
+        raise invalid(field, f"{field.removesuffix(column.name)}{error}") from None
+
+
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and (isinstance(value, int) or math.isfinite(value))
+
+
+def request_of(inputs: TableInputs) -> type[TableRequest]:
+    """The request whose description has these columns; what their cells hold is looked at later, for all rows alike."""
+    row: Any = Annotated[dict[str, Any], WithJsonSchema(row_schema(inputs))]
+    rows: Any = Annotated[list[row], Field(min_length=1, max_length=MOST_INPUTS)]
+    return create_model("TableRequest", __base__=TableRequest, row=(row | None, None), rows=(rows | None, None))
+
+
+def row_schema(inputs: TableInputs) -> dict[str, Any]:
+    """JSON Schema of a row."""
+    return {
+        "type": "object",
+        "properties": {column.name: _cell_schema(column) for column in inputs.columns},
+        "required": [column.name for column in inputs.columns if column.fill is None],
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+
+
+def usual_row(inputs: TableInputs) -> dict[str, Any]:
+    """A row that nothing is wrong with: the means of the numbers, and the first of the words."""
+    return {column.name: _usual(column) for column in inputs.columns}
+
+
+def _usual(column: NumberColumn | CategoryColumn) -> float | str:
+    return float(f"{column.mean:.4g}") if column.kind == "number" else column.values[0]
+
+
+def _cell_schema(column: NumberColumn | CategoryColumn) -> dict[str, Any]:
+    """Of a column."""
+    missing = [] if column.fill is None else [None]
+    if column.kind == "category":
+        return {"enum": [*(spelled for value in column.values for spelled in _spellings(value)), *missing]}
+    return {"type": ["number", "null"] if missing else "number", "examples": [_usual(column)]}
+
+
+def _spellings(value: str) -> list[Any]:
+    """What JSON may hold for a word: a class that is a number in the training data is one in a request too."""
+    try:
+        read = json.loads(value)
+    except ValueError:
+        return [value]
+    is_same = isinstance(read, bool | int) and json.dumps(read) == value
+    return [value, read] if is_same else [value]

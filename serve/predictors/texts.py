@@ -1,0 +1,130 @@
+"""Texts: their tokens, and what is said of those that are too long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+from pydantic import BaseModel, Field
+
+from heliostat.serve.errors import invalid
+from heliostat.serve.predictors.doors import MOST_INPUTS, Door, Given, Prediction, PredictRequest, PredictResponse
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class TextRequest(PredictRequest):
+    """One text, or a list of texts."""
+
+    one = "text"
+
+    text: Text | None = None
+    texts: Annotated[list[Text], Field(min_length=1, max_length=MOST_INPUTS)] | None = None
+    truncate: bool = Field(
+        default=False, description="Cut texts that are too long for the model instead of refusing them."
+    )
+
+
+class TextPrediction(Prediction):
+    """What the model says of one text."""
+
+    truncated: bool = Field(description="Whether the text was cut.")
+
+
+class TokenUsage(BaseModel):
+    """What was read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class TextResponse(PredictResponse):
+    """A prediction for each text, in their order."""
+
+    predictions: list[TextPrediction]  # type: ignore[assignment]
+    usage: TokenUsage  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text as the model reads it."""
+
+    ids: list[int]
+    total_tokens: int
+    """Tokens of the whole text, those that were cut off included."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether tokens were cut off."""
+        return self.total_tokens > len(self.ids)
+
+
+class Encoder(Protocol):
+    """What makes tokens of texts."""
+
+    max_length: int
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """The texts as token ids, at most `max_length` each."""
+        ...
+
+
+class TextEncoder:
+    """A tokenizer that cuts what is too long, and knows how much it was."""
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(max_length)
+        self.max_length = max_length
+        self.specials = tokenizer.num_special_tokens_to_add(False)
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """The texts as token ids, at most `max_length` each. A review takes about a millisecond."""
+        return [self._encoded(found) for found in self.tokenizer.encode_batch_fast(list(texts))]
+
+    def _encoded(self, found: Any) -> Encoded:
+        cut = sum(len(rest.ids) - self.specials for rest in found.overflowing)
+        return Encoded(found.ids, len(found.ids) + cut)
+
+
+class Texts(Door[TextRequest, Encoded]):
+    """Requests with texts."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(TextRequest, TextResponse)
+        self.encoder = encoder
+
+    def probe(self, values: dict[str, Any]) -> TextRequest:
+        """The input of a probe as a request; training cut it as well."""
+        return TextRequest(**values, truncate=True)
+
+    async def items(self, asked: TextRequest) -> list[Given[Encoded]]:
+        """The texts as token ids; RequestError 422 where tokens would be cut off unasked."""
+        fields, texts = zip(*asked.inputs, strict=True)
+        encoded = await self.apart(self.encoder.encode, texts)
+        if not asked.truncate:
+            for field, one in zip(fields, encoded, strict=True):
+                self._check_length(field, one)
+        return [
+            Given(field, one, len(one.ids), {"truncated": one.truncated})
+            for field, one in zip(fields, encoded, strict=True)
+        ]
+
+    def usage(self, given: Sequence[Given[Encoded]]) -> dict[str, int]:
+        """The tokens that were read."""
+        tokens = sum(one.units for one in given)
+        return {"prompt_tokens": tokens, "total_tokens": tokens}
+
+    def _check_length(self, field: str, encoded: Encoded) -> None:
+        if encoded.truncated:
+            raise invalid(
+                field,
+                f"{field}: {encoded.total_tokens} tokens given; {self.encoder.max_length} are allowed; "
+                'send "truncate": true to have the rest cut off',
+                code="context_length_exceeded",
+            )

@@ -1,0 +1,124 @@
+"""Every kind of model, small, from its data to a published version: the recipes with less of everything."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from heliostat import pipeline
+from heliostat.infra import registry
+from heliostat.infra.images import png
+from heliostat.pipeline import Trained
+from heliostat.spec import Spec, load_spec
+from heliostat.view import View
+
+WORKERS = ["train.workers=2", "train.validate_every=1000"]
+SMALLER = {
+    "tabular": ["train.epochs=5"],
+    "digits": ["data.source=dataset:digits", "data.augment={}", "train.epochs=8"],
+    "images": [
+        "data.source=shapes", "data.format=images", "data.label_names={}", "data.split.validation=0.2",
+        "data.split.test=0.2", "model.residual_cnn.channels=[8, 16]", "data.augment={crop: 1}", "train.epochs=6",
+        "train.learning_rate=0.01", "train.global_batch_size=32",
+    ],
+    "reviews-lstm": [
+        "data.source=reviews.csv", "data.where=null", "data.label_names={}", "data.max_length=16",
+        "model.lstm.embedding=16", "model.lstm.hidden=16", "train.learning_rate=0.02", "train.epochs=4",
+    ],
+    "gan": [
+        "data.source=dataset:digits", "data.limit=500", "model.gan={noise: 8, channels: [16, 8]}", "train.epochs=1",
+    ],
+    "language-model": [
+        "data.source=verses.txt", "data.vocabulary=300", "data.max_length=64",
+        "model.decoder={layers: 1, hidden: 32, heads: 2}", "train.global_batch_size=32", "train.epochs=4",
+    ],
+}  # fmt: skip
+"""The recipes of `recipes/` that train what is built here, and what makes each a matter of seconds."""
+
+
+def shapes(folder: Path) -> None:
+    """Bright and dark pictures with noise, in colour, in a folder for each class."""
+    draw = np.random.default_rng(0)
+    for label, mean in (("dark", 60), ("bright", 190)):
+        (folder / label).mkdir(parents=True)
+        for i in range(60):
+            pixels = draw.normal(mean, 40, size=(8, 8, 3)).clip(0, 255).astype(np.uint8)
+            (folder / label / f"{i}.png").write_bytes(png(pixels))
+
+
+def verses(file: Path) -> None:
+    """Texts of a few words, parted by empty lines."""
+    draw = random.Random(0)
+    words = [
+        "the",
+        "sun",
+        "the",
+        "moon",
+        "a",
+        "star",
+        "over",
+        "under",
+        "hill",
+        "and",
+        "vale",
+        "goes",
+        "comes",
+        "shines",
+    ]
+    file.write_text("\n\n".join(" ".join(draw.choices(words, k=12)) + f" {i}" for i in range(300)) + "\n")
+
+
+@pytest.fixture(scope="module")
+def specs(home: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Spec]]:
+    """The small recipes, with one storage for all."""
+    folder = tmp_path_factory.mktemp("recipes")
+    shapes(folder / "shapes")
+    verses(folder / "verses.txt")
+    (folder / "reviews.csv").write_bytes(reviews.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("HELIOSTAT_STORAGE", str(folder / "storage"))
+        patch.setenv("HELIOSTAT_CACHE", str(folder / "cache"))
+        yield {name: load_spec(name, [*WORKERS, *smaller]) for name, smaller in SMALLER.items()}
+
+
+@pytest.fixture(scope="module")
+def trained(specs: dict[str, Spec]) -> Iterator[dict[str, Trained]]:
+    """All of them, trained on two workers in one Ray that stays up."""
+    view = View(Console(quiet=True))
+    with pipeline.session(specs["tabular"]):
+        yield {name: pipeline.train(spec, pipeline.prepare(spec, view), view) for name, spec in specs.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("tabular", 0.85), ("digits", 0.8), ("images", 0.8), ("reviews-lstm", 0.75)]
+)
+def test_a_classifier_learns(trained: dict[str, Trained], name: str, least: float) -> None:
+    assert trained[name].result["metrics"]["accuracy"] >= least
+
+
+def test_a_language_model_learns_its_language(trained: dict[str, Trained]) -> None:
+    assert trained["language-model"].result["metrics"]["perplexity"] < 150, "of 300 pieces"
+
+
+def test_a_generator_is_published_with_a_picture_of_what_it_makes(trained: dict[str, Trained]) -> None:
+    found = trained["gan"]
+    assert 0 < found.result["metrics"]["sliced_wasserstein"] < 2
+    assert found.report
+    assert "data:image/png;base64," in Path(found.report).read_text()
+
+
+def test_each_has_a_version_in_production_that_says_what_it_takes_in(
+    specs: dict[str, Spec], trained: dict[str, Trained]
+) -> None:
+    kinds = {}
+    for name, spec in specs.items():
+        version = registry.resolve(spec.storage, f"models:/{name}@production")
+        assert version.digest == trained[name].model.digest
+        kinds[name] = (Path(version.url) / "model" / "program.pt2").is_file()
+    assert kinds == {name: name != "language-model" for name in SMALLER}

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from heliostat.asking import example_call
+from heliostat.infra.inputs import CategoryColumn, NumberColumn, TableInputs
+from heliostat.infra.published import PublishedModel
+from heliostat.serve.launch import Endpoint
+from heliostat.view import View
+from tests.tiny_programs import KINDS, TABLE, TASKS, description
+
+URL = "http://127.0.0.1:8000/tiny"
+ODD = TableInputs(
+    columns=(NumberColumn(name="area [m2]", mean=1 / 3, std=1.0), CategoryColumn(name="owner's", values=("[bold]",)))
+)
+
+
+def words_of(model: PublishedModel, needs_key: bool = False) -> list[str]:
+    return shlex.split(example_call(URL, "tiny", model, needs_key))
+
+
+def body_of(words: list[str]) -> Any:
+    return json.loads(words[words.index("-d") + 1])
+
+
+def test_a_row_has_every_column() -> None:
+    body = body_of(words_of(description("table", {})))
+    assert body == {"row": {"age": 40.5, "weight in kg": 70.0, "size": "1", "colour": "black"}}
+    assert TABLE.features(body["row"])
+
+
+def test_an_image_is_a_file_and_a_picture_is_kept() -> None:
+    assert words_of(description("image", {})) == ["curl", f"{URL}/v1/predict", "-F", "image=@image.png"]
+    words = words_of(description("noise", {}))
+    assert body_of(words) == {"seed": 0, "count": 16}
+    assert words[words.index("-o") : words.index("-o") + 2] == ["-o", "images.png"]
+    assert "Accept: image/png" in words
+
+
+@pytest.mark.parametrize("inputs", [None, KINDS["text"]])
+def test_a_text_is_the_same_for_every_classifier(inputs: Any) -> None:
+    assert body_of(words_of(description("text", {}, inputs=inputs))) == {"text": "A film to remember."}
+
+
+def test_a_chat_names_its_model_and_the_key_is_a_variable() -> None:
+    words = words_of(description("text", {}, task="causal-lm", inputs=None), needs_key=True)
+    assert words[1] == f"{URL}/v1/chat/completions"
+    assert body_of(words)["model"] == "tiny"
+    assert "Authorization: Bearer $KEY" in words
+    assert set(TASKS.values()) >= {"text-classification"}
+
+
+def test_names_of_columns_survive_the_shell_and_the_terminal() -> None:
+    shown = io.StringIO()
+    call = example_call(URL, "tiny", description("table", {}, inputs=ODD), needs_key=False)
+    View(Console(file=shown, width=40)).serving(Endpoint(URL, "tiny", "1"), call)
+    line = next(line for line in shown.getvalue().splitlines() if line.startswith("  curl"))
+    assert body_of(shlex.split(line)) == {"row": {"area [m2]": 0.3333, "owner's": "[bold]"}}
+    assert re.search("tiny version 1 answers at http", shown.getvalue())
