@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
+    from heliostat.infra.programs import Program
     from heliostat.serve.explain.base import Explainer
     from heliostat.serve.explain.texts import TextExplainer
-
-TOKENIZER = "tokenizer.json"
 
 
 def installed() -> bool:
@@ -42,16 +41,21 @@ def load(folder: Path, description: PublishedModel, device: torch.device | str =
     check_classifier(description)
     if description.inputs is None:
         return encoder(folder, description, device)
+    import torch
+
     from heliostat.infra import programs
 
-    return of_program(programs.load(folder), folder, description, device)
+    return of_program(programs.load(folder, torch.device(device)), folder, description, device)
 
 
-def of_program(program: Any, folder: Path, description: PublishedModel, device: torch.device | str) -> Explainer[Any]:
+def of_program(
+    program: Program, folder: Path, description: PublishedModel, device: torch.device | str
+) -> Explainer[Any]:
     """The explainer of an exported program that is loaded already; ModelError where there is none for it."""
     from heliostat.serve.explain.images import ImageExplainer
     from heliostat.serve.explain.tables import TableExplainer
     from heliostat.serve.explain.texts import ProgramWords, TextExplainer
+    from heliostat.serve.predictors.programs import read_tokenizer
 
     inputs = description.inputs
     if isinstance(inputs, TableInputs):
@@ -59,8 +63,8 @@ def of_program(program: Any, folder: Path, description: PublishedModel, device: 
     if isinstance(inputs, ImageInputs):
         return ImageExplainer(program, inputs, description.labels, device)
     if isinstance(inputs, TextInputs):
-        words = read_tokenizer(folder, inputs.length)
-        return TextExplainer(ProgramWords(program, inputs, description.name, device), words, description.labels)
+        words = ProgramWords(program, inputs, description.name, device)
+        return TextExplainer(words, cutting(read_tokenizer(folder), inputs.length), description.labels)
     raise ModelError(f"{description.name}: takes {inputs.kind if inputs else 'nothing'}; that cannot be explained")
 
 
@@ -75,23 +79,14 @@ def encoder(folder: Path, description: PublishedModel, device: torch.device | st
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32").eval().to(device)
     words = AutoTokenizer.from_pretrained(folder)
-    tokenizer = words.backend_tokenizer
-    tokenizer.no_padding()
     longest = getattr(model.config, "max_position_embeddings", description.max_length)
-    tokenizer.enable_truncation(min(description.max_length, longest))
+    tokenizer = cutting(words.backend_tokenizer, min(description.max_length, longest))
     silent = next((one for one in (words.pad_token_id, words.unk_token_id) if one is not None), 0)
     return TextExplainer(EncoderWords(model, silent), tokenizer, description.labels)
 
 
-def read_tokenizer(folder: Path, length: int) -> Tokenizer:
-    """The tokenizer beside a program, which cuts at `length` tokens; ModelError where it cannot be read."""
-    from tokenizers import Tokenizer
-
-    file = folder / TOKENIZER
-    try:
-        found = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing more special
-        raise ModelError(f"{file}: cannot be read ({str(error).splitlines()[0][:200]})") from error
-    found.no_padding()
-    found.enable_truncation(length)
-    return found
+def cutting(tokenizer: Tokenizer, length: int) -> Tokenizer:
+    """The tokenizer, which now cuts at `length` tokens and pads nothing."""
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(length)
+    return tokenizer
