@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 
 import torch
 
+from heliostat.infra.errors import DataError
 from heliostat.serve.explain.answers import Convergence
 
 STEPS = (32, 64, 128, 256, 512)
@@ -38,4 +40,6 @@ def integrated_gradients(
         delta = float(found.sum()) - difference
         if abs(delta) <= allowed:
             break
+    if not isfinite(delta):
+        raise DataError("the model has no finite gradients there, so there is nothing to explain")
     return found, Convergence(difference=difference, delta=delta, steps=steps, converged=abs(delta) <= allowed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heliostat.infra import log
 from heliostat.infra.errors import ModelError, ResourceError
 from heliostat.infra.inputs import ImageInputs, TableInputs, TextInputs
 from heliostat.infra.published import PublishedModel
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from heliostat.serve.explain.base import Explainer
     from heliostat.serve.explain.texts import TextExplainer
 
+_log = log.get(__name__)
+
 
 def installed() -> bool:
     """Whether there is what explanations are computed with: the extra `explain`."""
@@ -28,6 +32,19 @@ def check_installed() -> None:
     """Raises ResourceError where it is not."""
     if not installed():
         raise ResourceError("explain: captum is not installed; pip install 'heliostat[explain]' installs it")
+
+
+def available(load: Callable[[], Explainer[Any]]) -> Explainer[Any] | None:
+    """What `load` gives, for an endpoint: None where the extra is not installed, or where a model has no explainer."""
+    if not installed():
+        return None
+    import captum.attr  # noqa: F401  # seconds, which the first request would wait for
+
+    try:
+        return load()
+    except ModelError as error:
+        _log.warning("no /v1/explain: %s", error)
+        return None
 
 
 def check_classifier(description: PublishedModel) -> None:

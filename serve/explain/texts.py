@@ -133,5 +133,5 @@ class TextExplainer(Explainer[str]):
     def _encoded(self, text: str) -> Encoding:
         encoded = self.tokenizer.encode(text)
         if all(encoded.special_tokens_mask):
-            raise DataError("text: nothing in it that the model can read, so there is nothing to explain")
+            raise DataError("nothing in the text that the model can read, so there is nothing to explain")
         return encoded

@@ -108,7 +108,7 @@ def test_an_lstm_is_explained_completely(tmp_path: Path) -> None:
 
 
 def test_a_text_without_a_token_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing in it"):
+    with pytest.raises(DataError, match="nothing in the text"):
         explain(BagOfWords(), tmp_path, "  ")
 
 
