@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heliostat.explained_view import facts
+from heliostat.explained_view import cell, facts
 from heliostat.infra.images import PNG, data_url
 from heliostat.serve.explain.answers import Explanation, ImageExplanation, TableExplanation, TextExplanation
 
@@ -48,7 +48,7 @@ def largest(explanation: Explanation) -> float:
 def bars(explanation: Explanation) -> list[tuple[str, float]]:
     """Columns in their order, or words with the strongest first."""
     if isinstance(explanation, TableExplanation):
-        return [(f"{one.column} = {one.value}", one.attribution) for one in explanation.columns]
+        return [(cell(one), one.attribution) for one in explanation.columns]
     if isinstance(explanation, TextExplanation):
         found = [(one.word, one.attribution) for one in explanation.words]
         return sorted(found, key=lambda one: -abs(one[1]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from heliostat.serve.explain.answers import (
+    ColumnAttribution,
     Explanation,
     ImageExplanation,
     TableExplanation,
@@ -22,6 +23,8 @@ BAR = 16
 """Characters of the longest bar."""
 WEAK = 0.1
 """Share of the strongest below which a word or a cell has no mark."""
+LITTLE = 0.01
+"""Logits that are not worth a line."""
 MOST_WORDS = 10
 """In the table below a text."""
 
@@ -32,13 +35,18 @@ def show(view: View, title: str, explanation: Explanation, item: Any) -> None:
     for line in facts(explanation):
         view.console.print(line, soft_wrap=True, markup=False)
     if isinstance(explanation, TableExplanation):
-        show_bars(view, [(f"{one.column} = {one.value}", one.attribution) for one in explanation.columns])
+        show_bars(view, [(cell(one), one.attribution) for one in explanation.columns])
     elif isinstance(explanation, TextExplanation):
         view.console.print(marked(item, explanation.words))
         strongest = sorted(explanation.words, key=lambda one: -abs(one.attribution))[:MOST_WORDS]
         show_bars(view, [(one.word, one.attribution) for one in strongest])
     elif isinstance(explanation, ImageExplanation):
         view.console.print(blocks(explanation.grid))
+
+
+def cell(one: ColumnAttribution) -> str:
+    """A column and its value."""
+    return f"{one.column} = {one.value if isinstance(one.value, str) else format(one.value, '.7g')}"
 
 
 def facts(explanation: Explanation) -> list[str]:
@@ -49,6 +57,8 @@ def facts(explanation: Explanation) -> list[str]:
         total = f"they sum to {convergence.difference + convergence.delta:+.4f} of {convergence.difference:+.4f} logits"
         kept = "" if convergence.converged else "; more than the tolerance is missing, so read them as rough"
         lines.append(f"{total} with {convergence.steps} steps{kept}")
+    if isinstance(explanation, TextExplanation) and abs(explanation.rest) > LITTLE:
+        lines.append(f"{explanation.rest:+.4f} of that are between the words, such as white space")
     if isinstance(explanation, TextExplanation) and explanation.truncated:
         lines.append("the text was cut: what comes after is not read by the model")
     return lines
@@ -103,13 +113,12 @@ def colour(value: float, largest: float) -> str:
 
 
 def blocks(grid: list[list[float]]) -> Text:
-    """A cell of the image in three characters, with as many signs as it is strong."""
+    """A cell of the image in four characters, with as many signs as it is strong."""
     largest = max(abs(value) for row in grid for value in row)
-    found = Text()
-    for row in grid:
-        found.append("  ")
-        for value in row:
-            mark = signs(value, largest)
-            found.append(f"{mark or '·':^3}", f"white on {FOR if value > 0 else AGAINST}" if mark else "dim")
-        found.append("\n")
-    return found
+    return Text("\n").join(Text("  ").append_text(Text().join(block(value, largest) for value in row)) for row in grid)
+
+
+def block(value: float, largest: float) -> Text:
+    """A cell."""
+    mark = signs(value, largest)
+    return Text(f"{mark or '·':^4}", f"white on {FOR if value > 0 else AGAINST}" if mark else "dim")

@@ -55,6 +55,7 @@ class TextExplanation(Explanation):
     """Of a text: its words in their order, punctuation marks too; what the model does not see is left out."""
 
     words: list[WordAttribution]
+    rest: float = Field(description="What all between the words does, such as white space that has tokens of its own.")
     truncated: bool = Field(description="Whether the text was cut.")
 
 

@@ -120,13 +120,16 @@ class TextExplainer(Explainer[str]):
             self.model.embed(silent, mask),
             (ids, mask),
         )
+        tokens = found[0, :count].sum(dim=-1).tolist()
+        words = by_word(item, encoded.offsets, tokens)
         return TextExplanation(
             method=target.method,
             label=target.label,
             score=target.score,
             predicted=target.predicted,
             convergence=convergence,
-            words=by_word(item, encoded.offsets, found[0, :count].sum(dim=-1).tolist()),
+            words=words,
+            rest=sum(tokens) - sum(one.attribution for one in words),
             truncated=bool(encoded.overflowing),
         )
 

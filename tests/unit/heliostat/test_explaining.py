@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from heliostat.infra import bundle, registry
 from heliostat.infra.images import png
 from heliostat.infra.published import write_description
 from heliostat.infra.storage import StorageConfig, open_store
+from tests.integration import tiny_models
 from tests.tiny_programs import LABELS, ROW, WRITERS, description
 
 Run = Callable[..., tuple[int, str, str]]
@@ -25,10 +27,21 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny published model of each kind, in production under the name of its kind."""
     root = tmp_path_factory.mktemp("storage")
     kept = StorageConfig(url=str(root))
-    for kind, write in WRITERS.items():
+    encoder: dict[str, Any] = {
+        "labels": tiny_models.LABELS,
+        "inputs": None,
+        "task": "text-classification",
+        "max_length": 64,
+    }
+    decoder: dict[str, Any] = {"labels": (), "inputs": None, "task": "causal-lm"}
+    hugging_face = {"encoder": (tiny_models.classifier, encoder), "decoder": (tiny_models.generator, decoder)}
+    ours: dict[str, tuple[Callable[[Path], dict[str, Any]], dict[str, Any]]]
+    ours = {kind: (write, {}) for kind, write in WRITERS.items()}
+    for kind, (write, more) in {**ours, **hugging_face}.items():
         folder = tmp_path_factory.mktemp(kind)
         (folder / "model").mkdir()
-        write_description(folder, description(kind, write(folder / "model"), name=kind))
+        probe = write(folder / "model")
+        write_description(folder, description(kind if kind in WRITERS else "text", probe, name=kind, **more))
         manifest = bundle.publish_directory(open_store(kept), f"models/{kind}/r1", folder)
         registry.register(kept, kind, f"{root}/models/{kind}/r1", manifest.digest, "r1", {})
         registry.promote(kept, kind, 1)
@@ -84,6 +97,20 @@ def test_words_have_signs_that_read_without_colour(run: Run) -> None:
     assert "joy" in shown
 
 
+def test_a_hugging_face_classifier_is_explained_by_its_words(run: Run) -> None:
+    text = "the film is   great!"
+    code, shown, errors = run("encoder", text, "--json")
+    assert code == 0, errors
+    found = json.loads(shown)
+    assert found["label"] in tiny_models.LABELS
+    assert [one["word"] for one in found["words"]] == ["the", "film", "is", "great", "!"]
+    assert all(text[one["start"] : one["end"]] == one["word"] for one in found["words"])
+    total = sum(one["attribution"] for one in found["words"]) + found["rest"]
+    assert abs(found["rest"]) > 0.01  # two of the three spaces are tokens of their own
+    assert total == pytest.approx(found["convergence"]["difference"], abs=0.02)
+    assert found["convergence"]["difference"] != 0
+
+
 def test_an_image_has_a_map_of_blocks(run: Run, picture: Path) -> None:
     code, shown, _ = run("image", str(picture), "--method", "saliency")
     assert code == 0
@@ -110,6 +137,7 @@ def test_the_page_stands_alone_and_escapes_what_it_is_given(kind: str, run: Run,
     ("arguments", "words"),
     [
         (["noise", "x"], ["noise", "image-generation", "only classifiers can be explained"]),
+        (["decoder", "x"], ["decoder", "causal-lm", "only classifiers can be explained"]),
         (["nothing", "x"], ["nothing", "no such model"]),
         (["text", "a joy", "--label", "bird"], ["--label: 'bird'", *LABELS]),
         (["text", "a joy", "--method", "saliency"], ["method: 'saliency'", "integrated_gradients"]),
