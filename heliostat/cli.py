@@ -260,6 +260,23 @@ def serve(
 
 
 @app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="NAME, models:/NAME@ALIAS or models:/NAME/VERSION.")],
+    given: Annotated[
+        str, typer.Argument(metavar="INPUT", help="A text, an image file, or a row: JSON, or a file of it.")
+    ],
+    label: Annotated[str | None, typer.Option(help="The label to explain; the likeliest where left out.")] = None,
+    method: Annotated[str | None, typer.Option(help="For images: occlusion, or saliency.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as POST /v1/explain answers.")] = False,
+) -> None:
+    """Say why a published classifier answers as it does: what in the input speaks for a label, and what against it."""
+    from heliostat.explaining import explain as run
+
+    run(full_reference(model), given, label, method, html, as_json)
+
+
+@app.command()
 def rollback(
     name: Annotated[str, typer.Argument(help="The endpoint.")],
     version: Annotated[int | None, typer.Argument(help="The version before, where left out.")] = None,

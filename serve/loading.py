@@ -88,12 +88,14 @@ async def load(found: Fetched, config: ServeConfig, served: Served, metrics: Ser
 
 
 def _classification(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
+    from heliostat.serve.explain.loading import available, encoder
     from heliostat.serve.predictors import text_classification
     from heliostat.serve.predictors.classification_api import classifier_service
     from heliostat.serve.predictors.texts import Texts
 
     model = text_classification.load(found.folder, found.description, config, metrics)
-    return classifier_service(Texts(model.encoder), model, served, config, metrics)
+    explainer = available(lambda: encoder(found.folder, found.description, model.device))
+    return classifier_service(Texts(model.encoder), model, served, config, metrics, explainer)
 
 
 def _generation(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:

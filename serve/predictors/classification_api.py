@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -13,12 +13,16 @@ from fastapi.responses import JSONResponse
 from heliostat.infra.errors import ModelError
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import RequestError, invalid
+from heliostat.serve.explain.api import ExplainApi
 from heliostat.serve.http import Service
 from heliostat.serve.limits import in_time
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.predictors.doors import Door, Given, Options
 from heliostat.serve.quota import spend
 from heliostat.serve.served import Served
+
+if TYPE_CHECKING:
+    from heliostat.serve.explain.base import Explainer
 
 
 class Classifier(Protocol):
@@ -92,14 +96,24 @@ class ClassificationApi:
 
 
 def classifier_service(
-    door: Door[Any, Any], classifier: Classifier, served: Served, config: ServeConfig, metrics: ServeMetrics
+    door: Door[Any, Any],
+    classifier: Classifier,
+    served: Served,
+    config: ServeConfig,
+    metrics: ServeMetrics,
+    explainer: Explainer[Any] | None = None,
 ) -> Service:
-    """The classifier with its route; what it is asked comes through `door`."""
+    """The classifier with its routes; what it is asked comes through `door`. With an explainer it says why, too."""
     api = ClassificationApi(door, classifier, served, config, metrics)
+    parts: list[Classifier | Door[Any, Any] | ExplainApi] = [door, classifier]
+    if explainer:
+        why = ExplainApi(door, explainer, served, config, metrics)
+        api.router.include_router(why.router)
+        parts.append(why)
 
     def close() -> None:
-        door.close()
-        classifier.close()
+        for part in parts:
+            part.close()
 
     return Service(lambda probe, _: api.check_probe(probe), classifier.check_health, close, api.router)
 

@@ -51,6 +51,7 @@ class Images(Door["ImageRequest | ImageForm", "np.ndarray"]):
 
     def __init__(self, inputs: ImageInputs) -> None:
         super().__init__(ImageRequest)
+        self.form = ImageForm
         self.inputs = inputs
 
     @property
@@ -72,7 +73,7 @@ class Images(Door["ImageRequest | ImageForm", "np.ndarray"]):
         if not is_form(request):
             return await super().read(request, limit_bytes)
         fields = read_form(request, await read_body(request, limit_bytes), several=("image",))
-        return parse_form(ImageForm, fields)
+        return parse_form(self.form, fields)
 
     async def items(self, asked: ImageRequest | ImageForm) -> list[Given[np.ndarray]]:
         """Each image, uint8 [height, width, channels]; RequestError 422 names the first that cannot be used.

@@ -11,6 +11,7 @@ from heliostat.infra.inputs import ImageInputs, NoiseInputs, TableInputs, TextIn
 from heliostat.infra.published import PublishedModel
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.devices import device_of
+from heliostat.serve.explain.loading import available, of_program
 from heliostat.serve.http import Service
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.predictors import image_generation
@@ -116,7 +117,8 @@ def program_service(found: Fetched, config: ServeConfig, served: Served, metrics
     classifier: ProgramClassifier[Any] = ProgramClassifier(
         program, door.collate, found.description.labels, device, config, metrics
     )
-    return classifier_service(door, classifier, served, config, metrics)
+    explainer = available(lambda: of_program(program, found.folder, found.description, device))
+    return classifier_service(door, classifier, served, config, metrics, explainer)
 
 
 def door_of(inputs: TableInputs | ImageInputs | TextInputs, folder: Path) -> Tables | Images | PaddedTexts:

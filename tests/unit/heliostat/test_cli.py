@@ -20,6 +20,7 @@ COMMANDS = (
     "evaluate",
     "models",
     "serve",
+    "explain",
     "bench",
     "submit",
     "status",

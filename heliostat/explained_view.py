@@ -1,0 +1,115 @@
+"""An explanation in the terminal: it reads without colours too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from heliostat.serve.explain.answers import (
+    Explanation,
+    ImageExplanation,
+    TableExplanation,
+    TextExplanation,
+    WordAttribution,
+)
+
+if TYPE_CHECKING:
+    from heliostat.view import View
+
+FOR, AGAINST = "green", "red"
+BAR = 16
+"""Characters of the longest bar."""
+WEAK = 0.1
+"""Share of the strongest below which a word or a cell has no mark."""
+MOST_WORDS = 10
+"""In the table below a text."""
+
+
+def show(view: View, title: str, explanation: Explanation, item: Any) -> None:
+    """What was explained, then the attributions; `item` is the text, where it is one."""
+    view.console.print(f"{title}: why {explanation.label}", style="bold", soft_wrap=True, markup=False)
+    for line in facts(explanation):
+        view.console.print(line, soft_wrap=True, markup=False)
+    if isinstance(explanation, TableExplanation):
+        show_bars(view, [(f"{one.column} = {one.value}", one.attribution) for one in explanation.columns])
+    elif isinstance(explanation, TextExplanation):
+        view.console.print(marked(item, explanation.words))
+        strongest = sorted(explanation.words, key=lambda one: -abs(one.attribution))[:MOST_WORDS]
+        show_bars(view, [(one.word, one.attribution) for one in strongest])
+    elif isinstance(explanation, ImageExplanation):
+        view.console.print(blocks(explanation.grid))
+
+
+def facts(explanation: Explanation) -> list[str]:
+    """Probability, method and whether the attributions are complete; a line each."""
+    other = "" if explanation.predicted == explanation.label else f"; the likeliest label is {explanation.predicted}"
+    lines = [f"probability {explanation.score:.1%}{other}", reading(explanation)]
+    if convergence := explanation.convergence:
+        total = f"they sum to {convergence.difference + convergence.delta:+.4f} of {convergence.difference:+.4f} logits"
+        kept = "" if convergence.converged else "; more than the tolerance is missing, so read them as rough"
+        lines.append(f"{total} with {convergence.steps} steps{kept}")
+    if isinstance(explanation, TextExplanation) and explanation.truncated:
+        lines.append("the text was cut: what comes after is not read by the model")
+    return lines
+
+
+def reading(explanation: Explanation) -> str:
+    """How to read the attributions."""
+    method = explanation.method.replace("_", " ")
+    if explanation.method == "saliency":
+        return f"{method}: the larger, the more the logit of {explanation.label} reacts; it has no sign"
+    return f"{method}, in logits: + speaks for {explanation.label}, - against it"
+
+
+def show_bars(view: View, rows: list[tuple[str, float]]) -> None:
+    """A bar for each: to the right of the middle what speaks for the label, to the left what against it."""
+    largest = max((abs(value) for _, value in rows), default=0.0)
+    width = min(40, max((len(name) for name, _ in rows), default=0))
+    for name, value in rows:
+        line = Text(f"  {name[:width]:<{width}} {value:>+9.4f}  ")
+        view.console.print(line.append(bar(value, largest)), soft_wrap=True)
+
+
+def bar(value: float, largest: float) -> Text:
+    """The bar of a value."""
+    size = round(BAR * abs(value) / largest) if largest else 0
+    if value < 0:
+        return Text(" " * (BAR - size)).append("█" * size, AGAINST).append("│")
+    return Text(" " * BAR + "│").append("█" * size, FOR)
+
+
+def marked(text: str, words: list[WordAttribution]) -> Text:
+    """The text, with one to three signs before each word that does something: three for the strongest."""
+    largest = max((abs(one.attribution) for one in words), default=0.0)
+    found, end = Text(), 0
+    for one in words:
+        found.append(text[end : one.start])
+        found.append(signs(one.attribution, largest) + one.word, colour(one.attribution, largest))
+        end = one.end
+    return found.append(text[end:], "dim")
+
+
+def signs(value: float, largest: float) -> str:
+    """`+++` for what speaks most for the label, `-` for what speaks a little against it, nothing for the rest."""
+    share = abs(value) / largest if largest else 0.0
+    return "" if share < WEAK else ("+" if value > 0 else "-") * (1 + (share > 1 / 3) + (share > 2 / 3))
+
+
+def colour(value: float, largest: float) -> str:
+    """As the sign says; strong ones are bold."""
+    found = signs(value, largest)
+    return "" if not found else f"{'bold ' if len(found) > 1 else ''}{FOR if value > 0 else AGAINST}"
+
+
+def blocks(grid: list[list[float]]) -> Text:
+    """A cell of the image in three characters, with as many signs as it is strong."""
+    largest = max(abs(value) for row in grid for value in row)
+    found = Text()
+    for row in grid:
+        found.append("  ")
+        for value in row:
+            mark = signs(value, largest)
+            found.append(f"{mark or '·':^3}", f"white on {FOR if value > 0 else AGAINST}" if mark else "dim")
+        found.append("\n")
+    return found

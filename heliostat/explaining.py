@@ -1,0 +1,104 @@
+"""What `heliostat explain` does: fetch a published classifier, read one input, say why it is answered so."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heliostat.infra.errors import ConfigError, DataError
+from heliostat.infra.inputs import ImageInputs, Inputs, TableInputs
+
+if TYPE_CHECKING:
+    from heliostat.infra.published import PublishedModel
+
+
+def explain(
+    reference: str, given: str, label: str | None, method: str | None, html: Path | None, as_json: bool
+) -> None:
+    """Explains what the model `reference` answers to `given`, in the terminal, as JSON or on a page too."""
+    from heliostat.explained_page import render
+    from heliostat.explained_view import show
+    from heliostat.infra.registry import resolve
+    from heliostat.infra.storage import StorageConfig
+    from heliostat.serve.bundles import describe, fetched
+    from heliostat.serve.explain.loading import check_classifier, check_installed, load
+    from heliostat.view import View
+
+    check_installed()
+    check_page(html)
+    storage = StorageConfig()
+    version = resolve(storage, reference)
+    described = describe(version.url, storage.endpoint_url)
+    check_classifier(described)
+    check_label(described, label)
+    item = read_input(described.inputs, given)
+    with fetched(version.url, version.digest, storage.endpoint_url) as found:
+        quiet()
+        found_why = load(found.folder, found.description).explain(item, label, method)
+    title = f"{version.name} version {version.version}"
+    if html:
+        html.write_text(render(title, found_why, item), encoding="utf-8")
+    if as_json:
+        print(found_why.model_dump_json(indent=2))  # noqa: T201  # what is asked for is JSON, which is never wrapped
+        return
+    show(View(), title, found_why, item)
+    if html:
+        View().say(f"Page: {html}")
+
+
+def check_label(described: PublishedModel, label: str | None) -> None:
+    """Raises ConfigError, which names those that are known, for a label that is not: before the model is fetched."""
+    if label is not None and label not in described.labels:
+        raise ConfigError(f"--label: {label[:60]!r} given; {', '.join(described.labels)} are known")
+
+
+def check_page(html: Path | None) -> None:
+    """Raises ConfigError where the page cannot be written: before anything has been computed."""
+    if html and (html.is_dir() or not os.access(html.parent, os.W_OK)):
+        raise ConfigError(f"--html: {html} given; a file in a folder that can be written to is needed")
+
+
+def read_input(inputs: Inputs | None, given: str) -> Any:
+    """The input as an explainer takes it: features of a row, pixels of an image, or a text.
+
+    Raises ConfigError where there is none, DataError where the model does not take it.
+    """
+    if isinstance(inputs, TableInputs):
+        return inputs.features(read_row(given))
+    if isinstance(inputs, ImageInputs):
+        return inputs.pixels(read_bytes(given, "an image file"), given)
+    if not given.strip():
+        raise ConfigError("INPUT: an empty text given; one with a word in it is needed")
+    return given
+
+
+def read_row(given: str) -> dict[str, Any]:
+    """A row as JSON, or from a file of it."""
+    is_json = given.lstrip().startswith("{")
+    what = "INPUT" if is_json else given
+    text = given if is_json else read_bytes(given, 'a row such as {"column": 1}, or a file with one,')
+    try:
+        row = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{what}: not valid JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{what}: holds a {type(row).__name__}; one row, an object with its columns, is needed")
+    return row
+
+
+def read_bytes(given: str, needed: str) -> bytes:
+    """The content of a file; ConfigError says what is needed where it cannot be read."""
+    try:
+        return Path(given).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"INPUT: {given[:200]!r} cannot be read ({reason}); {needed} is needed") from None
+
+
+def quiet() -> None:
+    """No progress of libraries that load a model: it is there in a moment."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

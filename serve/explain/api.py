@@ -1,0 +1,139 @@
+"""`POST /v1/explain`: the inputs of `/v1/predict` in, and of each what speaks for a label and what against it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, create_model
+
+from heliostat.infra.errors import ConfigError, DataError
+from heliostat.serve.config import ServeConfig
+from heliostat.serve.errors import invalid
+from heliostat.serve.explain.answers import ImageExplanation, TableExplanation, TextExplanation
+from heliostat.serve.forms import FORM
+from heliostat.serve.limits import in_time
+from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.predictors.doors import Door, Given, Options
+from heliostat.serve.predictors.images import Images
+from heliostat.serve.predictors.tables import Tables
+from heliostat.serve.quota import spend
+from heliostat.serve.served import Served
+
+if TYPE_CHECKING:
+    from heliostat.serve.explain.base import Explainer
+
+_LABEL = "The label to explain; the likeliest where left out."
+_METHOD = "How; the first that the model has where left out: integrated_gradients, or occlusion, saliency for images."
+
+
+class ExplainResponse(BaseModel):
+    """An explanation for each input, in their order."""
+
+    model: str
+    version: str
+    explanations: list[TableExplanation] | list[TextExplanation] | list[ImageExplanation]
+    usage: dict[str, int]
+    latency_ms: float
+
+
+class ExplainApi:
+    """The route; explanations are computed in a thread of their own, one after the other."""
+
+    def __init__(
+        self,
+        door: Door[Any, Any],
+        explainer: Explainer[Any],
+        served: Served,
+        config: ServeConfig,
+        metrics: ServeMetrics,
+    ) -> None:
+        self.door = asking_why(door)
+        self.explainer = explainer
+        self.served = served
+        self.config = config
+        self.metrics = metrics
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="heliostat-explain")
+        self.router = APIRouter()
+        body = body_of(self.door, explainer)
+        self.router.post("/v1/explain", response_model=ExplainResponse, openapi_extra=body)(self.explain)
+
+    async def explain(self, request: Request) -> JSONResponse:
+        """Why one or more inputs have a label."""
+        started = time.perf_counter()
+        asked = await self.door.read(request, self.config.max_body_bytes)
+        self.served.pick(asked.model, request.scope)
+        answer = await in_time(self.answer(asked), self.config.timeout_seconds)
+        answer["latency_ms"] = round((time.perf_counter() - started) * 1000, 3)
+        return JSONResponse(answer)
+
+    async def answer(self, asked: Any) -> dict[str, Any]:
+        """The body of the response, all but its latency.
+
+        One input after the other, so that those of a request that was given up are explained no further.
+        """
+        try:
+            self.explainer.check(asked.label, asked.method)
+        except ConfigError as error:
+            raise invalid(str(error).partition(":")[0], str(error)) from None
+        given = await self.door.items(asked)
+        usage = self.door.usage(given)
+        self.metrics.tokens("prompt", usage.get("prompt_tokens", 0))
+        spend(sum(one.units for one in given))
+        return {
+            "model": self.served.name,
+            "version": self.served.version,
+            "explanations": [
+                await asyncio.get_running_loop().run_in_executor(self.thread, self._explain, one, raw, asked)
+                for one, (_, raw) in zip(given, asked.inputs, strict=True)
+            ],
+            "usage": usage,
+        }
+
+    def _explain(self, given: Given[Any], raw: Any, asked: Any) -> dict[str, Any]:
+        """Of one input; a text is explained as it came, because its words have places in it."""
+        item = given.item if isinstance(self.door, Tables | Images) else raw
+        try:
+            return self.explainer.explain(item, asked.label, asked.method).model_dump()
+        except DataError as error:
+            raise invalid(given.field, f"{given.field}: {error}") from None
+
+    def close(self) -> None:
+        """Ends the thread once the explanation that it works on is done."""
+        self.thread.shutdown(wait=False, cancel_futures=True)
+
+
+def asking_why(door: Door[Any, Any]) -> Door[Any, Any]:
+    """The same door, whose requests may name a label and a method."""
+    found = copy.copy(door)
+    found.asked = with_why(door.asked)
+    if isinstance(found, Images):
+        found.form = with_why(found.form)
+    return found
+
+
+def with_why(asked: type[Options]) -> Any:
+    """The request `asked` with the two fields."""
+    return create_model(
+        f"Explain{asked.__name__}",
+        __base__=asked,
+        label=(str | None, Field(default=None, description=_LABEL)),
+        method=(str | None, Field(default=None, description=_METHOD)),
+    )
+
+
+def body_of(door: Door[Any, Any], explainer: Explainer[Any]) -> dict[str, Any]:
+    """For the route's `openapi_extra`: what the door takes, and which labels and methods there are."""
+    body = door.body
+    contents = body["requestBody"]["content"]
+    known = {"label": explainer.labels, "method": explainer.methods}
+    for kind, content in contents.items():
+        for name, values in known.items():
+            allowed = list(values) if kind == FORM else [*values, None]
+            content["schema"]["properties"][name] = {"enum": allowed}
+    return body

@@ -1,0 +1,97 @@
+"""Images: what happens to the logit where a part of the image is hidden, or how it reacts to each pixel."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from heliostat.infra.images import png
+from heliostat.infra.inputs import ImageInputs
+from heliostat.infra.programs import Program
+from heliostat.serve.explain.answers import ImageExplanation
+from heliostat.serve.explain.base import Explainer, Target
+from heliostat.serve.explain.graphs import Run
+from heliostat.serve.explain.heat import over
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CELLS = 16
+"""Cells of a grid along a side, at most. What is hidden is two cells wide and high, and moves by one."""
+AT_ONCE = 16
+"""Images of one pass."""
+
+
+class ImageExplainer(Explainer["np.ndarray"]):
+    """Explains images as the model takes them: uint8 [height, width, channels]. What is hidden has the mean colour."""
+
+    methods = ("occlusion", "saliency")
+
+    def __init__(
+        self, program: Program, inputs: ImageInputs, labels: Sequence[str], device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(labels)
+        self.program = program
+        self.device = torch.device(device)
+        self.mean = (torch.tensor(inputs.mean, device=self.device) * 255).expand(1, *inputs.shape)
+        height, width, channels = inputs.shape
+        self.cell = (-(-height // CELLS), -(-width // CELLS))
+        self.window = (min(2 * self.cell[0], height), min(2 * self.cell[1], width), channels)
+
+    def logits(self, item: np.ndarray) -> torch.Tensor:
+        """Of all labels: float [1, labels]."""
+        return self.program(pixels=torch.from_numpy(item[None]).to(self.device))
+
+    def explained(self, item: np.ndarray, target: Target) -> ImageExplanation:
+        """What each cell of the image does."""
+        method = self.occlusion if target.method == "occlusion" else self.saliency
+        grid = in_cells(method(torch.from_numpy(item[None]).to(self.device).float(), target.at).cpu(), self.cell)
+        return ImageExplanation(
+            method=target.method,
+            label=target.label,
+            score=target.score,
+            predicted=target.predicted,
+            grid=grid.tolist(),
+            cell_height=self.cell[0],
+            cell_width=self.cell[1],
+            heat_map=base64.b64encode(png(over(item, grid.numpy(), self.cell))).decode(),
+        )
+
+    def occlusion(self, pixels: torch.Tensor, at: int) -> torch.Tensor:
+        """By how much the logit falls with a place hidden (Zeiler and Fergus 2014), the mean of the windows over it.
+
+        `pixels` float [1, height, width, channels]; returns float [height, width].
+        """
+        from captum.attr import Occlusion
+
+        def logit(images: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                found: torch.Tensor = self.program(pixels=images.round().to(torch.uint8))[:, at]
+            return found
+
+        found: torch.Tensor = Occlusion(logit).attribute(
+            pixels, self.window, (*self.cell, self.window[2]), self.mean, perturbations_per_eval=AT_ONCE
+        )
+        return found[0, :, :, 0]
+
+    def saliency(self, pixels: torch.Tensor, at: int) -> torch.Tensor:
+        """The size of the logit's gradient for each pixel, of its channels the largest (Simonyan et al. 2013).
+
+        In logits for the whole way from black to white; the shapes are those of `occlusion`.
+        """
+        from captum.attr import Saliency
+
+        def logit(images: torch.Tensor) -> torch.Tensor:
+            return Run(self.program, {}).outputs({"pixels": images})[:, at]
+
+        found: torch.Tensor = Saliency(logit).attribute(pixels.requires_grad_())
+        return found[0].amax(dim=-1) * 255
+
+
+def in_cells(found: torch.Tensor, cell: tuple[int, int]) -> torch.Tensor:
+    """The means of `found` [height, width] over cells: [rows, columns]; the last of either may be narrower."""
+    means: torch.Tensor = torch.nn.functional.avg_pool2d(found[None], cell, cell, ceil_mode=True)[0]
+    return means

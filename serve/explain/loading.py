@@ -1,0 +1,109 @@
+"""Which explainer a published model has, by its task and by what it takes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heliostat.infra import log
+from heliostat.infra.errors import ModelError, ResourceError
+from heliostat.infra.inputs import ImageInputs, TableInputs, TextInputs
+from heliostat.infra.published import PublishedModel
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+
+    from heliostat.infra.programs import Program
+    from heliostat.serve.explain.base import Explainer
+    from heliostat.serve.explain.texts import TextExplainer
+
+_log = log.get(__name__)
+
+
+def installed() -> bool:
+    """Whether there is what explanations are computed with: the extra `explain`."""
+    return find_spec("captum") is not None
+
+
+def check_installed() -> None:
+    """Raises ResourceError where it is not."""
+    if not installed():
+        raise ResourceError("explain: captum is not installed; pip install 'heliostat[explain]' installs it")
+
+
+def available(load: Callable[[], Explainer[Any]]) -> Explainer[Any] | None:
+    """What `load` gives, for an endpoint: None where the extra is not installed, or where a model has no explainer."""
+    if not installed():
+        return None
+    import captum.attr  # noqa: F401  # seconds, which the first request would wait for
+
+    try:
+        return load()
+    except ModelError as error:
+        _log.warning("no /v1/explain: %s", error)
+        return None
+
+
+def check_classifier(description: PublishedModel) -> None:
+    """Raises ModelError for a model that generates."""
+    if not description.labels:
+        raise ModelError(f"{description.name}: its task is {description.task}; only classifiers can be explained")
+
+
+def load(folder: Path, description: PublishedModel, device: torch.device | str = "cpu") -> Explainer[Any]:
+    """The explainer of the model in the model folder `folder`, in float32; ModelError where there is none for it."""
+    check_classifier(description)
+    if description.inputs is None:
+        return encoder(folder, description, device)
+    import torch
+
+    from heliostat.infra import programs
+
+    return of_program(programs.load(folder, torch.device(device)), folder, description, device)
+
+
+def of_program(
+    program: Program, folder: Path, description: PublishedModel, device: torch.device | str
+) -> Explainer[Any]:
+    """The explainer of an exported program that is loaded already; ModelError where there is none for it."""
+    from heliostat.serve.explain.images import ImageExplainer
+    from heliostat.serve.explain.tables import TableExplainer
+    from heliostat.serve.explain.texts import ProgramWords, TextExplainer
+    from heliostat.serve.predictors.programs import read_tokenizer
+
+    inputs = description.inputs
+    if isinstance(inputs, TableInputs):
+        return TableExplainer(program, inputs, description.labels, device)
+    if isinstance(inputs, ImageInputs):
+        return ImageExplainer(program, inputs, description.labels, device)
+    if isinstance(inputs, TextInputs):
+        words = ProgramWords(program, inputs, description.name, device)
+        return TextExplainer(words, cutting(read_tokenizer(folder), inputs.length), description.labels)
+    raise ModelError(f"{description.name}: takes {inputs.kind if inputs else 'nothing'}; that cannot be explained")
+
+
+def encoder(folder: Path, description: PublishedModel, device: torch.device | str) -> TextExplainer:
+    """The explainer of a Hugging Face classifier.
+
+    A copy of its own: the one that serves computes what its answer needs and nothing that has gradients.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from heliostat.serve.explain.texts import EncoderWords, TextExplainer
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32").eval().to(device)
+    words = AutoTokenizer.from_pretrained(folder)
+    longest = getattr(model.config, "max_position_embeddings", description.max_length)
+    tokenizer = cutting(words.backend_tokenizer, min(description.max_length, longest))
+    silent = next((one for one in (words.pad_token_id, words.unk_token_id) if one is not None), 0)
+    return TextExplainer(EncoderWords(model, silent), tokenizer, description.labels)
+
+
+def cutting(tokenizer: Tokenizer, length: int) -> Tokenizer:
+    """The tokenizer, which now cuts at `length` tokens and pads nothing."""
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(length)
+    return tokenizer

@@ -1,0 +1,45 @@
+"""From pieces of words, as a model sees them, back to the words of the text."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from heliostat.serve.explain.answers import WordAttribution
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+"""A word with its apostrophes, or a punctuation mark."""
+Span = tuple[int, int]
+"""Of characters: from, up to."""
+
+
+def by_word(text: str, pieces: Sequence[Span], attributions: Sequence[float]) -> list[WordAttribution]:
+    """The words of which there are pieces, each with the sum of what its pieces do.
+
+    A piece of several words counts for that of which it holds most; one that holds no character of a word, for none.
+    """
+    spans = [match.span() for match in _WORD.finditer(text)]
+    sums: dict[int, float] = {}
+    for piece, attribution in zip(pieces, attributions, strict=True):
+        at = _word_at(spans, piece)
+        if at is not None:
+            sums[at] = sums.get(at, 0.0) + attribution
+    return [
+        WordAttribution(word=text[slice(*spans[at])], start=spans[at][0], end=spans[at][1], attribution=sums[at])
+        for at in sorted(sums)
+    ]
+
+
+def _word_at(spans: Sequence[Span], piece: Span) -> int | None:
+    """Which of the words `piece` is of."""
+    start, end = piece
+    first = max(0, bisect_right(spans, start, key=lambda span: span[0]) - 1)
+    best, most = None, 0
+    for at in range(first, len(spans)):
+        if spans[at][0] >= end:
+            break
+        shared = min(end, spans[at][1]) - max(start, spans[at][0])
+        if shared > most:
+            best, most = at, shared
+    return best
