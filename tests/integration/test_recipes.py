@@ -161,6 +161,18 @@ def test_a_classifier_answers_as_it_did_when_it_was_published(
     assert found["scores"] == pytest.approx(probe["output"]["scores"], abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "parts"), [("tabular", "columns"), ("digits", "grid"), ("images", "grid"), ("reviews-lstm", "words")]
+)
+def test_a_classifier_says_why(
+    trained: dict[str, Trained], endpoints: dict[str, Endpoint], name: str, parts: str
+) -> None:
+    probe = describe(trained[name].model.url, None).probe
+    (found,) = ask(endpoints[name], "/v1/explain", probe["input"])["explanations"]
+    assert found["label"] == probe["output"]["label"]
+    assert len(found[parts]) > 0
+
+
 def test_a_generator_answers_with_pictures(endpoints: dict[str, Endpoint]) -> None:
     found = ask(endpoints["gan"], "/v1/predict", {"seed": 4, "count": 3})["images"]
     assert [decode(base64.b64decode(image), "own", "image").shape for image in found] == [(8, 8, 1)] * 3
