@@ -15,7 +15,7 @@ from typing import Any
 
 from heliostat.infra import registry
 from heliostat.spec import Spec, load_spec
-from tests.benchmarks.judging import against_ngrams, judge
+from tests.benchmarks.judging import against_base, against_ngrams, judge
 from tests.benchmarks.record import record
 
 MARKS = {
@@ -27,7 +27,11 @@ MARKS = {
     "gan": {"judged_confident_share": 0.9, "judged_classes": 10, "judged_largest_share": 0.2},
 }
 BEFORE = {"gan": ("digits",)}
-FURTHER: dict[str, Callable[[Spec], dict[str, Any]]] = {"gan": judge, "language-model": against_ngrams}
+FURTHER: dict[str, Callable[[Spec], dict[str, Any]]] = {
+    "gan": judge,
+    "language-model": against_ngrams,
+    "chat": against_base,
+}
 
 
 def measured(spec: Spec, seconds: float) -> dict[str, Any]:

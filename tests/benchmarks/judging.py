@@ -14,7 +14,11 @@ from heliostat.infra.registry import ModelVersion
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage import open_store
 from heliostat.spec import Spec
+from heliostat.train import tasks
+from heliostat.train.bases import base_folder, rows_of
 from heliostat.train.data import open_prepared
+from heliostat.train.distributed import World
+from heliostat.train.evaluate import evaluate
 from tests.benchmarks.ngrams import KneserNey
 
 SAMPLES = 2000
@@ -47,6 +51,16 @@ def against_ngrams(spec: Spec) -> dict[str, Any]:
     found = {order: KneserNey(train, spec.data.vocabulary, order).perplexity(test) for order in ORDERS}
     best = min(found, key=found.__getitem__)
     return {"ngram_perplexity": found[best], "ngram_order": best}
+
+
+def against_base(spec: Spec) -> dict[str, Any]:
+    """The loss of the base model on the test split."""
+    described = description_of(resolved(spec, spec.name))
+    prepared = open_prepared(spec.storage, described.data_fingerprint)
+    task = tasks.get(spec.task)
+    model = task.load_model(base_folder(spec.model, spec.data, prepared, spec.storage), prepared.labels, None)
+    found = evaluate(task, model, rows_of(prepared, "test"), World(0, 1, "cpu"))
+    return {"base_loss": found.metrics["loss"]}
 
 
 def resolved(spec: Spec, name: str) -> ModelVersion:

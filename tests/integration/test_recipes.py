@@ -1,23 +1,33 @@
-"""Every kind of model, small, from its data to a published version: the recipes with less of everything."""
+"""Every kind of model, small, from its data to answers of an endpoint: the recipes with less of everything."""
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from rich.console import Console
 
 from heliostat import pipeline
+from heliostat.cluster.folders import free_ports
 from heliostat.infra import registry
-from heliostat.infra.images import png
+from heliostat.infra.images import decode, png
 from heliostat.pipeline import Trained
+from heliostat.serve.bundles import describe
+from heliostat.serve.keys import generate_key
+from heliostat.serve.launch import Endpoint
 from heliostat.spec import Spec, load_spec
 from heliostat.view import View
 
-WORKERS = ["train.workers=2", "train.validate_every=1000"]
+KEY = generate_key()
+EVERYWHERE = [
+    "train.workers=2", "train.validate_every=1000", "serve.cpus_per_replica=0.2", f"serve.port={free_ports(1)[0]}",
+]  # fmt: skip
 SMALLER = {
     "tabular": ["train.epochs=5"],
     "digits": ["data.source=dataset:digits", "data.augment={}", "train.epochs=8"],
@@ -39,6 +49,9 @@ SMALLER = {
     ],
 }  # fmt: skip
 """The recipes of `recipes/` that train what is built here, and what makes each a matter of seconds."""
+
+
+QUIET = View(Console(quiet=True))
 
 
 def shapes(folder: Path) -> None:
@@ -84,15 +97,29 @@ def specs(home: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -
         patch.chdir(folder)
         patch.setenv("HELIOSTAT_STORAGE", str(folder / "storage"))
         patch.setenv("HELIOSTAT_CACHE", str(folder / "cache"))
-        yield {name: load_spec(name, [*WORKERS, *smaller]) for name, smaller in SMALLER.items()}
+        patch.setenv("HELIOSTAT_API_KEYS", KEY)
+        yield {name: load_spec(name, [*EVERYWHERE, *smaller]) for name, smaller in SMALLER.items()}
 
 
 @pytest.fixture(scope="module")
 def trained(specs: dict[str, Spec]) -> Iterator[dict[str, Trained]]:
     """All of them, trained on two workers in one Ray that stays up."""
-    view = View(Console(quiet=True))
     with pipeline.session(specs["tabular"]):
-        yield {name: pipeline.train(spec, pipeline.prepare(spec, view), view) for name, spec in specs.items()}
+        yield {name: pipeline.train(spec, pipeline.prepare(spec, QUIET), QUIET) for name, spec in specs.items()}
+
+
+@pytest.fixture(scope="module")
+def endpoints(specs: dict[str, Spec], trained: dict[str, Trained]) -> dict[str, Endpoint]:
+    """All of them, served beside one another."""
+    return {name: pipeline.serve(pipeline.app_args(spec, trained[name].model), QUIET) for name, spec in specs.items()}
+
+
+def ask(endpoint: Endpoint, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a request, which must be one."""
+    response = httpx.post(f"{endpoint.url}{path}", json=body, headers={"authorization": f"Bearer {KEY}"}, timeout=60)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -122,3 +149,35 @@ def test_each_has_a_version_in_production_that_says_what_it_takes_in(
         assert version.digest == trained[name].model.digest
         kinds[name] = (Path(version.url) / "model" / "program.pt2").is_file()
     assert kinds == {name: name != "language-model" for name in SMALLER}
+
+
+@pytest.mark.parametrize("name", ["tabular", "digits", "images", "reviews-lstm"])
+def test_a_classifier_answers_as_it_did_when_it_was_published(
+    trained: dict[str, Trained], endpoints: dict[str, Endpoint], name: str
+) -> None:
+    probe = describe(trained[name].model.url, None).probe
+    (found,) = ask(endpoints[name], "/v1/predict", probe["input"])["predictions"]
+    assert found["label"] == probe["output"]["label"]
+    assert found["scores"] == pytest.approx(probe["output"]["scores"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"), [("tabular", "columns"), ("digits", "grid"), ("images", "grid"), ("reviews-lstm", "words")]
+)
+def test_a_classifier_says_why(
+    trained: dict[str, Trained], endpoints: dict[str, Endpoint], name: str, parts: str
+) -> None:
+    probe = describe(trained[name].model.url, None).probe
+    (found,) = ask(endpoints[name], "/v1/explain", probe["input"])["explanations"]
+    assert found["label"] == probe["output"]["label"]
+    assert len(found[parts]) > 0
+
+
+def test_a_generator_answers_with_pictures(endpoints: dict[str, Endpoint]) -> None:
+    found = ask(endpoints["gan"], "/v1/predict", {"seed": 4, "count": 3})["images"]
+    assert [decode(base64.b64decode(image), "own", "image").shape for image in found] == [(8, 8, 1)] * 3
+
+
+def test_a_language_model_goes_on(endpoints: dict[str, Endpoint]) -> None:
+    asked = {"model": "language-model", "prompt": "the sun", "max_tokens": 8, "temperature": 0}
+    assert ask(endpoints["language-model"], "/v1/completions", asked)["usage"]["completion_tokens"] > 0

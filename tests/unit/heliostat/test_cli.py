@@ -69,6 +69,19 @@ def test_each_command_has_help(command: str) -> None:
         (["train", "sentiment", "tune.space={lr: {choice: [1]}}"], ["'lr'", "learning_rate"]),
         (["train", "sentiment", "serve.replicas={min: 3, max: 2}"], ["serve.replicas", "3", "2"]),
         (["train", "sentiment", "name=My Model"], ["name", "'My Model'", "a-z"]),
+        (["train", "sentiment", "model={}"], ["model", "nothing given", "exactly one of source, mlp"]),
+        (["train", "sentiment", "model.mlp={}"], ["model.source and model.mlp given", "exactly one"]),
+        (
+            ["train", "tabular", "model={source: bert}"],
+            ["model.source", "tabular-classification", "model.mlp is needed"],
+        ),
+        (["train", "tabular", "model={lstm: {}}"], ["model.lstm", "tabular-classification", "model.mlp is needed"]),
+        (["train", "tabular", "model.mlp.hidden=[0]"], ["model.mlp.hidden.0", "0", "greater than 0"]),
+        (["train", "images", "train.adapter={}"], ["train.adapter", "model.residual_cnn is built here"]),
+        (["train", "gan", "train.zero_stage=3"], ["train.zero_stage", "3", "0, 1 and 2 are allowed"]),
+        (["train", "gan", "data.split.stratify=true"], ["data.split.stratify", "image-generation", "no classes"]),
+        (["train", "language-model", "model.decoder.heads=3"], ["model.decoder.hidden", "256", "a multiple of 6"]),
+        (["train", "chat", "train.class_weights=balanced"], ["train.class_weights", "causal-lm", "no classes"]),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], words: list[str], tmp_path: Path) -> None:

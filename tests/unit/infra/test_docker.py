@@ -208,7 +208,7 @@ def test_the_serving_image_has_all_that_serving_imports() -> None:
     installed = closure(serve_packages())
     for top in sorted(tops - {"heliostat", "__future__"}):
         homes = {name.lower().replace("_", "-") for name in distributions.get(top, [])}
-        left_out = top.startswith("mypy_boto3") or top in ("vllm", "captum")  # for types; for those who install them
+        left_out = top.startswith("mypy_boto3") or top in ("vllm", "captum")  # for types; extras of who installs them
         assert left_out or homes & installed, f"{top} ({homes or 'not installed here'}) is not in serve.txt"
 
 
