@@ -19,6 +19,8 @@ PATHS: dict[str, Kind] = {
     "/v1/predict": "predict",
 }
 """In the order in which `auto` prefers them."""
+BODIES = {"row", "rows", "image", "images", "seed"}
+"""Fields of requests to `/v1/predict` that are no texts: a line of JSON with one of them is sent as it is."""
 
 
 @dataclass
@@ -49,10 +51,19 @@ class Target:
         """What is posted: a greedy answer, streamed, or a prediction."""
         model = {"model": self.model} if self.model else {}
         if self.kind == "predict":
-            return {"text": text, "truncate": True, **model}
+            return {**(row_or_image(text) or {"text": text, "truncate": True}), **model}
         asked = {"prompt": text} if self.kind == "completions" else {"messages": [{"role": "user", "content": text}]}
         stream = {"stream": True, "stream_options": {"include_usage": True}}
         return {**asked, "max_tokens": max_tokens, "temperature": 0, **stream, **model}
+
+
+def row_or_image(line: str) -> dict[str, Any] | None:
+    """The body of a request that is no text, such as `{"row": {...}}`; None where `line` is a text."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and found.keys() & BODIES else None
 
 
 async def find_target(config: BenchConfig, key: str | None, session: aiohttp.ClientSession) -> Target:

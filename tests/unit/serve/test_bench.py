@@ -107,6 +107,16 @@ def test_users_wait_for_their_answer_before_they_ask_again() -> None:
     assert found.first_token is None
 
 
+def test_rows_and_images_are_asked_as_they_are() -> None:
+    from heliostat.serve.bench.target import Target
+
+    target = Target("http://x/v1/predict", "predict", "tiny", {})
+    assert target.body('{"row": {"age": 3}}', 1) == {"row": {"age": 3}, "model": "tiny"}
+    assert target.body('{"image": "aGk="}', 1) == {"image": "aGk=", "model": "tiny"}
+    for text in ("{a curly text}", '{"some": "JSON"}', '["row"]'):
+        assert target.body(text, 1) == {"text": text, "truncate": True, "model": "tiny"}
+
+
 def test_under_a_rate_requests_come_whether_others_are_answered_or_not() -> None:
     async def slow(_: web.Request) -> web.Response:
         await asyncio.sleep(0.5)
