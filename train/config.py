@@ -87,7 +87,7 @@ class DataConfig(StrictModel):
     source: str
     """A file, or a folder of files of one format, at a path, `dataset:`, `pkg:`, `pypi:`, `npm:`, `hf:` or `s3://`.
 
-    In a spec's file, a path that begins with `./` or `../` counts from its folder, any other from the working directory.
+    A path counts from the working directory, or from the folder of the spec where it begins with `./` or `../`.
     """
     format: Literal["auto", "csv", "jsonl", "json", "parquet", "text", "paragraphs", "images", "idx", "sheets"] = "auto"
     """`auto` goes by the names of the files. `paragraphs`: texts that empty lines part; `images`: one sub-folder for
