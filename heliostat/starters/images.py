@@ -34,14 +34,13 @@ def make(folder: Path) -> None:
 
 
 def picture(draw: random.Random, shape: Shape) -> np.ndarray:
-    """One image, uint8 [SIDE, SIDE, 3]: the shape brighter or darker than what lies behind it."""
+    """One image, uint8 [SIDE, SIDE, 3]: the shape, brighter than what lies behind it."""
     import numpy as np
 
     radius = draw.uniform(5, 9)
     middle = [draw.uniform(radius, SIDE - radius) for _ in range(2)]
     down, right = (axis - at for axis, at in zip(np.mgrid[:SIDE, :SIDE], middle, strict=True))
-    behind, before = sorted([colour(draw, 20, 110), colour(draw, 140, 230)], key=lambda _: draw.random())
-    pixels = np.where(shape(right, down, radius)[:, :, None], before, behind)
+    pixels = np.where(shape(right, down, radius)[:, :, None], colour(draw, 140, 230), colour(draw, 20, 90))
     noise = [draw.randint(-NOISE, NOISE) for _ in range(pixels.size)]
     return (pixels + np.reshape(noise, pixels.shape)).clip(0, 255).astype(np.uint8)
 
