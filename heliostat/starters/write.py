@@ -72,24 +72,28 @@ def readme(starter: Starter, name: str) -> str:
 
 def fill(folder: Path, spec: str, about: str, starter: Starter) -> None:
     """Makes `spec.yaml`, `README.md` and `data` beside their places, and moves them there once all is written."""
-    home = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.is_dir())
+    folder = folder.absolute()
+    home = next(one for one in (folder, *folder.parents) if one.is_dir())
     try:
         with TemporaryDirectory(prefix=".heliostat-init-", dir=home) as scratch:
-            staging = Path(scratch) / "files"
-            (staging / "data").mkdir(parents=True)
-            starter.make(staging / "data")
-            (staging / "README.md").write_text(about, encoding="utf-8")
-            (staging / "spec.yaml").write_text(spec, encoding="utf-8")
-            move(staging, folder)
+            staging = Path(scratch, "files")
+            made = staging / folder.relative_to(home)
+            (made / "data").mkdir(parents=True)
+            starter.make(made / "data")
+            (made / "README.md").write_text(about, encoding="utf-8")
+            (made / "spec.yaml").write_text(spec, encoding="utf-8")
+            move(staging, home)
     except OSError as error:
         raise StorageError(f"init: {folder} cannot be written: {error.strerror or error}") from error
 
 
-def move(staging: Path, folder: Path) -> None:
-    """`staging` becomes `folder`; one that is there, as that which a shell is in, gets its entries, the spec last."""
-    if folder.exists():
+def move(staging: Path, home: Path) -> None:
+    """What lies in `staging` goes to `home`, all or nothing; a new folder is one entry, with those that lead to it."""
+    moved: list[Path] = []
+    try:
         for entry in sorted(staging.iterdir()):
-            entry.rename(folder / entry.name)
-    else:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging.rename(folder)
+            moved.append(entry.rename(home / entry.name))
+    except BaseException:
+        for entry in moved:
+            entry.rename(staging / entry.name)
+        raise
