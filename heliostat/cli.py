@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -81,6 +82,19 @@ def doctor(
     View().table("Doctor", ["", "check", "found", "what to do"], [[c.status, c.name, c.found, c.advice] for c in found])
     if any(check.status == "fail" for check in found):
         raise typer.Exit(1)
+
+
+@app.command()
+def init(
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="What the data are; all kinds without.")] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="A folder that is new or empty.")] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name; the folder's where left out.")] = None,
+) -> None:
+    """Begin with your own data: write a commented spec and a small sample that trains as it is."""
+    from heliostat.starters.write import start
+
+    called = start(kind, folder, name)
+    typer.echo(f"{folder} holds a spec and data for {called}; next: heliostat train {quote(f'{folder}/spec.yaml')}")
 
 
 @app.command()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -80,12 +80,26 @@ class Spec(StrictModel):
 def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
     """The spec in the YAML file `path`, or the shipped recipe of that name, with overrides applied.
 
+    Sources in the file that begin with `./` or `../` count from its folder; all other paths, and those of overrides,
+    from the working directory.
+
     Raises ConfigError with one line that names the key, its value and what is allowed.
     """
     file = Path(path)
-    if not file.exists() and (RECIPES / f"{path}.yaml").exists():
+    if (file.is_dir() or not file.exists()) and (RECIPES / f"{path}.yaml").exists():
         file = RECIPES / f"{path}.yaml"
     if not file.exists():
         known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
         raise ConfigError(f"{path}: no such spec; give a YAML file or a recipe ({known})")
-    return build(Spec, apply_overrides(read_yaml(file), overrides), source=str(path))
+    return build(Spec, apply_overrides(anchored(read_yaml(file), file.parent), overrides), source=str(path))
+
+
+def anchored(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """`values` with `data.source` and `model.source` as absolute paths where they begin with `./` or `../`."""
+    found = dict(values)
+    for key in ("data", "model"):
+        section = found.get(key)
+        source = section.get("source") if isinstance(section, dict) else None
+        if isinstance(source, str) and source.startswith(("./", "../")):
+            found[key] = {**section, "source": str((folder / source).absolute())}
+    return found

@@ -85,7 +85,10 @@ class DataConfig(StrictModel):
     """The records, and how they become numbers."""
 
     source: str
-    """A file, or a folder of files of one format, at a path, `dataset:`, `pkg:`, `pypi:`, `npm:`, `hf:` or `s3://`."""
+    """A file, or a folder of files of one format, at a path, `dataset:`, `pkg:`, `pypi:`, `npm:`, `hf:` or `s3://`.
+
+    A path counts from the working directory, or from the folder of the spec where it begins with `./` or `../`.
+    """
     format: Literal["auto", "csv", "jsonl", "json", "parquet", "text", "paragraphs", "images", "idx", "sheets"] = "auto"
     """`auto` goes by the names of the files. `paragraphs`: texts that empty lines part; `images`: one sub-folder for
     each class; `idx`: MNIST's; `sheets`: PNG files of which each row is an image, with JSON lists of their labels."""

@@ -13,6 +13,7 @@ from heliostat.spec import RECIPES, load_spec
 COMMANDS = (
     "demo",
     "doctor",
+    "init",
     "prepare",
     "plan",
     "train",
@@ -40,7 +41,8 @@ def test_help_and_a_bad_spec_import_nothing_heavy(tmp_path: Path) -> None:
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         f"heavy = [name for name in {HEAVY} if name in sys.modules]\nsys.exit(', '.join(heavy) or 0)"
     )
-    for arguments in (["--help"], ["train", "--help"], ["train", "sentiment", "train.worker=1"]):
+    commands: tuple[list[str], ...] = (["--help"], ["train", "--help"], ["train", "sentiment", "train.worker=1"])
+    for arguments in (*commands, ["init"], ["init", "table", str(tmp_path / "shop")]):
         done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
@@ -65,6 +67,11 @@ def test_each_command_has_help(command: str) -> None:
         (["train", "nowhere"], ["nowhere", "no such spec", "sentiment"]),
         (["tune", "chat"], ["tune.space", "empty"]),
         (["demo", "video"], ["'video'", "sentiment or chat"]),
+        (["init"], ["no KIND", "table (", "images (", "texts (", "chat ("]),
+        (["init", "video", "here"], ["'video'", "table (", "images (", "texts (", "chat ("]),
+        (["init", "table"], ["no DIR", "heliostat init table DIR"]),
+        (["init", "table", "here", "--name", "My Model"], ["name", "'My Model'", "a-z"]),
+        (["init", "table", "/"], ["/ is not empty", "new or empty"]),
         (["submit", "serve", "sentiment"], ["'serve'", "prepare, tune, train or evaluate"]),
         (["train", "sentiment", "tune.space={lr: {choice: [1]}}"], ["'lr'", "learning_rate"]),
         (["train", "sentiment", "serve.replicas={min: 3, max: 2}"], ["serve.replicas", "3", "2"]),

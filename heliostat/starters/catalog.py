@@ -1,0 +1,18 @@
+"""The kinds that `heliostat init` knows. To add one: a script, its template of the same name, and a line here."""
+
+from __future__ import annotations
+
+from heliostat.starters import chat, images, table, texts
+from heliostat.starters.starter import Starter
+
+STARTERS: dict[str, Starter] = {
+    "table": table.STARTER,
+    "images": images.STARTER,
+    "texts": texts.STARTER,
+    "chat": chat.STARTER,
+}
+
+
+def listed() -> str:
+    """All of them in one line, with a word on each."""
+    return ", ".join(f"{kind} ({starter.about})" for kind, starter in STARTERS.items())

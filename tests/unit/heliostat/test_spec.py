@@ -1,0 +1,56 @@
+"""Where the paths of a spec count from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from heliostat.infra.errors import ConfigError
+from heliostat.spec import load_spec
+
+SPEC = """
+name: shop
+task: text-classification
+model: {{source: {model}}}
+data: {{source: {data}}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a folder for specs in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "specs").mkdir()
+    return tmp_path
+
+
+def test_a_source_that_begins_with_a_dot_counts_from_the_folder_of_the_spec(folder: Path) -> None:
+    (folder / "specs" / "shop.yaml").write_text(SPEC.format(model="../base", data="./rows.csv"))
+    for path in ("specs/shop.yaml", folder / "specs" / "shop.yaml"):
+        spec = load_spec(path)
+        assert spec.data.source == str(folder / "specs" / "rows.csv")
+        assert Path(spec.model.source or "").resolve() == folder / "base"
+
+
+@pytest.mark.parametrize("source", ["rows.csv", "/rows.csv", "pkg:shop/rows.csv", ".rows.csv", "s3://bucket/rows.csv"])
+def test_any_other_source_stays_as_it_is(folder: Path, source: str) -> None:
+    (folder / "specs" / "shop.yaml").write_text(SPEC.format(model=source, data=source))
+    spec = load_spec("specs/shop.yaml")
+    assert (spec.data.source, spec.model.source) == (source, source)
+
+
+def test_on_the_command_line_a_source_counts_from_the_working_directory(folder: Path) -> None:
+    (folder / "specs" / "shop.yaml").write_text(SPEC.format(model="base", data="./rows.csv"))
+    assert load_spec("specs/shop.yaml", ["data.source=./other.csv"]).data.source == "./other.csv"
+
+
+def test_what_is_no_section_is_left_to_the_check(folder: Path) -> None:
+    (folder / "specs" / "shop.yaml").write_text("name: shop\ntask: causal-lm\nmodel: {source: base}\ndata: ./rows.csv")
+    with pytest.raises(ConfigError, match=r"data: .*a mapping of keys is needed"):
+        load_spec("specs/shop.yaml")
+
+
+def test_a_folder_that_is_called_like_a_recipe_does_not_hide_it(folder: Path) -> None:
+    (folder / "images").mkdir()
+    assert load_spec("images").task == "image-classification"
