@@ -99,7 +99,9 @@ def anchored(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     found = dict(values)
     for key in ("data", "model"):
         section = found.get(key)
-        source = section.get("source") if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            continue
+        source = section.get("source")
         if isinstance(source, str) and source.startswith(("./", "../")):
             found[key] = {**section, "source": str((folder / source).absolute())}
     return found
