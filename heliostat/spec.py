@@ -99,9 +99,6 @@ def anchored(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     found = dict(values)
     for key in ("data", "model"):
         section = found.get(key)
-        if not isinstance(section, dict):
-            continue
-        source = section.get("source")
-        if isinstance(source, str) and source.startswith(("./", "../")):
-            found[key] = {**section, "source": str((folder / source).absolute())}
+        if isinstance(section, dict) and str(section.get("source")).startswith(("./", "../")):
+            found[key] = {**section, "source": str((folder / section["source"]).absolute())}
     return found
