@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from heliostat.serve.adapters.settings import AdapterArgs
     from heliostat.serve.app import AppArgs
     from heliostat.serve.launch import Endpoint
-    from heliostat.train.data import Prepared
+    from heliostat.train.data import Encoder, Prepared
     from heliostat.train.launch import Job
     from heliostat.tune.search import Search
 
@@ -71,11 +71,9 @@ def serving_session(spec: Spec) -> Iterator[None]:
 
 def prepare(spec: Spec, view: View) -> Prepared:
     """The spec's data as tokens, in storage; reused where nothing has changed."""
-    from heliostat.train import tasks
-    from heliostat.train.bases import base_model
     from heliostat.train.data import prepare as prepare_data
 
-    encoder = tasks.get(spec.task).encoder(spec.data, base_model(spec.model, spec.storage))
+    encoder = encoder_of(spec)
     with view.progress("prepare") as advance:
         prepared = prepare_data(spec.data, encoder, spec.storage, advance)
     view.prepared(prepared)
@@ -84,12 +82,17 @@ def prepare(spec: Spec, view: View) -> Prepared:
 
 def prepared_data(spec: Spec) -> Prepared | None:
     """The prepared data where nothing has changed since they were made; needs no Ray."""
-    from heliostat.train import tasks
-    from heliostat.train.bases import base_model
     from heliostat.train.data import find_prepared
 
-    encoder = tasks.get(spec.task).encoder(spec.data, base_model(spec.model, spec.storage))
-    return find_prepared(spec.data, encoder, spec.storage)
+    return find_prepared(spec.data, encoder_of(spec), spec.storage)
+
+
+def encoder_of(spec: Spec) -> Encoder:
+    """What turns the spec's records into numbers."""
+    from heliostat.train import tasks
+    from heliostat.train.bases import base_model
+
+    return tasks.get(spec.task).encoder(spec.data, base_model(spec.model, spec.storage))
 
 
 def reuse(spec: Spec, view: View) -> bool:

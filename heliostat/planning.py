@@ -41,15 +41,16 @@ def footprint_of(spec: Spec, prepared: Prepared | None) -> Footprint:
     from heliostat.train.bases import base_folder, base_model
     from heliostat.train.footprint import footprint, network_footprint
 
-    if prepared is None and not spec.model.source:
+    auto_class = tasks.get(spec.task).auto_class
+    base = base_model(spec.model, spec.storage)
+    if base:
+        return footprint(base, auto_class, spec.train)
+    if prepared is None:
         raise ConfigError(f"model.{spec.model.origin}: is built to fit the data; heliostat prepare {spec.name} first")
-    base = (
-        base_folder(spec.model, spec.data, prepared, spec.storage) if prepared else base_model(spec.model, spec.storage)
-    )
-    assert base
-    if is_built(base):
-        return network_footprint(read_settings(base), len(prepared.labels) if prepared else 0)
-    return footprint(base, tasks.get(spec.task).auto_class, spec.train)
+    built = base_folder(spec.model, spec.data, prepared, spec.storage)
+    if is_built(built):
+        return network_footprint(read_settings(built), len(prepared.labels))
+    return footprint(built, auto_class, spec.train)
 
 
 def priced(prices: Sequence[str]) -> tuple[Accelerator, ...]:

@@ -39,11 +39,6 @@ class Spec(StrictModel):
     storage: StorageConfig = Field(default_factory=StorageConfig)
 
     @property
-    def is_balanced(self) -> bool:
-        """Whether classes count alike."""
-        return self.train.class_weights == "balanced"
-
-    @property
     def tokens_of_a_record(self) -> int:
         """Tokens at most; 1 for what has none, as rows of tables and images."""
         return self.data.max_length if self.task in ("text-classification", "causal-lm") else 1
@@ -70,7 +65,7 @@ class Spec(StrictModel):
             check_network(self.train, self.model.network)
         for key, given in (
             ("data.split.stratify", self.data.split.stratify),
-            ("train.class_weights", self.is_balanced),
+            ("train.class_weights", self.train.is_balanced),
         ):
             if given and not self.task.endswith("classification"):
                 raise ValueError(f"{key}: given, and task {self.task} has no classes; a classification is needed")

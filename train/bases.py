@@ -56,6 +56,11 @@ def learned_inputs(prepared: Prepared) -> Inputs | None:
     return TypeAdapter(Inputs).validate_json(file.read_bytes()) if file.is_file() else None
 
 
+def write_inputs(inputs: Inputs, folder: Path) -> None:
+    """Writes what an encoder has learned into the folder of prepared data."""
+    (folder / INPUTS).write_text(inputs.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
 def rows_of(prepared: Prepared, split: str) -> Rows:
     """The records of `train`, `validation` or `test`."""
     inputs = learned_inputs(prepared)

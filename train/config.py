@@ -226,6 +226,11 @@ class TrainConfig(StrictModel):
     deepspeed: dict[str, Any] = {}
     """Merged over the DeepSpeed configuration that Heliostat derives."""
 
+    @property
+    def is_balanced(self) -> bool:
+        """Whether each class counts alike."""
+        return self.class_weights == "balanced"
+
     @model_validator(mode="after")
     def _each_worker_has_work(self) -> TrainConfig:
         replicas = self.workers.max // sharding.workers_per_replica(self)

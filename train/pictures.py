@@ -16,7 +16,7 @@ import numpy as np
 from heliostat.infra.errors import DataError
 from heliostat.infra.images import Mode, decode, in_mode
 from heliostat.infra.inputs import ImageInputs, image_bytes
-from heliostat.train.bases import INPUTS
+from heliostat.train.bases import write_inputs
 from heliostat.train.config import DataConfig
 from heliostat.train.data import Encoder
 
@@ -64,7 +64,7 @@ class ImageEncoder(Encoder):
     def save(self, folder: Path) -> None:
         """Writes the size, the means and the deviations."""
         assert self.inputs
-        (folder / INPUTS).write_text(self.inputs.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_inputs(self.inputs, folder)
 
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, np.ndarray]:
         """`pixels`: uint8 [images, height x width x channels]."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from heliostat.infra.errors import DataError
 from heliostat.infra.inputs import CategoryColumn, NumberColumn, TableInputs, number, word
-from heliostat.train.bases import INPUTS
+from heliostat.train.bases import write_inputs
 from heliostat.train.config import DataConfig
 from heliostat.train.data import Encoder
 
@@ -79,7 +79,7 @@ class TableEncoder(Encoder):
     def save(self, folder: Path) -> None:
         """Writes the columns."""
         assert self.inputs
-        (folder / INPUTS).write_text(self.inputs.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_inputs(self.inputs, folder)
 
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, np.ndarray]:
         """`features`: float32 [rows, width]."""

@@ -17,7 +17,7 @@ from torch.nn import functional
 from heliostat.infra.inputs import TextInputs
 from heliostat.infra.programs import Program
 from heliostat.train.architectures.network import read_settings
-from heliostat.train.bases import INPUTS, TOKENIZER
+from heliostat.train.bases import TOKENIZER, write_inputs
 from heliostat.train.config import DataConfig
 from heliostat.train.data import Encoder
 
@@ -64,7 +64,7 @@ class WordEncoder(Encoder):
         inputs = TextInputs(
             length=self.length, pad_id=PAD_ID, unknown_id=UNKNOWN_ID, vocabulary=self.tokenizer.get_vocab_size()
         )
-        (folder / INPUTS).write_text(inputs.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_inputs(inputs, folder)
 
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
         """`input_ids` of each text, uncut; a text of no known sign is the unknown word."""

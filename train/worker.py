@@ -119,7 +119,7 @@ def build_run(job: Job, parts: Parts, world: World, board: Any, limit: int | Non
         parts.task,
         engine,
         job.train,
-        replace(parts.rows("train"), balanced=job.train.class_weights == "balanced"),
+        replace(parts.rows("train"), balanced=job.train.is_balanced),
         parts.rows("validation"),
         world,
         checkpoints,

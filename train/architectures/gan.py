@@ -15,11 +15,10 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
-from torch.utils.flop_counter import FlopCounterMode
 
 from heliostat.infra.inputs import ImageInputs, NoiseInputs
 from heliostat.train.architectures.config import Gan
-from heliostat.train.architectures.network import Network, Settings
+from heliostat.train.architectures.network import Network, Settings, counted
 from heliostat.train.architectures.residual_cnn import norm
 
 LEAK = 0.2
@@ -104,10 +103,6 @@ class AdversarialNetwork(Network):
         """What it takes once it is published."""
         return NoiseInputs(size=self.config.noise)
 
-    def example(self, records: int) -> dict[str, torch.Tensor]:
-        """Noise."""
-        return {"noise": self.inputs.noise(0, records)}
-
     def published(self) -> Images:
         """The moving average, without what it took to learn it."""
         return Images(self.average)
@@ -144,15 +139,11 @@ class AdversarialNetwork(Network):
 
     def forward_flops(self) -> float:
         """Of the generator once and the discriminator three times: on real images, and on made ones for each loss."""
-        fresh = AdversarialNetwork(self.settings, self.outputs).eval()
-        counts = []
+        fresh = AdversarialNetwork(self.settings, self.outputs)
+        noise = self.inputs.noise(0, 1)
         with torch.no_grad():
-            images = fresh.generator(self.inputs.noise(0, 1))
-            for module, given in ((fresh.generator, self.inputs.noise(0, 1)), (fresh.discriminator, images)):
-                with FlopCounterMode(display=False) as counter:
-                    module(given)
-                counts.append(counter.get_total_flops())
-        return float(counts[0] + 3 * counts[1])
+            images = fresh.generator(noise)
+        return counted(fresh.generator, noise) + 3 * counted(fresh.discriminator, images)
 
 
 def with_buffers(module: nn.Module) -> nn.Module:

@@ -25,11 +25,6 @@ class LstmClassifier(Network):
         self.lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
         self.last = nn.Linear(config.hidden, outputs)
 
-    def example(self, records: int) -> dict[str, torch.Tensor]:
-        """Texts of full length."""
-        assert isinstance(self.settings.inputs, TextInputs)
-        return self.settings.inputs.padded([[1] * self.settings.inputs.length] * records)
-
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits [texts, outputs] of ids and mask [texts, tokens]; what the mask leaves out changes nothing."""
         found, _ = self.lstm(self.dropout(self.embedding(input_ids)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import prod
-from typing import Any
 
 import torch
 from torch import nn
@@ -31,11 +30,6 @@ class MultilayerPerceptron(Network):
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(config.dropout)]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
-
-    def example(self, records: int) -> dict[str, torch.Tensor]:
-        """A table's rows, or images."""
-        inputs: Any = self.settings.inputs
-        return stages.example(inputs, records)
 
     def forward(self, features: torch.Tensor | None = None, pixels: torch.Tensor | None = None) -> torch.Tensor:
         """Logits [records, outputs] of rows (`features`) or images (`pixels`)."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from heliostat.infra import programs
 from heliostat.infra.config import StrictModel, build
 from heliostat.infra.errors import ModelError
 from heliostat.infra.inputs import Inputs
 from heliostat.train.architectures.config import ModelConfig
+from heliostat.train.architectures.stages import example
 from heliostat.train.config import Augment
 
 FILE = "architecture.json"
@@ -37,8 +40,8 @@ class Network(torch.nn.Module):
         self.outputs = outputs
 
     def example(self, records: int) -> dict[str, torch.Tensor]:
-        """Inputs of so many records, of the right shapes, on the CPU."""
-        raise NotImplementedError
+        """Inputs of so many records, as it takes them once it is published."""
+        return example(self.inputs, records)
 
     @property
     def inputs(self) -> Inputs:
@@ -55,10 +58,7 @@ class Network(torch.nn.Module):
 
     def forward_flops(self) -> float:
         """FLOPs of a forward pass, for each token of a record, or for the record where it has none."""
-        fresh = self.fresh().eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            fresh(**fresh.example(1))
-        return float(counter.get_total_flops())
+        return counted(self.fresh(), **self.example(1))
 
     def fresh(self) -> Network:
         """Another one like it, with weights that are not trained, on the CPU."""
@@ -68,6 +68,13 @@ class Network(torch.nn.Module):
     def dtype(self) -> torch.dtype:
         """What it computes in."""
         return next(self.parameters()).dtype
+
+
+def counted(module: torch.nn.Module, *args: torch.Tensor, **inputs: torch.Tensor) -> float:
+    """FLOPs of a forward pass of `module`."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module.eval()(*args, **inputs)
+    return float(counter.get_total_flops())
 
 
 def is_built(folder: Path) -> bool:
@@ -82,8 +89,6 @@ def write_settings(settings: Settings, folder: Path) -> None:
 
 def read_settings(folder: Path) -> Settings:
     """What `write_settings` has written; ModelError where nothing has."""
-    import json
-
     try:
         text = (folder / FILE).read_text(encoding="utf-8")
     except OSError as error:
@@ -98,3 +103,10 @@ def build_network(settings: Settings, outputs: int) -> Network:
     module: Any = import_module(f"{__package__}.{settings.model.architecture}")
     network: Network = module.NETWORK(settings, outputs)
     return network
+
+
+def load_network(folder: Path, outputs: int) -> torch.nn.Module:
+    """The published program in `folder`, or the network whose settings are there, with so many outputs."""
+    if (folder / programs.FILE).is_file():
+        return programs.load(folder)
+    return build_network(read_settings(folder), outputs)

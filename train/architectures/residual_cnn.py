@@ -56,11 +56,6 @@ class ResidualNetwork(Network):
         self.dropout = nn.Dropout(config.dropout)
         self.last = nn.Linear(width, outputs)
 
-    def example(self, records: int) -> dict[str, torch.Tensor]:
-        """Images."""
-        assert isinstance(self.settings.inputs, ImageInputs)
-        return stages.example(self.settings.inputs, records)
-
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits [images, outputs]."""
         images = self.pixels(pixels, self.dtype).contiguous(memory_format=torch.channels_last)

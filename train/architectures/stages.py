@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from heliostat.infra.inputs import ImageInputs, TableInputs
+from heliostat.infra.inputs import ImageInputs, Inputs, TableInputs, TextInputs
 from heliostat.train.config import Augment
 
 
@@ -61,8 +61,12 @@ def _band(images: torch.Tensor, size: int, width: int) -> torch.Tensor:
     return (places >= start) & (places < start + width)
 
 
-def example(inputs: TableInputs | ImageInputs, records: int) -> dict[str, torch.Tensor]:
-    """Tensors of the shapes that `inputs` give."""
+def example(inputs: Inputs, records: int) -> dict[str, torch.Tensor]:
+    """Tensors by name, of the shapes that `inputs` give, on the CPU."""
     if isinstance(inputs, TableInputs):
         return {"features": torch.zeros(records, inputs.width)}
-    return {"pixels": torch.zeros(records, *inputs.shape, dtype=torch.uint8)}
+    if isinstance(inputs, ImageInputs):
+        return {"pixels": torch.zeros(records, *inputs.shape, dtype=torch.uint8)}
+    if isinstance(inputs, TextInputs):
+        return inputs.padded([[1] * inputs.length] * records)
+    return {"noise": inputs.noise(0, records)}

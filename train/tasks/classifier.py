@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from heliostat.infra import programs
 from heliostat.train import classification
-from heliostat.train.architectures.network import build_network, read_settings
+from heliostat.train.architectures.network import load_network
 from heliostat.train.rows import Rows
 from heliostat.train.tasks.base import Batch, Example
 
@@ -28,9 +27,7 @@ class Classifier:
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
         """The network whose settings are in `folder`, or the published program that is there."""
-        if (folder / programs.FILE).is_file():
-            return programs.load(folder)
-        return build_network(read_settings(folder), len(labels))
+        return load_network(folder, len(labels))
 
     def inputs(self, rows: Rows, indices: np.ndarray) -> Batch:
         """What the model is called with for the records `indices`."""

@@ -12,7 +12,7 @@ import torch
 from heliostat.infra import programs
 from heliostat.infra.images import data_url, grid, png
 from heliostat.infra.inputs import NoiseInputs
-from heliostat.train.architectures.network import build_network, read_settings
+from heliostat.train.architectures.network import load_network
 from heliostat.train.config import DataConfig
 from heliostat.train.pictures import ImageEncoder
 from heliostat.train.rows import Rows
@@ -37,9 +37,7 @@ class ImageGeneration:
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
         """The network whose settings are in `folder`, or the published program that is there."""
-        if (folder / programs.FILE).is_file():
-            return programs.load(folder)
-        return build_network(read_settings(folder), 0)
+        return load_network(folder, 0)
 
     def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
         """`pixels` [images, height, width, channels], and the seed of each record's noise, `seeds` [images]."""
