@@ -209,7 +209,15 @@ def number(value: Any, column: str) -> float | None:
 
 def word(value: Any, column: str) -> str | None:
     """A cell of a column of words; None where it is missing, DataError where it is something else."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    try:
+        return spelled(value)
+    except TypeError:
+        raise DataError(f"{column}: {repr(value)[:60]} given; text or a number is needed") from None
+
+
+def spelled(value: Any) -> str | None:
+    """A cell as a word: 1.0 is `1`, True is `true`; None where it is missing, TypeError where it is something else."""
+    if is_missing(value):
         return None
     if isinstance(value, bool):
         return str(value).lower()
@@ -217,7 +225,12 @@ def word(value: Any, column: str) -> str | None:
         return str(int(value))
     if isinstance(value, (str, int, float)):
         return str(value).strip() or None
-    raise DataError(f"{column}: {repr(value)[:60]} given; text or a number is needed")
+    raise TypeError(f"{type(value).__name__} is no word")
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is null or no number."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def image_bytes(text: str, what: str) -> bytes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from heliostat.infra.errors import DataError
+from heliostat.infra.inputs import is_missing, spelled
 from heliostat.train.config import DataConfig
 
 TURN = ("role", "content")
@@ -14,16 +14,12 @@ TURN = ("role", "content")
 
 def label_text(value: Any, column: str) -> str | None:
     """A class as a word: 1.0 is `1`, True is `true`; None where it is missing."""
-    if _missing(value):
-        return None
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, (str, int, float)):
-        return _unicode(str(value).strip(), column) or None
-    found = f"column {column!r} holds {_kind(value)}"
-    raise DataError(f"data.columns.label: {found}; text or a number is needed")
+    try:
+        word = spelled(value)
+    except TypeError:
+        found = f"column {column!r} holds {_kind(value)}"
+        raise DataError(f"data.columns.label: {found}; text or a number is needed") from None
+    return word and _unicode(word, column)
 
 
 def clean_texts(record: Mapping[str, Any], columns: Iterable[str], data: DataConfig) -> dict[str, Any] | None:
@@ -35,7 +31,7 @@ def clean_texts(record: Mapping[str, Any], columns: Iterable[str], data: DataCon
 
 def clean(value: Any, column: str, data: DataConfig) -> str | list[dict[str, str]] | None:
     """A text, a list of {role, content}, or None for what is missing; DataError names any other type."""
-    if _missing(value):
+    if is_missing(value):
         return None
     if column == data.columns.messages:
         return _messages(value, column)
@@ -43,10 +39,6 @@ def clean(value: Any, column: str, data: DataConfig) -> str | list[dict[str, str
         return _unicode(value, column) if value.strip() else None
     keys = [key for key, name in data.columns.model_dump().items() if name == column]
     raise DataError(f"data.columns.{keys[0]}: column {column!r} holds {_kind(value)}; text is needed")
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _messages(value: Any, column: str) -> list[dict[str, str]] | None:

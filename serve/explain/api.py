@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,10 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import invalid
 from heliostat.serve.explain.answers import ImageExplanation, TableExplanation, TextExplanation
 from heliostat.serve.forms import FORM
-from heliostat.serve.limits import in_time
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.predictors.doors import Door, Given, Options
 from heliostat.serve.predictors.images import Images
 from heliostat.serve.predictors.tables import Tables
-from heliostat.serve.quota import spend
 from heliostat.serve.served import Served
 
 if TYPE_CHECKING:
@@ -65,12 +62,7 @@ class ExplainApi:
 
     async def explain(self, request: Request) -> JSONResponse:
         """Why one or more inputs have a label."""
-        started = time.perf_counter()
-        asked = await self.door.read(request, self.config.max_body_bytes)
-        self.served.pick(asked.model, request.scope)
-        answer = await in_time(self.answer(asked), self.config.timeout_seconds)
-        answer["latency_ms"] = round((time.perf_counter() - started) * 1000, 3)
-        return JSONResponse(answer)
+        return await self.door.respond(request, self.served, self.config, self.answer)
 
     async def answer(self, asked: Any) -> dict[str, Any]:
         """The body of the response, all but its latency.
@@ -82,9 +74,7 @@ class ExplainApi:
         except ConfigError as error:
             raise invalid(str(error).partition(":")[0], str(error)) from None
         given = await self.door.items(asked)
-        usage = self.door.usage(given)
-        self.metrics.tokens("prompt", usage.get("prompt_tokens", 0))
-        spend(sum(one.units for one in given))
+        usage = self.door.count(given, self.metrics)
         return {
             "model": self.served.name,
             "version": self.served.version,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,10 +14,8 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import RequestError, invalid
 from heliostat.serve.explain.api import ExplainApi
 from heliostat.serve.http import Service
-from heliostat.serve.limits import in_time
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.predictors.doors import Door, Given, Options
-from heliostat.serve.quota import spend
 from heliostat.serve.served import Served
 
 if TYPE_CHECKING:
@@ -64,20 +61,13 @@ class ClassificationApi:
 
     async def predict(self, request: Request) -> JSONResponse:
         """Labels for one or more inputs."""
-        started = time.perf_counter()
-        asked = await self.door.read(request, self.config.max_body_bytes)
-        self.served.pick(asked.model, request.scope)
-        answer = await in_time(self.answer(asked), self.config.timeout_seconds)
-        answer["latency_ms"] = round((time.perf_counter() - started) * 1000, 3)
-        return JSONResponse(answer)
+        return await self.door.respond(request, self.served, self.config, self.answer)
 
     async def answer(self, asked: Options) -> dict[str, Any]:
         """The body of the response, all but its latency."""
         given = await self.door.items(asked)
         scores = await self.classifier.predict([one.item for one in given])
-        usage = self.door.usage(given)
-        self.metrics.tokens("prompt", usage.get("prompt_tokens", 0))
-        spend(sum(one.units for one in given))
+        usage = self.door.count(given, self.metrics)
         return {
             "model": self.served.name,
             "version": self.served.version,

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from fastapi import Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from heliostat.serve.config import ServeConfig
 from heliostat.serve.description import body_of
-from heliostat.serve.limits import parse_body, read_body
+from heliostat.serve.limits import in_time, parse_body, read_body
+from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.quota import spend
+from heliostat.serve.served import Served
 
 MOST_INPUTS = 256
 """Of one request."""
@@ -118,6 +124,21 @@ class Door(ABC, Generic[Asked, Item]):
         """The input of a probe as a request."""
         return self.asked.model_validate(values)
 
+    async def respond(
+        self,
+        request: Request,
+        served: Served,
+        config: ServeConfig,
+        answer: Callable[[Asked], Awaitable[dict[str, Any]]],
+    ) -> JSONResponse:
+        """What `answer` makes of the request, in time, with how long all of it took."""
+        started = time.perf_counter()
+        asked = await self.read(request, config.max_body_bytes)
+        served.pick(asked.model, request.scope)
+        body = await in_time(answer(asked), config.timeout_seconds)
+        body["latency_ms"] = round((time.perf_counter() - started) * 1000, 3)
+        return JSONResponse(body)
+
     @abstractmethod
     async def items(self, asked: Asked) -> list[Given[Item]]:
         """The inputs in their order; RequestError 422 names the first that cannot be used."""
@@ -125,6 +146,13 @@ class Door(ABC, Generic[Asked, Item]):
     def usage(self, given: Sequence[Given[Item]]) -> dict[str, int]:
         """What the answer says of how much was read."""
         return {"inputs": len(given)}
+
+    def count(self, given: Sequence[Given[Item]], metrics: ServeMetrics) -> dict[str, int]:
+        """Counts what was read, for metrics and for the limits of the request's key; returns its usage."""
+        usage = self.usage(given)
+        metrics.tokens("prompt", usage.get("prompt_tokens", 0))
+        spend(sum(one.units for one in given))
+        return usage
 
     async def apart(self, work: Callable[..., Result], *given: Any) -> Result:
         """What `work` returns, called in the thread; nothing waits there for a request that was given up."""

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heliostat.infra.errors import DataError
 from heliostat.train import idx
 from heliostat.train.config import DataConfig
 from heliostat.train.data import fingerprint_of
 from heliostat.train.records import find_source, read
 from tests.unit.train.prepared import Words
+from tests.unit.train.refusals import NEEDED, unfound, unread
 
-NEEDED = {"image": "data.columns.image", "label": "data.columns.label"}
 IMAGES = np.arange(3 * 2 * 4, dtype=np.uint8).reshape(3, 2, 4)
 LABELS = np.array([5, 0, 9], dtype=np.uint8)
 
@@ -32,16 +31,11 @@ def rows(file: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def failure(file: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        rows(file)
-    assert "\n" not in str(caught.value)
-    return str(caught.value).replace(str(file.parent), "FOLDER")
+    return unread(file, "idx")
 
 
 def refused(path: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        find_source(path, "idx")
-    return str(caught.value).replace(str(path), "PATH")
+    return unfound(path, "idx")
 
 
 def header(*sizes: int, kind: int = 8) -> bytes:

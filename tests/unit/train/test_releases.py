@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from heliostat.infra.errors import DataError, ModelError
 from heliostat.infra.storage import StorageConfig
 from heliostat.train import downloads, releases
 from heliostat.train.sources import resolve
 from tests.unit.train.file_server import FileServer, serving
+from tests.unit.train.refusals import failure
 from tests.unit.train.registries import Npm, Pip, archive
 
 
@@ -25,15 +25,6 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StorageConfig:
     monkeypatch.setenv("HELIOSTAT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(downloads, "PAUSE_SECONDS", 0.0)
     return StorageConfig(url=str(tmp_path / "storage"))
-
-
-def failure(source: str, storage: StorageConfig, key: str = "data.source") -> str:
-    with pytest.raises(DataError if key.startswith("data") else ModelError) as caught:
-        resolve(source, storage, key)
-    message = str(caught.value)
-    assert message.startswith(f"{key}: {source!r} given; ")
-    assert "\n" not in message
-    return message.removeprefix(f"{key}: {source!r} given; ")
 
 
 @pytest.mark.parametrize(

@@ -12,27 +12,19 @@ import pytest
 
 from heliostat.infra import registry
 from heliostat.infra.bundle import publish_directory
-from heliostat.infra.errors import DataError, HeliostatError, ModelError, StorageError
+from heliostat.infra.errors import HeliostatError, ModelError, StorageError
 from heliostat.infra.published import PublishedModel, write_description
 from heliostat.infra.registry import ModelVersion
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.train import sources
 from heliostat.train.sources import fill, resolve
+from tests.unit.train.refusals import failure
 
 
 @pytest.fixture
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StorageConfig:
     monkeypatch.setenv("HELIOSTAT_CACHE", str(tmp_path / "cache"))
     return StorageConfig(url=str(tmp_path / "storage"))
-
-
-def failure(source: str, storage: StorageConfig, key: str = "data.source") -> str:
-    with pytest.raises(DataError if key.startswith("data") else ModelError) as caught:
-        resolve(source, storage, key)
-    message = str(caught.value)
-    assert message.startswith(f"{key}: {source!r} given; ")
-    assert "\n" not in message
-    return message.removeprefix(f"{key}: {source!r} given; ")
 
 
 def test_a_path_is_itself(tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch) -> None:
