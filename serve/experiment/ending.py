@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from pydantic import TypeAdapter
 
@@ -19,9 +20,12 @@ _standings = TypeAdapter(Standing)
 def standing(name: str) -> Standing | None:
     """Of the experiment that runs; None where none does."""
     import ray
+    from ray.exceptions import ActorDiedError
 
-    board = find_board(name)
-    return ray.get(board.standing.remote()) if board else None
+    with suppress(ActorDiedError):  # it has ended since the board was found
+        board = find_board(name)
+        return ray.get(board.standing.remote()) if board else None
+    return None
 
 
 def last_standing(name: str, storage: StorageConfig) -> Standing:

@@ -21,7 +21,8 @@ from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage import StorageConfig
 from heliostat.serve.app import AppArgs
 from heliostat.serve.auth import ENVIRONMENT
-from heliostat.serve.experiment.board import BASELINE, CANDIDATE
+from heliostat.serve.experiment import ending
+from heliostat.serve.experiment.board import BASELINE, CANDIDATE, find_board
 from heliostat.serve.experiment.ending import last_standing, standing
 from heliostat.serve.experiment.launch import promote, start
 from heliostat.serve.keys import generate_key
@@ -122,10 +123,11 @@ def seen() -> Any:
 
 
 def test_a_candidate_that_fails_is_taken_away_and_no_client_sees_it(
-    endpoint: Endpoint, arguments: dict[str, AppArgs], storage: Path
+    endpoint: Endpoint, arguments: dict[str, AppArgs], storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with asking(endpoint.url) as found:
         start(arguments["6"], 0.3)
+        board = find_board("sentiment")
         until(lambda: "sentiment.candidate" not in endpoints(), "the candidate is taken away", seconds=90)
         until(lambda: standing("sentiment") is None, "the experiment has ended", seconds=30)
     assert set(found) == {"sentiment@5"}, found
@@ -133,6 +135,8 @@ def test_a_candidate_that_fails_is_taken_away_and_no_client_sees_it(
     assert record.verdict
     assert record.verdict.startswith("version 6 failed")
     assert record.arms[CANDIDATE].errors == record.arms[CANDIDATE].requests > 0
+    monkeypatch.setattr(ending, "find_board", lambda name: board)
+    assert standing("sentiment") is None, "also for who found the board before it ended"
 
 
 def test_what_cannot_begin_says_why(endpoint: Endpoint, arguments: dict[str, AppArgs]) -> None:
