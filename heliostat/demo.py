@@ -29,7 +29,7 @@ DEMOS = {
         "tune.epochs=0.25",
         "tune.grace=0.5",
     ),
-    "chat": ("data.limit=320", "data.max_length=128"),
+    "chat": ("data.limit=320", "data.max_length=128", "train.epochs=1", "tune.trials=2", "tune.epochs=0.5"),
 }
 """What each recipe is cut down to."""
 REVIEWS = (

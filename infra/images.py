@@ -73,6 +73,11 @@ def in_mode(pixels: np.ndarray, mode: Mode) -> np.ndarray:
     return pixels
 
 
+def is_coloured(pixels: np.ndarray) -> bool:
+    """Whether the channels of `pixels`, uint8 [height, width, 1 or 3], differ anywhere."""
+    return bool((pixels != pixels[:, :, :1]).any())
+
+
 def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """`pixels`, uint8 [.., .., 1 or 3], as uint8 [height, width, 1 or 3]: bilinear, smoothed where it gets smaller."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

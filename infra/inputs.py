@@ -123,6 +123,8 @@ class ImageInputs(StrictModel):
     height: int
     width: int
     mode: Literal["rgb", "grey"]
+    to_grey: bool = False
+    """Whether a coloured image is made grey, where grey is needed; it is refused otherwise."""
     resize: bool = False
     """Whether an image of another size is resized; it is refused otherwise."""
     mean: tuple[float, ...]
@@ -138,12 +140,14 @@ class ImageInputs(StrictModel):
         """The image file as the model takes it: uint8 [height, width, channels]; DataError says why it is refused."""
         from heliostat.infra.images import decode
 
-        return self.fitted(decode(data, self.mode, what), what)
+        return self.fitted(decode(data, "own", what), what)
 
     def fitted(self, pixels: np.ndarray, what: str) -> np.ndarray:
-        """The decoded image in the mode and size that the model takes. Raises DataError where it has another size."""
-        from heliostat.infra.images import in_mode, resized
+        """The decoded image in the mode and size that the model takes. Raises DataError where it has others."""
+        from heliostat.infra.images import in_mode, is_coloured, resized
 
+        if self.mode == "grey" and not self.to_grey and is_coloured(pixels):
+            raise DataError(f"{what}: a coloured image; a grey one is needed")
         pixels = in_mode(pixels, self.mode)
         if pixels.shape == self.shape:
             return pixels

@@ -64,8 +64,8 @@ class ImageSize(StrictModel):
     """Pixels; those of the first image where left out."""
     width: Positive | None = None
     mode: Literal["auto", "rgb", "grey"] = "auto"
-    """`auto`: the mode of the first image. Grey images are grey in all channels of `rgb`; coloured ones, in `grey`,
-    as bright as they look (ITU-R BT.601)."""
+    """`auto`: the mode of the first image; coloured ones are refused after a grey one. Grey images are grey in all
+    channels of `rgb`; coloured ones, in `grey`, as bright as they look (ITU-R BT.601)."""
     resize: bool = False
     """Whether images of another size are resized; they are refused otherwise."""
 

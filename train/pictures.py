@@ -113,6 +113,7 @@ def _first(pixels: np.ndarray, data: DataConfig) -> ImageInputs:
         height=wanted.height or height,
         width=wanted.width or width,
         mode="grey" if channels == 1 else "rgb",
+        to_grey=wanted.mode == "grey",
         resize=wanted.resize,
         mean=(0.0,) * channels,
         std=(1.0,) * channels,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heliostat.starters import chat, images, table, texts
+from heliostat.starters import chat, generator, images, language, table, texts
 from heliostat.starters.starter import Starter
 
 STARTERS: dict[str, Starter] = {
@@ -10,6 +10,8 @@ STARTERS: dict[str, Starter] = {
     "images": images.STARTER,
     "texts": texts.STARTER,
     "chat": chat.STARTER,
+    "language": language.STARTER,
+    "generator": generator.STARTER,
 }
 
 

@@ -1,6 +1,7 @@
 """A recipe on all of its data, timed: `python -m tests.benchmarks.full_recipe sentiment`; not part of `make bench`.
 
-`gan` trains `digits` before, which judges its images. What was measured is in `results/full_<recipe>.json`.
+`gan` trains `digits` before, which judges its images. What was measured is in `results/full_<recipe>.json`, and a
+picture from the run's report in `docs/pictures`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from heliostat.infra import registry
 from heliostat.spec import Spec, load_spec
 from tests.benchmarks.judging import against_base, against_ngrams, judge
+from tests.benchmarks.pictures import take_picture
 from tests.benchmarks.record import record
 
 MARKS = {
@@ -50,7 +52,9 @@ def main(recipe: str) -> None:
         for name in (*BEFORE.get(recipe, ()), recipe):
             started = time.monotonic()
             subprocess.run([str(program), "train", name, f"storage.url={spec.storage.url}"], cwd=folder, check=True)
-        record(f"full_{recipe}", measured(spec, time.monotonic() - started))
+            seconds = time.monotonic() - started
+            take_picture(name, next(Path(folder).glob(f"storage/runs/{name}/*/report.html")))
+        record(f"full_{recipe}", measured(spec, seconds))
 
 
 if __name__ == "__main__":

@@ -177,6 +177,22 @@ def test_the_chat_is_a_list_of_turns_whose_loss_is_on_the_answers(folders: dict[
     assert len({json.dumps(record) for record in found}) == len(found) >= 100
 
 
+def test_the_pictures_of_the_generator_fit_its_stages(folders: dict[str, Path]) -> None:
+    spec = load_spec(folders["generator"] / "spec.yaml")
+    assert spec.model.gan
+    images = [record["image"] for record in records(folders["generator"], {"image": "data.columns.image"}, every=False)]
+    assert {image.shape for image in images} == {(16, 16, 1)}
+    assert 16 % 2 ** len(spec.model.gan.channels) == 0
+    assert len({image.tobytes() for image in images}) == len(images) >= 500
+    assert min(int(image.max()) for image in images) > 128, "a moon is seen in each"
+
+
+def test_the_reports_are_parted_by_empty_lines(folders: dict[str, Path]) -> None:
+    texts = [record["text"] for record in records(folders["language"], {"text": "data.columns.text"}, every=False)]
+    assert len(set(texts)) > 1200
+    assert {text.count(":") for text in texts} == {1}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_is_written_each_time(folders: dict[str, Path], kind: str, tmp_path: Path) -> None:
     start(kind, tmp_path / kind, None)

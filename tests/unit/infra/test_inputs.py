@@ -79,6 +79,15 @@ def test_an_image_has_the_size_that_the_model_was_trained_on() -> None:
     assert GREY.model_copy(update={"resize": True}).pixels(turned, "image").shape == (2, 3, 1)
 
 
+def test_colours_are_not_dropped_unless_training_did_so() -> None:
+    grey = np.repeat(np.arange(6, dtype=np.uint8).reshape(2, 3, 1), 3, axis=2)
+    assert (GREY.pixels(png(grey), "image") == grey[:, :, :1]).all(), "nothing is lost"
+    coloured = grey + np.array([0, 0, 9], dtype=np.uint8)
+    with pytest.raises(DataError, match=r"^image: a coloured image; a grey one is needed$"):
+        GREY.pixels(png(coloured), "image")
+    assert GREY.model_copy(update={"to_grey": True}).pixels(png(coloured), "image").shape == GREY.shape
+
+
 def test_base64_may_be_a_data_url_and_must_be_base64() -> None:
     assert image_bytes("aGk=", "image") == image_bytes("data:image/png;base64,aGk=", "image") == b"hi"
     for text in ("hi!", "data:image/png;base64,hi!", "é"):

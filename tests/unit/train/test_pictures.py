@@ -56,7 +56,8 @@ def test_the_same_picture_counts_once(tmp_path: Path) -> None:
 def test_the_mode_and_the_size_of_the_spec(tmp_path: Path) -> None:
     source = lines(tmp_path, [*drawn(60), *drawn(5, 9, 9)])
     options = {"images": {"height": 3, "width": 3, "mode": "grey", "resize": True}}
-    assert learned(run(tmp_path, source, ImageEncoder(), **options)).shape == (3, 3, 1)
+    inputs = learned(run(tmp_path, source, ImageEncoder(), **options))
+    assert (inputs.shape, inputs.to_grey) == ((3, 3, 1), True)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,12 @@ def test_a_grey_image_among_coloured_ones_is_grey_in_all_channels(tmp_path: Path
     assert learned(result).mode == "rgb"
     found = np.concatenate([np.array(table["pixels"].to_pylist()) for table in result.tables.values()])
     assert (np.ptp(found.reshape(90, -1, 3), axis=2).max(axis=1) == 0).sum() == 30
+
+
+def test_a_coloured_image_among_grey_ones_keeps_its_colours_or_is_refused(tmp_path: Path) -> None:
+    source = lines(tmp_path, [*drawn(60, channels=1), drawn(1)[0]])
+    assert failure(tmp_path, source, ImageEncoder()).startswith("FILE line 61: image: a coloured image; a grey one")
+    assert learned(run(tmp_path, source, ImageEncoder(), images={"mode": "rgb"})).mode == "rgb"
 
 
 def test_a_record_without_an_image_is_left_out(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Moons in a grey night sky, each of its own size, place and phase."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heliostat.starters.starter import Starter
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SIDE = 16
+"""Pixels."""
+COUNT = 640
+
+
+def make(folder: Path) -> None:
+    """Writes `pictures/moons/NUMBER.png`."""
+    from heliostat.infra.images import png
+
+    draw = random.Random(0)
+    (folder / "pictures" / "moons").mkdir(parents=True)
+    for number in range(COUNT):
+        (folder / "pictures" / "moons" / f"{number:03}.png").write_bytes(png(moon(draw)))
+
+
+def moon(draw: random.Random) -> np.ndarray:
+    """One image, uint8 [SIDE, SIDE, 1]: a disk without that part which a second disk covers."""
+    import numpy as np
+
+    radius = draw.uniform(4, 6)
+    row, column = (draw.uniform(radius, SIDE - radius) for _ in range(2))
+    away = draw.choice((-1, 1)) * draw.uniform(0.5, 1.2) * radius
+    down, right = np.mgrid[:SIDE, :SIDE]
+    lit = edge(np.hypot(down - row, right - column) - radius)
+    dark = edge(np.hypot(down - row, right - column - away) - radius)
+    brightness = draw.randint(180, 255)
+    return (brightness * lit * (1 - dark))[:, :, None].astype(np.uint8)
+
+
+def edge(outside: np.ndarray) -> np.ndarray:
+    """1 inside of a border, 0 outside, a pixel between; `outside` is the distance in pixels."""
+    return (0.5 - outside).clip(0, 1)
+
+
+STARTER = Starter(
+    about="pictures, to make new ones like them",
+    make=make,
+    call="""-H 'Content-Type: application/json' -H 'Accept: image/png' -d '{"seed": 1, "count": 16}' -o moons.png""",
+    own="`data.source` (a folder with a sub-folder of pictures) and `data.images` (their size, each side a multiple of "
+    "two to the number of `model.gan.channels`)",
+)
