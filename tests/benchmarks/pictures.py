@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 from selenium.webdriver.common.by import By
@@ -10,8 +11,8 @@ from tests.browser import chromium
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 PARTS = {
-    "digits": "section:has(> div > table.matrix)",
-    "images": "section:has(> div > table.matrix)",
+    "digits": "div.scroll:has(> table.matrix)",
+    "images": "div.scroll:has(> table.matrix)",
     "gan": "table.examples",
     "language-model": "section:has(> div > svg)",
     "chat": "section:has(> div > svg)",
@@ -19,8 +20,7 @@ PARTS = {
 """CSS selector of the first element to show: a confusion matrix, images, a curve."""
 CLASSES = "div.pair:has(table.matrix)"
 """Of classifiers of two or three classes: confusion matrix, precision and recall, reliability."""
-WINDOW = 1128, 2000
-"""Width and height in pixels: the page's own width, and enough for the tallest part."""
+PLACE = "const at = arguments[0].getBoundingClientRect(); return {x: at.x, y: at.y, width: at.width, height: at.height}"
 
 
 def take_picture(recipe: str, report: Path) -> Path:
@@ -28,7 +28,9 @@ def take_picture(recipe: str, report: Path) -> Path:
     PICTURES.mkdir(exist_ok=True)
     target = PICTURES / f"{recipe}.png"
     with chromium() as browser:
-        browser.set_window_size(*WINDOW)
+        browser.set_window_size(1128, 900)  # as wide as the page gets
         browser.get(report.as_uri())
-        browser.find_element(By.CSS_SELECTOR, PARTS.get(recipe, CLASSES)).screenshot(str(target))
+        place = browser.execute_script(PLACE, browser.find_element(By.CSS_SELECTOR, PARTS.get(recipe, CLASSES)))
+        asked = {"captureBeyondViewport": True, "clip": {**place, "scale": 1}}
+        target.write_bytes(base64.b64decode(browser.execute_cdp_cmd("Page.captureScreenshot", asked)["data"]))
     return target
