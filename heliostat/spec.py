@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,14 +87,22 @@ def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
     if not file.exists():
         known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
         raise ConfigError(f"{path}: no such spec; give a YAML file or a recipe ({known})")
-    return build(Spec, apply_overrides(anchored(read_yaml(file), file.parent), overrides), source=str(path))
+    values = anchored(read_yaml(file), lambda source: file.parent / source if re.match(r"\.\.?/", source) else None)
+    return build(Spec, anchored(apply_overrides(values, overrides), working_directory), source=str(path))
 
 
-def anchored(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """`values` with `data.source` and `model.source` as absolute paths where they begin with `./` or `../`."""
+def anchored(values: Mapping[str, Any], place: Callable[[str], Path | None]) -> dict[str, Any]:
+    """`values` with `data.source` and `model.source` as absolute paths where `place` knows one for them."""
     found = dict(values)
     for key in ("data", "model"):
         section = found.get(key)
-        if isinstance(section, dict) and str(section.get("source")).startswith(("./", "../")):
-            found[key] = {**section, "source": str((folder / section["source"]).absolute())}
+        path = place(str(section.get("source"))) if isinstance(section, dict) else None
+        if path:
+            found[key] = {**section, "source": str(path.absolute())}
     return found
+
+
+def working_directory(source: str) -> Path | None:
+    """The path that there is of that name, from here; workers have working directories of their own."""
+    path = os.path.expanduser(source)
+    return Path(path) if os.path.exists(path) else None

@@ -34,7 +34,7 @@ def test_a_source_that_begins_with_a_dot_counts_from_the_folder_of_the_spec(fold
 
 
 @pytest.mark.parametrize("source", ["rows.csv", "/rows.csv", "pkg:shop/rows.csv", ".rows.csv", "s3://bucket/rows.csv"])
-def test_any_other_source_stays_as_it_is(folder: Path, source: str) -> None:
+def test_a_source_that_is_no_path_here_stays_as_it_is(folder: Path, source: str) -> None:
     (folder / "specs" / "shop.yaml").write_text(SPEC.format(model=source, data=source))
     spec = load_spec("specs/shop.yaml")
     assert (spec.data.source, spec.model.source) == (source, source)
@@ -43,6 +43,14 @@ def test_any_other_source_stays_as_it_is(folder: Path, source: str) -> None:
 def test_on_the_command_line_a_source_counts_from_the_working_directory(folder: Path) -> None:
     (folder / "specs" / "shop.yaml").write_text(SPEC.format(model="base", data="./rows.csv"))
     assert load_spec("specs/shop.yaml", ["data.source=./other.csv"]).data.source == "./other.csv"
+
+
+def test_what_lies_in_the_working_directory_is_found_from_others_too(folder: Path) -> None:
+    (folder / "base").mkdir()
+    (folder / "rows.csv").touch()
+    (folder / "shop.yaml").write_text(SPEC.format(model="base", data="elsewhere.csv"))
+    spec = load_spec("shop.yaml", ["data.source=rows.csv"])
+    assert (spec.data.source, spec.model.source) == (str(folder / "rows.csv"), str(folder / "base"))
 
 
 def test_what_is_no_section_is_left_to_the_check(folder: Path) -> None:
