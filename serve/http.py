@@ -38,6 +38,8 @@ class Service:
     router: APIRouter = field(default_factory=APIRouter)
     application: App | None = None
     """Answers what neither `router` nor the routes of every model do, the description of its API included."""
+    explains: bool = False
+    """Whether `POST /v1/explain` is one of its routes."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def create_app(
     Without `doors` it is open to everyone.
     """
     if config.has_page:
-        service.router.include_router(page(served.name, served.version, served.task, needs_key=doors is not None))
+        service.router.include_router(page(served, needs_key=doors is not None, explains=service.explains))
     app: App = _routes(served, service)
     app = OngoingLimit(app, config.max_ongoing_requests, metrics.ongoing)
     if doors:

@@ -11,20 +11,25 @@ from importlib.resources import files
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
+from heliostat.serve.served import Served
+
 PICTURES = ("image-classification", "image-generation")
 """Tasks whose page shows pictures: the person's and the model's, as `data:` URLs and from nowhere else."""
 PLACE = "/*SERVED*/{}"
 
 
-def page(name: str, version: str, task: str, needs_key: bool) -> APIRouter:
+def page(served: Served, needs_key: bool, explains: bool) -> APIRouter:
     """The route `/`. The page's script is named by its hash, so that a browser runs nothing else there."""
-    about = {"name": name, "version": version, "task": task, "needs_key": needs_key}
+    about = {
+        "name": served.name, "version": served.version, "task": served.task, "needs_key": needs_key,
+        "explains": explains,
+    }  # fmt: skip
     source = files(__package__).joinpath("index.html").read_text(encoding="utf-8")
     text = source.replace(PLACE, json.dumps(about).replace("<", "\\u003c"))
     script = re.search("<script>(.*?)</script>", text, re.DOTALL)
     assert script
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
-    pictures = "img-src data:; " if task in PICTURES else ""
+    pictures = "img-src data:; " if served.task in PICTURES else ""
     headers = {
         "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
         f"{pictures}connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",

@@ -105,7 +105,13 @@ def classifier_service(
         for part in parts:
             part.close()
 
-    return Service(lambda probe, _: api.check_probe(probe), classifier.check_health, close, api.router)
+    return Service(
+        lambda probe, _: api.check_probe(probe),
+        classifier.check_health,
+        close,
+        api.router,
+        explains=explainer is not None,
+    )
 
 
 def check_answer(answer: dict[str, float], expected: dict[str, Any], tolerance: float) -> None:

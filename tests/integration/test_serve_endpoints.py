@@ -276,6 +276,10 @@ def test_a_person_classifies_a_text_on_the_page(browser: Chrome, sentiment: Endp
     assert text_of(browser, "#version") == "version 3"
     browser.find_element(By.TAG_NAME, "summary").click()
     assert f"{sentiment.url}/v1/predict" in text_of(browser, "#curl")
+    browser.find_element(By.ID, "why").click()
+    until(lambda: text_of(browser, "#reasons"), "the page says why", seconds=40)
+    assert text_of(browser, "#reasons") == "a joy"
+    assert browser.find_elements(By.CSS_SELECTOR, "#reasons mark")
     screenshot(browser, "classify")
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(one => one.name)")
     assert all(one.startswith(sentiment.url) for one in loaded)

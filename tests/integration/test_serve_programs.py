@@ -144,6 +144,9 @@ def test_a_person_fills_in_a_row(browser: Chrome, endpoints: dict[str, Endpoint]
     assert not text_of(browser, "#error")
     browser.find_element(By.TAG_NAME, "summary").click()
     assert '"age":38,' in text_of(browser, "#curl")
+    browser.find_element(By.ID, "why").click()
+    until(lambda: "Why " in text_of(browser, "#reason"), "the page says why", seconds=20)
+    assert "weight in kg" in text_of(browser, "#reasons")
     screenshot(browser, "table")
     assert no_complaints(browser)
 
@@ -159,6 +162,8 @@ def test_a_person_chooses_an_image(browser: Chrome, endpoints: dict[str, Endpoin
     until(lambda: text_of(browser, "#scores"), "the page shows scores", seconds=20)
     browser.find_element(By.TAG_NAME, "summary").click()
     assert "-F 'image=@cat.png'" in text_of(browser, "#curl")
+    browser.find_element(By.ID, "why").click()
+    until(lambda: browser.find_elements(By.CSS_SELECTOR, "#reasons img"), "the page shows the heat map", seconds=20)
     screenshot(browser, "image")
     assert no_complaints(browser)
 
