@@ -13,7 +13,7 @@ PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 PARTS = {
     "digits": "div.scroll:has(> table.matrix)",
     "images": "div.scroll:has(> table.matrix)",
-    "gan": "table.examples",
+    "gan": "table.examples img",
     "language-model": "section:has(> div > svg)",
     "chat": "section:has(> div > svg)",
 }
