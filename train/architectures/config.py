@@ -53,7 +53,7 @@ class Gan(StrictModel):
     discriminator_rate: Annotated[float, Field(gt=0)] = 1.0
     """The discriminator's learning rate, as a multiple of `train.learning_rate` (Heusel et al. 2017)."""
     average: Share = 0.999
-    """How slowly the published generator, a moving average, follows the one that learns."""
+    """How slowly the published generator, a moving average, follows the one that learns, once training is under way."""
 
 
 class Decoder(StrictModel):

@@ -97,6 +97,8 @@ class AdversarialNetwork(Network):
         self.generator = Generator(config, inputs)
         self.discriminator = Discriminator(config, inputs)
         self.average = with_buffers(deepcopy(self.generator))
+        self.moves = nn.Buffer(torch.zeros((), dtype=torch.int64))
+        """How often the average has moved."""
 
     @property
     def inputs(self) -> NoiseInputs:
@@ -133,9 +135,12 @@ class AdversarialNetwork(Network):
 
     @torch.no_grad()
     def _move_average(self) -> None:
+        """Fast at first, so that soon nothing is left of what training began with (Polyak average, warmed up)."""
+        rest = torch.maximum(9 / (self.moves + 10), torch.tensor(1 - self.config.average, device=self.moves.device))
+        self.moves += 1
         means = dict(self.average.named_buffers())
         for name, now in self.generator.named_parameters():
-            means[name].lerp_(now, 1 - self.config.average)
+            means[name].lerp_(now, rest.to(now.dtype))
 
     def forward_flops(self) -> float:
         """Of the generator once and the discriminator three times: on real images, and on made ones for each loss."""
