@@ -96,8 +96,7 @@ def anchored(values: Mapping[str, Any], place: Callable[[str], Path | None]) -> 
     found = dict(values)
     for key in ("data", "model"):
         section = found.get(key)
-        path = place(str(section.get("source"))) if isinstance(section, dict) else None
-        if path:
+        if isinstance(section, dict) and (path := place(str(section.get("source")))):
             found[key] = {**section, "source": str(path.absolute())}
     return found
 

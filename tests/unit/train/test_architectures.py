@@ -151,7 +151,7 @@ def test_what_is_published_of_a_generator_is_its_moving_average() -> None:
     pixels = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
     model(pixels=pixels)
     assert torch.allclose(means["first.weight"], before + 0.9, atol=1e-6), "little is left of what was drawn"
-    model.moves += 10**6
+    model.moves.add_(10**6)
     model(pixels=pixels)
     assert torch.allclose(means["first.weight"], before + 1 - 0.1 * model.config.average, atol=1e-6)
     assert all(name.startswith("average.") for name in model.published().state_dict())
