@@ -33,7 +33,7 @@ faults: install  ## Take nodes and storage away from real runs; a quarter of an 
 	$(BIN)/python -m pytest -m faults $(ARGS)
 
 vllm: .venv-vllm/.installed  ## Test the vLLM engine, in an environment of its own (3.5 GB)
-	.venv-vllm/bin/python -m pytest -m vllm $(ARGS)
+	.venv-vllm/bin/python -m pytest -m vllm tests/integration/test_vllm.py $(ARGS)
 
 .venv-vllm/.installed: constraints.txt pyproject.toml
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
