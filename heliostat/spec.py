@@ -95,9 +95,9 @@ def anchored(values: Mapping[str, Any], place: Callable[[str], Path | None]) -> 
     """`values` with `data.source` and `model.source` as absolute paths where `place` knows one for them."""
     found = dict(values)
     for key in ("data", "model"):
-        section = found.get(key)
-        if isinstance(section, dict) and (path := place(str(section.get("source")))):
-            found[key] = {**section, "source": str(path.absolute())}
+        match found.get(key):
+            case {"source": str(source), **rest} if path := place(source):
+                found[key] = {**rest, "source": str(path.absolute())}
     return found
 
 

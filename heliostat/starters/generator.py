@@ -20,10 +20,10 @@ def make(folder: Path) -> None:
     """Writes `pictures/moons/NUMBER.png`."""
     from heliostat.infra.images import png
 
-    draw = random.Random(0)
-    (folder / "pictures" / "moons").mkdir(parents=True)
+    draw, moons = random.Random(0), folder / "pictures" / "moons"
+    moons.mkdir(parents=True)
     for number in range(COUNT):
-        (folder / "pictures" / "moons" / f"{number:03}.png").write_bytes(png(moon(draw)))
+        (moons / f"{number:03}.png").write_bytes(png(moon(draw)))
 
 
 def moon(draw: random.Random) -> np.ndarray:

@@ -23,14 +23,13 @@ CLASSES = "div.pair:has(table.matrix)"
 PLACE = "const at = arguments[0].getBoundingClientRect(); return {x: at.x, y: at.y, width: at.width, height: at.height}"
 
 
-def take_picture(recipe: str, report: Path) -> Path:
-    """Keeps the recipe's part of a report, and returns where."""
+def take_picture(recipe: str, report: Path) -> None:
+    """Keeps the recipe's part of a report as `docs/pictures/RECIPE.png`."""
     PICTURES.mkdir(exist_ok=True)
-    target = PICTURES / f"{recipe}.png"
     with chromium() as browser:
         browser.set_window_size(1128, 900)  # as wide as the page gets
         browser.get(report.as_uri())
         place = browser.execute_script(PLACE, browser.find_element(By.CSS_SELECTOR, PARTS.get(recipe, CLASSES)))
         asked = {"captureBeyondViewport": True, "clip": {**place, "scale": 1}}
-        target.write_bytes(base64.b64decode(browser.execute_cdp_cmd("Page.captureScreenshot", asked)["data"]))
-    return target
+        picture = browser.execute_cdp_cmd("Page.captureScreenshot", asked)["data"]
+    (PICTURES / f"{recipe}.png").write_bytes(base64.b64decode(picture))

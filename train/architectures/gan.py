@@ -136,7 +136,7 @@ class AdversarialNetwork(Network):
     @torch.no_grad()
     def _move_average(self) -> None:
         """Fast at first, so that soon nothing is left of what training began with (Polyak average, warmed up)."""
-        rest = torch.maximum(9 / (self.moves + 10), torch.tensor(1 - self.config.average, device=self.moves.device))
+        rest = (9 / (self.moves + 10)).clamp(min=1 - self.config.average)
         self.moves.add_(1)
         means = dict(self.average.named_buffers())
         for name, now in self.generator.named_parameters():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ BESIDE = ("labels", "weights")
 """What a batch holds beside the inputs of the model."""
 
 
-class Classifier:
+class Classifier(ABC):
     """Loss, metrics and worst records of a classifier; its model is built here unless the task says otherwise."""
 
     auto_class = ""
@@ -29,13 +30,13 @@ class Classifier:
         """The network whose settings are in `folder`, or the published program that is there."""
         return load_network(folder, len(labels))
 
+    @abstractmethod
     def inputs(self, rows: Rows, indices: np.ndarray) -> Batch:
         """What the model is called with for the records `indices`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shown(self, rows: Rows, record: int) -> Example:
         """A record of a test split as people see it."""
-        raise NotImplementedError
 
     def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
         """The model's inputs, `labels` [rows] and, where classes have them, `weights` [rows]."""

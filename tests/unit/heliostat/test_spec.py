@@ -53,6 +53,11 @@ def test_what_lies_in_the_working_directory_is_found_from_others_too(folder: Pat
     assert (spec.data.source, spec.model.source) == (str(folder / "rows.csv"), str(folder / "base"))
 
 
+def test_a_model_that_has_no_source_gets_none(folder: Path) -> None:
+    (folder / "None").touch()
+    assert load_spec("tabular").model.source is None
+
+
 def test_what_is_no_section_is_left_to_the_check(folder: Path) -> None:
     (folder / "specs" / "shop.yaml").write_text("name: shop\ntask: causal-lm\nmodel: {source: base}\ndata: ./rows.csv")
     with pytest.raises(ConfigError, match=r"data: .*a mapping of keys is needed"):
