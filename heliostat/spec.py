@@ -64,12 +64,18 @@ class Spec(StrictModel):
         check_task(self.train, self.task)
         if self.model.network:
             check_network(self.train, self.model.network)
-        for key, given in (
-            ("data.split.stratify", self.data.split.stratify),
-            ("train.class_weights", self.train.is_balanced),
-        ):
-            if given and not self.task.endswith("classification"):
-                raise ValueError(f"{key}: given, and task {self.task} has no classes; a classification is needed")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_there(self) -> Spec:
+        label = self.data.columns.label
+        classifies, generates = (self.task.endswith(kind) for kind in ("classification", "generation"))
+        if classifies and label is None:
+            raise ValueError(f"data.columns.label: null given, and task is {self.task}; the classes' column is needed")
+        if self.data.split.stratify and not (classifies or (generates and label)):
+            raise ValueError(f"data.split.stratify: true given, and task {self.task} has no classes here")
+        if self.train.is_balanced and not classifies:
+            raise ValueError(f"train.class_weights: given, and task is {self.task}; a classification is needed")
         return self
 
 

@@ -186,13 +186,26 @@ class NoiseInputs(StrictModel):
 
     kind: Literal["noise"] = "noise"
     size: int
+    classes: int = 1
+    """The largest of so many numbers, the first ones, says an image's class: each is as likely as the others."""
 
-    def noise(self, seed: int, count: int) -> torch.Tensor:
-        """What the model makes `count` images of: float32 [count, size]; the first ones are the same for any count."""
+    def noise(self, seed: int, count: int, wanted: int | None = None) -> torch.Tensor:
+        """What the model makes `count` images of: float32 [count, size]; the first ones are the same for any count.
+
+        Where a class is `wanted`, its number and the largest change places.
+        """
         import torch
 
         generator = torch.Generator().manual_seed(seed)
-        return torch.stack([torch.randn(self.size, generator=generator) for _ in range(count)])
+        found = torch.stack([torch.randn(self.size, generator=generator) for _ in range(count)])
+        if wanted is not None:
+            images, largest = torch.arange(count), self.classes_of(found)
+            found[images, largest], found[:, wanted] = found[:, wanted].clone(), found[images, largest].clone()
+        return found
+
+    def classes_of(self, noise: torch.Tensor) -> torch.Tensor:
+        """The class of each image that is made of `noise` [images, size]: int64 [images]."""
+        return noise[:, : self.classes].argmax(dim=1)
 
 
 Inputs = TableInputs | ImageInputs | TextInputs | NoiseInputs

@@ -37,7 +37,7 @@ TABLE = TableInputs(
 ROW: dict[str, Any] = {"age": 38, "weight in kg": 71.5, "size": "large", "colour": "black"}
 IMAGE = ImageInputs(height=4, width=3, mode="rgb", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
 TEXT = TextInputs(length=6, pad_id=0, unknown_id=1, vocabulary=6)
-NOISE = NoiseInputs(size=5)
+NOISE = NoiseInputs(size=5, classes=2)
 TASKS = {
     "table": "tabular-classification",
     "image": "image-classification",
@@ -145,7 +145,7 @@ def description(kind: str, probe: dict[str, Any], **more: Any) -> PublishedModel
     """What a published model of this kind says of itself."""
     values: dict[str, Any] = {"name": "tiny", "task": TASKS[kind], "base_model": "mlp", "run_id": "r1", "metrics": {}}
     values |= {"data_fingerprint": "0", "heliostat_version": "0", "created": "2026-01-01T00:00:00Z", "max_length": 6}
-    values |= {"labels": () if kind == "noise" else LABELS, "inputs": KINDS[kind], "probe": probe}
+    values |= {"labels": LABELS, "inputs": KINDS[kind], "probe": probe}
     return PublishedModel.model_validate({**values, **more})
 
 

@@ -21,14 +21,14 @@ class Columns(StrictModel):
 
     text: str = "text"
     """The text; for plain-text `causal-lm` too."""
-    label: str = "label"
-    """The class, for classification."""
+    label: str | None = "label"
+    """The class; null where an `image-generation` is to know of none."""
     features: Annotated[list[str], Field(min_length=1)] | None = None
     """`tabular-classification`: what the model sees; all columns but the label's where left out."""
     categories: list[str] = []
     """`tabular-classification`: those among them that hold words; the others hold numbers."""
     image: str = "image"
-    """`image-classification`: the image."""
+    """`image-classification` and `image-generation`: the image."""
     messages: str | None = None
     """`causal-lm`: a list of {role, content} records."""
     prompt: str | None = None

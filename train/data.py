@@ -39,6 +39,8 @@ class Encoder(ABC):
 
     unique: ClassVar[bool] = True
     """Whether of records that are the same only the first stays."""
+    fewest_classes: ClassVar[int] = 2
+    """Classes that there must be, where records have one."""
     labelled: bool
     """Whether each record has a class, in `data.columns.label`; it stays a word, in the column `label`."""
 

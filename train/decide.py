@@ -57,7 +57,7 @@ def decide(keys: pa.Table, source: Source, data: DataConfig, encoder: Encoder) -
     bounds = screen.bounds_of(hashed, words, data.split)
     codes = screen.split_of(hashed, words, bounds)
     _require_splits(codes, data)
-    labels = _labels(kept["label"], codes, data) if encoder.labelled else ()
+    labels = _labels(kept["label"], codes, data, encoder.fewest_classes) if encoder.labelled else ()
     if data.split.stratify:
         _require_classes(words, codes, labels, data)
     return Plan(kept["place"].to_numpy(), cutoff, bounds, labels, counts)
@@ -143,8 +143,8 @@ def _require_classes(words: np.ndarray, codes: np.ndarray, labels: Sequence[str]
                 )
 
 
-def _labels(column: pa.ChunkedArray, codes: np.ndarray, data: DataConfig) -> tuple[str, ...]:
-    """The classes of the training split; DataError where there is one only, or others elsewhere."""
+def _labels(column: pa.ChunkedArray, codes: np.ndarray, data: DataConfig, fewest: int) -> tuple[str, ...]:
+    """The classes of the training split; DataError where there are fewer than `fewest`, or others elsewhere."""
     training = codes == SPLITS.index("train")
     labels = tuple(sorted(column.filter(pa.array(training)).unique().to_pylist()))
     elsewhere = column.filter(pa.array(~training)).value_counts().to_pylist()
@@ -157,6 +157,6 @@ def _labels(column: pa.ChunkedArray, codes: np.ndarray, data: DataConfig) -> tup
             f"{key}: label {label!r} is on {count} validation or test records and on no training record{more}"
             "; filter it out with data.where, or add records"
         )
-    if len(labels) < 2:
+    if len(labels) < fewest:
         raise DataError(f"{key}: every training record has the label {labels[0]!r}; two classes or more are needed")
     return labels

@@ -72,10 +72,15 @@ def screen(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Ite
 def needed_columns(data: DataConfig, encoder: Encoder) -> Needed:
     """Each column that the encoder or the filter asks for, with the spec key that names it."""
     keys = column_keys(data.columns)
-    wanted = [*(encoder.columns(data) or ()), *([data.columns.label] if encoder.labelled else [])]
+    wanted = [*(encoder.columns(data) or ()), *label_columns(data, encoder)]
     needed = {column: keys.get(column, "data.columns") for column in wanted}
     filtered = where.parse(data.where).columns if data.where else ()
     return {**dict.fromkeys(filtered, "data.where"), **needed}
+
+
+def label_columns(data: DataConfig, encoder: Encoder) -> list[str]:
+    """The column of the classes, where records have some."""
+    return [data.columns.label] if encoder.labelled and data.columns.label else []
 
 
 def column_keys(columns: Columns) -> dict[str, str]:
@@ -90,8 +95,8 @@ def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) ->
         if data.where and not where.parse(data.where)(record):
             return FILTERED, bytes(DIGEST_BYTES), None, None
         label = None
-        if encoder.labelled:
-            word = label_text(record[data.columns.label], data.columns.label)
+        for column in label_columns(data, encoder):
+            word = label_text(record[column], column)
             label = data.label_names.get(word, word) if word else word
         cleaned = encoder.clean(record, data)
         unlabelled = encoder.labelled and label is None

@@ -14,25 +14,28 @@ if TYPE_CHECKING:
 SIDE = 16
 """Pixels."""
 COUNT = 640
+PHASES = {"waxing": -1, "waning": 1}
+"""On which side it is dark, seen from the north: -1 is left."""
 
 
 def make(folder: Path) -> None:
-    """Writes `pictures/moons/NUMBER.png`."""
+    """Writes `pictures/waxing/NUMBER.png` and `pictures/waning/NUMBER.png`."""
     from heliostat.infra.images import png
 
-    draw, moons = random.Random(0), folder / "pictures" / "moons"
-    moons.mkdir(parents=True)
-    for number in range(COUNT):
-        (moons / f"{number:03}.png").write_bytes(png(moon(draw)))
+    draw = random.Random(0)
+    for phase, side in PHASES.items():
+        (folder / "pictures" / phase).mkdir(parents=True)
+        for number in range(COUNT // len(PHASES)):
+            (folder / "pictures" / phase / f"{number:03}.png").write_bytes(png(moon(draw, side)))
 
 
-def moon(draw: random.Random) -> np.ndarray:
-    """One image, uint8 [SIDE, SIDE, 1]: a disk without that part which a second disk covers."""
+def moon(draw: random.Random, side: int) -> np.ndarray:
+    """One image, uint8 [SIDE, SIDE, 1]: a disk without that part which a second disk, on that side of it, covers."""
     import numpy as np
 
     radius = draw.uniform(4, 6)
     row, column = (draw.uniform(radius, SIDE - radius) for _ in range(2))
-    away = draw.choice((-1, 1)) * draw.uniform(0.5, 1.2) * radius
+    away = side * draw.uniform(0.5, 1.2) * radius
     down, right = np.mgrid[:SIDE, :SIDE]
     lit = edge(np.hypot(down - row, right - column) - radius)
     dark = edge(np.hypot(down - row, right - column - away) - radius)
@@ -48,7 +51,8 @@ def edge(outside: np.ndarray) -> np.ndarray:
 STARTER = Starter(
     about="pictures, to make new ones like them",
     make=make,
-    call="""-H 'Content-Type: application/json' -H 'Accept: image/png' -d '{"seed": 1, "count": 16}' -o moons.png""",
-    own="`data.source` (a folder with a sub-folder of pictures) and `data.images` (their size, each side a multiple of "
-    "two to the number of `model.gan.channels`)",
+    call="-H 'Content-Type: application/json' -H 'Accept: image/png' -o moons.png "
+    """-d '{"count": 16, "label": "waning"}'""",
+    own="`data.source` (a folder with a sub-folder of pictures for each class) and `data.images` (their size, each "
+    "side a multiple of two to the number of `model.gan.channels`)",
 )

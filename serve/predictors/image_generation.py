@@ -1,4 +1,4 @@
-"""`POST /v1/predict` of a generator: a seed in, images out."""
+"""`POST /v1/predict` of a generator: a seed and perhaps a class in, images out."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import base64
 import secrets
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode, grid, png
@@ -53,6 +53,15 @@ class GenerateRequest(BaseModel):
     model: str | None = None
 
 
+def request_of(labels: Sequence[str]) -> type[GenerateRequest]:
+    """The request, with a `label` where the model knows classes."""
+    if not labels:
+        return GenerateRequest
+    allowed: Any = Literal[tuple(labels)]
+    label = (allowed | None, Field(default=None, description="The class of all images; any for each where left out."))
+    return create_model("GenerateRequest", __base__=GenerateRequest, label=label)
+
+
 class GenerateResponse(BaseModel):
     """The images; with `Accept: image/png` they come as one picture instead."""
 
@@ -60,6 +69,7 @@ class GenerateResponse(BaseModel):
     version: str
     seed: int
     count: int
+    labels: list[str] = Field(description="The class of each image; empty where the model knows of none.")
     images: list[str] = Field(description="PNG files in base64.")
     latency_ms: float
 
@@ -67,8 +77,11 @@ class GenerateResponse(BaseModel):
 class Generator(Protocol):
     """What the route needs of a model."""
 
-    async def generate(self, seed: int, count: int) -> list[np.ndarray]:
-        """So many images: uint8 [height, width, 1 or 3]."""
+    labels: Sequence[str]
+    """The classes that it knows."""
+
+    async def generate(self, seed: int, count: int, label: str | None) -> tuple[list[np.ndarray], list[str]]:
+        """So many images, uint8 [height, width, 1 or 3], and their classes; a `label` is one of `labels`."""
         ...
 
 
@@ -76,10 +89,17 @@ class ImageGenerator:
     """Makes images of noise, computed in float32."""
 
     def __init__(
-        self, program: Program, inputs: NoiseInputs, device: torch.device, config: ServeConfig, metrics: ServeMetrics
+        self,
+        program: Program,
+        inputs: NoiseInputs,
+        labels: Sequence[str],
+        device: torch.device,
+        config: ServeConfig,
+        metrics: ServeMetrics,
     ) -> None:
         self.program = program
         self.inputs = inputs
+        self.labels = labels
         self.device = device
         self.batcher: Batcher[torch.Tensor, np.ndarray] = batches(self.images, config, metrics)
 
@@ -94,9 +114,14 @@ class ImageGenerator:
                     f"images are uint8 [{count}, height, width, 1 or 3]"
                 )
 
-    async def generate(self, seed: int, count: int) -> list[np.ndarray]:
-        """The images of a seed: uint8 [height, width, 1 or 3]; the first ones are the same for any count."""
-        return await self.batcher.submit(list(self.inputs.noise(seed, count)))
+    async def generate(self, seed: int, count: int, label: str | None) -> tuple[list[np.ndarray], list[str]]:
+        """The images of a seed, uint8 [height, width, 1 or 3], and their classes.
+
+        The first ones are the same for any count.
+        """
+        noise = self.inputs.noise(seed, count, None if label is None else self.labels.index(label))
+        labels = [self.labels[index] for index in self.inputs.classes_of(noise).tolist()] if self.labels else []
+        return await self.batcher.submit(list(noise)), labels
 
     def images(self, batch: Sequence[torch.Tensor]) -> list[np.ndarray]:
         """One pass: noise in, images out."""
@@ -106,7 +131,7 @@ class ImageGenerator:
 
     async def check_probe(self, probe: dict[str, Any]) -> None:
         """Raises ModelError where the loaded model makes another image than the trained one did."""
-        (image,) = await self.generate(probe["input"]["seed"], 1)
+        (image,), _ = await self.generate(probe["input"]["seed"], 1, None)
         expected = decode(image_bytes(probe["output"]["image"], "probe"), "own", "probe")
         if image.shape != expected.shape:
             raise ModelError(f"the loaded model makes images of {image.shape}, the trained one of {expected.shape}")
@@ -134,22 +159,24 @@ class GenerationApi:
         self.generator = generator
         self.served = served
         self.config = config
+        self.request = request_of(generator.labels)
         self.router = APIRouter()
         describe = self.router.post(
             "/v1/predict",
             response_model=GenerateResponse,
             responses={200: {"content": {PNG: {"schema": {"type": "string", "format": "binary"}}}}},
-            openapi_extra=body_of(GenerateRequest),
+            openapi_extra=body_of(self.request),
         )
         describe(self.predict)
 
     async def predict(self, request: Request) -> Response:
         """Images of a seed."""
         started = time.perf_counter()
-        asked = parse_body(GenerateRequest, await read_body(request, self.config.max_body_bytes))
+        asked = parse_body(self.request, await read_body(request, self.config.max_body_bytes))
         self.served.pick(asked.model, request.scope)
         seed = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed
-        images = await in_time(self.generator.generate(seed, asked.count), self.config.timeout_seconds)
+        made = self.generator.generate(seed, asked.count, getattr(asked, "label", None))
+        images, labels = await in_time(made, self.config.timeout_seconds)
         spend(asked.count)
         if wants_png(request):
             picture = await asyncio.to_thread(lambda: png(grid(images)))
@@ -159,6 +186,7 @@ class GenerationApi:
             "version": self.served.version,
             "seed": seed,
             "count": asked.count,
+            "labels": labels,
             "images": await asyncio.to_thread(_in_base64, images),
             "latency_ms": round((time.perf_counter() - started) * 1000, 3),
         }

@@ -108,7 +108,7 @@ def program_service(found: Fetched, config: ServeConfig, served: Served, metrics
     program = programs.load(found.folder, device)
     inputs = found.description.inputs
     if isinstance(inputs, NoiseInputs):
-        generator = image_generation.ImageGenerator(program, inputs, device, config, metrics)
+        generator = image_generation.ImageGenerator(program, inputs, found.description.labels, device, config, metrics)
         generator.check_outputs(found.description.name)
         return image_generation.generator_service(generator, served, config)
     assert inputs is not None

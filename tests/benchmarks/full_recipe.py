@@ -53,8 +53,8 @@ def main(recipe: str) -> None:
             started = time.monotonic()
             subprocess.run([str(program), "train", name, f"storage.url={spec.storage.url}"], cwd=folder, check=True)
             seconds = time.monotonic() - started
-            take_picture(name, next(Path(folder).glob(f"storage/runs/{name}/*/report.html")))
         record(f"full_{recipe}", measured(spec, seconds))
+        take_picture(recipe, next(Path(folder).glob(f"storage/runs/{recipe}/*/report.html")))
 
 
 if __name__ == "__main__":

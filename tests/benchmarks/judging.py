@@ -9,6 +9,7 @@ import torch
 
 from heliostat.infra import programs, registry
 from heliostat.infra.fetching import fetch_model
+from heliostat.infra.inputs import NoiseInputs
 from heliostat.infra.published import WEIGHTS, PublishedModel
 from heliostat.infra.registry import ModelVersion
 from heliostat.infra.scratch import scratch
@@ -30,13 +31,17 @@ def judge(spec: Spec, judge_name: str = "digits") -> dict[str, Any]:
     """What the classifier `judge_name` in the same storage says of SAMPLES images of the generator."""
     generator, description = program(resolved(spec, spec.name))
     classifier, known = program(resolved(spec, judge_name))
-    noise = description.inputs.noise(0, SAMPLES)  # type: ignore[union-attr]
+    inputs = description.inputs
+    assert isinstance(inputs, NoiseInputs)
+    assert description.labels == known.labels
+    noise = inputs.noise(0, SAMPLES)
     with torch.inference_mode():
         scores = classifier(pixels=generator(noise=noise)).softmax(dim=1)
     surest, labels = scores.max(dim=1)
     shares = np.bincount(labels.numpy(), minlength=len(known.labels)) / SAMPLES
     return {
         "judged_confident_share": float((surest >= CONFIDENT).float().mean()),
+        "judged_as_made": float((labels == inputs.classes_of(noise)).float().mean()),
         "judged_classes": int((shares > 0).sum()),
         "judged_largest_share": float(shares.max()),
         "judged_shares": dict(zip(known.labels, shares.round(4).tolist(), strict=True)),

@@ -183,8 +183,9 @@ def test_a_classifier_says_why(
 
 
 def test_a_generator_answers_with_pictures(endpoints: dict[str, Endpoint]) -> None:
-    found = ask(endpoints["gan"], "/v1/predict", {"seed": 4, "count": 3})["images"]
-    assert [decode(base64.b64decode(image), "own", "image").shape for image in found] == [(8, 8, 1)] * 3
+    found = ask(endpoints["gan"], "/v1/predict", {"seed": 4, "count": 3, "label": "7"})
+    assert found["labels"] == ["7"] * 3
+    assert [decode(base64.b64decode(image), "own", "image").shape for image in found["images"]] == [(8, 8, 1)] * 3
 
 
 def test_a_language_model_goes_on(endpoints: dict[str, Endpoint]) -> None:

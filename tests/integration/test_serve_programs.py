@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
 
 from heliostat.asking import example_call
 from heliostat.cluster.config import ClusterConfig
@@ -170,12 +171,16 @@ def test_a_person_chooses_an_image(browser: Chrome, endpoints: dict[str, Endpoin
 
 def test_a_person_has_images_made(browser: Chrome, endpoints: dict[str, Endpoint]) -> None:
     opened(browser, endpoints["noise"])
+    until(lambda: browser.find_elements(By.CSS_SELECTOR, "#fields [name=label]"), "the page has its fields", seconds=20)
+    Select(browser.find_element(By.CSS_SELECTOR, "#fields [name=label]")).select_by_visible_text("dog")
     count = browser.find_element(By.CSS_SELECTOR, "#fields [name=count]")
     count.clear()
     count.send_keys("5")
     browser.find_element(By.ID, "send").click()
     until(lambda: shown(browser) == [(3, 4)] * 5, "the page shows the images", seconds=20)
     assert "seed 0" in text_of(browser, "#figures")
+    browser.find_element(By.TAG_NAME, "summary").click()
+    assert '"label":"dog"' in text_of(browser, "#curl")
     screenshot(browser, "images")
     assert no_complaints(browser)
 

@@ -4,6 +4,10 @@ Both learn at once, each from the gradient of its own loss (simultaneous gradien
 hinge loss (Lim and Ye 2017) with spectral normalisation of the discriminator (Miyato et al. 2018,
 https://arxiv.org/abs/1802.05957). AdamW keeps its state by parameter, so that the two groups of parameters, each with
 its own learning rate, have an optimizer each. What is published is the generator's moving average.
+
+Both are told the class of an image, where the data have classes (Mirza and Osindero 2014): the generator in its noise,
+and the discriminator by the output that is taken, one for each class (the projection of Miyato and Koyama 2018,
+https://arxiv.org/abs/1802.05637).
 """
 
 from __future__ import annotations
@@ -26,30 +30,33 @@ LEAK = 0.2
 
 
 class Generator(nn.Module):
-    """Noise [images, size] to images in -1 to 1 [images, channels, height, width]; a stage doubles height and width."""
+    """Noise and classes to images in -1 to 1 [images, channels, height, width]; a stage doubles height and width."""
 
-    def __init__(self, config: Gan, inputs: ImageInputs) -> None:
+    def __init__(self, config: Gan, inputs: ImageInputs, classes: int) -> None:
         super().__init__()
+        self.classes = classes
         height, width, channels = inputs.shape
         scale = 2 ** len(config.channels)
         self.start = (config.channels[0], height // scale, width // scale)
-        self.first = nn.Linear(config.noise, self.start[0] * self.start[1] * self.start[2])
+        self.first = nn.Linear(classes + config.noise, self.start[0] * self.start[1] * self.start[2])
         stages: list[nn.Module] = []
         for before, after in zip(config.channels, [*config.channels[1:], config.channels[-1]], strict=True):
             stages += [norm(before), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]
         last = config.channels[-1]
         self.stages = nn.Sequential(*stages, norm(last), nn.ReLU(), nn.Conv2d(last, channels, 3, padding=1), nn.Tanh())
 
-    def forward(self, noise: torch.Tensor) -> torch.Tensor:
-        """Images of noise."""
-        images: torch.Tensor = self.stages(self.first(noise).view(-1, *self.start))
+    def forward(self, noise: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Images of noise [images, size], each of its class, int64 [images]."""
+        one_hot = functional.one_hot(classes, self.classes).to(noise.dtype)
+        first = self.first(torch.cat([one_hot, noise], dim=1))
+        images: torch.Tensor = self.stages(first.view(-1, *self.start))
         return images
 
 
 class Discriminator(nn.Module):
-    """Images to a number each, high for what looks real: float [images]."""
+    """Images and their classes to a number each, high for what looks real: float [images]."""
 
-    def __init__(self, config: Gan, inputs: ImageInputs) -> None:
+    def __init__(self, config: Gan, inputs: ImageInputs, classes: int) -> None:
         super().__init__()
         height, width, channels = inputs.shape
         scale = 2 ** len(config.channels)
@@ -64,29 +71,31 @@ class Discriminator(nn.Module):
             ]
             before = after
         size = before * (height // scale) * (width // scale)
-        self.stages = nn.Sequential(*stages, nn.Flatten(), spectral_norm(nn.Linear(size, 1)))
+        self.stages = nn.Sequential(*stages, nn.Flatten(), spectral_norm(nn.Linear(size, classes)))
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """How real each image looks."""
-        found: torch.Tensor = self.stages(images).squeeze(1)
+    def forward(self, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """How real each image looks as one of its class, int64 [images]."""
+        found: torch.Tensor = self.stages(images).gather(1, classes[:, None]).squeeze(1)
         return found
 
 
 class Images(nn.Module):
     """Noise to images: uint8 [images, height, width, channels]."""
 
-    def __init__(self, average: nn.Module) -> None:
+    def __init__(self, average: nn.Module, inputs: NoiseInputs) -> None:
         super().__init__()
         self.average = average
+        self.inputs = inputs
 
     def forward(self, noise: torch.Tensor) -> torch.Tensor:
-        """Images of `noise` [images, size]."""
-        images = (self.average(noise).float() + 1) * 127.5
+        """Images of `noise` [images, size], which says their classes too."""
+        found = self.average(noise[:, self.inputs.classes :], self.inputs.classes_of(noise))
+        images = (found.float() + 1) * 127.5
         return images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 class AdversarialNetwork(Network):
-    """With `pixels` the losses of both, with `noise` images."""
+    """With `pixels` the losses of both, with `noise` images. Its `outputs` are classes, 0 where data have none."""
 
     def __init__(self, settings: Settings, outputs: int) -> None:
         super().__init__(settings, outputs)
@@ -94,8 +103,8 @@ class AdversarialNetwork(Network):
         assert isinstance(config, Gan)
         assert isinstance(inputs, ImageInputs)
         self.config = config
-        self.generator = Generator(config, inputs)
-        self.discriminator = Discriminator(config, inputs)
+        self.generator = Generator(config, inputs, self.inputs.classes)
+        self.discriminator = Discriminator(config, inputs, self.inputs.classes)
         self.average = with_buffers(deepcopy(self.generator))
         self.moves = nn.Buffer(torch.zeros((), dtype=torch.int64))
         """How often the average has moved."""
@@ -103,11 +112,12 @@ class AdversarialNetwork(Network):
     @property
     def inputs(self) -> NoiseInputs:
         """What it takes once it is published."""
-        return NoiseInputs(size=self.config.noise)
+        classes = max(self.outputs, 1)
+        return NoiseInputs(size=classes + self.config.noise, classes=classes)
 
     def published(self) -> Images:
         """The moving average, without what it took to learn it."""
-        return Images(self.average)
+        return Images(self.average, self.inputs)
 
     def parameter_groups(self) -> list[tuple[float, list[nn.Parameter]]]:
         """The generator's and the discriminator's parameters, with what multiplies the learning rate of each."""
@@ -116,10 +126,15 @@ class AdversarialNetwork(Network):
             (self.config.discriminator_rate, list(self.discriminator.parameters())),
         ]
 
-    def forward(self, pixels: torch.Tensor | None = None, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """Losses [images, 2] of discriminator and generator over `pixels`, or images of `noise`.
+    def forward(
+        self,
+        pixels: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Losses [images, 2] of discriminator and generator over `pixels` with `labels`, or images of `noise`.
 
-        Both are uint8 [images, height, width, channels].
+        Both are uint8 [images, height, width, channels]; labels are int64 [images].
         """
         if noise is not None:
             return self.published()(noise)
@@ -127,10 +142,13 @@ class AdversarialNetwork(Network):
         if self.training:
             self._move_average()
         real = (pixels.permute(0, 3, 1, 2).to(self.dtype) / 127.5) - 1
-        made = self.generator(torch.randn(len(real), self.config.noise, dtype=self.dtype, device=real.device))
-        caught = functional.relu(1 - self.discriminator(real)) + functional.relu(1 + self.discriminator(made.detach()))
+        classes = torch.zeros(len(real), dtype=torch.int64, device=real.device) if labels is None else labels
+        noise = torch.randn(len(real), self.config.noise, dtype=self.dtype, device=real.device)
+        made = self.generator(noise, classes)
+        judged = [self.discriminator(images, classes) for images in (real, made.detach())]
+        caught = functional.relu(1 - judged[0]) + functional.relu(1 + judged[1])
         fixed = {name: one.detach() for name, one in self.discriminator.named_parameters()}
-        deceived = -functional_call(self.discriminator, fixed, (made,))
+        deceived = -functional_call(self.discriminator, fixed, (made, classes))
         return torch.stack([caught, deceived], dim=1)
 
     @torch.no_grad()
@@ -145,10 +163,10 @@ class AdversarialNetwork(Network):
     def forward_flops(self) -> float:
         """Of the generator once and the discriminator three times: on real images, and on made ones for each loss."""
         fresh = AdversarialNetwork(self.settings, self.outputs)
-        noise = self.inputs.noise(0, 1)
+        noise, classes = torch.zeros(1, self.config.noise), torch.zeros(1, dtype=torch.int64)
         with torch.no_grad():
-            images = fresh.generator(noise)
-        return counted(fresh.generator, noise) + 3 * counted(fresh.discriminator, images)
+            images = fresh.generator(noise, classes)
+        return counted(fresh.generator, noise, classes) + 3 * counted(fresh.discriminator, images, classes)
 
 
 def with_buffers(module: nn.Module) -> nn.Module:

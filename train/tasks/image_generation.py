@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,32 +24,41 @@ DIRECTIONS = 128
 SHOWN = 64
 
 
+@dataclass(frozen=True)
+class PictureEncoder(ImageEncoder):
+    """Images to `pixels`; one class is as good as none."""
+
+    fewest_classes: ClassVar[int] = 1
+
+
 class ImageGeneration:
-    """Digits, faces, textures: a generator of images."""
+    """Digits, faces, textures: a generator of images, of any class or of one that is asked for."""
 
     name = "image-generation"
     auto_class = ""
     metric = "sliced_wasserstein"
     mode = "min"
 
-    def encoder(self, data: DataConfig, folder: Path | None) -> ImageEncoder:
-        """The images alone; classes are left aside."""
-        return ImageEncoder(labelled=False)
+    def encoder(self, data: DataConfig, folder: Path | None) -> PictureEncoder:
+        """The images, and their classes unless the spec says that there are none."""
+        return PictureEncoder(labelled=data.columns.label is not None)
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
         """The network whose settings are in `folder`, or the published program that is there."""
-        return load_network(folder, 0)
+        return load_network(folder, len(labels))
 
     def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
-        """`pixels` [images, height, width, channels], and the seed of each record's noise, `seeds` [images]."""
-        return {
-            "pixels": torch.from_numpy(rows.matrix("pixels", indices)),
-            "seeds": torch.from_numpy(indices.astype(np.int64)),
-        }
+        """`pixels` [images, height, width, channels], where there are classes `labels` [images], and `seeds` [images].
+
+        A seed is of the noise that evaluation makes an image of.
+        """
+        pixels = torch.from_numpy(rows.matrix("pixels", indices))
+        labels = {"labels": torch.from_numpy(rows.classes[indices])} if rows.labels else {}
+        return {"pixels": pixels, **labels, "seeds": torch.from_numpy(indices.astype(np.int64))}
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """The losses of discriminator and generator summed over the images; see `architectures.gan`."""
-        losses: torch.Tensor = model(pixels=batch["pixels"])
+        losses: torch.Tensor = model(pixels=batch["pixels"], labels=batch.get("labels"))
         return losses.float().sum()
 
     def outputs(self, model: torch.nn.Module, batch: Batch) -> np.ndarray:

@@ -86,9 +86,17 @@ def test_each_command_has_help(command: str) -> None:
         (["train", "tabular", "model.mlp.hidden=[0]"], ["model.mlp.hidden.0", "0", "greater than 0"]),
         (["train", "images", "train.adapter={}"], ["train.adapter", "model.residual_cnn is built here"]),
         (["train", "gan", "train.zero_stage=3"], ["train.zero_stage", "3", "0, 1 and 2 are allowed"]),
-        (["train", "gan", "data.split.stratify=true"], ["data.split.stratify", "image-generation", "no classes"]),
+        (["train", "chat", "data.split.stratify=true"], ["data.split.stratify", "causal-lm", "no classes"]),
+        (
+            ["train", "gan", "data.split.stratify=true", "data.columns.label=null"],
+            ["data.split.stratify", "image-generation", "no classes"],
+        ),
+        (["train", "digits", "data.columns.label=null"], ["data.columns.label", "null", "image-classification"]),
         (["train", "language-model", "model.decoder.heads=3"], ["model.decoder.hidden", "256", "a multiple of 6"]),
-        (["train", "chat", "train.class_weights=balanced"], ["train.class_weights", "causal-lm", "no classes"]),
+        (
+            ["train", "chat", "train.class_weights=balanced"],
+            ["train.class_weights", "causal-lm", "a classification is needed"],
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], words: list[str], tmp_path: Path) -> None:

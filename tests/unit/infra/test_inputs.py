@@ -105,3 +105,14 @@ def test_the_noise_of_a_seed_begins_the_same_however_much_of_it_there_is() -> No
     noise = NoiseInputs(size=5)
     assert torch.equal(noise.noise(3, 40)[:2], noise.noise(3, 2))
     assert not torch.equal(noise.noise(3, 1), noise.noise(4, 1))
+
+
+def test_noise_of_a_class_is_that_of_the_seed_with_two_numbers_exchanged() -> None:
+    noise = NoiseInputs(size=6, classes=3)
+    free, asked = noise.noise(3, 300), noise.noise(3, 300, 2)
+    assert torch.bincount(noise.classes_of(free)).min() > 70
+    assert noise.classes_of(asked).tolist() == [2] * 300
+    assert torch.equal(free.sort(dim=1).values, asked.sort(dim=1).values)
+    assert torch.equal(free[:, 3:], asked[:, 3:])
+    assert torch.equal(free[noise.classes_of(free) == 2], asked[noise.classes_of(free) == 2])
+    assert NoiseInputs(size=2).classes_of(torch.randn(4, 2)).tolist() == [0] * 4

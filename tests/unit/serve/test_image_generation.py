@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.http import Doors, create_app
 from heliostat.serve.predictors.image_generation import SEEDS, GenerationApi, ImageGenerator
 from heliostat.serve.served import Served
-from tests.tiny_programs import NOISE, OfNoise, in_base64, noise_program
+from tests.tiny_programs import LABELS, NOISE, OfNoise, in_base64, noise_program
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def generator(tmp_path: Path, config: ServeConfig, recorded: Recorded) -> Iterator[ImageGenerator]:
     noise_program(tmp_path)
-    made = ImageGenerator(programs.load(tmp_path), NOISE, CPU, config, recorded.metrics)
+    made = ImageGenerator(programs.load(tmp_path), NOISE, LABELS, CPU, config, recorded.metrics)
     yield made
     made.check_health()
     made.close()
@@ -52,11 +52,44 @@ async def test_a_seed_gives_the_same_images_and_the_first_ones_for_any_count(
     }  # fmt: skip
     assert body["latency_ms"] >= 0
     assert len(set(body["images"])) == 6
+    assert set(body["labels"]) == {"cat", "dog"}
+    assert len(body["labels"]) == 6
     assert {pixels(image).shape for image in body["images"]} == {(4, 3, 3)}
     again = (await client.post("/v1/predict", {"seed": 5, "count": 2, "model": "tiny"})).json()
     for one, other in zip(again["images"], body["images"][:2], strict=True):
         assert np.abs(pixels(one).astype(int) - pixels(other)).max() <= 1
     assert max(recorded.of("heliostat_batch_size")) <= 4
+
+
+async def test_a_class_is_given_where_it_is_asked_for(client: Client) -> None:
+    free = (await client.post("/v1/predict", {"seed": 5, "count": 6})).json()
+    asked = (await client.post("/v1/predict", {"seed": 5, "count": 6, "label": "dog"})).json()
+    assert asked["labels"] == ["dog"] * 6
+    same = [one == other for one, other in zip(free["images"], asked["images"], strict=True)]
+    assert same == [label == "dog" for label in free["labels"]], "the others are drawn anew, and those stay"
+
+
+async def test_a_class_must_be_known(client: Client, served: Served, config: ServeConfig, recorded: Recorded) -> None:
+    response = await client.post("/v1/predict", {"label": "cow"})
+    assert error_of(response)["message"] == "label: 'cow' given; must be 'cat' or 'dog'"
+    schema = (await client.http.get("/openapi.json")).json()["paths"]["/v1/predict"]["post"]["requestBody"]
+    label = schema["content"]["application/json"]["schema"]["properties"]["label"]
+    assert label["anyOf"][0]["enum"] == ["cat", "dog"]
+    api = GenerationApi(Slow(), served, config)
+    client = Client(create_app(served, service_of(api.router), config, None, recorded.metrics))
+    response = await client.post("/v1/predict", {"label": "cat"})
+    assert error_of(response)["message"] == "label: unknown key (allowed: seed, count, model)"
+
+
+class Slow:
+    """A generator without classes, which never has an image."""
+
+    labels: Sequence[str] = ()
+
+    async def generate(self, seed: int, count: int, label: str | None) -> tuple[list[np.ndarray], list[str]]:
+        """Sleeps."""
+        await asyncio.sleep(5)
+        return [], []
 
 
 async def test_without_a_seed_one_is_drawn_and_told(client: Client) -> None:
@@ -103,11 +136,6 @@ async def test_a_wrong_field_is_named(client: Client, body: dict[str, Any], para
 
 
 async def test_an_answer_that_takes_too_long_is_a_504(served: Served, config: ServeConfig, recorded: Recorded) -> None:
-    class Slow:
-        async def generate(self, seed: int, count: int) -> list[np.ndarray]:
-            await asyncio.sleep(5)
-            return []
-
     hasty = config.model_copy(update={"timeout_seconds": 0.05})
     api = GenerationApi(Slow(), served, hasty)
     client = Client(create_app(served, service_of(api.router), hasty, None, recorded.metrics))
@@ -136,12 +164,13 @@ def test_a_program_that_makes_no_images_is_refused(tmp_path: Path, config: Serve
             return super().forward(noise).float()
 
     programs.save(Floats(), {"noise": NOISE.noise(0, 2)}, tmp_path)
-    made = ImageGenerator(programs.load(tmp_path), NOISE, CPU, config, recorded.metrics)
+    made = ImageGenerator(programs.load(tmp_path), NOISE, LABELS, CPU, config, recorded.metrics)
     with pytest.raises(
         ModelError, match=r"^tiny: the model makes float32 \[1, 4, 3, 3\] of 1 vectors of noise; images"
     ):
         made.check_outputs("tiny")
-    other = ImageGenerator(made.program, NOISE.model_copy(update={"size": 7}), CPU, config, recorded.metrics)
+    wider = NOISE.model_copy(update={"size": 7})
+    other = ImageGenerator(made.program, wider, LABELS, CPU, config, recorded.metrics)
     with pytest.raises(ModelError, match=r"^tiny: the program does not take what heliostat.json says"):
         other.check_outputs("tiny")
     made.close()

@@ -132,18 +132,44 @@ def test_an_image_is_moved_mirrored_and_blanked_out() -> None:
 def test_each_half_of_an_adversarial_network_learns_from_its_own_loss_alone() -> None:
     model = network("noise").train()
     assert isinstance(model, AdversarialNetwork)
-    pixels = torch.randint(255, (6, 8, 8, 3), dtype=torch.uint8)
+    pixels, labels = torch.randint(255, (6, 8, 8, 3), dtype=torch.uint8), torch.arange(6) % 3
     for column, learns, stays in ((0, model.discriminator, model.generator), (1, model.generator, model.discriminator)):
         model.zero_grad()
-        model(pixels=pixels)[:, column].sum().backward()
+        model(pixels=pixels, labels=labels)[:, column].sum().backward()
         assert any(one.grad is not None and one.grad.abs().sum() for one in learns.parameters())
         assert all(one.grad is None or not one.grad.abs().sum() for one in stays.parameters())
+
+
+def test_both_halves_of_an_adversarial_network_are_told_the_class() -> None:
+    model = network("noise").eval()
+    assert isinstance(model, AdversarialNetwork)
+    with torch.no_grad():
+        noise, labels = torch.randn(4, 4), [torch.full((4,), label) for label in range(3)]
+        made = [model.generator(noise, one) for one in labels]
+        judged = [model.discriminator(made[0], one) for one in labels]
+    for found in (made, judged):
+        assert not any(torch.equal(one, found[0]) for one in found[1:])
+
+
+def test_an_adversarial_network_learns_from_its_labels() -> None:
+    pixels, losses = torch.randint(255, (6, 8, 8, 3), dtype=torch.uint8), []
+    for label in (0, 2):
+        torch.manual_seed(0)
+        losses.append(network("noise")(pixels=pixels, labels=torch.full((6,), label)))
+    assert (losses[0] != losses[1]).all()
+
+
+def test_without_classes_an_adversarial_network_knows_one() -> None:
+    model, inputs = MODELS["noise"]
+    made = build_network(Settings(model=model, inputs=inputs), 0)
+    assert made.inputs == NoiseInputs(size=1 + 4, classes=1)
+    assert made(pixels=torch.zeros(2, 8, 8, 3, dtype=torch.uint8)).shape == (2, 2)
 
 
 def test_what_is_published_of_a_generator_is_its_moving_average() -> None:
     model = network("noise").train()
     assert isinstance(model, AdversarialNetwork)
-    assert model.inputs == NoiseInputs(size=4)
+    assert model.inputs == NoiseInputs(size=3 + 4, classes=3)
     means = dict(model.average.named_buffers())
     before = means["first.weight"].clone()
     with torch.no_grad():
@@ -156,8 +182,11 @@ def test_what_is_published_of_a_generator_is_its_moving_average() -> None:
     assert torch.allclose(means["first.weight"], before + 1 - 0.1 * model.config.average, atol=1e-6)
     assert all(name.startswith("average.") for name in model.published().state_dict())
     assert not {id(one) for one in means.values()} & {id(one) for one in model.parameters()}
-    made = model.eval()(noise=model.inputs.noise(0, 3))
+    noise = model.inputs.noise(0, 3)
+    made = model.eval()(noise=noise)
     assert (made.shape, made.dtype) == ((3, 8, 8, 3), torch.uint8)
+    noise[:, :3] *= 2
+    assert torch.equal(model(noise=noise), made), "of a class no more is seen than which number is the largest"
 
 
 def test_both_optimizers_of_an_adversarial_network_have_their_own_rate() -> None:

@@ -12,7 +12,9 @@ import pytest
 
 from heliostat.infra.images import png
 from heliostat.infra.inputs import ImageInputs
+from heliostat.train import tasks
 from heliostat.train.bases import INPUTS
+from heliostat.train.config import DataConfig
 from heliostat.train.pictures import ImageEncoder
 from heliostat.train.rows import Rows
 from tests.unit.train.prepared import Result, failure, run
@@ -45,6 +47,23 @@ def test_pixels_are_kept_as_they_are_and_each_channel_is_learned_from_the_traini
     assert inputs.mean == pytest.approx((pixels / 255).mean(axis=(0, 1, 2)))
     assert inputs.std == pytest.approx((pixels / 255).std(axis=(0, 1, 2)))
     assert result.tables["train"]["length"].unique().to_pylist() == [1]
+
+
+def test_pictures_to_make_new_ones_like_have_a_class_or_any_or_none(tmp_path: Path) -> None:
+    source, task = lines(tmp_path, [*drawn(60)]), tasks.get("image-generation")
+    for data, labels in (
+        ({}, ["class 0", "class 1"]),
+        ({"where": "label == 'class 0'"}, ["class 0"]),
+        ({"columns": {"label": None}}, []),
+    ):
+        encoder = task.encoder(DataConfig.model_validate({"source": str(source), **data}), None)
+        result = run(tmp_path, source, encoder, **data)
+        assert result.labels == labels
+        rows = Rows(result.tables["train"], tuple(labels), learned(result).shape)
+        batch = task.collate(rows, np.arange(5))
+        assert [labels[one] for one in batch.get("labels", [])] == [
+            result.tables["train"]["label"][i].as_py() for i in range(5 if labels else 0)
+        ]
 
 
 def test_the_same_picture_counts_once(tmp_path: Path) -> None:
