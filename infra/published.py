@@ -49,7 +49,7 @@ class PublishedModel(StrictModel):
     name: str
     task: str
     labels: tuple[str, ...] = ()
-    """Class names in the order of the outputs; empty for generation."""
+    """Class names in the order of the outputs, or of what a generator can be asked for; empty where there are none."""
     max_length: int
     """Tokens of the longest input it was trained on."""
     base_model: str

@@ -49,7 +49,7 @@ def available(load: Callable[[], Explainer[Any]]) -> Explainer[Any] | None:
 
 def check_classifier(description: PublishedModel) -> None:
     """Raises ModelError for a model that generates."""
-    if not description.labels:
+    if not description.task.endswith("-classification"):
         raise ModelError(f"{description.name}: its task is {description.task}; only classifiers can be explained")
 
 
