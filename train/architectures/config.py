@@ -22,12 +22,12 @@ class Mlp(StrictModel):
 
 
 class ResidualCnn(StrictModel):
-    """A residual network for small images (He et al. 2016), in stages, each half as high and wide as the one before."""
+    """A residual network for small images: a layer, then stages, each half as high and wide as what is before it."""
 
     channels: Annotated[list[Positive], Field(min_length=1)] = [64, 128, 256]
-    """Of each stage."""
-    blocks: Positive = 1
-    """Residual blocks of a stage."""
+    """Of the first layer, then of each stage."""
+    blocks: Annotated[int, Field(ge=0)] = 1
+    """Residual blocks (He et al. 2016) of a stage, after the layer that halves."""
     dropout: Share = 0.0
     """Before the last layer."""
 
