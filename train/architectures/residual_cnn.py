@@ -78,7 +78,9 @@ class ResidualNetwork(Network):
         assert isinstance(inputs, ImageInputs)
         self.pixels = stages.Pixels(inputs, settings.augment)
         width = config.channels[0]
-        layers: list[nn.Module] = [Layer(inputs.shape[2], width)]
+        # Not standardised: weights of mean 0 are blind to how bright an image is.
+        first = nn.Conv2d(inputs.shape[2], width, 3, padding=1, bias=False)
+        layers: list[nn.Module] = [first, norm(width), nn.ReLU()]
         for channels in config.channels[1:]:
             layers += [Layer(width, channels, halves=True), *(Block(channels) for _ in range(config.blocks))]
             width = channels

@@ -13,6 +13,7 @@ from heliostat.infra.inputs import ImageInputs, Inputs, NoiseInputs, NumberColum
 from heliostat.train.architectures.config import Gan, Lstm, Mlp, ModelConfig, ResidualCnn
 from heliostat.train.architectures.gan import AdversarialNetwork
 from heliostat.train.architectures.network import Network, Settings, build_network, read_settings, write_settings
+from heliostat.train.architectures.residual_cnn import Convolution
 from heliostat.train.architectures.stages import augmented
 from heliostat.train.config import Augment
 from heliostat.train.flops import Flops
@@ -92,6 +93,21 @@ def test_every_weight_learns(kind: str) -> None:
     model(**inputs_of(kind, 4)).logsumexp(dim=1).sum().backward()
     still = [name for name, one in model.named_parameters() if one.grad is None or not one.grad.abs().sum()]
     assert still == []
+
+
+def test_standardised_weights_have_no_offset_and_no_size() -> None:
+    layer = Convolution(3, 4)
+    images = torch.randn(2, 3, 5, 5)
+    before = layer(images)
+    layer.weight.data.mul_(7).add_(2)
+    assert torch.allclose(layer(images), before, atol=1e-5)
+    assert not torch.allclose(layer(images), torch.zeros(()))
+
+
+def test_a_residual_network_sees_how_bright_an_image_is() -> None:
+    first = network("convolutions").get_submodule("layers.0")
+    grey = first(torch.ones(1, 3, 9, 9))
+    assert not torch.allclose(grey[:, :, 4, 4], torch.zeros(()), atol=1e-3)
 
 
 def test_the_work_of_a_network_is_that_of_its_matrices() -> None:
