@@ -73,10 +73,17 @@ def tell_if_busy(key: str, cpus: float, gpus: float) -> None:
     """Logs what is free where the connected cluster has no room for what `key` asks for now: the work will wait."""
     import ray
 
-    there, free = ray.cluster_resources(), ray.available_resources()
-    for kind, needed in {"CPU": cpus, "GPU": gpus}.items():
-        if needed > (idle := free.get(kind, 0)):
-            _log.warning(
-                "%s: %g %ss needed, %g of the Ray cluster's %g are free; the work waits for the rest",
-                key, needed, kind, idle, there.get(kind, 0),
-            )  # fmt: skip
+    there, needed = ray.cluster_resources(), {"CPU": cpus, "GPU": gpus}
+    for kind, idle in short_of(cpus, gpus).items():
+        _log.warning(
+            "%s: %g %ss needed, %g of the Ray cluster's %g are free; the work waits for the rest",
+            key, needed[kind], kind, idle, there.get(kind, 0),
+        )  # fmt: skip
+
+
+def short_of(cpus: float, gpus: float) -> dict[str, float]:
+    """What is free of CPU and GPU in the connected cluster, where that is less than is needed now."""
+    import ray
+
+    free = ray.available_resources()
+    return {kind: free.get(kind, 0) for kind, n in {"CPU": cpus, "GPU": gpus}.items() if n > free.get(kind, 0)}

@@ -103,7 +103,7 @@ def reason(overview: ApplicationStatusOverview) -> HeliostatError:
 def _too_late(args: AppArgs, overview: ApplicationStatusOverview) -> str:
     import ray
 
-    wants = ", ".join(f"{amount:g} {name[4:].upper()}" for name, amount in resources(args.config).items() if amount)
+    wants = ", ".join(f"{amount:g} {name[4:-1].upper()}" for name, amount in resources(args.config).items() if amount)
     free = ray.available_resources()
     has = f"{free.get('CPU', 0):g} CPU, {free.get('GPU', 0):g} GPU"
     up = running_replicas(overview)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from heliostat.cluster.resources import short_of
 from heliostat.infra.errors import ConfigError
 from heliostat.serve.app import CANDIDATE_SUFFIX, AppArgs
 from heliostat.serve.applications import deployed, plain_url, run, running_experiment, wait
@@ -45,8 +46,13 @@ def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool =
 
 
 def promote(name: str) -> Endpoint:
-    """Rolls the endpoint to the candidate and ends the experiment. ConfigError where no candidate is there."""
+    """Rolls the endpoint to the candidate and ends the experiment. ConfigError where no candidate is there.
+
+    Where the cluster has no room for one more replica the experiment ends first, which makes room.
+    """
     candidate = deployed(name + CANDIDATE_SUFFIX)
     if candidate is None:
         raise ConfigError(f"{name}: no experiment runs")
+    if short_of(candidate.config.cpus_per_replica, candidate.config.gpus_per_replica):
+        end(name)
     return deploy(candidate.model_copy(update={"is_candidate": False}))

@@ -16,6 +16,7 @@ import pytest
 
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.folders import free_ports
+from heliostat.cluster.resources import short_of
 from heliostat.cluster.session import session
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage import StorageConfig
@@ -137,6 +138,24 @@ def test_a_candidate_that_fails_is_taken_away_and_no_client_sees_it(
     assert record.arms[CANDIDATE].errors == record.arms[CANDIDATE].requests > 0
     monkeypatch.setattr(ending, "find_board", lambda name: board)
     assert standing("sentiment") is None, "also for who found the board before it ended"
+
+
+def test_a_candidate_takes_over_where_there_is_no_room_for_another_replica(
+    endpoint: Endpoint, arguments: dict[str, AppArgs]
+) -> None:
+    config = arguments["4"].config.model_copy(update={"cpus_per_replica": 1.5, "route": "/crowded"})
+    crowded = {
+        version: arguments[version].model_copy(update={"name": "crowded", "config": config}) for version in ("4", "5")
+    }
+    with asking(deploy(crowded["4"]).url) as found:
+        start(crowded["5"], 0.4)
+        assert short_of(1.5, 0)["CPU"] < 1.5, "two of the four CPUs' replicas leave too little for a third"
+        until(lambda: found["crowded@5"] >= 5, "the candidate has answered", seconds=60)
+        promote("crowded")
+        assert {name: version for name, version in endpoints().items() if "crowded" in name} == {"crowded": "5"}
+    assert set(found) == {"crowded@4", "crowded@5"}, found
+    assert last_standing("crowded", arguments["5"].storage).experiment.candidate == "5"
+    undeploy("crowded")
 
 
 def test_what_cannot_begin_says_why(endpoint: Endpoint, arguments: dict[str, AppArgs]) -> None:
