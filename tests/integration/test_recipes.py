@@ -30,6 +30,7 @@ from tests.integration.tiny_models import generator
 KEY = generate_key()
 EVERYWHERE = [
     "train.workers=2", "train.validate_every=1000", "serve.cpus_per_replica=0.2", f"serve.port={free_ports(1)[0]}",
+    "tune.trials=2", "tune.epochs=1",
 ]  # fmt: skip
 SMALLER = {
     "tabular": ["train.epochs=5"],
@@ -160,6 +161,18 @@ def test_each_has_a_version_in_production_that_says_what_it_takes_in(
         assert version.digest == trained[name].model.digest
         kinds[name] = (Path(version.url) / "model" / "program.pt2").is_file()
     assert {name for name, is_exported in kinds.items() if is_exported} == EXPORTED
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_the_search_of_a_recipe_finds_what_to_train_with(
+    specs: dict[str, Spec], trained: dict[str, Trained], name: str
+) -> None:
+    best, found = pipeline.tune(specs[name], pipeline.prepare(specs[name], QUIET), QUIET)
+    assert len(found.trials) == 2
+    assert {trial.outcome for trial in found.trials} <= {"finished", "stopped"}
+    assert np.isfinite(found.best.metrics[found.metric])
+    assert found.best.values.items() <= best.train.model_dump().items()
+    assert found.best.values.keys() == specs[name].tune.space.keys()
 
 
 @pytest.mark.parametrize("name", sorted(CLASSIFIERS))
