@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from heliostat.infra.errors import ResourceError
 
 LOOPBACK = "127.0.0.1"
+PORTS = range(20_000, 30_000)
+"""Above those that Ray gives its workers, and below those that a system gives to connections at any moment."""
 
 
 def home() -> Path:
@@ -60,12 +63,19 @@ def locked(file: Path) -> Iterator[None]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports of the loopback that nothing listens on now; all are held until the last is found."""
+    """Different ports of the loopback that nothing listens on now; all are held until the last is found.
+
+    Raises ResourceError where there are not so many.
+    """
+    found: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [one.getsockname()[1] for one in sockets]
+        for port in random.sample(PORTS, len(PORTS)):
+            if len(found) == count:
+                return found
+            with suppress(OSError):
+                stack.enter_context(socket.socket()).bind((LOOPBACK, port))
+                found.append(port)
+    raise ResourceError(f"{count} free ports of {LOOPBACK} needed, {len(found)} found; end what listens on the others")
 
 
 def path_from_our_python() -> str:

@@ -27,13 +27,17 @@ LITTLE = 0.01
 """Logits that are not worth a line."""
 MOST_WORDS = 10
 """In the table below a text."""
+CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
+CONTROLS |= dict.fromkeys(range(127, 160), 0xFFFD)
+"""Control characters, which a terminal would obey, to ones that are seen."""
 
 
 def show(view: View, title: str, explanation: Explanation, item: Any) -> None:
     """What was explained, then the attributions; `item` is the text, where it is one."""
-    view.console.print(f"{title}: why {explanation.label}", style="bold", soft_wrap=True, markup=False)
+    heading = f"{title}: why {explanation.label}".translate(CONTROLS)
+    view.console.print(heading, style="bold", soft_wrap=True, markup=False)
     for line in facts(explanation):
-        view.console.print(line, soft_wrap=True, markup=False)
+        view.console.print(line.translate(CONTROLS), soft_wrap=True, markup=False)
     if isinstance(explanation, TableExplanation):
         show_bars(view, [(cell(one), one.attribution) for one in explanation.columns])
     elif isinstance(explanation, TextExplanation):
@@ -77,7 +81,7 @@ def show_bars(view: View, rows: list[tuple[str, float]]) -> None:
     largest = max((abs(value) for _, value in rows), default=0.0)
     width = min(40, max((len(name) for name, _ in rows), default=0))
     for name, value in rows:
-        line = Text(f"  {name[:width]:<{width}} {value:>+9.4f}  ")
+        line = Text(f"  {name[:width].translate(CONTROLS):<{width}} {value:>+9.4f}  ")
         view.console.print(line.append(bar(value, largest)), soft_wrap=True)
 
 
@@ -92,10 +96,12 @@ def bar(value: float, largest: float) -> Text:
 def marked(text: str, words: list[WordAttribution]) -> Text:
     """The text, with one to three signs before each word that does something: three for the strongest."""
     largest = max((abs(one.attribution) for one in words), default=0.0)
+    text = text.translate(CONTROLS)
     found, end = Text(), 0
     for one in words:
         found.append(text[end : one.start])
-        found.append(signs(one.attribution, largest) + one.word, colour(one.attribution, largest))
+        word = text[one.start : one.end]
+        found.append(signs(one.attribution, largest) + word, colour(one.attribution, largest))
         end = one.end
     return found.append(text[end:], "dim")
 

@@ -51,7 +51,7 @@ def decode(data: bytes, mode: Mode, what: str) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check(image, data)
             image.load()
-            return in_mode(_upright(_opaque(image)), mode)
+            return in_mode(_upright(_opaque(image, data)), mode)
     except DataError as error:
         raise DataError(f"{what}: {error}") from None
     except Image.DecompressionBombError:
@@ -121,8 +121,11 @@ def _check(image: Image.Image, data: bytes) -> None:
         raise DataError(f"{image.mode} pixels; grey, RGB or a palette is needed")
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _opaque(image: Image.Image, data: bytes) -> Image.Image:
     """The image as `L` or `RGB`. Raises DataError where a pixel is not opaque."""
+    transparent = image.info.get("transparency")
+    if image.format == "PNG" and image.mode == "L" and isinstance(transparent, int):
+        image.info["transparency"] = transparent * 255 // (2 ** data[24] - 1)  # the decoder scales the pixels alone
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise DataError("transparent pixels; opaque ones are needed")
     return image.convert("L" if image.mode in _GREY else "RGB")

@@ -13,6 +13,10 @@ from heliostat.serve.errors import RequestError, invalid
 
 FORM = "multipart/form-data"
 MOST_PARTS = 1000
+MOST_HEAD_BYTES = 4096
+"""Of a part: its names, with that of a file."""
+MOST_PARAMETERS = 16
+"""Of a header; the standard library's reader takes time that grows with their square."""
 
 
 def is_form(request: Request) -> bool:
@@ -37,8 +41,11 @@ def read_form(request: Request, body: bytes, several: Collection[str] = ()) -> d
 
 
 def _content_type(request: Request) -> Message:
+    value = request.headers.get("content-type", "")
+    if value.count(";") > MOST_PARAMETERS:
+        raise _broken(f"its Content-Type has more than {MOST_PARAMETERS} parameters")
     header = Message()
-    header["content-type"] = request.headers.get("content-type", "")
+    header["content-type"] = value
     return header
 
 
@@ -57,6 +64,8 @@ def _parts(body: bytes, boundary: str | None) -> list[tuple[str, bytes]]:
 
 def _part(part: bytes) -> tuple[str, bytes]:
     head, blank, content = part.partition(b"\r\n\r\n")
+    if len(head) > MOST_HEAD_BYTES or head.count(b";") > MOST_PARAMETERS:
+        raise _broken(f"a part's head has more than {MOST_HEAD_BYTES} bytes or {MOST_PARAMETERS} parameters")
     name = BytesHeaderParser().parsebytes(head.lstrip()).get_param("name", header="content-disposition")
     if not blank or not isinstance(name, str) or not name:
         raise _broken("a part has no name")

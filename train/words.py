@@ -23,8 +23,8 @@ from heliostat.train.data import Encoder
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 PAD_ID, UNKNOWN_ID = 0, 1
-MARKUP = r"<[a-zA-Z/][^>]*>"
-VERSION = b"words, lower case, no markup"
+MARKUP = r"<[a-zA-Z/][^<>]*>"
+VERSION = b"words, lower case, no markup, 2"
 """Changes with how a text becomes words."""
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Sequence
 
+import regex
+
 from heliostat.serve.explain.answers import WordAttribution
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
-"""A word with its apostrophes, or a punctuation mark."""
+_WORD = regex.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+"""A word with its apostrophes and combining marks, which the standard library leaves out, or a punctuation mark."""
 Span = tuple[int, int]
 """Of characters: from, up to."""
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 MOST_IMAGES = 64
 """Of one request."""
-SEEDS = 2**53
-"""JavaScript knows no larger whole numbers."""
+SEEDS = 2**32
+"""PyTorch's generator on the CPU uses 32 bits of a seed."""
 PROBE_TOLERANCE = 2.0
 """Mean difference of a pixel from the trained model's, of 255: float32 on another processor rounds otherwise."""
 PNG = "image/png"

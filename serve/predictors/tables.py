@@ -72,6 +72,8 @@ def _numbers(column: NumberColumn | CategoryColumn, value: Any, field: str) -> l
     """The cell as the model takes it; a number is one in JSON too, so that no text is read as a missing one."""
     if column.kind == "number" and value is not None and not _is_finite(value):
         raise invalid(field, f"{field}: {repr(value)[:60]} given; a finite number is needed")
+    if column.kind == "category" and isinstance(value, float) and not math.isfinite(value):
+        raise invalid(field, f"{field}: {value} given; null stands for a missing word")
     try:
         return column.numbers(value)
     except DataError as error:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from heliostat.serve.errors import invalid
 from heliostat.serve.predictors.doors import MOST_INPUTS, Door, Given, Prediction, PredictRequest, PredictResponse
@@ -14,7 +14,15 @@ from heliostat.serve.predictors.doors import MOST_INPUTS, Door, Given, Predictio
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Text = Annotated[str, Field(min_length=1)]
+
+def not_blank(text: str) -> str:
+    """The text; ValueError where it says nothing, which in training data counts as a missing one."""
+    if not text.strip():
+        raise ValueError("a character that is no white space is needed")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, json_schema_extra={"pattern": r"\S"}), AfterValidator(not_blank)]
 
 
 class TextRequest(PredictRequest):

@@ -97,6 +97,13 @@ def test_words_have_signs_that_read_without_colour(run: Run) -> None:
     assert "joy" in shown
 
 
+def test_what_a_terminal_would_obey_is_shown_and_not_sent(run: Run) -> None:
+    code, output, _ = run("text", "a\x1b]0;owned\x07 joy\x9b2J!")
+    assert code == 0
+    assert not {"\x1b", "\x07", "\x9b"} & set(output)
+    assert "\u241b]0;owned\u2407" in output
+
+
 def test_a_hugging_face_classifier_is_explained_by_its_words(run: Run) -> None:
     text = "the film is   great!"
     code, shown, errors = run("encoder", text, "--json")

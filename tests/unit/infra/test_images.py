@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,10 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, transparent: int | None = None) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    grey = b"" if transparent is None else chunk(b"tRNS", struct.pack(">H", transparent))
+    body = chunk(b"IHDR", header) + grey + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
 
@@ -88,6 +90,15 @@ def test_transparent_pixels_are_refused() -> None:
     palette = Image.fromarray(PIXELS).quantize(4)
     assert "transparent" in failure(encoded(palette, transparency=palette.getpixel((0, 0))))
     assert "transparent" in failure(encoded(Image.fromarray(PIXELS), transparency=RED))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_a_grey_that_stands_for_transparent_is_found_at_each_depth(depth: int) -> None:
+    most = 2**depth - 1
+    white = b"\0\xff"  # one row, of as many pixels as a byte holds
+    file = partial(png, 8 // depth, 1, depth, 0, white)
+    assert failure(file(transparent=most)) == "transparent pixels; opaque ones are needed"
+    assert decode(file(transparent=most - 1), "own", "x").ravel().tolist() == [255] * (8 // depth)
 
 
 def test_an_image_is_turned_as_its_camera_was_held() -> None:

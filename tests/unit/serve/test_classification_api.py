@@ -111,6 +111,7 @@ async def test_a_text_that_is_too_long_is_refused_unless_it_may_be_cut(client: C
         ({}, None, "text, texts: exactly one"),
         ({"text": "a", "texts": ["b"]}, None, "text, texts: exactly one"),
         ({"text": ""}, "text", "text: '' given"),
+        ({"text": " \n"}, "text", "a character that is no white space is needed"),
         ({"texts": []}, "texts", r"texts: \[\] given"),
         ({"texts": ["a", 5]}, "texts.1", "texts.1: 5 given"),
         ({"texts": "a"}, "texts", "texts: 'a' given"),

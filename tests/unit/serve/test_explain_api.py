@@ -93,7 +93,7 @@ async def test_a_file_in_a_form_is_explained(ask: Ask) -> None:
         ("table", {"method": "occlusion"}, "method", ["'occlusion'", "integrated_gradients"]),
         ("image", {"method": "integrated_gradients"}, "method", ["occlusion or saliency"]),
         ("table", {"row": {**ROW, "shoe": 1}}, "row.shoe", ["'shoe'"]),
-        ("text", {"text": " "}, "text", ["nothing in the text"]),
+        ("text", {"text": " "}, "text", ["no white space is needed"]),
         ("text", {"text": "a " * 9}, "text", ["9 tokens", "6 are allowed"]),
         ("table", {"why": 1}, "why", ["unknown key"]),
     ],

@@ -159,5 +159,14 @@ def test_pieces_are_summed_into_words(pieces: list[tuple[int, int]], expected: l
     assert [(one.word, one.attribution) for one in found] == expected
 
 
+@pytest.mark.parametrize(
+    "text", ["हिन्दी फिल्म अच्छी है", "שָׁלוֹם עולם", "ภาษาไทย ดีมาก", "cafe\u0301 bon", "می\u200cخواهم فیلم"]
+)
+def test_marks_are_parts_of_their_words(text: str) -> None:
+    ends = [at for at, char in enumerate(text + " ") if char == " "]
+    pieces = list(zip([0, *(end + 1 for end in ends)], ends, strict=False))
+    assert [one.word for one in by_word(text, pieces, [1.0] * len(pieces))] == text.split()
+
+
 def test_an_empty_text_has_no_words() -> None:
     assert by_word("", [(0, 0)], [1.0]) == []

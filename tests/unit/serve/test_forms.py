@@ -8,6 +8,7 @@ from heliostat.serve.errors import RequestError
 from heliostat.serve.forms import is_form, read_form
 
 HEADER = "multipart/form-data; boundary=b0undary"
+LONG_HEAD = "a part's head has more than 4096 bytes or 16 parameters"
 
 
 def request(content_type: str | None) -> Request:
@@ -47,6 +48,9 @@ def test_files_come_out_as_a_client_sent_them(content: bytes) -> None:
         (b"--b0undary\r\n\r\nx\r\n--b0undary--", HEADER, "a part has no name"),
         (b'--b0undary\r\nContent-Disposition: form-data; name="a"\r\n--b0undary--', HEADER, "a part has no name"),
         (part("a", b"") * 1001 + b"--b0undary--", HEADER, "more than 1000 parts"),
+        (part('a"; x="' + ";" * 17, b"") + b"--b0undary--", HEADER, LONG_HEAD),
+        (part("a" * 4096, b"") + b"--b0undary--", HEADER, LONG_HEAD),
+        (b"", HEADER + ";" * 17, "its Content-Type has more than 16 parameters"),
     ],
 )
 def test_a_body_that_is_no_form_is_a_400(body: bytes, content_type: str, message: str) -> None:

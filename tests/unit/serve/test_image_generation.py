@@ -13,6 +13,7 @@ import torch
 from heliostat.infra import programs
 from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode
+from heliostat.infra.inputs import NoiseInputs
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.http import Doors, create_app
 from heliostat.serve.predictors.image_generation import SEEDS, GenerationApi, ImageGenerator
@@ -133,6 +134,11 @@ async def test_json_for_all_others(client: Client, accept: str) -> None:
 async def test_a_wrong_field_is_named(client: Client, body: dict[str, Any], param: str) -> None:
     response = await client.post("/v1/predict", body)
     assert (response.status_code, error_of(response)["param"]) == (422, param)
+
+
+def test_each_seed_that_is_allowed_has_images_of_its_own() -> None:
+    largest, *others = (NoiseInputs(size=4).noise(seed, 1) for seed in (SEEDS - 1, 0, SEEDS // 2 - 1, SEEDS // 2))
+    assert not any(torch.equal(largest, other) for other in others)
 
 
 async def test_an_answer_that_takes_too_long_is_a_504(served: Served, config: ServeConfig, recorded: Recorded) -> None:

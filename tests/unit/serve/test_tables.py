@@ -52,6 +52,7 @@ async def test_rows_become_the_features_of_training(door: Tables) -> None:
         ({**ROW, "age": True}, "rows.1.age", "rows.1.age: True given; a finite number is needed"),
         ({**ROW, "age": [38]}, "rows.1.age", "rows.1.age: [38] given; a finite number is needed"),
         ({**ROW, "size": "huge"}, "rows.1.size", "rows.1.size: 'huge' was not in the training data; 1, 2, large were"),
+        ({**ROW, "colour": float("nan")}, "rows.1.colour", "rows.1.colour: nan given; null stands for a missing word"),
         ({**ROW, "size": {"a": 1}}, "rows.1.size", "rows.1.size: {'a': 1} given; text or a number is needed"),
         ({**ROW, "a\nge": 1}, "rows.1.a\nge", "rows.1: 'a\\nge' is no column; age, weight in kg, size, colour are"),
         ({}, "rows.1", "rows.1: {} given; the columns age, weight in kg, size, colour are needed"),

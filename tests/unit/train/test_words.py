@@ -44,6 +44,12 @@ def test_the_most_frequent_words_are_kept_and_texts_cut_at_their_end(tmp_path: P
     assert result.counts["truncated"] == 300
 
 
+def test_markup_ends_before_the_next_begins(tmp_path: Path) -> None:
+    words = tokenizer(run(tmp_path, reviews(tmp_path, many(20)), WordEncoder()))
+    for text, expected in (("fine<br />film", "fine film"), ("a <b<i>film", "a <b film"), ("1 < 2 > 0", "1 < 2 > 0")):
+        assert words.normalizer.normalize_str(text) == expected
+
+
 @pytest.mark.parametrize("text", [ODD, "a\nb  c\t", "'quoted' and 3.14"])
 def test_pieces_say_every_text_again(tmp_path: Path, text: str) -> None:
     result = run(tmp_path, reviews(tmp_path, many(200)), PieceEncoder(), vocabulary=300)
