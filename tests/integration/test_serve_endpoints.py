@@ -292,9 +292,11 @@ def test_a_person_chats_on_the_page_and_stops_an_answer(browser: Chrome, chat: E
     give(browser, "text", "a film")
     browser.find_element(By.ID, "send").click()
     until(lambda: text_of(browser, ".assistant"), "the answer begins", seconds=30)
-    seen = text_of(browser, ".assistant")
+    seen, stop = text_of(browser, ".assistant"), browser.find_element(By.ID, "stop")
+    place = stop.location
     until(lambda: len(text_of(browser, ".assistant")) > len(seen), "the answer goes on", seconds=30)
-    browser.find_element(By.ID, "stop").click()
+    assert stop.location == place, "it does not run away from the pointer"
+    stop.click()
     until(lambda: "stopped" in text_of(browser, "#figures"), "the answer is stopped", seconds=10)
     stopped = text_of(browser, ".assistant")
     assert text_of(browser, ".user") == "a film"
