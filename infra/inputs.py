@@ -9,6 +9,7 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from heliostat.infra.config import StrictModel
@@ -215,8 +216,10 @@ def number(value: Any, column: str) -> float | None:
     """A cell of a column of numbers; None where it is missing, DataError where it is something else."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
+    taken = isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool)
+    taken = taken and not (isinstance(value, str) and "_" in value)  # which Python alone reads as part of a number
     try:
-        found = None if isinstance(value, bool) or not isinstance(value, (int, float, str)) else float(value)
+        found = float(value) if taken else None
     except (ValueError, OverflowError):
         found = None
     if found is None or math.isinf(found):

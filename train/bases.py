@@ -10,11 +10,11 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from heliostat.cluster.folders import cache_folder
-from heliostat.infra.errors import ModelError
+from heliostat.infra.errors import DataError, ModelError
 from heliostat.infra.inputs import ImageInputs, Inputs
 from heliostat.infra.storage import StorageConfig
 from heliostat.train.architectures.config import ModelConfig
-from heliostat.train.config import DataConfig
+from heliostat.train.config import Augment, DataConfig
 from heliostat.train.data import Prepared
 from heliostat.train.rows import Rows
 from heliostat.train.sources import fill, resolve
@@ -40,7 +40,8 @@ def base_model(model: ModelConfig, storage: StorageConfig) -> Path | None:
 def base_folder(model: ModelConfig, data: DataConfig, prepared: Prepared, storage: StorageConfig) -> Path:
     """The folder that `Task.load_model` loads: of the base model, or of what is built in its place.
 
-    It is built of the spec's settings and what was learned from the training split of `prepared`.
+    It is built of the spec's settings and what was learned from the training split of `prepared`. Raises DataError
+    where `data.augment` could leave nothing of an image.
     """
     found = base_model(model, storage)
     if found:
@@ -80,6 +81,18 @@ def _write(folder: Path, model: ModelConfig, data: DataConfig, prepared: Prepare
     inputs = learned_inputs(prepared)
     if inputs is None:
         raise ModelError(f"{prepared.url}: holds no {INPUTS}; prepare the data again")
+    if isinstance(inputs, ImageInputs):
+        _check_augment(data.augment, min(inputs.height, inputs.width))
     write_settings(Settings(model=model, inputs=inputs, augment=data.augment), folder)
     if tokenizer.is_file():
         shutil.copy(tokenizer, folder)
+
+
+def _check_augment(augment: Augment, side: int) -> None:
+    """DataError where an image with `side` pixels at its shorter side may be moved out of sight or blanked out."""
+    for key, pixels in (("crop", augment.crop), ("erase", augment.erase)):
+        if pixels >= side:
+            raise DataError(
+                f"data.augment.{key}: {pixels} given; images have {side} pixels at their shorter side, and "
+                "less is allowed"
+            )

@@ -38,6 +38,14 @@ class Columns(StrictModel):
     answer: str | None = None
     """`causal-lm`: the reply that the loss is taken on."""
 
+    @model_validator(mode="after")
+    def _hides_the_label(self) -> Columns:
+        if self.features and self.label in self.features:
+            raise ValueError(
+                f"data.columns.features: {self.label!r} given, which is data.columns.label; the model must not see it"
+            )
+        return self
+
 
 class Split(StrictModel):
     """Shares of the records held out; which record goes where depends on what it holds alone."""
@@ -102,7 +110,11 @@ class DataConfig(StrictModel):
     """Keep this many records at most, the same ones each time."""
     missing: Literal["fail", "drop", "fill"] = "fail"
     """What happens to a row of a table with a value missing: an error, it is left out, or the training split's mean
-    (of numbers) or most frequent value (of words) stands in, in requests too."""
+    (of numbers) or most frequent value (of words) stands in, in requests too. `fill` leaves out a row without a
+    label, for which nothing stands in."""
+    na_values: list[str] = []
+    """Words that say that a value of a table, or a label, is missing, such as `[NA, "?"]`; an empty cell, null and NaN
+    always do."""
     images: ImageSize = ImageSize()
     augment: Augment = Augment()
     max_length: Annotated[int, Field(ge=4)] = 256

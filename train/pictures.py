@@ -48,18 +48,18 @@ class ImageEncoder(Encoder):
     def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> ImageEncoder:
         """The size of the first image, where the spec says none, and the mean and deviation of each channel."""
         inputs: ImageInputs | None = None
-        count, sums, squares = 0, np.zeros(1), np.zeros(1)
+        count, sums, squares = 0, np.zeros(1, np.int64), np.zeros(1, np.int64)
         for record in records:
             pixels = from_text(record[IMAGE])
             inputs = inputs or _first(pixels, data)
             with suppress(DataError):  # what does not fit is refused with its place, when all are encoded
-                numbers = inputs.fitted(pixels, IMAGE).reshape(-1, inputs.shape[2]) / 255
+                numbers = inputs.fitted(pixels, IMAGE).reshape(-1, inputs.shape[2]).astype(np.int64)
                 count += len(numbers)
                 sums, squares = sums + numbers.sum(axis=0), squares + (numbers**2).sum(axis=0)
         assert inputs
-        mean = sums / count
-        std = [math.sqrt(max(float(one), 0)) or 1.0 for one in squares / count - mean**2]
-        return replace(self, inputs=inputs.model_copy(update={"mean": tuple(mean.tolist()), "std": tuple(std)}))
+        found = [_mean_and_std(count, *pair) for pair in zip(sums.tolist(), squares.tolist(), strict=True)]
+        mean, std = zip(*found, strict=True)
+        return replace(self, inputs=inputs.model_copy(update={"mean": mean, "std": std}))
 
     def save(self, folder: Path) -> None:
         """Writes the size, the means and the deviations."""
@@ -69,12 +69,15 @@ class ImageEncoder(Encoder):
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, np.ndarray]:
         """`pixels`: uint8 [images, height x width x channels]."""
         assert self.inputs
-        found = [self.inputs.fitted(from_text(text), IMAGE).reshape(-1) for text in records[IMAGE]]
+        try:
+            found = [self.inputs.fitted(from_text(text), IMAGE).reshape(-1) for text in records[IMAGE]]
+        except DataError as error:
+            raise DataError(f"{error}; data.images says which mode and size, and whether to resize") from None
         return {"pixels": np.stack(found)}
 
     def fingerprint(self) -> str:
         """Changes with how images are read; what they hold is in the data."""
-        return hashlib.sha256(b"pixels").hexdigest()
+        return hashlib.sha256(b"pixels, 2").hexdigest()
 
 
 def decoded(value: Any, column: str, mode: Mode) -> np.ndarray | None:
@@ -104,6 +107,14 @@ def from_text(text: str) -> np.ndarray:
     """What `as_text` was given."""
     *shape, numbers = text.split(" ")
     return np.frombuffer(base64.b64decode(numbers), dtype=np.uint8).reshape([int(side) for side in shape])
+
+
+def _mean_and_std(count: int, total: int, squares: int) -> tuple[float, float]:
+    """Mean and deviation of `count` shades, as shares of 255; the deviation is 1 where all shades are the same.
+
+    Whole numbers until the end: rounding would leave a channel that is the same everywhere a deviation of 1e-9.
+    """
+    return total / (255 * count), math.sqrt(count * squares - total**2) / (255 * count) or 1.0
 
 
 def _first(pixels: np.ndarray, data: DataConfig) -> ImageInputs:

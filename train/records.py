@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ IMAGE_FORMATS = ("images", "idx", "sheets")
 IDX_NAME = r"[.-]idx\d-ubyte(\.\w+)?$"
 COUNTED_BY_LINE = ("csv", "jsonl", "text", "paragraphs")
 MAX_FIELD_CHARACTERS = 1 << 30
+BATCH_RECORDS = 1024
 SHOWN_COLUMNS = 20
 
 Record = dict[str, Any]
@@ -66,9 +68,10 @@ def place(file: Path, format_: str, number: int) -> str:
 def find_source(path: Path, format_: str) -> Source:
     """The files at `path` (a file, or a folder with files of one format); `format_` may be `auto`.
 
-    Raises DataError where there are none, or files of several formats, or an ending says nothing.
+    Raises DataError where there are none, or files of several formats, or an ending says nothing, or a name is no text.
     """
     files = [path] if path.is_file() else _visible(path)
+    _refuse_names(files)
     known = {file: _format_of(file) for file in files}
     chosen = _told(path, known) if format_ == "auto" else format_
     if chosen in IMAGE_FORMATS:
@@ -94,6 +97,14 @@ def _told(path: Path, known: Mapping[Path, str | None]) -> str:
 def _visible(folder: Path) -> list[Path]:
     below = (path for path in folder.rglob("*") if path.is_file())
     return sorted(path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _refuse_names(files: list[Path]) -> None:
+    for file in files:
+        try:
+            str(file).encode()
+        except UnicodeEncodeError:
+            raise DataError(f"data.source: {str(file)!a} is a name that is not UTF-8; rename it") from None
 
 
 def _some(files: list[Path], path: Path) -> tuple[Path, ...]:
@@ -145,14 +156,17 @@ def _images(file: Path, format_: str, needed: Needed, every: bool) -> Iterator[t
         yield from image_files.read(file, format_, image_files.COLUMNS if every else needed)
 
 
-def check_columns(file: Path, found: Iterable[str], needed: Needed) -> None:
-    """DataError for the first of the columns `needed` that is not `found` in `file`."""
+def check_columns(file: Path, found: Iterable[str], needed: Needed, every: bool = False) -> None:
+    """DataError for the first of the columns `needed` that is not `found` in `file`, or is found twice."""
     there = list(found)
     for column, key in needed.items():
         if column not in there:
             more = ", ..." if len(there) > SHOWN_COLUMNS else ""
             listed = ", ".join(there[:SHOWN_COLUMNS]) + more
             raise DataError(f"{key}: column {column!r} is not in {file}; it has {listed or 'none'}")
+    twice = [name for name, count in Counter(there).items() if count > 1 and (every or name in needed)]
+    if twice:
+        raise DataError(f"{file}: column {twice[0]!r} is there twice; names that differ are needed")
 
 
 def _csv(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
@@ -170,9 +184,7 @@ def _csv(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]
             raise DataError(f"{file} line {line}: not CSV: {error}") from None
         if not header:
             header = [name.strip() for name in row]
-            check_columns(file, header, needed)
-            if every and (twice := [name for name in header if header.count(name) > 1]):
-                raise DataError(f"{file} line {line}: column {twice[0]!r} is there twice; names that differ are needed")
+            check_columns(file, header, needed, every)
             places = {column: header.index(column) for column in (header if every else needed)}
         elif len(row) == len(header):
             yield line, {column: row[place] for column, place in places.items()}
@@ -199,14 +211,16 @@ def _parquet(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Rec
 
     try:
         with ParquetFile(file) as parquet:
-            check_columns(file, parquet.schema_arrow.names, needed)
+            check_columns(file, parquet.schema_arrow.names, needed, every)
             number = 0
-            for batch in parquet.iter_batches(batch_size=1024, columns=None if every else list(needed)):
+            for batch in parquet.iter_batches(batch_size=BATCH_RECORDS, columns=None if every else list(needed)):
                 for record in batch.to_pylist():
                     number += 1
                     yield number, record
     except pa.ArrowException as error:
         raise DataError(f"{file}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: one of records {number + 1} to {number + batch.num_rows} is not UTF-8") from None
 
 
 def _text(file: Path, needed: Needed, _every: bool) -> Iterator[tuple[int, Record]]:

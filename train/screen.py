@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, KeysView
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,13 @@ from heliostat.train import where
 from heliostat.train.config import Columns, DataConfig, Split
 from heliostat.train.data import SPLITS, Encoder
 from heliostat.train.records import Needed, Record, Source, read
-from heliostat.train.values import label_text
+from heliostat.train.values import label_text, unicode_text
 
 KEPT, FILTERED, EMPTY, BROKEN = range(4)
 DIGEST_BYTES = 16
 BLOCK_RECORDS = 2048
+NAMELESS = r"|Unnamed: \d+|__index_level_\d+__"
+"""What pandas and R call the column of row numbers that they write unasked."""
 ALL = ""
 Bounds = dict[str, tuple[int, int]]
 """Of hashes, for each class, or of ALL together: those below the first are for test, those below the second for
@@ -58,8 +61,7 @@ def screen(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Ite
     rows: list[tuple[Any, ...]] = []
     number = 0
     try:
-        needed = needed_columns(data, encoder)
-        for number, record in read(source.files[file], source.format, needed, every=encoder.columns(data) is None):
+        for number, record in _records(source, file, data, encoder):
             rows.append((file, number, *_screened(record, data, encoder, source.place(file, number)), None))
             if len(rows) == BLOCK_RECORDS:
                 yield _table(rows)
@@ -67,6 +69,37 @@ def screen(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Ite
     except DataError as error:
         rows.append((file, number + 1, BROKEN, bytes(DIGEST_BYTES), None, None, str(error)))
     yield _table(rows)
+
+
+def _records(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Iterator[tuple[int, Record]]:
+    """The records of file number `file`; where the spec lists no columns, all have those of the source's first one."""
+    needed = needed_columns(data, encoder)
+    if encoder.columns(data) is not None:
+        yield from read(source.files[file], source.format, needed)
+        return
+    columns = _first_columns(source, needed)
+    for number, record in read(source.files[file], source.format, needed, every=True):
+        if record.keys() != columns:
+            name = min(record.keys() ^ columns)
+            has = "has a column" if name in record else "has no column"
+            raise DataError(
+                f"{source.place(file, number)}: {has} {name!r}, unlike the first record; list the columns that the "
+                "model sees in data.columns.features, and data.missing says what happens where one is missing"
+            )
+        yield number, {name: record[name] for name in columns}
+
+
+def _first_columns(source: Source, needed: Needed) -> KeysView[str]:
+    """The columns of the first record of all, each with a name that says what it is."""
+    every = (record for file in source.files for _, record in read(file, source.format, needed, every=True))
+    first = next(every, {})
+    for name in first:
+        if re.fullmatch(NAMELESS, unicode_text(name, name)):
+            raise DataError(
+                f"data.columns.features: {source.files[0]} has a column {name!r}, the number of a row most likely; "
+                "list the columns that the model sees"
+            )
+    return first.keys()
 
 
 def needed_columns(data: DataConfig, encoder: Encoder) -> Needed:
@@ -96,7 +129,7 @@ def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) ->
             return FILTERED, bytes(DIGEST_BYTES), None, None
         label = None
         for column in label_columns(data, encoder):
-            word = label_text(record[column], column)
+            word = label_text(record[column], column, data)
             label = data.label_names.get(word, word) if word else word
         cleaned = encoder.clean(record, data)
         unlabelled = encoder.labelled and label is None

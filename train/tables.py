@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from heliostat.infra.inputs import CategoryColumn, NumberColumn, TableInputs, nu
 from heliostat.train.bases import write_inputs
 from heliostat.train.config import DataConfig
 from heliostat.train.data import Encoder
+from heliostat.train.values import label_text, unicode_text
 
 MOST_VALUES = 1000
 """Different words in a column: each becomes an input of the model."""
@@ -40,8 +42,8 @@ class TableEncoder(Encoder):
         """Numbers and words; None for a row that `data.missing` drops."""
         found = {name: cell(record[name], name, data) for name in self.names(record, data)}
         missing = [name for name, value in found.items() if value is None]
-        if missing and data.missing == "fail":
-            raise DataError(f"data.missing: fail given, and column {missing[0]!r} is empty; drop and fill are allowed")
+        if data.missing == "fail":
+            _refuse([*missing, *_unlabelled(record, data)])
         return None if missing and data.missing == "drop" else found
 
     def names(self, record: Mapping[str, Any], data: DataConfig) -> list[str]:
@@ -89,25 +91,44 @@ class TableEncoder(Encoder):
 
     def fingerprint(self) -> str:
         """Changes with how columns are learned; what they hold is in the data."""
-        return hashlib.sha256(b"standardised, one-hot").hexdigest()
+        return hashlib.sha256(b"standardised, one-hot, 2").hexdigest()
 
 
 def cell(value: Any, column: str, data: DataConfig) -> float | str | None:
     """A number or, in one of `data.columns.categories`, a word; None where it is missing."""
+    if isinstance(value, str) and value.strip() in data.na_values:
+        return None
     if column in data.columns.categories:
-        return word(value, column)
+        found = word(value, column)
+        return found and unicode_text(found, column)
     try:
         return number(value, column)
     except DataError as error:
         raise DataError(f"{error}, or its name in data.columns.categories") from None
 
 
+def _unlabelled(record: Mapping[str, Any], data: DataConfig) -> list[str]:
+    """The column of the label where it is empty."""
+    label = data.columns.label
+    return [label] if label and label_text(record[label], label, data) is None else []
+
+
+def _refuse(missing: list[str]) -> None:
+    if missing:
+        raise DataError(f"data.missing: fail given, and column {missing[0]!r} is empty; drop and fill are allowed")
+
+
 def _number(name: str, values: np.ndarray, data: DataConfig) -> NumberColumn:
     if not len(values):
         raise DataError(f"column {name!r} is empty in all of the training split; leave it out of data.columns.features")
-    mean, std = float(values.mean()), float(values.std())
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = float(values.mean()), float(values.std())
+    if not math.isfinite(std):
+        largest = f"values up to {np.abs(values).max():g}, too large for a mean and a deviation"
+        raise DataError(f"column {name!r} has {largest}; scale it, or leave it out of data.columns.features")
+    varies = values.min() < values.max() and std > 0  # rounding leaves a constant column a deviation of 1e-17
     fill = mean if data.missing == "fill" else None
-    return NumberColumn(name=name, mean=mean, std=std if std > 0 else 1.0, fill=fill)
+    return NumberColumn(name=name, mean=mean, std=std if varies else 1.0, fill=fill)
 
 
 def _category(name: str, counts: Counter[str], data: DataConfig) -> CategoryColumn:

@@ -12,14 +12,14 @@ from heliostat.train.config import DataConfig
 TURN = ("role", "content")
 
 
-def label_text(value: Any, column: str) -> str | None:
-    """A class as a word: 1.0 is `1`, True is `true`; None where it is missing."""
+def label_text(value: Any, column: str, data: DataConfig) -> str | None:
+    """A class as a word: 1.0 is `1`, True is `true`; None where it is missing or one of `data.na_values`."""
     try:
         word = spelled(value)
     except TypeError:
         found = f"column {column!r} holds {_kind(value)}"
         raise DataError(f"data.columns.label: {found}; text or a number is needed") from None
-    return word and _unicode(word, column)
+    return None if word is None or word in data.na_values else unicode_text(word, column)
 
 
 def clean_texts(record: Mapping[str, Any], columns: Iterable[str], data: DataConfig) -> dict[str, Any] | None:
@@ -36,7 +36,7 @@ def clean(value: Any, column: str, data: DataConfig) -> str | list[dict[str, str
     if column == data.columns.messages:
         return _messages(value, column)
     if isinstance(value, str):
-        return _unicode(value, column) if value.strip() else None
+        return unicode_text(value, column) if value.strip() else None
     keys = [key for key, name in data.columns.model_dump().items() if name == column]
     raise DataError(f"data.columns.{keys[0]}: column {column!r} holds {_kind(value)}; text is needed")
 
@@ -47,10 +47,10 @@ def _messages(value: Any, column: str) -> list[dict[str, str]] | None:
         if not (isinstance(value, list) and texts and all(isinstance(text, str) for text in texts)):
             found = f"data.columns.messages: column {column!r} holds {_kind(turn)}"
             raise DataError(f"{found}; a list of {{role, content}} texts is needed")
-    return [{key: _unicode(turn[key], column) for key in TURN} for turn in value] or None
+    return [{key: unicode_text(turn[key], column) for key in TURN} for turn in value] or None
 
 
-def _unicode(text: str, column: str) -> str:
+def unicode_text(text: str, column: str) -> str:
     """`text`, once it is sure to be text: JSON can spell what is none."""
     try:
         text.encode()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from heliostat.train import screen
-from heliostat.train.config import Columns, Split
+from heliostat.train.config import Columns, DataConfig, Split
 from heliostat.train.data import SPLITS
 from heliostat.train.values import label_text
 from tests.unit.train.prepared import Words, failure, many, reviews, run
@@ -114,10 +114,9 @@ def test_a_limit_counts_each_text_once(tmp_path: Path) -> None:
 
 
 def test_labels_may_be_numbers_or_true_and_false(tmp_path: Path) -> None:
-    assert [label_text(value, "label") for value in (1, 1.0, "1", True, 0.5, None, float("nan"), " ")] == [
-        *("1", "1", "1", "true", "0.5"),
-        *(None, None, None),
-    ]
+    data = DataConfig(source="x", na_values=["NA"])
+    values = (1, 1.0, "1", True, 0.5, None, float("nan"), " ", " NA")
+    assert [label_text(value, "label", data) for value in values] == ["1", "1", "1", "true", "0.5", *[None] * 4]
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"text": f"t {i}", "label": i % 3}) + "\n" for i in range(200)))
     assert run(tmp_path, path, Words()).labels == ["0", "1", "2"]

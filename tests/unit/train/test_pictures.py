@@ -84,7 +84,7 @@ def test_the_mode_and_the_size_of_the_spec(tmp_path: Path) -> None:
     [
         ("no base64!", "FILE line 101: image: not base64"),
         ("aGVsbG8=", "FILE line 101: image: no image; PNG, JPEG, BMP, WebP or GIF is needed"),
-        (drawn(1, 6, 6)[0], "FILE line 101: image: 6 x 6 pixels; 5 x 4 are needed"),
+        (drawn(1, 6, 6)[0], "FILE line 101: image: 6 x 6 pixels; 5 x 4 are needed; data.images says which"),
     ],
 )
 def test_an_image_unlike_the_others_is_refused_by_place(tmp_path: Path, image: np.ndarray | str, message: str) -> None:
@@ -103,6 +103,16 @@ def test_a_coloured_image_among_grey_ones_keeps_its_colours_or_is_refused(tmp_pa
     source = lines(tmp_path, [*drawn(60, channels=1), drawn(1)[0]])
     assert failure(tmp_path, source, ImageEncoder()).startswith("FILE line 61: image: a coloured image; a grey one")
     assert learned(run(tmp_path, source, ImageEncoder(), images={"mode": "rgb"})).mode == "rgb"
+
+
+@pytest.mark.parametrize("shade", range(0, 256, 17))
+def test_a_channel_that_is_the_same_everywhere_has_a_deviation_of_1(tmp_path: Path, shade: int) -> None:
+    images: list[Any] = drawn(60)
+    for image in images:
+        image[:, :, 1] = shade
+    inputs = learned(run(tmp_path, lines(tmp_path, images), ImageEncoder()))
+    assert inputs.std[1] == 1.0
+    assert inputs.mean[1] == pytest.approx(shade / 255)
 
 
 def test_a_record_without_an_image_is_left_out(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -129,6 +131,25 @@ def test_what_is_no_parquet_and_what_is_not_there_are_said_in_one_line(tmp_path:
     assert failure(tmp_path / "gone.csv", "csv") == "FILE: cannot be read: No such file or directory"
     damaged = write(tmp_path, "a.csv.gz", gzip.compress(b"text,label\na,1\n" * 999)[:40])
     assert failure(damaged, "csv").startswith("FILE: cannot be read: ")
+
+
+def test_a_column_that_is_there_twice_and_text_that_is_none(tmp_path: Path) -> None:
+    twice = "FILE: column 'text' is there twice; names that differ are needed"
+    assert failure(write(tmp_path, "a.csv", "text,text,label\n1,2,3\n"), "csv") == twice
+    columns = [pa.array(["a"]), pa.array(["b"]), pa.array(["c"])]
+    pq.write_table(pa.Table.from_arrays(columns, ["text", "text", "label"]), tmp_path / "a.parquet")
+    assert failure(tmp_path / "a.parquet", "parquet") == twice
+    offsets, content = np.array([0, 1, 2], dtype=np.int32).tobytes(), b"a\xff"
+    broken = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(offsets), pa.py_buffer(content)])
+    pq.write_table(pa.table({"text": broken, "label": ["x", "y"]}), tmp_path / "b.parquet")
+    assert failure(tmp_path / "b.parquet", "parquet") == "FILE: one of records 1 to 2 is not UTF-8"
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
+    write(tmp_path / "caf\udce9", "a.txt", "one\n")
+    with pytest.raises(DataError, match=r"data.source: '.*caf.udce9/a.txt' is a name that is not UTF-8; rename it"):
+        find_source(tmp_path, "auto")
 
 
 def test_a_folder_gives_its_files_of_one_format_in_order(tmp_path: Path) -> None:

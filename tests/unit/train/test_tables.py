@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
+import re
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from heliostat.infra.inputs import CategoryColumn, NumberColumn, TableInputs
 from heliostat.train.bases import INPUTS
+from heliostat.train.config import Columns
 from heliostat.train.tables import TableEncoder
 from tests.unit.train.prepared import Result, failure, run
 
@@ -111,6 +117,7 @@ def test_missing_values_are_filled_from_the_training_split_or_dropped(tmp_path: 
             "FILE line 202: age: 'old' given; a finite number is needed, or its name in data.c",
         ),
         (("inf", "paid", "no"), {}, "FILE line 202: age: 'inf' given; a finite number is needed"),
+        (("1_000", "paid", "no"), {}, "FILE line 202: age: '1_000' given; a finite number is needed"),
         ((30, "paid", "no"), {"columns": {}}, "FILE line 2: plan: '"),
         (
             (30, "paid", "no"),
@@ -156,4 +163,91 @@ def test_too_many_categories_and_too_few_records_of_a_class(tmp_path: Path) -> N
 
 def test_a_header_with_a_name_twice(tmp_path: Path) -> None:
     said = failure(tmp_path, table(tmp_path, people(50), ("age", "age", "label")), TableEncoder())
-    assert said == "FILE line 1: column 'age' is there twice; names that differ are needed"
+    assert said == "FILE: column 'age' is there twice; names that differ are needed"
+
+
+@pytest.mark.parametrize("shade", [0.1, 0.3, 1e9 + 0.1])
+def test_a_column_that_rounding_makes_vary_is_constant(tmp_path: Path, shade: float) -> None:
+    rows = [(*row, shade) for row in people(200)]
+    same = learned(run(tmp_path, table(tmp_path, rows, (*HEADER, "same")), TableEncoder(), **COLUMNS)).columns[2]
+    assert isinstance(same, NumberColumn)
+    assert same.std == 1.0
+    assert same.numbers(2 * shade) == [pytest.approx(shade)]
+
+
+@pytest.mark.parametrize("value", [1e200, 1e308])
+def test_numbers_too_large_for_a_deviation_are_refused(tmp_path: Path, value: float) -> None:
+    rows = [((-1) ** i * value * (1 - i / 1e3), plan, label) for i, (_, plan, label) in enumerate(people(200))]
+    said = failure(tmp_path, table(tmp_path, rows), TableEncoder(), **COLUMNS)
+    assert re.match(r"column 'age' has values up to [0-9.e+]+, too large for a mean and a deviation; scale it", said)
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "__index_level_0__"])
+def test_row_numbers_that_were_written_unasked_are_no_feature(tmp_path: Path, name: str) -> None:
+    source = table(tmp_path, [(i, *row) for i, row in enumerate(people(100))], (name, *HEADER))
+    said = failure(tmp_path, source, TableEncoder(), **COLUMNS)
+    assert said.startswith(f"data.columns.features: FILE has a column {name!r}, the number of a row most likely; list")
+    listed = {"columns": {"features": ["age", "plan"], "categories": ["plan"]}}
+    assert [column.name for column in learned(run(tmp_path, source, TableEncoder(), **listed)).columns] == [
+        "age",
+        "plan",
+    ]
+
+
+@pytest.mark.parametrize("first", [{"age": 1, "label": "no"}, {"age": 1, "town": 2, "label": "no"}])
+def test_columns_that_only_some_records_have_must_be_listed(tmp_path: Path, first: dict[str, Any]) -> None:
+    records = [first, *[{"age": i, "label": ("no", "yes")[i % 2], **({"town": i} if i % 5 else {})} for i in range(60)]]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    for missing in ("fail", "drop", "fill"):
+        said = failure(tmp_path, source, TableEncoder(), missing=missing)
+        assert re.match(r"FILE line \d: has (a|no) column 'town', unlike the first record; list the columns", said)
+    listed = {"columns": {"features": ["age", "town"]}}
+    assert run(tmp_path, source, TableEncoder(), missing="drop", **listed).counts["empty"] == 12 + ("town" not in first)
+
+
+def test_a_first_file_without_a_row_says_nothing_of_the_others(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    table(tmp_path / "data", [])
+    table(tmp_path, people(60)).rename(tmp_path / "data" / "some.csv")
+    assert len(learned(run(tmp_path, tmp_path / "data", TableEncoder(), **COLUMNS)).columns) == 2
+
+
+def test_columns_are_in_the_order_of_the_first_record(tmp_path: Path) -> None:
+    records = [{"b": 1, "a": 2, "label": "no"}, *[{"label": ("no", "yes")[i % 2], "a": i, "b": i} for i in range(60)]]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert [column.name for column in learned(run(tmp_path, source, TableEncoder())).columns] == ["b", "a"]
+
+
+def test_words_that_say_that_a_value_is_missing(tmp_path: Path) -> None:
+    rows: list[tuple[object, ...]] = [*people(200), ("NA", "paid", "no"), (30, " ? ", "no"), (30, "paid", "NA")]
+    result = run(tmp_path, table(tmp_path, rows), TableEncoder(), missing="drop", na_values=["NA", "?"], **COLUMNS)
+    assert result.counts["empty"] == 3
+    assert result.labels == ["no", "yes"]
+
+
+def test_a_row_without_a_label_is_left_out_only_where_the_spec_says_so(tmp_path: Path) -> None:
+    source = table(tmp_path, [*people(200), (30, "paid", "")])
+    said = failure(tmp_path, source, TableEncoder(), **COLUMNS)
+    assert said.startswith("FILE line 202: data.missing: fail given, and column 'label' is empty")
+    for missing in ("drop", "fill"):
+        assert run(tmp_path, source, TableEncoder(), missing=missing, **COLUMNS).counts["empty"] == 1
+
+
+@pytest.mark.parametrize("record", [{"plan": "\ud800", "label": "no"}, {"\ud800": "paid", "label": "no"}])
+def test_half_of_a_surrogate_pair_is_no_word(tmp_path: Path, record: dict[str, str]) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text(json.dumps(record) + "\n")
+    assert "holds half of a surrogate pair" in failure(tmp_path, source, TableEncoder(), **COLUMNS)
+
+
+def test_decimals_are_numbers(tmp_path: Path) -> None:
+    ages = pa.array([Decimal(i) / 4 for i in range(60)], pa.decimal128(10, 2))
+    pq.write_table(pa.table({"age": ages, "label": ["no", "yes"] * 30}), tmp_path / "rows.parquet")
+    assert len(learned(run(tmp_path, tmp_path / "rows.parquet", TableEncoder())).columns) == 1
+
+
+def test_the_label_is_no_feature() -> None:
+    with pytest.raises(ValueError, match=r"data.columns.features: 'label' given, which is data.columns.label"):
+        Columns(features=["age", "label"])
