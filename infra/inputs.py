@@ -216,15 +216,19 @@ def number(value: Any, column: str) -> float | None:
     """A cell of a column of numbers; None where it is missing, DataError where it is something else."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    taken = isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool)
-    taken = taken and not (isinstance(value, str) and "_" in value)  # which Python alone reads as part of a number
     try:
-        found = float(value) if taken else None
+        found = float(value) if _may_be_a_number(value) else None
     except (ValueError, OverflowError):
         found = None
     if found is None or math.isinf(found):
         raise DataError(f"{column}: {repr(value)[:60]} given; a finite number is needed")
     return None if math.isnan(found) else found
+
+
+def _may_be_a_number(value: Any) -> bool:
+    if isinstance(value, str):
+        return "_" not in value  # which Python alone reads as part of a number
+    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
 
 
 def word(value: Any, column: str) -> str | None:

@@ -96,7 +96,7 @@ class TableEncoder(Encoder):
 
 def cell(value: Any, column: str, data: DataConfig) -> float | str | None:
     """A number or, in one of `data.columns.categories`, a word; None where it is missing."""
-    if isinstance(value, str) and value.strip() in data.na_values:
+    if data.na_values and isinstance(value, str) and value.strip() in data.na_values:
         return None
     if column in data.columns.categories:
         found = word(value, column)
