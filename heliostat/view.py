@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 Advance = Callable[[str, int, int], None]
 """What is being done, how much of it is done, of how much (0 where unknown)."""
+ANY_WIDTH = 10_000
+"""Columns of a file, which wraps nothing."""
 SHOWN_METRICS = 5
 MOST_WORDS = 3
 """Classes up to which the confusion matrix says beside each what it is."""
@@ -37,7 +40,7 @@ class View:
     """The terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or _standard_output()
 
     def say(self, text: str) -> None:
         """One line."""
@@ -227,6 +230,14 @@ class View:
         plotext.xticks(sorted({places[0], places[len(places) // 2], places[-1]}))
         plotext.xlabel(along)
         self.console.print(Text(plotext.uncolorize(plotext.build())), soft_wrap=True)
+
+
+def _standard_output() -> Console:
+    """Standard output; no line is broken where that is a file or a pipe."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = ANY_WIDTH
+    return console
 
 
 def number(value: object) -> str:

@@ -104,7 +104,7 @@ def cell(value: Any, column: str, data: DataConfig) -> float | str | None:
     try:
         return number(value, column)
     except DataError as error:
-        raise DataError(f"{error}, or its name in data.columns.categories") from None
+        raise DataError(f"{error}, or its name in data.columns.categories, or the word in data.na_values") from None
 
 
 def _unlabelled(record: Mapping[str, Any], data: DataConfig) -> list[str]:
