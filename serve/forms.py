@@ -19,9 +19,9 @@ MOST_PARAMETERS = 16
 """Of a header; the standard library's reader takes time that grows with their square."""
 
 
-def is_form(request: Request) -> bool:
-    """Whether the body says that it is one."""
-    return _content_type(request).get_content_type() == FORM
+def media_type(request: Request) -> str:
+    """What the body says that it is, such as FORM."""
+    return _content_type(request).get_content_type()
 
 
 def read_form(request: Request, body: bytes, several: Collection[str] = ()) -> dict[str, Any]:

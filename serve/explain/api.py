@@ -123,7 +123,7 @@ def body_of(door: Door[Any, Any], explainer: Explainer[Any]) -> dict[str, Any]:
     contents = body["requestBody"]["content"]
     known = {"label": explainer.labels, "method": explainer.methods}
     for kind, content in contents.items():
-        for name, values in known.items():
+        for name, values in known.items() if "properties" in content["schema"] else ():
             allowed = list(values) if kind == FORM else [*values, None]
             content["schema"]["properties"][name] = {"enum": allowed}
     return body

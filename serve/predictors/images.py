@@ -1,4 +1,4 @@
-"""Images: as base64 in JSON or as the files of a form, decoded and brought into the size that the model takes."""
+"""Images: base64 in JSON, the files of a form, or a body that is one; decoded and made what the model takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from heliostat.infra.errors import DataError
 from heliostat.infra.inputs import ImageInputs, image_bytes
 from heliostat.serve.errors import invalid
-from heliostat.serve.forms import FORM, is_form, read_form
+from heliostat.serve.forms import FORM, media_type, read_form
 from heliostat.serve.limits import parse_form, read_body
 from heliostat.serve.predictors.doors import MOST_INPUTS, Door, Given, Options, PredictRequest
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+ALONE = "image/"
+"""How the media type begins of a body that is an image file, and nothing beside it."""
 Image = Annotated[str, Field(min_length=1, description="An image file in base64, or a `data:` URL of one.")]
 
 
@@ -56,9 +58,10 @@ class Images(Door["ImageRequest | ImageForm", "np.ndarray"]):
 
     @property
     def body(self) -> dict[str, Any]:
-        """For a route's `openapi_extra`: JSON or a form."""
+        """For a route's `openapi_extra`: JSON, a form or an image."""
         body = super().body
-        body["requestBody"]["content"][FORM] = {"schema": _form_schema()}
+        file = {"type": "string", "format": "binary"}
+        body["requestBody"]["content"] |= {FORM: {"schema": _form_schema()}, f"{ALONE}*": {"schema": file}}
         return body
 
     @property
@@ -70,9 +73,13 @@ class Images(Door["ImageRequest | ImageForm", "np.ndarray"]):
 
     async def read(self, request: Request, limit_bytes: int) -> ImageRequest | ImageForm:
         """The request; RequestError says what is wrong with it."""
-        if not is_form(request):
+        kind = media_type(request)
+        if kind == FORM:
+            fields = read_form(request, await read_body(request, limit_bytes), several=("image",))
+        elif kind.startswith(ALONE):
+            fields = {"image": [await read_body(request, limit_bytes)]}
+        else:
             return await super().read(request, limit_bytes)
-        fields = read_form(request, await read_body(request, limit_bytes), several=("image",))
         return parse_form(self.form, fields)
 
     async def items(self, asked: ImageRequest | ImageForm) -> list[Given[np.ndarray]]:

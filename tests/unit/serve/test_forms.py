@@ -5,7 +5,7 @@ import pytest
 from fastapi import Request
 
 from heliostat.serve.errors import RequestError
-from heliostat.serve.forms import is_form, read_form
+from heliostat.serve.forms import FORM, media_type, read_form
 
 HEADER = "multipart/form-data; boundary=b0undary"
 LONG_HEAD = "a part's head has more than 4096 bytes or 16 parameters"
@@ -25,7 +25,7 @@ def part(name: str, content: bytes) -> bytes:
     [(HEADER, True), ("MULTIPART/FORM-DATA", True), ("application/json", False), (None, False), ("", False)],
 )
 def test_a_form_says_that_it_is_one(content_type: str | None, expected: bool) -> None:
-    assert is_form(request(content_type)) == expected
+    assert (media_type(request(content_type)) == FORM) == expected
 
 
 @pytest.mark.parametrize(

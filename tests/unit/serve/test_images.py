@@ -82,6 +82,7 @@ async def test_base64_data_urls_and_files_are_the_same(client: Client) -> None:
     pixels = shade(51)
     asked: list[dict[str, Any]] = [{"json": {"image": text(pixels)}}, {"json": {"image": data_url(pixels)}}]
     asked.append({"files": {"image": ("a.png", png(pixels), "image/png")}})
+    asked.append({"content": png(pixels), "headers": {"content-type": "image/png"}})
     for one in asked:
         body = (await client.http.post("/v1/predict", **one)).json()
         assert body["predictions"] == [{"label": "night", "score": 0.8, "scores": {"night": 0.8, "day": 0.2}}]
@@ -131,6 +132,9 @@ async def test_an_image_that_cannot_be_used_is_named(client: Client, data: bytes
         ({"json": {"images": []}}, 422, "images", "images: [] given"),
         ({"json": {"images": ["a"] * 257}}, 422, "images", "images: "),
         ({"files": {"img": b"a"}}, 422, "image", "image: missing"),
+        ({"content": b"x", "headers": {"content-type": "image/png"}}, 422, "image", "image: no image"),
+        ({"content": b"", "headers": {"content-type": "image/png"}}, 422, "image", "image: no image"),
+        ({"content": b"x" * 100_001, "headers": {"content-type": "image/png"}}, 413, None, "body: "),
         ({"files": {"image": png(shade(1))}, "data": {"top_k": "0"}}, 422, "top_k", "top_k: '0' given"),
         ({"files": {"image": png(shade(1))}, "data": {"truncate": "1"}}, 422, "truncate", "truncate: unknown key"),
         ({"files": {"image": png(shade(1))}, "data": {"model": "other"}}, 404, "model", "model: 'other' is not"),
