@@ -6,6 +6,7 @@ texts are tokenised where they are.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import Iterable, Iterator
@@ -113,13 +114,19 @@ def _reading(source: Source) -> dict[str, Any]:
 
 @contextmanager
 def _ray_data(source: Source) -> Iterator[None]:
-    """Ray Data with blocks of a size that suits the data, without its own progress bars and notices."""
+    """Ray Data with blocks of a size that suits the data, without its own progress bars and notices.
+
+    Blocks keep their order: what an encoder learns, and which image is the first, must not depend on who was quicker.
+    """
     if not ray.is_initialized():
         raise ResourceError("data: no Ray session; preparing data needs one, see heliostat.cluster.session")
     context = ray.data.DataContext.get_current()
     share = _size_bytes(source) // (BLOCKS_PER_CPU * _cpus())
+    ordered = copy.copy(context.execution_options)
+    ordered.preserve_order = True
     ours = {
         "enable_progress_bars": False,
+        "execution_options": ordered,
         "target_max_block_size": min(max(share, SMALLEST_BLOCK_BYTES), LARGEST_BLOCK_BYTES),
     }
     before = {name: getattr(context, name) for name in ours}

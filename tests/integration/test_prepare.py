@@ -12,8 +12,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,34 @@ def test_labels_leave_out_the_question_and_files_are_read_in_order(tmp_path: Pat
         assert set(row["labels"][:answered]) == {-100}
         assert row["labels"][answered:] == row["input_ids"][answered:]
         assert row["targets"] == row["length"] - answered
+
+
+@dataclass(frozen=True)
+class Learner(MiniLm):
+    """It takes long over the first record, and keeps what it learned from."""
+
+    learned: list[str] = field(default_factory=list)
+
+    def clean(self, record: Mapping[str, Any], data: DataConfig) -> dict[str, Any] | None:
+        if record[data.columns.text] == "film 0":
+            time.sleep(2)
+        return super().clean(record, data)
+
+    def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> Learner:
+        self.learned.extend(record[data.columns.text] for record in records)
+        return self
+
+
+@pytest.mark.usefixtures("session")
+def test_what_is_learned_from_comes_in_the_order_of_the_files(tmp_path: Path, storage: StorageConfig) -> None:
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    for part in range(4):
+        write_reviews(folder / f"{part}.csv", [(f"film {part * 50 + i}", i % 2) for i in range(50)])
+    encoder = Learner(minilm().tokenizer)
+    prepared = prepare(DataConfig(source=str(folder)), encoder, storage)
+    assert len(encoder.learned) == prepared.counts["train"]
+    assert encoder.learned == sorted(encoder.learned, key=lambda text: int(text.split()[1]))
 
 
 @pytest.mark.usefixtures("session")
