@@ -139,6 +139,9 @@ def test_a_person_fills_in_a_row(browser: Chrome, endpoints: dict[str, Endpoint]
     browser.find_element(By.ID, "send").click()
     until(lambda: "row.age: missing" in text_of(browser, "#error"), "the page says what is missing", seconds=20)
     age.send_keys("38")
+    described = loaded(browser, "/openapi.json")
+    give(browser, "key", KEY + "\n")
+    until(lambda: loaded(browser, "/openapi.json") >= described + 2, "without a key, then with it", seconds=20)
     browser.find_element(By.ID, "send").click()
     until(lambda: text_of(browser, "#scores"), "the page shows scores", seconds=20)
     assert all(label in text_of(browser, "#scores") for label in LABELS)
@@ -183,6 +186,12 @@ def test_a_person_has_images_made(browser: Chrome, endpoints: dict[str, Endpoint
     assert '"label":"dog"' in text_of(browser, "#curl")
     screenshot(browser, "images")
     assert no_complaints(browser)
+
+
+def loaded(browser: Chrome, name: str) -> int:
+    """How often the page has had an answer for an address that ends in `name`."""
+    script = "return performance.getEntriesByType('resource').filter(one => one.name.endsWith(arguments[0])).length"
+    return int(browser.execute_script(script, name))  # type: ignore[no-untyped-call]
 
 
 def shown(browser: Chrome) -> list[tuple[int, int]]:
