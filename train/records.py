@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -95,8 +96,27 @@ def _told(path: Path, known: Mapping[Path, str | None]) -> str:
 
 
 def _visible(folder: Path) -> list[Path]:
-    below = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    try:
+        return sorted(_below(folder, ()))
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+
+
+def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """The files below `folder`, through links too; names that begin with a dot are hidden."""
+    real = folder.resolve()
+    if real in above:
+        raise DataError(f"data.source: {folder} is a link to a folder that it lies in itself, {real}")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _below(Path(entry.path), (*above, real))
+            elif entry.is_file():
+                yield Path(entry.path)
+            elif entry.is_symlink():
+                raise DataError(f"data.source: {entry.path} is a link to {os.readlink(entry.path)}, which is not there")
 
 
 def _refuse_names(files: list[Path]) -> None:

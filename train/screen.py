@@ -41,10 +41,7 @@ ROW = pa.schema(
         ("status", pa.int8()),
         ("digest", pa.binary(DIGEST_BYTES)),
         ("label", pa.string()),
-        (
-            "record",
-            pa.large_string(),
-        ),  # as JSON: one schema, whatever the records hold
+        ("record", pa.large_string()),  # as JSON: one schema, whatever the records hold
         ("problem", pa.string()),
     ]
 )

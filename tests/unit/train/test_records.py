@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -161,6 +162,35 @@ def test_a_folder_gives_its_files_of_one_format_in_order(tmp_path: Path) -> None
     assert source.format == "csv"
     assert source.place(1, 7) == f"{tmp_path / 'z.csv'} line 7"
     assert Source((tmp_path / "a.json",), "json").place(0, 7) == f"{tmp_path / 'a.json'} record 7"
+
+
+def test_links_to_files_and_folders_are_followed(tmp_path: Path) -> None:
+    for folder in ("data", "outside/more"):
+        (tmp_path / folder).mkdir(parents=True)
+    outside = write(tmp_path / "outside" / "more", "b.csv", "text\nb\n")
+    write(tmp_path / "data", "a.csv", "text\na\n")
+    (tmp_path / "data" / "files").symlink_to(tmp_path / "outside")
+    (tmp_path / "data" / "c.csv").symlink_to(outside)
+    files = find_source(tmp_path / "data", "auto").files
+    assert [file.relative_to(tmp_path / "data").as_posix() for file in files] == ["a.csv", "c.csv", "files/more/b.csv"]
+
+
+def test_a_link_that_leads_back_or_to_nothing_and_a_folder_that_is_closed_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "parts").mkdir(parents=True)
+    file = tmp_path / "data" / "lost.csv"
+    write(tmp_path / "data" / "parts", "a.csv", "text\na\n")
+    file.symlink_to("gone.csv")
+    with pytest.raises(DataError, match=r"data.source: .*/lost.csv is a link to gone.csv, which is not there"):
+        find_source(tmp_path / "data", "auto")
+    file.unlink()
+    (tmp_path / "data" / "parts" / "all").symlink_to(tmp_path / "data")
+    with pytest.raises(DataError, match=r"data.source: .*/parts/all is a link to a folder that it lies in itself, "):
+        find_source(tmp_path / "data", "auto")
+    monkeypatch.setattr(os, "scandir", Mock(side_effect=PermissionError(13, "Permission denied", "data/parts")))
+    with pytest.raises(DataError, match=r"^data/parts: cannot be read: Permission denied$"):
+        find_source(tmp_path / "data", "auto")
 
 
 def test_a_format_that_is_given_overrides_endings(tmp_path: Path) -> None:
