@@ -24,7 +24,8 @@ class Program(torch.nn.Module):
 
     def __init__(self, exported: torch.export.ExportedProgram) -> None:
         super().__init__()
-        self.graph = exported.module()
+        # The layout that convolutions compute in; each call would reorder their weights otherwise.
+        self.graph = exported.module().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.names = tuple(exported.state_dict)
         self.shapes = {
             node.name: tuple(node.meta["val"].shape)

@@ -110,10 +110,11 @@ class ExportedProgram(WholeModel):
 
     def __init__(self, model: Network) -> None:
         self.names = frozenset(model.published().state_dict())
+        self.value = model.published_value
 
     def gathered(self, engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
-        """The weights and buffers that the program needs."""
-        return ((name, value) for name, value in gathered_weights(engine) if name in self.names)
+        """The weights and buffers that the program needs, as it needs them."""
+        return ((name, self.value(name, value)) for name, value in gathered_weights(engine) if name in self.names)
 
     def name(self, name: str) -> str | None:
         """The same, for what the program needs."""

@@ -52,6 +52,10 @@ class Network(torch.nn.Module):
         """The part of it that is published, called as it is, with weights of the same names."""
         return self
 
+    def published_value(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """What a weight or buffer of this `name` and `value` is published as."""
+        return value
+
     def parameter_groups(self) -> list[tuple[float, list[torch.nn.Parameter]]]:
         """All parameters, in groups with what multiplies the learning rate of each."""
         return [(1.0, list(self.parameters()))]

@@ -27,15 +27,16 @@ EPSILON = 1e-8
 class Convolution(nn.Conv2d):
     """Of 3 x 3, by weights that have mean 0 and the same variance for each output channel."""
 
+    standardises = True
+    """False where its weights are standardised already."""
+
     def __init__(self, before: int, after: int) -> None:
         super().__init__(before, after, 3, padding=1, bias=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[images, before, h, w] to [images, after, h, w]."""
-        weights = self.weight.float().flatten(1)
-        standardised = functional.layer_norm(weights, weights.shape[1:], eps=EPSILON).view_as(self.weight)
-        standardised = standardised * math.sqrt(2 / weights.shape[1])  # as large as He et al. 2015 begin
-        return functional.conv2d(images, standardised.to(images.dtype), padding=1)
+        weight = standardised(self.weight).to(images.dtype) if self.standardises else self.weight
+        return functional.conv2d(images, weight, padding=1)
 
 
 class Layer(nn.Module):
@@ -88,12 +89,33 @@ class ResidualNetwork(Network):
         self.dropout = nn.Dropout(config.dropout)
         self.last = nn.Linear(width, outputs)
 
+    def published(self) -> nn.Module:
+        """One like it that does not standardise its weights with each pass."""
+        network = self.fresh()
+        for layer in network.modules():
+            if isinstance(layer, Convolution):
+                layer.standardises = False
+        return network
+
+    def published_value(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """Weights that are standardised are published so."""
+        layer = self.get_submodule(name.rpartition(".")[0])
+        return standardised(value) if isinstance(layer, Convolution) else value
+
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits [images, outputs]."""
         images = self.pixels(pixels, self.dtype).contiguous(memory_format=torch.channels_last)
         found = self.layers(images).amax(dim=(2, 3))
         logits: torch.Tensor = self.last(self.dropout(found))
         return logits
+
+
+def standardised(weight: torch.Tensor) -> torch.Tensor:
+    """`weight` [after, before, 3, 3] in float32, of mean 0 and as large as He et al. 2015 begin, for each `after`."""
+    rows = weight.float().flatten(1)
+    inputs = rows.shape[1]
+    found = functional.layer_norm(rows, (inputs,), eps=EPSILON) * math.sqrt(2 / inputs)
+    return found.view_as(weight)
 
 
 def norm(channels: int) -> nn.GroupNorm:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -49,24 +50,41 @@ def inputs_of(kind: str, records: int) -> dict[str, torch.Tensor]:
     } | ({"attention_mask": torch.ones_like(example["attention_mask"])} if "attention_mask" in example else {})
 
 
+def published(model: Network, folder: Path) -> programs.Program:
+    """What a replica loads of `model`, written into `folder`."""
+    write_settings(model.settings, folder)
+    form = ExportedProgram(model)
+    weights = dict(form.gathered(Mock(module=model)))
+    form.write(model, weights, folder, folder / "bundle")
+    program = programs.load(folder / "bundle" / "model")
+    assert {name: one.tolist() for name, one in program.weights().items()} == {
+        name: one.tolist() for name, one in weights.items()
+    }
+    return program
+
+
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("records", [1, 5])
 def test_what_is_published_answers_as_the_network_does(kind: str, records: int, tmp_path: Path) -> None:
     model = network(kind).eval()
     given = inputs_of(kind, records)
-    write_settings(model.settings, tmp_path)
-    form = ExportedProgram(model)
-    weights = {name: value for name, value in model.state_dict().items() if form.name(name)}
-    form.write(model, weights, tmp_path, tmp_path / "bundle")
-    program = programs.load(tmp_path / "bundle" / "model")
-    assert {name: one.tolist() for name, one in program.weights().items()} == {
-        name: one.tolist() for name, one in weights.items()
-    }
+    program = published(model, tmp_path)
     with torch.no_grad():
         ours, theirs = model(**given), program(**given)
     assert ours.dtype == theirs.dtype
     assert torch.allclose(ours.float(), theirs.float(), atol=1e-5)
     assert read_settings(tmp_path / "bundle" / "model") == model.settings
+
+
+def test_weights_of_convolutions_are_published_standardised_and_laid_out(tmp_path: Path) -> None:
+    model = network("convolutions").eval()
+    program = published(model, tmp_path)
+    name = "layers.3.convolution.weight"
+    weight = program.weights()[name]
+    assert not torch.allclose(weight, model.state_dict()[name], atol=1e-2)
+    assert torch.allclose(weight.mean(dim=(1, 2, 3)), torch.zeros(len(weight)), atol=1e-6)
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert "layer_norm" not in program.graph.code
 
 
 @pytest.mark.parametrize("kind", ["rows", "pixels", "convolutions", "words"])
