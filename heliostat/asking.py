@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 def example_call(url: str, name: str, model: PublishedModel, needs_key: bool) -> str:
     """A call of `curl` that asks the endpoint at `url` for what its model is there for."""
     key = ' -H "Authorization: Bearer $KEY"' if needs_key else ""
-    path = "v1/chat/completions" if model.task == "causal-lm" else "v1/predict"
-    return f"curl {url}/{path}{key} {_sent(name, model)}"
+    return f"curl {url}/{_path(model)}{key} {_sent(name, model)}"
+
+
+def _path(model: PublishedModel) -> str:
+    if model.task != "causal-lm":
+        return "v1/predict"
+    return "v1/chat/completions" if model.has_chat_template else "v1/completions"
 
 
 def _sent(name: str, model: PublishedModel) -> str:
@@ -28,7 +33,8 @@ def _sent(name: str, model: PublishedModel) -> str:
 
         return _json({"row": usual_row(model.inputs)})
     if model.task == "causal-lm":
-        return _json({"model": name, "messages": [{"role": "user", "content": "Hello"}]})
+        chat = {"messages": [{"role": "user", "content": "Hello"}]}
+        return _json({"model": name, **(chat if model.has_chat_template else model.probe["input"])})
     return _json({"text": "A film to remember."})
 
 

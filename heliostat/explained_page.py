@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heliostat.explained_view import cell, facts
+from heliostat.explained_view import bars, facts
 from heliostat.infra.images import PNG, data_url
-from heliostat.serve.explain.answers import Explanation, ImageExplanation, TableExplanation, TextExplanation
+from heliostat.serve.explain.answers import Explanation, ImageExplanation, TextExplanation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,16 +43,6 @@ def render(title: str, explanation: Explanation, item: Any) -> str:
 def largest(explanation: Explanation) -> float:
     """The strongest attribution, whatever its sign; 1 where none does anything."""
     return max((abs(value) for _, value in bars(explanation)), default=0.0) or 1.0
-
-
-def bars(explanation: Explanation) -> list[tuple[str, float]]:
-    """Columns in their order, or words with the strongest first."""
-    if isinstance(explanation, TableExplanation):
-        return [(cell(one), one.attribution) for one in explanation.columns]
-    if isinstance(explanation, TextExplanation):
-        found = [(one.word, one.attribution) for one in explanation.words]
-        return sorted(found, key=lambda one: -abs(one[1]))
-    return []
 
 
 def pieces(explanation: TextExplanation, text: str) -> list[Piece]:

@@ -39,13 +39,22 @@ def show(view: View, title: str, explanation: Explanation, item: Any) -> None:
     for line in facts(explanation):
         view.console.print(line.translate(CONTROLS), soft_wrap=True, markup=False)
     if isinstance(explanation, TableExplanation):
-        show_bars(view, [(cell(one), one.attribution) for one in explanation.columns])
+        show_bars(view, bars(explanation))
     elif isinstance(explanation, TextExplanation):
         view.console.print(marked(item, explanation.words))
-        strongest = sorted(explanation.words, key=lambda one: -abs(one.attribution))[:MOST_WORDS]
-        show_bars(view, [(one.word, one.attribution) for one in strongest])
+        show_bars(view, bars(explanation)[:MOST_WORDS])
     elif isinstance(explanation, ImageExplanation):
         view.console.print(blocks(explanation.grid))
+
+
+def bars(explanation: Explanation) -> list[tuple[str, float]]:
+    """Columns or words, the strongest first; an image has neither."""
+    found: list[tuple[str, float]] = []
+    if isinstance(explanation, TableExplanation):
+        found = [(cell(one), one.attribution) for one in explanation.columns]
+    elif isinstance(explanation, TextExplanation):
+        found = [(one.word, one.attribution) for one in explanation.words]
+    return sorted(found, key=lambda one: -abs(one[1]))
 
 
 def cell(one: ColumnAttribution) -> str:

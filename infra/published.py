@@ -33,6 +33,8 @@ from heliostat.infra.inputs import Inputs
 DESCRIPTION = "heliostat.json"
 WEIGHTS = "model"
 ADAPTER = "adapter"
+CHAT_TEMPLATE = "chat_template.jinja"
+"""Beside a tokenizer: how a conversation is written as one text."""
 
 
 class BaseModel(StrictModel):
@@ -64,6 +66,8 @@ class PublishedModel(StrictModel):
     created: datetime
     inputs: Inputs | None = None
     """What an exported program takes in; None for a Hugging Face model."""
+    has_chat_template: bool = False
+    """Whether a `causal-lm` takes conversations; it goes on with a text otherwise."""
     probe: dict[str, Any] = {}
     """An input and the trained model's output for it, which serving checks once at start."""
 

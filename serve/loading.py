@@ -48,7 +48,8 @@ def served_by(args: AppArgs, found: Fetched) -> Served:
     from heliostat.serve.served import Served
 
     def one(name: str, version: str, described: PublishedModel, **more: Any) -> Served:
-        return Served(name, version, described.task, described.run_id, described.created, **more)
+        who = (name, version, described.task, described.run_id, described.created)
+        return Served(*who, chats=described.has_chat_template, **more)
 
     adapters = [one(name, args.adapters[name].version, it, parent=args.name) for name, it in found.beside.items()]
     return one(args.name, args.version, found.description, adapters=tuple(adapters))

@@ -21,6 +21,8 @@ class Served:
     task: str
     run_id: str
     created: datetime
+    chats: bool = False
+    """Whether it takes conversations."""
     adapters: tuple[Served, ...] = ()
     parent: str | None = None
     """Of an adapter: the model at whose endpoint it answers."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from heliostat.cluster.folders import cache_folder
 from heliostat.infra.errors import ModelError
+from heliostat.infra.published import CHAT_TEMPLATE
 from heliostat.train.sources import fill
 
 TOKENIZER_FILES = (
@@ -19,7 +20,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "special_tokens_map.json",
     "added_tokens.json",
-    "chat_template.jinja",
+    CHAT_TEMPLATE,
     "tokenizer.model",
 )
 

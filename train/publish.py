@@ -15,7 +15,7 @@ import torch
 
 from heliostat.infra import bundle
 from heliostat.infra.errors import ModelError
-from heliostat.infra.published import PublishedModel, write_description
+from heliostat.infra.published import CHAT_TEMPLATE, PublishedModel, write_description
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage import Store
 from heliostat.train.distributed import World
@@ -68,6 +68,7 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
             found = {
                 "probe": task.probe(model, whole, rows, description.max_length),
                 "base": form.store_base(store, base),
+                "has_chat_template": (folder / form.file).with_name(CHAT_TEMPLATE).is_file(),
             }
             write_description(folder, description.model_copy(update=found))
             (folder / "spec.yaml").write_text(spec, encoding="utf-8")

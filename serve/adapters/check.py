@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from heliostat.infra import bundle
 from heliostat.infra.bundle import FileEntry, Manifest
 from heliostat.infra.errors import ModelError
-from heliostat.infra.published import ADAPTER, DESCRIPTION, WEIGHTS, PublishedModel, parse_description
+from heliostat.infra.published import ADAPTER, CHAT_TEMPLATE, DESCRIPTION, WEIGHTS, PublishedModel, parse_description
 from heliostat.serve.adapters.settings import SETTINGS, parse_settings
 from heliostat.serve.bundles import check_manifest, locate
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from heliostat.serve.app import AppArgs
 
 TASK = "causal-lm"
-TOKENIZER = ("tokenizer.json", "chat_template.jinja")
+TOKENIZER = ("tokenizer.json", CHAT_TEMPLATE)
 """What makes tokens of a conversation: the same for all models of an endpoint."""
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What `max_lora_rank` of vLLM may be."""

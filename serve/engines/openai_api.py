@@ -38,7 +38,10 @@ class OpenAIApi:
         self.config = config
         self.metrics = metrics
         self.router = APIRouter()
-        self.router.post("/v1/chat/completions", openapi_extra=body_of(ChatRequest))(self.chat)
+        chat = self.router.post(
+            "/v1/chat/completions", openapi_extra=body_of(ChatRequest), include_in_schema=served.chats
+        )
+        chat(self.chat)
         self.router.post("/v1/completions", openapi_extra=body_of(CompletionRequest))(self.complete)
 
     async def chat(self, request: Request) -> Response:

@@ -22,7 +22,7 @@ def page(served: Served, needs_key: bool, explains: bool) -> APIRouter:
     """The route `/`. The page's script is named by its hash, so that a browser runs nothing else there."""
     about = {
         "name": served.name, "version": served.version, "task": served.task, "needs_key": needs_key,
-        "explains": explains,
+        "explains": explains, "chats": served.chats,
     }  # fmt: skip
     source = files(__package__).joinpath("index.html").read_text(encoding="utf-8")
     text = source.replace(PLACE, json.dumps(about).replace("<", "\\u003c"))

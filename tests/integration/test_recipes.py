@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from rich.console import Console
+from selenium.webdriver.common.by import By
 
 from heliostat import pipeline
 from heliostat.cluster.folders import free_ports
@@ -25,7 +26,9 @@ from heliostat.serve.keys import generate_key
 from heliostat.serve.launch import Endpoint
 from heliostat.spec import Spec, load_spec
 from heliostat.view import View
+from tests.browser import chromium, give, screenshot, text_of, visit
 from tests.integration.tiny_models import generator
+from tests.waiting import until
 
 KEY = generate_key()
 EVERYWHERE = [
@@ -204,6 +207,23 @@ def test_a_generator_answers_with_pictures(endpoints: dict[str, Endpoint]) -> No
 def test_a_language_model_goes_on(endpoints: dict[str, Endpoint]) -> None:
     asked = {"model": "language-model", "prompt": "the sun", "max_tokens": 8, "temperature": 0}
     assert ask(endpoints["language-model"], "/v1/completions", asked)["usage"]["completion_tokens"] > 0
+
+
+def test_a_person_lets_a_language_model_go_on(endpoints: dict[str, Endpoint]) -> None:
+    with chromium() as browser:
+        visit(browser, endpoints["language-model"].url)
+        give(browser, "key", KEY)
+        give(browser, "text", "the sun ")
+        browser.find_element(By.ID, "send").click()
+        until(lambda: "tokens/s" in text_of(browser, "#figures"), "the text goes on", seconds=30)
+        assert text_of(browser, ".assistant").startswith("the sun ")
+        assert len(text_of(browser, ".assistant")) > len("the sun ")
+        browser.find_element(By.TAG_NAME, "summary").click()
+        assert "/v1/completions" in text_of(browser, "#curl")
+        assert """client.completions.create(**{"model":"language-model","prompt":"the sun "})""" in text_of(
+            browser, "#python"
+        )
+        screenshot(browser, "language-model")
 
 
 def test_a_chat_model_answers(endpoints: dict[str, Endpoint]) -> None:

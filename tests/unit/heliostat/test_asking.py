@@ -50,11 +50,19 @@ def test_a_text_is_the_same_for_every_classifier(inputs: Any) -> None:
 
 
 def test_a_chat_names_its_model_and_the_key_is_a_variable() -> None:
-    words = words_of(description("text", {}, task="causal-lm", inputs=None), needs_key=True)
+    chat = description("text", {}, task="causal-lm", inputs=None, has_chat_template=True)
+    words = words_of(chat, needs_key=True)
     assert words[1] == f"{URL}/v1/chat/completions"
     assert body_of(words)["model"] == "tiny"
     assert "Authorization: Bearer $KEY" in words
     assert set(TASKS.values()) >= {"text-classification"}
+
+
+def test_a_model_without_conversations_goes_on_with_a_text_of_its_kind() -> None:
+    probe = {"input": {"prompt": "It's night.", "max_tokens": 8}, "output": {"text": " Stay."}}
+    words = words_of(description("text", probe, task="causal-lm", inputs=None))
+    assert words[1] == f"{URL}/v1/completions"
+    assert body_of(words) == {"model": "tiny", "prompt": "It's night.", "max_tokens": 8}
 
 
 def test_names_of_columns_survive_the_shell_and_the_terminal() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,11 +71,14 @@ def picture(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_row_has_a_bar_for_each_column(run: Run, tmp_path: Path) -> None:
+def test_a_row_has_a_bar_for_each_column_the_strongest_first(run: Run, tmp_path: Path) -> None:
     code, shown, _ = run("table", json.dumps(ROW))
     assert code == 0
     assert all(f"{column} = {value}" in shown for column, value in ROW.items())
     assert "█" in shown
+    sizes = [abs(float(found)) for found in re.findall(r" ([+-]\d+\.\d{4})  ", shown)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(sizes) == len(ROW)
     file = tmp_path / "row.json"
     file.write_text(json.dumps(ROW))
     assert run("models:/table@production", str(file)) == (0, shown, "")

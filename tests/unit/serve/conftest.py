@@ -57,7 +57,7 @@ def recorded() -> Recorded:
 
 @pytest.fixture
 def served() -> Served:
-    return Served("tiny", "7", "text-classification", "run-1", datetime(2026, 1, 1, tzinfo=timezone.utc))
+    return Served("tiny", "7", "text-classification", "run-1", datetime(2026, 1, 1, tzinfo=timezone.utc), chats=True)
 
 
 @pytest.fixture

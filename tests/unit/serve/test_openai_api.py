@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,6 +113,18 @@ async def test_a_completion(client: Client, engine: Parrot) -> None:
     assert body["object"] == "text_completion"
     assert body["choices"] == [{"index": 0, "text": "wörd wörd ", "logprobs": None, "finish_reason": "length"}]
     assert engine.asked == [([0, 1], Sampling(2, temperature=1.0, top_p=0.5, seed=5))]
+
+
+@pytest.mark.parametrize("chats", [True, False])
+async def test_conversations_are_described_where_the_model_takes_them(
+    engine: Parrot, served: Served, config: ServeConfig, recorded: Recorded, chats: bool
+) -> None:
+    model = replace(served, chats=chats)
+    api = OpenAIApi(engine, model, config, recorded.metrics)
+    client = Client(create_app(model, service_of(api.router), config, None, recorded.metrics))
+    paths = (await client.http.get("/openapi.json")).json()["paths"]
+    assert ("/v1/chat/completions" in paths) == chats
+    assert "/v1/completions" in paths
 
 
 async def test_a_chat_stream(client: Client) -> None:

@@ -31,7 +31,7 @@ async def test_the_page_needs_no_key_and_says_what_is_served(served: Served, doo
     assert about
     assert json.loads(about[1]) == {
         "name": "tiny", "version": "7", "task": "text-classification", "needs_key": True,
-        "explains": False,
+        "explains": False, "chats": True,
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from heliostat.infra import bundle
 from heliostat.infra.config import build
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, NotFoundError
 from heliostat.infra.fetching import fetch_model
-from heliostat.infra.published import PublishedModel
+from heliostat.infra.published import CHAT_TEMPLATE, PublishedModel
 from heliostat.infra.storage import Store, open_store
 from heliostat.serve.adapters.fetch import fetched_together
 from heliostat.serve.app import AppArgs
@@ -93,6 +93,14 @@ def test_two_adapters_share_one_base_and_answer_as_they_were_trained(base: Path,
         assert torch.allclose(logits(whole), logits(run_of(base, seed).engine.module), atol=1e-5)
         assert not (tmp_path / run_id / "base").exists()
     assert len({entry.key.split("/")[1] for entry in store.list("bases")}) == 1
+
+
+@pytest.mark.parametrize("chats", [True, False])
+def test_a_version_says_whether_it_takes_conversations(base: Path, store: Store, tmp_path: Path, chats: bool) -> None:
+    if chats:
+        (base / CHAT_TEMPLATE).write_text("{{ messages }}")
+    done = published(base, store)
+    assert fetch_model(store, "models/tiny/r1", tmp_path / "r1", done.digest, None).has_chat_template == chats
 
 
 def test_peft_itself_reads_what_is_published(base: Path, store: Store, tmp_path: Path) -> None:
