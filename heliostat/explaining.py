@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.errors import ConfigError, DataError
 from heliostat.infra.inputs import ImageInputs, Inputs, TableInputs
+from heliostat.infra.json_objects import RepeatedKeyError, distinct
 
 if TYPE_CHECKING:
     from heliostat.infra.published import PublishedModel
@@ -80,7 +81,9 @@ def read_row(given: str) -> dict[str, Any]:
     what = "INPUT" if is_json else given
     text = given if is_json else read_bytes(given, 'a row such as {"column": 1}, or a file with one,')
     try:
-        row = json.loads(text)
+        row = json.loads(text, object_pairs_hook=distinct)
+    except RepeatedKeyError as error:
+        raise DataError(f"{what}: {error}") from None
     except ValueError as error:
         raise DataError(f"{what}: not valid JSON: {error}") from None
     if not isinstance(row, dict):

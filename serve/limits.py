@@ -12,7 +12,8 @@ from starlette.requests import Request
 
 from heliostat.infra.config import build
 from heliostat.infra.errors import ConfigError
-from heliostat.serve.errors import App, Receive, RequestError, Scope, Send, send_error
+from heliostat.infra.json_objects import RepeatedKeyError, refuse_repeated
+from heliostat.serve.errors import App, Receive, RequestError, Scope, Send, invalid, send_error
 
 Body = TypeVar("Body", bound=BaseModel)
 Answer = TypeVar("Answer")
@@ -102,13 +103,17 @@ def parse_json(body: bytes) -> Any:
 def parse_body(schema: type[Body], body: bytes) -> Body:
     """The body as `schema`; RequestError 400 where it is no JSON and 422 for the first field that is wrong."""
     try:
-        return schema.model_validate_json(body)
+        found = schema.model_validate_json(body)
+        refuse_repeated(body)
+    except RepeatedKeyError as error:
+        raise invalid(error.key[:60], str(error)) from None
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         if detail["type"] == "json_invalid":
             reason = detail["ctx"]["error"] if "ctx" in detail else detail["msg"]
             raise RequestError(400, f"body: not valid JSON: {reason}", code="invalid_json") from None
         raise _unfit(schema, error, from_json(body)) from None
+    return found
 
 
 def parse_form(schema: type[Body], values: Mapping[str, Any]) -> Body:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from heliostat.infra.errors import DataError
+from heliostat.infra.json_objects import RepeatedKeyError, distinct
 from heliostat.train.reading import COMPRESSIONS, explained, lines
 
 ENDINGS = {
@@ -281,7 +282,9 @@ def _picked(
 
 def _parsed(text: str, file: Path, line: int | None = None) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=distinct)
+    except RepeatedKeyError as error:
+        raise DataError(f"{file}{f' line {line}' if line else ''}: {error}") from None
     except json.JSONDecodeError as error:
         place = f"line {line or error.lineno} character {error.colno}"
         raise DataError(f"{file} {place}: not JSON: {error.msg}") from None

@@ -68,6 +68,7 @@ def test_what_is_no_json_is_a_400(body: bytes) -> None:
         (b'{"text": 5}', "text", "text: 5 given; .*valid string"),
         (b'{"text": "a", "temperature": 3}', "temperature", "temperature: 3 given; .* less than or equal to 2"),
         (b'{"text": "a", "txt": 1}', "txt", "txt: unknown key; did you mean 'text'"),
+        (b'{"text": "a", "temperature": 1, "text": "b"}', "text", "'text': given twice in one object"),
         (b"[]", None, "body: a JSON object is needed"),
         (b"null", None, "body: a JSON object is needed"),
     ],

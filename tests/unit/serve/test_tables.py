@@ -74,6 +74,12 @@ def test_one_row_or_a_list_of_some_is_needed(door: Tables, body: dict[str, Any])
     assert caught.value.status == 422
 
 
+def test_a_column_that_is_given_twice_is_refused(door: Tables) -> None:
+    with pytest.raises(RequestError, match="'age': given twice in one object") as caught:
+        parse_body(door.asked, b'{"rows": [{"age": 1}, {"age": 1, "size": "2", "age": 2}]}')
+    assert (caught.value.status, caught.value.param) == (422, "age")
+
+
 def test_the_description_has_the_columns(door: Tables) -> None:
     properties = door.body["requestBody"]["content"]["application/json"]["schema"]["properties"]
     row = properties["row"]["anyOf"][0]

@@ -112,6 +112,8 @@ def test_each_line_of_a_text_is_a_record(tmp_path: Path) -> None:
         ),
         ("a.jsonl", '{"text": "a", "label": 1}\n[1]\n', "FILE line 2: holds list; a record {...} is needed"),
         ("a.jsonl", '{"text": "a"}\n', "data.columns.label: column 'label' is not in FILE; it has text"),
+        ("a.jsonl", '{"text": "a"}\n{"text": "b", "text": "c"}\n', "FILE line 2: 'text': given twice in one object"),
+        ("a.json", '[{"text": "b", "text": "c"}]', "FILE: 'text': given twice in one object"),
         ("a.jsonl", "[" * 100_000, "FILE line 1: JSON nested too deeply"),
         ("a.json", '{"text": "a"}', "FILE: holds one dict; a JSON list of records {...} is needed"),
         ("a.json", '[{"text":\n oops}]', "FILE line 2 character 2: not JSON: Expecting value"),
