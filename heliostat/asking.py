@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.inputs import ImageInputs, NoiseInputs, TableInputs
+from heliostat.serve.auth import ENVIRONMENT
 
 if TYPE_CHECKING:
     from heliostat.infra.published import PublishedModel
@@ -13,8 +15,14 @@ if TYPE_CHECKING:
 
 def example_call(url: str, name: str, model: PublishedModel, needs_key: bool) -> str:
     """A call of `curl` that asks the endpoint at `url` for what its model is there for."""
-    key = ' -H "Authorization: Bearer $KEY"' if needs_key else ""
+    key = f' -H "Authorization: Bearer ${_key_variable()}"' if needs_key else ""
     return f"curl {url}/{_path(model)}{key} {_sent(name, model)}"
+
+
+def _key_variable() -> str:
+    """What holds a key: the variable of the endpoints where that is a single one in plain, or that of clients."""
+    keys = os.environ.get(ENVIRONMENT, "")
+    return ENVIRONMENT if keys and not set(keys) & set(",:") else "HELIOSTAT_API_KEY"
 
 
 def _path(model: PublishedModel) -> str:

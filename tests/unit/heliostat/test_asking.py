@@ -49,13 +49,28 @@ def test_a_text_is_the_same_for_every_classifier(inputs: Any) -> None:
     assert body_of(words_of(description("text", {}, inputs=inputs))) == {"text": "A film to remember."}
 
 
-def test_a_chat_names_its_model_and_the_key_is_a_variable() -> None:
+def test_a_chat_names_its_model() -> None:
     chat = description("text", {}, task="causal-lm", inputs=None, has_chat_template=True)
-    words = words_of(chat, needs_key=True)
+    words = words_of(chat)
     assert words[1] == f"{URL}/v1/chat/completions"
     assert body_of(words)["model"] == "tiny"
-    assert "Authorization: Bearer $KEY" in words
     assert set(TASKS.values()) >= {"text-classification"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "variable"),
+    [
+        ("a-key-of-the-tests", "HELIOSTAT_API_KEYS"),
+        ("a-key-of-the-tests,another-key-of-them", "HELIOSTAT_API_KEY"),
+        (f"tests:{'0' * 64}", "HELIOSTAT_API_KEY"),
+        ("", "HELIOSTAT_API_KEY"),
+    ],
+)
+def test_the_variable_of_the_endpoints_is_asked_with_where_it_is_a_key(
+    monkeypatch: pytest.MonkeyPatch, keys: str, variable: str
+) -> None:
+    monkeypatch.setenv("HELIOSTAT_API_KEYS", keys)
+    assert f"Authorization: Bearer ${variable}" in words_of(description("text", {}), needs_key=True)
 
 
 def test_a_model_without_conversations_goes_on_with_a_text_of_its_kind() -> None:
