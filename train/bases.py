@@ -41,7 +41,7 @@ def base_folder(model: ModelConfig, data: DataConfig, prepared: Prepared, storag
     """The folder that `Task.load_model` loads: of the base model, or of what is built in its place.
 
     It is built of the spec's settings and what was learned from the training split of `prepared`. Raises DataError
-    where `data.augment` could leave nothing of an image.
+    where `data.augment` could leave nothing of an image, or a generator could not make one of that size.
     """
     found = base_model(model, storage)
     if found:
@@ -83,9 +83,22 @@ def _write(folder: Path, model: ModelConfig, data: DataConfig, prepared: Prepare
         raise ModelError(f"{prepared.url}: holds no {INPUTS}; prepare the data again")
     if isinstance(inputs, ImageInputs):
         _check_augment(data.augment, min(inputs.height, inputs.width))
+        _check_stages(model, inputs)
     write_settings(Settings(model=model, inputs=inputs, augment=data.augment), folder)
     if tokenizer.is_file():
         shutil.copy(tokenizer, folder)
+
+
+def _check_stages(model: ModelConfig, inputs: ImageInputs) -> None:
+    """DataError where the stages of a generator, each of which doubles the sides, do not end at the images' size."""
+    if model.gan is None:
+        return
+    stages = len(model.gan.channels)
+    if inputs.height % 2**stages or inputs.width % 2**stages:
+        raise DataError(
+            f"model.gan.channels: {stages} stages given, for images of {inputs.height} x {inputs.width} pixels; their "
+            f"sides must be multiples of {2**stages}: data.images can resize them, or give fewer stages"
+        )
 
 
 def _check_augment(augment: Augment, side: int) -> None:

@@ -87,6 +87,8 @@ def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None
     micro = micro_batch_size(train.global_batch_size, replicas, most)
     groups = _groups(model, train.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=train.learning_rate, betas=train.betas, fused=True)
+    if isinstance(model, Network):
+        optimizer.register_step_post_hook(lambda *_: model.stepped())
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=optimizer,

@@ -123,6 +123,8 @@ def check_network(train: TrainConfig, name: str) -> None:
     for key in ("adapter", "activation_checkpointing", "dropout"):
         if getattr(train, key):
             raise ValueError(f"train.{key}: given; it is for base models that exist, and model.{name} is built here")
+    if name == "gan" and train.precision != "fp32":
+        raise ValueError(f"train.precision: {train.precision} given; model.gan is trained in fp32")
     if name == "gan" and train.zero_stage == 3:
         raise ValueError("train.zero_stage: 3 given; model.gan needs the discriminator whole, 0, 1 and 2 are allowed")
 

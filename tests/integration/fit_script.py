@@ -19,6 +19,7 @@ from heliostat.infra.errors import TrainingError
 from heliostat.infra.storage import StorageConfig, open_store
 from heliostat.train import tasks
 from heliostat.train.adapters import attach
+from heliostat.train.bases import rows_of
 from heliostat.train.batches import BatchPlan
 from heliostat.train.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
@@ -59,7 +60,7 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
     extras = ("stop_at", "checkpoints", "poisoned", "probed")
     stop_at, place, poisoned, probed = (values.pop(name, None) for name in extras)
     config, task = build(TrainConfig, values), tasks.get((folder / "task").read_text())
-    rows, validation = (Rows(prepared.split(split), prepared.labels) for split in ("train", "validation"))
+    rows, validation = (rows_of(prepared, split) for split in ("train", "validation"))
     if poisoned:
         plan = BatchPlan(rows.lengths, rows.targets, config.global_batch_size, config.seed)
         task = cast("Task", Poisoned(task, {int(plan.at(step)[0]) for step in poisoned}))

@@ -18,8 +18,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from heliostat.infra.config import build
 from heliostat.infra.storage import StorageConfig
 from heliostat.train import tasks
+from heliostat.train.architectures.config import Gan, ModelConfig
+from heliostat.train.architectures.network import Settings, write_settings
+from heliostat.train.bases import learned_inputs
 from heliostat.train.config import DataConfig
-from heliostat.train.data import prepare
+from heliostat.train.data import open_prepared, prepare
 
 SCRIPT = Path(__file__).with_name("fit_script.py")
 STEPS = 12
@@ -47,10 +50,23 @@ def language(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, tiny_
     return made(folder, "causal-lm", tiny_values)
 
 
+@pytest.fixture(scope="module")
+def adversarial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a generator that is yet to learn, and 400 digits."""
+    folder = tmp_path_factory.mktemp("adversarial")
+    made(folder, "image-generation", {"data": {"source": "dataset:digits", "limit": 400}})
+    storage = StorageConfig(url=str(folder / "storage"))
+    inputs = learned_inputs(open_prepared(storage, (folder / "fingerprint").read_text()))
+    assert inputs
+    (folder / "model").mkdir()
+    write_settings(Settings(model=ModelConfig(gan=Gan(noise=8, channels=[8, 8])), inputs=inputs), folder / "model")
+    return folder
+
+
 def made(folder: Path, task: str, values: dict[str, Any]) -> Path:
-    """The folder, whose model is there, with the data prepared for `task`."""
-    data = build(DataConfig, values["data"])
-    encoder = tasks.get(task).encoder(data, folder / "model")
+    """The folder, with the data prepared for `task` and the model where one is there."""
+    data, model = build(DataConfig, values["data"]), folder / "model"
+    encoder = tasks.get(task).encoder(data, model if model.exists() else None)
     ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
     try:
         prepared = prepare(data, encoder, StorageConfig(url=str(folder / "storage")))
@@ -348,3 +364,12 @@ def test_a_run_goes_on_with_another_number_of_workers_or_at_another_stage(
     for name, resumed in zip(CHANGES, fitted(place, workers, runs), strict=True):
         assert resumed["losses"] == pytest.approx(alone["losses"][5:], rel=1e-3), name
         assert resumed["sums"] == pytest.approx(alone["sums"], rel=1e-3, abs=1e-2), name
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_the_average_of_a_generator_moves_once_a_step_in_however_many_passes(adversarial: Path, stage: int) -> None:
+    steps, passes = 4, 3
+    run = {"zero_stage": stage, "global_batch_size": 64 * passes, "max_steps": steps}
+    (found,) = fitted(adversarial, 1, [run])
+    assert (found["sums"]["moves"], found["sums"]["is_behind"]) == (steps, 0)
+    assert all(math.isfinite(loss) for loss in found["losses"])

@@ -3,7 +3,8 @@
 Both learn at once, each from the gradient of its own loss (simultaneous gradient descent, Mescheder et al. 2017): the
 hinge loss (Lim and Ye 2017) with spectral normalisation of the discriminator (Miyato et al. 2018,
 https://arxiv.org/abs/1802.05957). AdamW keeps its state by parameter, so that the two groups of parameters, each with
-its own learning rate, have an optimizer each. What is published is the generator's moving average.
+its own learning rate, have an optimizer each; `train.max_grad_norm` cuts the gradients of both together. What is
+published is the generator's moving average.
 
 Both are told the class of an image, where the data have classes (Mirza and Osindero 2014): the generator in its noise,
 and the discriminator by the output that is taken, one for each class (the projection of Miyato and Koyama 2018,
@@ -107,7 +108,9 @@ class AdversarialNetwork(Network):
         self.discriminator = Discriminator(config, inputs, self.inputs.classes)
         self.average = with_buffers(deepcopy(self.generator))
         self.moves = nn.Buffer(torch.zeros((), dtype=torch.int64))
-        """How often the average has moved."""
+        """How often the average has moved: once for each step, in however many passes its batch came."""
+        self.is_behind = nn.Buffer(torch.zeros((), dtype=torch.bool))
+        """Whether a step was made since."""
 
     @property
     def inputs(self) -> NoiseInputs:
@@ -136,11 +139,11 @@ class AdversarialNetwork(Network):
 
         Both are uint8 [images, height, width, channels]; labels are int64 [images].
         """
+        if self.is_behind:
+            self._move_average()
         if noise is not None:
             return self.published()(noise)
         assert pixels is not None
-        if self.training:
-            self._move_average()
         real = (pixels.permute(0, 3, 1, 2).to(self.dtype) / 127.5) - 1
         classes = torch.zeros(len(real), dtype=torch.int64, device=real.device) if labels is None else labels
         noise = torch.randn(len(real), self.config.noise, dtype=self.dtype, device=real.device)
@@ -156,9 +159,14 @@ class AdversarialNetwork(Network):
         """Fast at first, so that soon nothing is left of what training began with (Polyak average, warmed up)."""
         rest = (9 / (self.moves + 10)).clamp(min=1 - self.config.average)
         self.moves.add_(1)
+        self.is_behind.fill_(False)
         means = dict(self.average.named_buffers())
         for name, now in self.generator.named_parameters():
-            means[name].lerp_(now, rest.to(now.dtype))
+            means[name].lerp_(now, rest)
+
+    def stepped(self) -> None:
+        """The average moves with the next pass, when the weights are new everywhere."""
+        self.is_behind.fill_(True)
 
     def forward_flops(self) -> float:
         """Of the generator once and the discriminator three times: on real images, and on made ones for each loss."""

@@ -56,6 +56,9 @@ class Network(torch.nn.Module):
         """What a weight or buffer of this `name` and `value` is published as."""
         return value
 
+    def stepped(self) -> None:
+        """Hears of each step of the optimizer, before the next pass."""
+
     def parameter_groups(self) -> list[tuple[float, list[torch.nn.Parameter]]]:
         """All parameters, in groups with what multiplies the learning rate of each."""
         return [(1.0, list(self.parameters()))]
