@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from heliostat.infra.errors import ModelError
 from heliostat.infra.programs import Program
 from heliostat.train import models
 from heliostat.train.architectures.network import is_built
@@ -94,16 +96,24 @@ class TextClassification(Classifier):
         return {"text": shortened(rows.table["text"][record].as_py())}
 
     def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
-        """The first record's text and the probability of each label."""
-        ids = rows.lists("input_ids", np.array([0]))[0].tolist()
+        """The first text of which the model knows a word, and the probability of each label."""
         if is_built(folder):
             words = Tokenizer.from_file(str(folder / TOKENIZER))
-            text = words.decode(ids)
+            text = _first_text(rows, words.decode)
             tokens = text_inputs(folder).padded([words.encode(text).ids])
         else:
-            text = models.tokenizer(folder).decode(ids, skip_special_tokens=True)
+            text = _first_text(rows, partial(models.tokenizer(folder).decode, skip_special_tokens=True))
             tokens = dict(models.tokenizer(folder)(text, truncation=True, max_length=max_length, return_tensors="pt"))
         return {"input": {"text": text}, "output": self.answer(model, rows, tokens)}
+
+
+def _first_text(rows: Rows, decode: Callable[[list[int]], str]) -> str:
+    """The first record that is not blank once it is text again; ModelError where all are."""
+    texts = (decode(rows.lists("input_ids", np.array([record]))[0].tolist()) for record in range(len(rows)))
+    found = next((text for text in texts if text.strip()), None)
+    if found is None:
+        raise ModelError("no validation record has a word that the model knows; nothing is published")
+    return found
 
 
 TASK = TextClassification()

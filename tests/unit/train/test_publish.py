@@ -125,3 +125,14 @@ def test_other_answers_than_the_trained_models_are_refused(base: Path, store: St
     with pytest.raises(ModelError, match="answer otherwise than the trained model"):
         publish.publish(run, base, description(), "", store)
     assert store.list() == []
+
+
+def test_the_probe_is_a_text_of_which_the_model_knows_a_word(base: Path) -> None:
+    def probe(texts: list[list[int]]) -> Any:
+        table = pa.table({"input_ids": pa.array(texts, pa.list_(pa.int32())), "label": ["good"] * len(texts)})
+        rows, task = Rows(table, LABELS), tasks.get("text-classification")
+        return task.probe(task.load_model(base, LABELS, None).eval(), base, rows, 8)
+
+    assert probe([[1], [1, 1], [2, 3]])["input"] == {"text": "fine awful"}
+    with pytest.raises(ModelError, match="no validation record has a word that the model knows; nothing is published"):
+        probe([[1], [1, 1]])
