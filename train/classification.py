@@ -32,6 +32,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 def metrics(logits: np.ndarray, classes: np.ndarray) -> dict[str, float]:
     """Loss, accuracy, and precision, recall and F1 as the mean over the classes and weighted by their records.
 
+    As in scikit-learn, the mean is over the classes that are the true or the predicted one of a record.
     `logits` is float32 [records, classes], `classes` int64 [records]. `roc_auc` and `calibration_error` are left out
     where they are undefined: see `roc_auc` and `reliability`.
     """
@@ -39,22 +40,20 @@ def metrics(logits: np.ndarray, classes: np.ndarray) -> dict[str, float]:
     known: dict[str, float | None] = {
         "loss": float(functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(classes))),
         "accuracy": float((predicted == classes).mean()),
-        **_averages(predicted, classes, logits.shape[1]),
+        **_averages(predicted, classes),
         "roc_auc": roc_auc(logits, classes),
         "calibration_error": calibration_error(reliability(logits, classes)),
     }
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _averages(predicted: np.ndarray, classes: np.ndarray, count: int) -> dict[str, float]:
+def _averages(predicted: np.ndarray, classes: np.ndarray) -> dict[str, float]:
     from sklearn.metrics import precision_recall_fscore_support
 
     names = ("precision", "recall", "f1")
     found: dict[str, float] = {}
     for average, suffix in (("macro", ""), ("weighted", "_weighted")):
-        *values, _ = precision_recall_fscore_support(
-            classes, predicted, labels=range(count), average=average, zero_division=0
-        )
+        *values, _ = precision_recall_fscore_support(classes, predicted, average=average, zero_division=0)
         found |= {f"{name}{suffix}": float(value) for name, value in zip(names, values, strict=True)}
     return found
 
