@@ -277,7 +277,8 @@ def serve(
 def explain(
     model: Annotated[str, typer.Argument(help="NAME, models:/NAME@ALIAS or models:/NAME/VERSION.")],
     given: Annotated[
-        str, typer.Argument(metavar="INPUT", help="A text, an image file, or a row: JSON, or a file of it.")
+        str,
+        typer.Argument(metavar="INPUT", help="A text or a row as JSON, a file of either, or an image file."),
     ],
     label: Annotated[str | None, typer.Option(help="The label to explain; the likeliest where left out.")] = None,
     method: Annotated[str | None, typer.Option(help="For images: occlusion, or saliency.")] = None,

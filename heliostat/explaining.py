@@ -70,9 +70,20 @@ def read_input(inputs: Inputs | None, given: str) -> Any:
         return inputs.features(read_row(given))
     if isinstance(inputs, ImageInputs):
         return inputs.pixels(read_bytes(given, "an image file"), given)
-    if not given.strip():
+    text = read_text(given)
+    if not text.strip():
         raise ConfigError("INPUT: an empty text given; one with a word in it is needed")
-    return given
+    return text
+
+
+def read_text(given: str) -> str:
+    """A text, or what is in the file of that name."""
+    try:
+        return Path(given).read_text(encoding="utf-8") if Path(given).is_file() else given
+    except UnicodeDecodeError as error:
+        raise DataError(f"{given}: not UTF-8 ({error.reason}); a text is needed") from None
+    except (OSError, ValueError):  # longer than a name may be
+        return given
 
 
 def read_row(given: str) -> dict[str, Any]:

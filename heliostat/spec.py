@@ -17,6 +17,7 @@ from heliostat.infra.storage import StorageConfig
 from heliostat.serve.config import ServeConfig, check_names
 from heliostat.train.architectures.config import ModelConfig
 from heliostat.train.config import DataConfig, TrainConfig
+from heliostat.train.data_keys import check_data
 from heliostat.train.sharding import check_network, check_task
 from heliostat.tune.config import TuneConfig
 
@@ -64,6 +65,11 @@ class Spec(StrictModel):
         check_task(self.train, self.task)
         if self.model.network:
             check_network(self.train, self.model.network)
+        return self
+
+    @model_validator(mode="after")
+    def _no_key_is_for_another_task(self) -> Spec:
+        check_data(self.data, self.task, learns_words=bool(self.model.lstm or self.model.decoder))
         return self
 
     @model_validator(mode="after")

@@ -240,7 +240,10 @@ def word(value: Any, column: str) -> str | None:
 
 
 def spelled(value: Any) -> str | None:
-    """A cell as a word: 1.0 is `1`, True is `true`; None where it is missing, TypeError where it is something else."""
+    """A cell as a word: 1.0 is `1`, True is `true`; None where it is missing, TypeError where it is something else.
+
+    `NaN` is what programs write for a missing value, not a word.
+    """
     if is_missing(value):
         return None
     if isinstance(value, bool):
@@ -248,7 +251,8 @@ def spelled(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, (str, int, float)):
-        return str(value).strip() or None
+        found = str(value).strip()
+        return None if found in ("", "NaN", "nan") else found
     raise TypeError(f"{type(value).__name__} is no word")
 
 

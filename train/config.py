@@ -39,6 +39,14 @@ class Columns(StrictModel):
     """`causal-lm`: the reply that the loss is taken on."""
 
     @model_validator(mode="after")
+    def _is_one_chat(self) -> Columns:
+        if (self.prompt is None) != (self.answer is None) or (self.context and not self.prompt):
+            raise ValueError("data.columns: prompt and answer go together, and context goes with both")
+        if self.messages and self.prompt:
+            raise ValueError("data.columns: messages and prompt given; one of the two says what a chat is")
+        return self
+
+    @model_validator(mode="after")
     def _hides_the_label(self) -> Columns:
         if self.features and self.label in self.features:
             raise ValueError(
@@ -109,7 +117,7 @@ class DataConfig(StrictModel):
     limit: Positive | None = None
     """Keep this many records at most, the same ones each time."""
     missing: Literal["fail", "drop", "fill"] = "fail"
-    """What happens to a row of a table with a value missing: an error, it is left out, or the training split's mean
+    """What happens to a record with a value missing: an error, it is left out, or, in tables, the training split's mean
     (of numbers) or most frequent value (of words) stands in, in requests too. `fill` leaves out a row without a
     label, for which nothing stands in."""
     na_values: list[str] = []

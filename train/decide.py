@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from heliostat.infra import log
 from heliostat.infra.errors import DataError
 from heliostat.train import screen
 from heliostat.train.config import DataConfig
@@ -17,6 +18,8 @@ from heliostat.train.encode import VALUES, place, places
 from heliostat.train.records import Source
 
 EVERYTHING = 2**64 - 1
+SHOWN_LABELS = 20
+_log = log.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,11 @@ def decide(keys: pa.Table, source: Source, data: DataConfig, encoder: Encoder) -
     codes = screen.split_of(hashed, words, bounds)
     _require_splits(codes, data)
     labels = _labels(kept["label"], codes, data, encoder.fewest_classes) if encoder.labelled else ()
-    if data.split.stratify:
-        _require_classes(words, codes, labels, data)
+    _require_names(usable["label"], data)
+    for problem in _absent(words, codes, labels, data):
+        if data.split.stratify:
+            raise DataError(f"data.split.stratify: {problem}, or leave the class out with data.where")
+        _log.warning("%s, or set data.split.stratify; without it the metrics leave the class out", problem)
     return Plan(kept["place"].to_numpy(), cutoff, bounds, labels, counts)
 
 
@@ -132,15 +138,22 @@ def _require_splits(codes: np.ndarray, data: DataConfig) -> None:
             )
 
 
-def _require_classes(words: np.ndarray, codes: np.ndarray, labels: Sequence[str], data: DataConfig) -> None:
-    """DataError for a class that a split has no record of."""
+def _absent(words: np.ndarray, codes: np.ndarray, labels: Sequence[str], data: DataConfig) -> Iterator[str]:
+    """A line for each class that a split has no record of."""
     for code, name in enumerate(SPLITS):
         for label in labels if getattr(data.split, name, 1) > 0 else ():
             if not ((words == label) & (codes == code)).any():
-                raise DataError(
-                    f"data.split.stratify: class {label!r} has {(words == label).sum()} records, too few for one in "
-                    f"{name}; add some, raise data.split.{name}, or leave the class out with data.where"
-                )
+                count = (words == label).sum()
+                yield f"class {label!r} has {count} records and none in {name}; add some, raise data.split.{name}"
+
+
+def _require_names(column: pa.ChunkedArray, data: DataConfig) -> None:
+    """DataError for a name that no label gets, unless data.where may have left its records out."""
+    found = set(column.unique().to_pylist())
+    for label, name in data.label_names.items():
+        if name not in found and not data.where:
+            known = ", ".join(map(repr, sorted(found)[:SHOWN_LABELS]))
+            raise DataError(f"data.label_names: {label!r} given, which no record has as its label; there are {known}")
 
 
 def _labels(column: pa.ChunkedArray, codes: np.ndarray, data: DataConfig, fewest: int) -> tuple[str, ...]:

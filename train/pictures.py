@@ -19,6 +19,7 @@ from heliostat.infra.inputs import ImageInputs, image_bytes
 from heliostat.train.bases import write_inputs
 from heliostat.train.config import DataConfig
 from heliostat.train.data import Encoder
+from heliostat.train.values import refuse_missing
 
 IMAGE = "image"
 
@@ -36,9 +37,10 @@ class ImageEncoder(Encoder):
         return [data.columns.image]
 
     def clean(self, record: Mapping[str, Any], data: DataConfig) -> dict[str, Any] | None:
-        """The image as text, `height width channels base64`; None where it is missing."""
+        """The image as text, `height width channels base64`; None for a record that `data.missing` drops."""
         mode: Mode = "own" if data.images.mode == "auto" else data.images.mode
         pixels = decoded(record[data.columns.image], data.columns.image, mode)
+        refuse_missing([data.columns.image] if pixels is None else [], data)
         return None if pixels is None else {IMAGE: as_text(pixels)}
 
     def text(self, record: Mapping[str, Any], data: DataConfig) -> str:

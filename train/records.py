@@ -245,9 +245,10 @@ def _parquet(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Rec
 
 
 def _text(file: Path, needed: Needed, _every: bool) -> Iterator[tuple[int, Record]]:
+    """Empty lines are no records."""
     check_columns(file, ["text"], needed)
-    for number, line in enumerate(lines(file), 1):
-        yield number, {"text": line.rstrip("\r\n")}
+    filled = ((number, line) for number, line in enumerate(lines(file), 1) if line.strip())
+    yield from ((number, {"text": line.rstrip("\r\n")}) for number, line in filled)
 
 
 def _paragraphs(file: Path, needed: Needed, _every: bool) -> Iterator[tuple[int, Record]]:

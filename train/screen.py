@@ -21,7 +21,7 @@ from heliostat.train import where
 from heliostat.train.config import Columns, DataConfig, Split
 from heliostat.train.data import SPLITS, Encoder
 from heliostat.train.records import Needed, Record, Source, read
-from heliostat.train.values import label_text, unicode_text
+from heliostat.train.values import label_text, refuse_missing, unicode_text
 
 KEPT, FILTERED, EMPTY, BROKEN = range(4)
 DIGEST_BYTES = 16
@@ -129,7 +129,8 @@ def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) ->
             word = label_text(record[column], column, data)
             label = data.label_names.get(word, word) if word else word
         cleaned = encoder.clean(record, data)
-        unlabelled = encoder.labelled and label is None
+        unlabelled = label_columns(data, encoder) if label is None else []
+        refuse_missing(unlabelled, data)
         text = "" if cleaned is None or unlabelled else normalised(encoder.text(cleaned, data))
         if not text:
             return EMPTY, bytes(DIGEST_BYTES), None, None

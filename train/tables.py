@@ -19,7 +19,7 @@ from heliostat.infra.inputs import CategoryColumn, NumberColumn, TableInputs, nu
 from heliostat.train.bases import write_inputs
 from heliostat.train.config import DataConfig
 from heliostat.train.data import Encoder
-from heliostat.train.values import label_text, unicode_text
+from heliostat.train.values import refuse_missing, unicode_text
 
 MOST_VALUES = 1000
 """Different words in a column: each becomes an input of the model."""
@@ -42,8 +42,7 @@ class TableEncoder(Encoder):
         """Numbers and words; None for a row that `data.missing` drops."""
         found = {name: cell(record[name], name, data) for name in self.names(record, data)}
         missing = [name for name, value in found.items() if value is None]
-        if data.missing == "fail":
-            _refuse([*missing, *_unlabelled(record, data)])
+        refuse_missing(missing, data, "drop and fill are")
         return None if missing and data.missing == "drop" else found
 
     def names(self, record: Mapping[str, Any], data: DataConfig) -> list[str]:
@@ -105,17 +104,6 @@ def cell(value: Any, column: str, data: DataConfig) -> float | str | None:
         return number(value, column)
     except DataError as error:
         raise DataError(f"{error}, or its name in data.columns.categories, or the word in data.na_values") from None
-
-
-def _unlabelled(record: Mapping[str, Any], data: DataConfig) -> list[str]:
-    """The column of the label where it is empty."""
-    label = data.columns.label
-    return [label] if label and label_text(record[label], label, data) is None else []
-
-
-def _refuse(missing: list[str]) -> None:
-    if missing:
-        raise DataError(f"data.missing: fail given, and column {missing[0]!r} is empty; drop and fill are allowed")
 
 
 def _number(name: str, values: np.ndarray, data: DataConfig) -> NumberColumn:

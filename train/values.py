@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from heliostat.infra.errors import DataError
@@ -10,6 +10,12 @@ from heliostat.infra.inputs import is_missing, spelled
 from heliostat.train.config import DataConfig
 
 TURN = ("role", "content")
+
+
+def refuse_missing(columns: Sequence[str], data: DataConfig, allowed: str = "drop is") -> None:
+    """DataError for the first of the `columns`, which are empty in a record, where `data.missing` is `fail`."""
+    if columns and data.missing == "fail":
+        raise DataError(f"data.missing: fail given, and column {columns[0]!r} is empty; {allowed} allowed")
 
 
 def label_text(value: Any, column: str, data: DataConfig) -> str | None:
@@ -23,9 +29,13 @@ def label_text(value: Any, column: str, data: DataConfig) -> str | None:
 
 
 def clean_texts(record: Mapping[str, Any], columns: Iterable[str], data: DataConfig) -> dict[str, Any] | None:
-    """The `columns` of `record`, cleaned; None where one is missing other than `data.columns.context`."""
+    """The `columns` of `record`, cleaned; None for a record that `data.missing` drops.
+
+    One is dropped, or refused, where a column is empty other than `data.columns.context`.
+    """
     found = {column: clean(record[column], column, data) for column in columns}
-    missing = any(value is None for column, value in found.items() if column != data.columns.context)
+    missing = [column for column, value in found.items() if value is None and column != data.columns.context]
+    refuse_missing(missing, data)
     return None if missing else found
 
 

@@ -84,6 +84,17 @@ def test_a_row_has_a_bar_for_each_column_the_strongest_first(run: Run, tmp_path:
     assert run("models:/table@production", str(file)) == (0, shown, "")
 
 
+def test_a_text_may_be_in_a_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "review.txt"
+    file.write_text("a joy, dull film")
+    assert run("text", str(file)) == run("text", "a joy, dull film")
+    file.write_bytes(b"\xff")
+    code, _, errors = run("text", str(file))
+    assert code
+    assert "not UTF-8" in errors
+    assert run("text", "a joy " * 200)[0] == 0, "longer than the name of a file may be"
+
+
 def test_json_is_what_the_endpoint_answers(run: Run) -> None:
     code, shown, _ = run("models:/table/1", json.dumps(ROW), "--label", "dog", "--json")
     found = json.loads(shown)

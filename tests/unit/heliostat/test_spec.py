@@ -58,6 +58,32 @@ def test_a_model_that_has_no_source_gets_none(folder: Path) -> None:
     assert load_spec("tabular").model.source is None
 
 
+@pytest.mark.parametrize(
+    ("recipe", "override", "said"),
+    [
+        ("gan", "data.augment={flip: true}", "data.augment: given, and task is image-generation; it is for image-"),
+        ("tabular", "data.augment={crop: 2}", "data.augment: given, and task is tabular-classification"),
+        ("tabular", "data.images={height: 4}", "data.images: given, .* for image-classification and image-generation"),
+        ("sentiment", "data.columns.features=[a, b]", "data.columns.features: given, .* for tabular-classification"),
+        ("digits", "data.columns.text=body", "data.columns.text: given, .* for text-classification and causal-lm"),
+        ("chat", "data.label_names={a: b}", "data.label_names: given, and task is causal-lm"),
+        ("digits", "data.missing=fill", "data.missing: fill given, and task is image-classification; fail and drop"),
+        ("language-model", "data.columns={prompt: a, answer: b}", "data.columns: a chat given; model.decoder learns"),
+        ("chat", "data.columns={prompt: a}", "data.columns: prompt and answer go together"),
+        (
+            "chat",
+            "data.columns={context: a}",
+            "data.columns: prompt and answer go together, and context goes with both",
+        ),
+        ("chat", "data.columns.messages=a", "data.columns: messages and prompt given"),
+        ("gan", "train.precision=bf16", "train.precision: bf16 given; model.gan is trained in fp32"),
+    ],
+)
+def test_a_key_that_would_do_nothing_is_refused(recipe: str, override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_spec(recipe, [override])
+
+
 def test_what_is_no_section_is_left_to_the_check(folder: Path) -> None:
     (folder / "specs" / "shop.yaml").write_text("name: shop\ntask: causal-lm\nmodel: {source: base}\ndata: ./rows.csv")
     with pytest.raises(ConfigError, match=r"data: .*a mapping of keys is needed"):

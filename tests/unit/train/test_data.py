@@ -27,7 +27,7 @@ def test_every_record_is_accounted_for(tmp_path: Path) -> None:
         (" \t", "bad", 1),
         ("no label", "", 1),
     ]
-    result = run(tmp_path, reviews(tmp_path, rows), Words(), where="stars > 0", max_length=5)
+    result = run(tmp_path, reviews(tmp_path, rows), Words(), where="stars > 0", max_length=5, missing="drop")
     counts = result.counts
     assert counts["read"] == 406
     assert counts["filtered"] == 40
@@ -127,7 +127,7 @@ def test_loss_on_the_answer_only_and_answers_that_are_cut_away(tmp_path: Path) -
     path = tmp_path / "a.json"
     path.write_text(json.dumps([*rows, {"q": "unanswered", "a": None}, {"q": "unanswered", "a": ""}]))
     columns = Columns(prompt="q", context="more", answer="a")
-    result = run(tmp_path, path, Words(labelled=False, answers=True), columns=columns, max_length=9)
+    result = run(tmp_path, path, Words(labelled=False, answers=True), columns=columns, max_length=9, missing="drop")
     assert result.labels == []
     assert result.counts["empty"] == 2
     assert result.counts["without_target"] == 50
@@ -153,7 +153,7 @@ def test_chats_are_lists_of_turns(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"chat": chat}) + "\n" for chat in [*chats, [], None]))
     encoder, columns = Words(labelled=False), Columns(messages="chat")
-    result = run(tmp_path, path, encoder, columns=columns)
+    result = run(tmp_path, path, encoder, columns=columns, missing="drop")
     assert result.counts["empty"] == 2
     assert result.tables["test"]["text"][0].as_py().endswith("\nho")
     shutil.rmtree(next(tmp_path.glob("out-*")))

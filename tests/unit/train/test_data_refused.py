@@ -19,8 +19,23 @@ from tests.unit.train.prepared import Words, failure, many, reviews, run
         (many(10), {"where": "stars > 99"}, "data.where: 'stars > 99' keeps none of the 10 records of FILE"),
         (
             [("", "a", 1), ("x", "a", 1)],
-            {"where": "stars == 1 and text == ''"},
+            {"where": "stars == 1 and text == ''", "missing": "drop"},
             "data.source: FILE has no usable record (2 read, 1 filtered out, 1 without text or label)",
+        ),
+        (
+            [*many(10), ("", "good", 1)],
+            {},
+            "FILE line 12: data.missing: fail given, and column 'text' is empty; drop is allowed",
+        ),
+        (
+            [*many(10), ("unknown", "NaN", 1)],
+            {},
+            "FILE line 12: data.missing: fail given, and column 'label' is empty; drop is allowed",
+        ),
+        (
+            many(40),
+            {"label_names": {"good": "fine", "awful": "terrible"}},
+            "data.label_names: 'awful' given, which no record has as its label; there are 'bad', 'fine'",
         ),
         ([], {}, "data.source: FILE has no usable record (0 read, 0 filtered out, 0 without text or label)"),
         (
@@ -107,3 +122,12 @@ def test_the_first_broken_file_in_order_is_told(tmp_path: Path) -> None:
     (folder / "b.csv").write_text("text,label,stars\nx\n")
     (folder / "c.csv").write_text("text\n")
     assert failure(tmp_path, folder) == "FILE/b.csv line 2: 1 fields; the header has 3"
+
+
+def test_a_class_that_a_split_lacks_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [*many(300), *[(f"strange film {i}", "odd", 1) for i in range(3)]]
+    result = run(tmp_path, reviews(tmp_path, rows), Words())
+    absent = [split for split in ("validation", "test") if "odd" not in result.tables[split]["label"].to_pylist()]
+    assert absent, "three records are too few for three splits"
+    for split in absent:
+        assert f"class 'odd' has 3 records and none in {split}; add some, raise data.split.{split}, or" in caplog.text

@@ -115,6 +115,8 @@ def test_a_channel_that_is_the_same_everywhere_has_a_deviation_of_1(tmp_path: Pa
     assert inputs.mean[1] == pytest.approx(shade / 255)
 
 
-def test_a_record_without_an_image_is_left_out(tmp_path: Path) -> None:
-    result = run(tmp_path, lines(tmp_path, [*drawn(60), None, ""]), ImageEncoder())
-    assert result.counts["empty"] == 2
+def test_a_record_without_an_image_is_refused_or_left_out(tmp_path: Path) -> None:
+    source = lines(tmp_path, [*drawn(60), None, ""])
+    said = failure(tmp_path, source, ImageEncoder())
+    assert said == "FILE line 61: data.missing: fail given, and column 'image' is empty; drop is allowed"
+    assert run(tmp_path, source, ImageEncoder(), missing="drop").counts["empty"] == 2

@@ -85,11 +85,10 @@ def test_parquet_gives_the_columns_asked_for(tmp_path: Path) -> None:
     ]
 
 
-def test_each_line_of_a_text_is_a_record(tmp_path: Path) -> None:
+def test_each_line_of_a_text_that_is_not_empty_is_a_record(tmp_path: Path) -> None:
     file = write(tmp_path, "a.txt", f"{SEPARATORS}\r\n\nlast")
     assert rows(file, "text", {"text": "data.columns.text"}) == [
         (1, {"text": SEPARATORS}),
-        (2, {"text": ""}),
         (3, {"text": "last"}),
     ]
 

@@ -156,7 +156,7 @@ def test_too_many_categories_and_too_few_records_of_a_class(tmp_path: Path) -> N
     rows = [*people(100), (30, "free", "lonely")]
     said = failure(tmp_path, table(tmp_path, rows), TableEncoder(), split={"stratify": True}, **COLUMNS)
     assert said == (
-        "data.split.stratify: class 'lonely' has 1 records, too few for one in validation; add some, raise "
+        "data.split.stratify: class 'lonely' has 1 records and none in validation; add some, raise "
         "data.split.validation, or leave the class out with data.where"
     )
 

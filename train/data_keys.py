@@ -1,0 +1,46 @@
+"""Which keys of a spec's `data` section a task has a use for: one that would do nothing is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heliostat.train.config import DataConfig
+
+TABLE, IMAGE, TEXT = "tabular-classification", "image-classification", "text-classification"
+GENERATION, LANGUAGE = "image-generation", "causal-lm"
+TASKS = {
+    "columns.features": (TABLE,),
+    "columns.categories": (TABLE,),
+    "columns.image": (IMAGE, GENERATION),
+    "columns.text": (TEXT, LANGUAGE),
+    "columns.messages": (LANGUAGE,),
+    "columns.prompt": (LANGUAGE,),
+    "images": (IMAGE, GENERATION),
+    "augment": (IMAGE,),
+    "label_names": (TABLE, IMAGE, TEXT, GENERATION),
+    "max_length": (TEXT, LANGUAGE),
+    "overflow": (TEXT, LANGUAGE),
+    "vocabulary": (TEXT, LANGUAGE),
+}
+
+
+def check_data(data: DataConfig, task: str, learns_words: bool) -> None:
+    """Raises ValueError for a key that is not as it is by default, and that `task` has no use for.
+
+    `learns_words` tells whether the model has a tokenizer of its own, learned from the data.
+    """
+    usual = DataConfig(source=data.source)
+    for key, tasks in TASKS.items():
+        if task not in tasks and _value(data, key) != _value(usual, key):
+            raise ValueError(f"data.{key}: given, and task is {task}; it is for {' and '.join(tasks)}")
+    if learns_words and (data.columns.messages or data.columns.prompt):
+        raise ValueError("data.columns: a chat given; model.decoder learns from plain texts, data.columns.text")
+    if data.missing == "fill" and task != TABLE:
+        raise ValueError(f"data.missing: fill given, and task is {task}; fail and drop are allowed")
+
+
+def _value(data: DataConfig, key: str) -> Any:
+    found: Any = data
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found
