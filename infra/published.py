@@ -66,7 +66,7 @@ class PublishedModel(StrictModel):
     created: datetime
     inputs: Inputs | None = None
     """What an exported program takes in; None for a Hugging Face model."""
-    has_chat_template: bool = False
+    has_chat_template: bool = True
     """Whether a `causal-lm` takes conversations; it goes on with a text otherwise."""
     probe: dict[str, Any] = {}
     """An input and the trained model's output for it, which serving checks once at start."""

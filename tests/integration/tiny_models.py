@@ -90,7 +90,7 @@ def publish(
         return PublishedModel(
             name=name, task=task, labels=LABELS if task == "text-classification" else (), max_length=MAX_LENGTH,
             base_model="tiny", run_id=run, data_fingerprint="0", metrics={}, heliostat_version="0",
-            created=datetime.now(timezone.utc), probe=probe, has_chat_template=task == "causal-lm",
+            created=datetime.now(timezone.utc), probe=probe,
         )  # fmt: skip
 
     return publish_described(storage, f"{name}/{run}", write, describe)

@@ -50,7 +50,7 @@ def test_a_text_is_the_same_for_every_classifier(inputs: Any) -> None:
 
 
 def test_a_chat_names_its_model() -> None:
-    chat = description("text", {}, task="causal-lm", inputs=None, has_chat_template=True)
+    chat = description("text", {}, task="causal-lm", inputs=None)
     words = words_of(chat)
     assert words[1] == f"{URL}/v1/chat/completions"
     assert body_of(words)["model"] == "tiny"
@@ -75,7 +75,8 @@ def test_the_variable_of_the_endpoints_is_asked_with_where_it_is_a_key(
 
 def test_a_model_without_conversations_goes_on_with_a_text_of_its_kind() -> None:
     probe = {"input": {"prompt": "It's night.", "max_tokens": 8}, "output": {"text": " Stay."}}
-    words = words_of(description("text", probe, task="causal-lm", inputs=None))
+    plain = description("text", probe, task="causal-lm", inputs=None, has_chat_template=False)
+    words = words_of(plain)
     assert words[1] == f"{URL}/v1/completions"
     assert body_of(words) == {"model": "tiny", "prompt": "It's night.", "max_tokens": 8}
 
