@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from heliostat.serve.launch import Endpoint
 from heliostat.spec import Spec, load_spec
 from heliostat.view import View
 from tests.browser import chromium, give, screenshot, text_of, visit
+from tests.guides import ROOT, commands
 from tests.integration.tiny_models import generator
 from tests.waiting import until
 
@@ -92,7 +94,7 @@ def chats(file: Path) -> None:
 
 
 def test_none_is_left_out() -> None:
-    assert {recipe.stem for recipe in (Path(__file__).parents[2] / "recipes").glob("*.yaml")} == set(SMALLER)
+    assert {recipe.stem for recipe in (ROOT / "recipes").glob("*.yaml")} == set(SMALLER)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +198,25 @@ def test_a_classifier_says_why(
     (found,) = ask(endpoints[name], "/v1/explain", probe["input"])["explanations"]
     assert found["label"] == probe["output"]["label"]
     assert len(found[parts]) > 0
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_what_the_page_of_a_recipe_asks_is_answered(
+    trained: dict[str, Trained], endpoints: dict[str, Endpoint], name: str, tmp_path: Path
+) -> None:
+    if image := describe(trained[name].model.url, None).probe["input"].get("image"):
+        for file in ("three.png", "seven.png", "photo.png"):
+            (tmp_path / file).write_bytes(base64.b64decode(image))
+    asked = list(commands(ROOT / "docs" / "recipes" / f"{name}.md", "curl"))
+    assert asked
+    for call in asked:
+        assert f"localhost:8000/{name}/" in call
+        call = call.replace(f"localhost:8000/{name}", endpoints[name].url)
+        done = subprocess.run(
+            ["bash", "-c", f"{call} --silent --fail-with-body"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, (call, done.stdout)
 
 
 def test_a_generator_answers_with_pictures(endpoints: dict[str, Endpoint]) -> None:
