@@ -366,10 +366,9 @@ def test_a_run_goes_on_with_another_number_of_workers_or_at_another_stage(
         assert resumed["sums"] == pytest.approx(alone["sums"], rel=1e-3, abs=1e-2), name
 
 
-@pytest.mark.parametrize("stage", [0, 2])
-def test_the_average_of_a_generator_moves_once_a_step_in_however_many_passes(adversarial: Path, stage: int) -> None:
+def test_the_average_of_a_generator_moves_once_a_step_in_however_many_passes(adversarial: Path) -> None:
     steps, passes = 4, 3
-    run = {"zero_stage": stage, "global_batch_size": 64 * passes, "max_steps": steps}
-    (found,) = fitted(adversarial, 1, [run])
-    assert (found["sums"]["moves"], found["sums"]["is_behind"]) == (steps, 0)
-    assert all(math.isfinite(loss) for loss in found["losses"])
+    runs = [{"zero_stage": stage, "global_batch_size": 64 * passes, "max_steps": steps} for stage in (0, 2)]
+    for found in fitted(adversarial, 1, runs):
+        assert (found["sums"]["moves"], found["sums"]["is_behind"]) == (steps, 0)
+        assert all(math.isfinite(loss) for loss in found["losses"])
