@@ -18,7 +18,6 @@ from rich.console import Console
 from selenium.webdriver.common.by import By
 
 from heliostat import pipeline
-from heliostat.cluster.folders import free_ports
 from heliostat.infra import registry
 from heliostat.infra.images import decode, png
 from heliostat.pipeline import Trained
@@ -30,11 +29,12 @@ from heliostat.view import View
 from tests.browser import chromium, give, screenshot, text_of, visit
 from tests.guides import ROOT, commands
 from tests.integration.tiny_models import generator
+from tests.ports import free_port
 from tests.waiting import until
 
 KEY = generate_key()
 EVERYWHERE = [
-    "train.workers=2", "train.validate_every=1000", "serve.cpus_per_replica=0.2", f"serve.port={free_ports(1)[0]}",
+    "train.workers=2", "train.validate_every=1000", "serve.cpus_per_replica=0.2", f"serve.port={free_port()}",
     "tune.trials=2", "tune.epochs=1",
 ]  # fmt: skip
 SMALLER = {

@@ -16,7 +16,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.folders import free_ports
 from heliostat.cluster.scrape import metrics_targets
 from heliostat.cluster.session import session
 from heliostat.infra.errors import ModelError
@@ -28,11 +27,12 @@ from heliostat.serve.keys import generate_key
 from heliostat.serve.launch import Endpoint, deploy, status, undeploy
 from tests.browser import chromium, screenshot, text_of
 from tests.integration.tiny_models import app_args, generator, publish
+from tests.ports import free_port
 from tests.tiny_adapters import greedy, publish_adapter
 from tests.waiting import until
 
 KEY = generate_key()
-PORT = free_ports(1)[0]
+PORT = free_port()
 PROMPTS = ["the film", "a joy from start to end", "nobody in it", "é 你好"]
 SETTINGS = {"port": PORT, "cpus_per_replica": 0.5, "precision": "fp32", "timeout_seconds": 30, "engine": "transformers"}
 

@@ -21,7 +21,6 @@ from transformers import LlamaForCausalLM
 
 from heliostat.benching import bench
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.folders import free_ports
 from heliostat.cluster.session import session
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, ResourceError
 from heliostat.infra.storage import LocalStore
@@ -32,10 +31,11 @@ from heliostat.serve.launch import Endpoint, deploy, status, undeploy
 from tests.browser import chromium, give, screenshot, text_of, visit
 from tests.integration.observed import alive_actors, placement_groups, samples
 from tests.integration.tiny_models import LABELS, app_args, classifier, generator, greedy, publish, tokenizer
+from tests.ports import free_port
 from tests.waiting import until
 
 KEY = generate_key()
-PORT = free_ports(1)[0]
+PORT = free_port()
 
 
 def arguments(name: str, published: tuple[str, str], storage: Path, **config: Any) -> AppArgs:
@@ -348,7 +348,7 @@ def test_what_cannot_be_deployed_is_said_in_one_line(sentiment: Endpoint, storag
         deploy(arguments("other", (f"{storage}/models/other/r1", "0"), storage))
     whole = publish(storage, "third", "text-classification", classifier)
     with pytest.raises(ResourceError, match=f"serve.port: .*already listens on 127.0.0.1:{PORT}"):
-        deploy(arguments("third", whole, storage, port=free_ports(1)[0]))
+        deploy(arguments("third", whole, storage, port=free_port()))
     with pytest.raises(ConfigError, match="sentiment"):
         deploy(arguments("third", whole, storage, route="/sentiment"))
     with pytest.raises(ResourceError, match=r"serve.replicas: 0 of 1 are up in time; a replica takes 64 CPU"):

@@ -17,7 +17,6 @@ import httpx
 import pytest
 
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.folders import free_ports
 from heliostat.cluster.session import session
 from heliostat.serve.app import AppArgs
 from heliostat.serve.auth import ENVIRONMENT
@@ -26,11 +25,12 @@ from heliostat.serve.keys import generate_key
 from heliostat.serve.last_words import GONE
 from heliostat.serve.launch import Endpoint, deploy, status, undeploy
 from tests.integration.tiny_models import app_args, classifier, generator, publish
+from tests.ports import free_port
 from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 KEY = generate_key()
-PORT = free_ports(1)[0]
+PORT = free_port()
 REQUESTS = int(os.environ.get("SERVE_REQUESTS", "10000"))
 KILL_SECONDS = 5.0
 REPLICAS = 4

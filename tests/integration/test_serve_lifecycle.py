@@ -15,7 +15,6 @@ import httpx
 import pytest
 
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.folders import free_ports
 from heliostat.cluster.resources import short_of
 from heliostat.cluster.session import session
 from heliostat.infra.errors import ConfigError
@@ -29,10 +28,11 @@ from heliostat.serve.experiment.launch import promote, start
 from heliostat.serve.keys import generate_key
 from heliostat.serve.launch import Endpoint, deploy, status, undeploy
 from tests.integration.tiny_models import app_args, classifier, publish
+from tests.ports import free_port
 from tests.waiting import until
 
 KEY = generate_key()
-PORT = free_ports(1)[0]
+PORT = free_port()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from selenium.webdriver.support.select import Select
 
 from heliostat.asking import example_call
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.folders import free_ports
 from heliostat.cluster.session import session
 from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode, png
@@ -28,11 +27,12 @@ from heliostat.serve.keys import generate_key
 from heliostat.serve.launch import Endpoint, deploy
 from tests.browser import chromium, give, screenshot, text_of, visit
 from tests.integration.tiny_models import app_args, publish_described
+from tests.ports import free_port
 from tests.tiny_programs import IMAGE, LABELS, ROW, WRITERS, description
 from tests.waiting import until
 
 KEY = generate_key()
-PORT = free_ports(1)[0]
+PORT = free_port()
 NAMES = {"table": "pets", "image": "photos", "noise": "dreams"}
 
 

@@ -16,7 +16,6 @@ import psutil
 import pytest
 
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.folders import free_ports
 from heliostat.cluster.session import session
 from heliostat.infra.config import build
 from heliostat.infra.errors import ConfigError
@@ -28,12 +27,13 @@ from heliostat.serve.keys import generate_key
 from heliostat.serve.launch import Endpoint, deploy, undeploy
 from tests.benchmarks.chat_servers import write_model
 from tests.integration.tiny_models import app_args, publish
+from tests.ports import free_port
 from tests.tiny_adapters import greedy, publish_adapter
 from tests.waiting import until
 
 pytestmark = pytest.mark.vllm
 KEY = generate_key()
-PORT = free_ports(1)[0]
+PORT = free_port()
 VLLM = {"max_model_len": 1024, "kv_cache_memory_bytes": 1 << 30}
 SETTINGS = {"port": PORT, "precision": "fp32", "max_tokens": 256, "timeout_seconds": 120}
 CITY = {
