@@ -51,3 +51,8 @@ def test_the_table_shows_what_was_measured(recipe: str) -> None:
 )
 def test_a_mark_is_a_bound_or_another_figure(mark: str, yes: bool) -> None:
     assert reached(mark, {"a": 0.5, "b": 1.0}) == yes
+
+
+@pytest.mark.parametrize("recipe", MARKS)
+def test_a_recipe_was_measured_on_code_that_is_in_the_history(recipe: str) -> None:
+    assert not full(recipe)["commit"].endswith("+")
