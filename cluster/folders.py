@@ -7,7 +7,7 @@ import os
 import random
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -62,14 +62,14 @@ def locked(file: Path) -> Iterator[None]:
         yield
 
 
-def free_ports(count: int) -> list[int]:
+def free_ports(count: int, among: Sequence[int] = PORTS) -> list[int]:
     """Different ports of the loopback that nothing listens on now; all are held until the last is found.
 
     Raises ResourceError where there are not so many.
     """
     found: list[int] = []
     with ExitStack() as stack:
-        for port in random.sample(PORTS, len(PORTS)):
+        for port in random.sample(among, len(among)):
             if len(found) == count:
                 return found
             with suppress(OSError):

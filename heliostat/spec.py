@@ -69,7 +69,7 @@ class Spec(StrictModel):
 
     @model_validator(mode="after")
     def _no_key_is_for_another_task(self) -> Spec:
-        check_data(self.data, self.task, learns_words=bool(self.model.lstm or self.model.decoder))
+        check_data(self.data, self.task, takes_chats=self.model.decoder is None)
         return self
 
     @model_validator(mode="after")

@@ -24,16 +24,16 @@ TASKS = {
 }
 
 
-def check_data(data: DataConfig, task: str, learns_words: bool) -> None:
+def check_data(data: DataConfig, task: str, takes_chats: bool) -> None:
     """Raises ValueError for a key that is not as it is by default, and that `task` has no use for.
 
-    `learns_words` tells whether the model has a tokenizer of its own, learned from the data.
+    `takes_chats` tells whether the model may learn from conversations: one with a tokenizer of its own has no template.
     """
     usual = DataConfig(source=data.source)
     for key, tasks in TASKS.items():
         if task not in tasks and _value(data, key) != _value(usual, key):
             raise ValueError(f"data.{key}: given, and task is {task}; it is for {' and '.join(tasks)}")
-    if learns_words and (data.columns.messages or data.columns.prompt):
+    if not takes_chats and (data.columns.messages or data.columns.prompt):
         raise ValueError("data.columns: a chat given; model.decoder learns from plain texts, data.columns.text")
     if data.missing == "fill" and task != TABLE:
         raise ValueError(f"data.missing: fill given, and task is {task}; fail and drop are allowed")

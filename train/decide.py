@@ -141,17 +141,20 @@ def _require_splits(codes: np.ndarray, data: DataConfig) -> None:
 def _absent(words: np.ndarray, codes: np.ndarray, labels: Sequence[str], data: DataConfig) -> Iterator[str]:
     """A line for each class that a split has no record of."""
     for code, name in enumerate(SPLITS):
+        present = set(words[codes == code].tolist())
         for label in labels if getattr(data.split, name, 1) > 0 else ():
-            if not ((words == label) & (codes == code)).any():
+            if label not in present:
                 count = (words == label).sum()
                 yield f"class {label!r} has {count} records and none in {name}; add some, raise data.split.{name}"
 
 
 def _require_names(column: pa.ChunkedArray, data: DataConfig) -> None:
     """DataError for a name that no label gets, unless data.where may have left its records out."""
+    if data.where or not data.label_names:
+        return
     found = set(column.unique().to_pylist())
     for label, name in data.label_names.items():
-        if name not in found and not data.where:
+        if name not in found:
             known = ", ".join(map(repr, sorted(found)[:SHOWN_LABELS]))
             raise DataError(f"data.label_names: {label!r} given, which no record has as its label; there are {known}")
 

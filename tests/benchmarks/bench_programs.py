@@ -11,34 +11,20 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import torch
 
-from heliostat.infra import programs
 from heliostat.infra.inputs import ImageInputs
-from heliostat.infra.published import WEIGHTS
 from heliostat.spec import load_spec
-from heliostat.train.architectures.network import Network, Settings, build_network, write_settings
-from heliostat.train.forms import ExportedProgram
+from heliostat.train.architectures.network import Settings, build_network
 from tests.benchmarks.record import record
+from tests.exported import exported
 
 SIZES = (1, 8, 32)
 WARM_UP = 5
 PASSES = 60
 CIFAR_10 = ImageInputs(height=32, width=32, mode="rgb", mean=(0.5,) * 3, std=(0.2,) * 3)
 CLASSES = 10
-
-
-def published(network: Network) -> programs.Program:
-    """What a replica would load of `network`."""
-    form = ExportedProgram(network)
-    with tempfile.TemporaryDirectory() as folder:
-        base, bundle = Path(folder) / "base", Path(folder) / "bundle"
-        base.mkdir()
-        write_settings(network.settings, base)
-        form.write(network, dict(form.gathered(Mock(module=network))), base, bundle)
-        return programs.load(bundle / WEIGHTS)
 
 
 def medians(models: dict[str, Any], images: int) -> dict[str, float]:
@@ -58,7 +44,9 @@ def main() -> None:
     """Measures and records."""
     torch.set_num_threads(1)
     network = build_network(Settings(model=load_spec("images", ()).model, inputs=CIFAR_10), CLASSES).eval()
-    models = {"trained": network, "published": published(network)}
+    with tempfile.TemporaryDirectory() as folder:
+        published, _ = exported(network, Path(folder))
+    models = {"trained": network, "published": published}
     found = {str(images): medians(models, images) for images in SIZES}
     ratios = {images: round(one["trained"] / one["published"], 2) for images, one in found.items()}
     record("programs", {"ratio_by_images": ratios, "milliseconds": found})

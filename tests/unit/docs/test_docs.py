@@ -13,9 +13,8 @@ import typer
 from heliostat.cli import app
 from heliostat.infra.errors import ConfigError
 from heliostat.spec import load_spec
-from tests.guides import GUIDES, ROOT, commands, prose
+from tests.guides import GUIDES, RECIPES, ROOT, commands, prose
 
-RECIPES = sorted(recipe.stem for recipe in (ROOT / "recipes").glob("*.yaml"))
 WRONG_USE: Any = typer.BadParameter.__base__
 """What the parser raises; typer may bring a click of its own."""
 

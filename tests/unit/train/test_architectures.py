@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,12 +12,12 @@ from heliostat.infra import programs
 from heliostat.infra.inputs import ImageInputs, Inputs, NoiseInputs, NumberColumn, TableInputs, TextInputs
 from heliostat.train.architectures.config import Gan, Lstm, Mlp, ModelConfig, ResidualCnn
 from heliostat.train.architectures.gan import AdversarialNetwork
-from heliostat.train.architectures.network import Network, Settings, build_network, read_settings, write_settings
+from heliostat.train.architectures.network import Network, Settings, build_network, read_settings
 from heliostat.train.architectures.residual_cnn import Convolution
 from heliostat.train.architectures.stages import augmented
 from heliostat.train.config import Augment
 from heliostat.train.flops import Flops
-from heliostat.train.forms import ExportedProgram
+from tests.exported import exported
 
 TABLE = TableInputs(columns=tuple(NumberColumn(name=str(i), mean=0, std=1) for i in range(5)))
 COLOUR = ImageInputs(height=8, width=8, mode="rgb", mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3))
@@ -51,12 +50,8 @@ def inputs_of(kind: str, records: int) -> dict[str, torch.Tensor]:
 
 
 def published(model: Network, folder: Path) -> programs.Program:
-    """What a replica loads of `model`, written into `folder`."""
-    write_settings(model.settings, folder)
-    form = ExportedProgram(model)
-    weights = dict(form.gathered(Mock(module=model)))
-    form.write(model, weights, folder, folder / "bundle")
-    program = programs.load(folder / "bundle" / "model")
+    """What a replica loads of `model`, written into `folder`, with the weights that were gathered."""
+    program, weights = exported(model, folder)
     assert {name: one.tolist() for name, one in program.weights().items()} == {
         name: one.tolist() for name, one in weights.items()
     }
