@@ -31,7 +31,7 @@ from heliostat.cluster.machine import (
 )
 from heliostat.cluster.tokens import token_file
 from heliostat.infra.errors import HeliostatError
-from heliostat.infra.storage import StorageConfig, is_s3, open_store
+from heliostat.infra.storage.store import StorageConfig, is_s3, open_store
 
 RAY = "2.60"
 

@@ -6,11 +6,11 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from heliostat.infra.inputs import ImageInputs, NoiseInputs, TableInputs
+from heliostat.infra.registry.inputs import ImageInputs, NoiseInputs, TableInputs
 from heliostat.serve.auth import ENVIRONMENT
 
 if TYPE_CHECKING:
-    from heliostat.infra.published import PublishedModel
+    from heliostat.infra.registry.published import PublishedModel
 
 
 def example_call(url: str, name: str, model: PublishedModel, needs_key: bool) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from heliostat import __version__
-from heliostat.infra.config import apply_overrides, build
+from heliostat.infra.config.strict import apply_overrides, build
 from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.serve.bench.config import BenchConfig
 from heliostat.serve.bench.load import drive

@@ -69,7 +69,7 @@ def doctor(
 ) -> None:
     """Check this machine: each line passes, warns or fails, with what to do."""
     from heliostat.cluster.doctor import checks
-    from heliostat.infra.storage import StorageConfig
+    from heliostat.infra.storage.store import StorageConfig
     from heliostat.serve.config import ServeConfig
     from heliostat.view import View
 
@@ -196,8 +196,8 @@ def evaluate(
 @models_app.command("list")
 def models_list() -> None:
     """All published versions, and what their aliases point to."""
-    from heliostat.infra.registry import list_models
-    from heliostat.infra.storage import StorageConfig
+    from heliostat.infra.registry.registry import list_models
+    from heliostat.infra.storage.store import StorageConfig
     from heliostat.view import View
 
     View().versions(list_models(StorageConfig()))
@@ -206,9 +206,9 @@ def models_list() -> None:
 @models_app.command("show")
 def models_show(reference: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME/VERSION.")]) -> None:
     """One version: where it comes from, its metrics and its files."""
-    from heliostat.infra.bundle import read_manifest
-    from heliostat.infra.registry import resolve
-    from heliostat.infra.storage import StorageConfig, open_store
+    from heliostat.infra.registry.bundle import read_manifest
+    from heliostat.infra.registry.registry import resolve
+    from heliostat.infra.storage.store import StorageConfig, open_store
     from heliostat.view import View
 
     model = resolve(StorageConfig(), full_reference(reference))
@@ -224,8 +224,8 @@ def models_promote(
     name: str, version: int, alias: Annotated[str, typer.Option(help="The alias to move.")] = "production"
 ) -> None:
     """Let an alias point to a version."""
-    from heliostat.infra.registry import promote
-    from heliostat.infra.storage import StorageConfig
+    from heliostat.infra.registry.registry import promote
+    from heliostat.infra.storage.store import StorageConfig
 
     model = promote(StorageConfig(), name, version, alias)
     typer.echo(f"{name}@{alias} is version {model.version}; heliostat serve puts it to work")
@@ -234,8 +234,8 @@ def models_promote(
 @models_app.command("rollback")
 def models_rollback(name: str, alias: Annotated[str, typer.Option(help="The alias to move.")] = "production") -> None:
     """Let an alias point to the version before."""
-    from heliostat.infra.registry import rollback
-    from heliostat.infra.storage import StorageConfig
+    from heliostat.infra.registry.registry import rollback
+    from heliostat.infra.storage.store import StorageConfig
 
     model = rollback(StorageConfig(), name, alias)
     typer.echo(f"{name}@{alias} is version {model.version} again; heliostat serve puts it to work")
@@ -375,7 +375,7 @@ def stages(spec: Spec) -> Iterator[View]:
 def planned(spec: Spec, dry_run: bool, what: str) -> bool:
     """With --dry-run, prints what would happen and the resolved spec; tells whether it did."""
     if dry_run:
-        from heliostat.infra.config import dump_yaml
+        from heliostat.infra.config.strict import dump_yaml
 
         typer.echo(f"# would {what}, in {spec.storage.url}\n{dump_yaml(spec)}", nl=False)
     return dry_run

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from heliostat import pipeline
 from heliostat.infra.errors import ConfigError, ResourceError
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.storage.store import StorageConfig
 from heliostat.serve.experiment.stats import ALPHA, Arm, Difference
 from heliostat.spec import Spec
 from heliostat.view import View
@@ -78,7 +78,7 @@ def roll_back(name: str, version: int | None) -> None:
     Without `version` that is production where another one is served, such as a candidate that took over, and else the
     one that was production before.
     """
-    from heliostat.infra import registry
+    from heliostat.infra.registry import registry
     from heliostat.serve.applications import deployed
     from heliostat.serve.launch import deploy
 

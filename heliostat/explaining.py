@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.errors import ConfigError, DataError
-from heliostat.infra.inputs import ImageInputs, Inputs, TableInputs
 from heliostat.infra.json_objects import RepeatedKeyError, distinct
+from heliostat.infra.registry.inputs import ImageInputs, Inputs, TableInputs
 
 if TYPE_CHECKING:
-    from heliostat.infra.published import PublishedModel
+    from heliostat.infra.registry.published import PublishedModel
 
 
 def explain(
@@ -21,8 +21,8 @@ def explain(
     """Explains what the model `reference` answers to `given`, in the terminal, as JSON or on a page too."""
     from heliostat.explained_page import render
     from heliostat.explained_view import show
-    from heliostat.infra.registry import resolve
-    from heliostat.infra.storage import StorageConfig
+    from heliostat.infra.registry.registry import resolve
+    from heliostat.infra.storage.store import StorageConfig
     from heliostat.serve.bundles import describe, fetched
     from heliostat.serve.explain.loading import check_classifier, check_installed, load
     from heliostat.view import View

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from heliostat.infra.config import build, dump_yaml
+from heliostat.infra.config.strict import build, dump_yaml
 from heliostat.infra.errors import ConfigError, ModelError, NotFoundError
 from heliostat.reporting import Curves, measured, report_on_model, report_on_run, whole
 from heliostat.spec import Spec
 from heliostat.view import View
 
 if TYPE_CHECKING:
-    from heliostat.infra.registry import ModelVersion
+    from heliostat.infra.registry.registry import ModelVersion
     from heliostat.serve.adapters.settings import AdapterArgs
     from heliostat.serve.app import AppArgs
     from heliostat.serve.launch import Endpoint
@@ -192,7 +192,7 @@ def register(spec: Spec, tracking_id: str, result: Mapping[str, Any]) -> ModelVe
 
     Files that are a version already, as a run that was lost right after finds them, stay that version.
     """
-    from heliostat.infra import registry
+    from heliostat.infra.registry import registry
 
     known = [one for one in registry.list_models(spec.storage) if one.digest == result["digest"]]
     version = (
@@ -216,7 +216,7 @@ def run_key(spec: Spec, run_id: str) -> str:
 
 def write_run(spec: Spec, run_id: str, record: Mapping[str, Any]) -> None:
     """Says how a run stands, and that it is the newest; its resolved spec goes along."""
-    from heliostat.infra.storage import open_store
+    from heliostat.infra.storage.store import open_store
 
     store = open_store(spec.storage)
     store.write_bytes(f"runs/{spec.name}/{run_id}/spec.yaml", dump_yaml(spec).encode())
@@ -226,7 +226,7 @@ def write_run(spec: Spec, run_id: str, record: Mapping[str, Any]) -> None:
 
 def read_run(spec: Spec, run_id: str) -> dict[str, Any]:
     """How a run stands; empty where there is none of that name."""
-    from heliostat.infra.storage import open_store
+    from heliostat.infra.storage.store import open_store
 
     try:
         return json.loads(open_store(spec.storage).read_bytes(run_key(spec, run_id)))
@@ -258,7 +258,7 @@ def find_run(spec: Spec, name: str | None, resume: bool) -> str | None:
 
 def newest_run(spec: Spec) -> str | None:
     """The name of the newest run of the spec; None where there is none."""
-    from heliostat.infra.storage import open_store
+    from heliostat.infra.storage.store import open_store
 
     try:
         return json.loads(open_store(spec.storage).read_bytes(f"runs/{spec.name}/newest.json"))["run_id"]
@@ -312,7 +312,7 @@ def app_args(spec: Spec, model: ModelVersion) -> AppArgs:
 
 def resolve_adapter(spec: Spec, name: str) -> AdapterArgs:
     """The version that `serve.adapters` means by a name."""
-    from heliostat.infra.registry import resolve
+    from heliostat.infra.registry.registry import resolve
     from heliostat.serve.adapters.check import named
     from heliostat.serve.adapters.settings import AdapterArgs
 
@@ -323,6 +323,6 @@ def resolve_adapter(spec: Spec, name: str) -> AdapterArgs:
 
 def resolve_model(spec: Spec, reference: str | None) -> ModelVersion:
     """The version that `reference` names, or the spec's `production`."""
-    from heliostat.infra.registry import resolve
+    from heliostat.infra.registry.registry import resolve
 
     return resolve(spec.storage, reference or f"models:/{spec.name}@production")

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat import __version__
 from heliostat.infra import log
-from heliostat.infra.config import dump_yaml
+from heliostat.infra.config.strict import dump_yaml
 from heliostat.infra.errors import StorageError
 from heliostat.spec import Spec
 
 if TYPE_CHECKING:
-    from heliostat.infra.registry import ModelVersion
+    from heliostat.infra.registry.registry import ModelVersion
     from heliostat.infra.tracking import Run
     from heliostat.pipeline import Trained
     from heliostat.train.data import Prepared
@@ -93,7 +93,7 @@ def _harmless(what: str) -> Iterator[None]:
 
 
 def _store(spec: Spec, key: str, report: Report, run: Run | None = None) -> str:
-    from heliostat.infra.storage import open_store
+    from heliostat.infra.storage.store import open_store
     from heliostat.train.report.page import render
 
     store, page = open_store(spec.storage), render(report).encode("utf-8", "replace")

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from heliostat.cluster.config import ClusterConfig
-from heliostat.infra.config import StrictModel, apply_overrides, build, read_yaml
+from heliostat.infra.config.strict import StrictModel, apply_overrides, build, read_yaml
 from heliostat.infra.errors import ConfigError
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.storage.store import StorageConfig
 from heliostat.serve.config import ServeConfig, check_names
 from heliostat.train.architectures.config import ModelConfig
 from heliostat.train.config import DataConfig, TrainConfig

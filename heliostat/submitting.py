@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from heliostat.cluster import jobs
-from heliostat.infra.config import dump_yaml
+from heliostat.infra.config.strict import dump_yaml
 from heliostat.infra.errors import TrainingError
 from heliostat.spec import Spec
 from heliostat.view import View

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from heliostat.infra.registry import ModelVersion
+    from heliostat.infra.registry.registry import ModelVersion
     from heliostat.pipeline import Trained
     from heliostat.serve.launch import Endpoint
     from heliostat.train.data import Prepared

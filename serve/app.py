@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import model_validator
 
 from heliostat import __version__
-from heliostat.infra import config as configuration
-from heliostat.infra.config import StrictModel
-from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.infra.config import strict as configuration
+from heliostat.infra.config.strict import StrictModel
+from heliostat.infra.storage.store import StorageConfig, open_store
 from heliostat.serve.adapters.settings import AdapterArgs
 from heliostat.serve.auth import hash_keys, keys_from_environment
 from heliostat.serve.autoscaling import FIRST_TOKEN_SECONDS

@@ -10,8 +10,8 @@ import urllib.request
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from heliostat.infra import config as configuration
 from heliostat.infra import errors
+from heliostat.infra.config import strict as configuration
 from heliostat.infra.errors import ConfigError, HeliostatError, ModelError, ResourceError
 from heliostat.serve.app import DEPLOYMENT, AppArgs, build
 from heliostat.serve.config import ServeConfig, Tls

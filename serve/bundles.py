@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from heliostat.infra import bundle
 from heliostat.infra.errors import IntegrityError, ModelError, NotFoundError
-from heliostat.infra.fetching import fetch_model
-from heliostat.infra.published import DESCRIPTION, WEIGHTS, PublishedModel, parse_description
+from heliostat.infra.registry import bundle
+from heliostat.infra.registry.fetching import fetch_model
+from heliostat.infra.registry.published import DESCRIPTION, WEIGHTS, PublishedModel, parse_description
 from heliostat.infra.scratch import scratch
-from heliostat.infra.storage import Store, open_store
+from heliostat.infra.storage.store import Store, open_store
 
 TASKS: dict[str, tuple[str | None, ...]] = {
     "text-classification": (None, "text"),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from heliostat.infra.config import StrictModel
+from heliostat.infra.config.strict import StrictModel
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Positive = Annotated[int, Field(gt=0)]

@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from heliostat.infra.config import StrictModel
+from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import ConfigError, IntegrityError, NotFoundError, StorageError
-from heliostat.infra.storage import Store
+from heliostat.infra.storage.store import Store
 
 PREFIX = "keys"
 NAME = "[A-Za-z0-9_.-]{1,64}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from heliostat.infra import log
 from heliostat.infra.errors import ConfigError, HeliostatError, ResourceError
-from heliostat.infra.storage import open_store
+from heliostat.infra.storage.store import open_store
 from heliostat.serve.adapters.check import check_adapters
 from heliostat.serve.app import CANDIDATE_SUFFIX, AppArgs
 from heliostat.serve.applications import (

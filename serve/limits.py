@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
 
-from heliostat.infra.config import build
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.json_objects import RepeatedKeyError, refuse_repeated
 from heliostat.serve.errors import App, Receive, RequestError, Scope, Send, invalid, send_error

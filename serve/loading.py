@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from heliostat.infra.published import PublishedModel
+    from heliostat.infra.registry.published import PublishedModel
     from heliostat.serve.app import AppArgs
     from heliostat.serve.bundles import Fetched
     from heliostat.serve.config import ServeConfig

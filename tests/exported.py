@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from unittest.mock import Mock
 
-from heliostat.infra import programs
-from heliostat.infra.published import WEIGHTS
+from heliostat.infra.registry import programs
+from heliostat.infra.registry.published import WEIGHTS
 from heliostat.train.architectures.network import Network, write_settings
 from heliostat.train.forms import ExportedProgram, Weights
 

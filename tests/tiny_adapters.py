@@ -11,9 +11,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from heliostat.infra import bundle
-from heliostat.infra.published import ADAPTER, PublishedModel, write_description
-from heliostat.infra.storage import open_store
+from heliostat.infra.registry import bundle
+from heliostat.infra.registry.published import ADAPTER, PublishedModel, write_description
+from heliostat.infra.storage.store import open_store
 from heliostat.train.forms import AdapterAlone
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from torch import nn
 
-from heliostat.infra import programs
 from heliostat.infra.images import png
-from heliostat.infra.inputs import (
+from heliostat.infra.registry import programs
+from heliostat.infra.registry.inputs import (
     CategoryColumn,
     ImageInputs,
     Inputs,
@@ -23,7 +23,7 @@ from heliostat.infra.inputs import (
     TableInputs,
     TextInputs,
 )
-from heliostat.infra.published import PublishedModel
+from heliostat.infra.registry.published import PublishedModel
 
 LABELS = ("cat", "dog")
 TABLE = TableInputs(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from heliostat.infra.errors import ConfigError
-from heliostat.infra.fetching import fetch_model
-from heliostat.infra.published import WEIGHTS
-from heliostat.infra.registry import ModelVersion
+from heliostat.infra.registry.fetching import fetch_model
+from heliostat.infra.registry.published import WEIGHTS
+from heliostat.infra.registry.registry import ModelVersion
 from heliostat.infra.scratch import scratch
-from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.infra.storage.store import StorageConfig, open_store
 from heliostat.train import tasks
 from heliostat.train.bases import rows_of
 from heliostat.train.data import Prepared

@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 
 from heliostat.cluster.folders import cache_folder
 from heliostat.infra.errors import DataError, ModelError
-from heliostat.infra.inputs import ImageInputs, Inputs
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.registry.inputs import ImageInputs, Inputs
+from heliostat.infra.storage.store import StorageConfig
 from heliostat.train.architectures.config import ModelConfig
 from heliostat.train.config import Augment, DataConfig
 from heliostat.train.data import Prepared

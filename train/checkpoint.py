@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from heliostat.cluster.folders import cache_folder
-from heliostat.infra import bundle
 from heliostat.infra.errors import ConfigError, NotFoundError, StorageError
-from heliostat.infra.storage import Store
+from heliostat.infra.registry import bundle
+from heliostat.infra.storage.store import Store
 from heliostat.train import snapshot, universal
 from heliostat.train.distributed import World
 from heliostat.train.snapshot import Snapshot

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from heliostat.infra.config import StrictModel
+from heliostat.infra.config.strict import StrictModel
 from heliostat.train import sharding
 from heliostat.train.sharding import Offload
 from heliostat.train.where import parse

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from heliostat.cluster.folders import cache_folder
-from heliostat.infra.bundle import Manifest, fetch_directory, publish_once, read_manifest
 from heliostat.infra.errors import NotFoundError
+from heliostat.infra.registry.bundle import Manifest, fetch_directory, publish_once, read_manifest
 from heliostat.infra.scratch import scratch
-from heliostat.infra.storage import StorageConfig, is_s3, open_store
+from heliostat.infra.storage.store import StorageConfig, is_s3, open_store
 from heliostat.train.config import DataConfig
 from heliostat.train.records import Source, find_source
 from heliostat.train.sources import file_digest, fill, resolve

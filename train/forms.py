@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from heliostat.infra import bundle, programs
-from heliostat.infra.fetching import merge
-from heliostat.infra.published import ADAPTER, WEIGHTS, BaseModel
+from heliostat.infra.registry import bundle, programs
+from heliostat.infra.registry.fetching import merge
+from heliostat.infra.registry.published import ADAPTER, WEIGHTS, BaseModel
 from heliostat.infra.scratch import scratch
-from heliostat.infra.storage import Store
+from heliostat.infra.storage.store import Store
 from heliostat.train import adapters, models
 from heliostat.train.architectures.network import Network
 from heliostat.train.config import TrainConfig

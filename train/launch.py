@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from heliostat.cluster.interrupts import first_sigterm, own_interrupts
-from heliostat.infra.config import StrictModel
+from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import StoppedError, TrainingError
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.storage.store import StorageConfig
 from heliostat.train.architectures.config import ModelConfig
 from heliostat.train.config import DataConfig, TrainConfig
 from heliostat.train.sharding import check_device

@@ -9,7 +9,7 @@ from typing import Any
 
 from heliostat.cluster.folders import cache_folder
 from heliostat.infra.errors import ModelError
-from heliostat.infra.published import CHAT_TEMPLATE
+from heliostat.infra.registry.published import CHAT_TEMPLATE
 from heliostat.train.sources import fill
 
 TOKENIZER_FILES = (

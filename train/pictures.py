@@ -15,7 +15,7 @@ import numpy as np
 
 from heliostat.infra.errors import DataError
 from heliostat.infra.images import Mode, decode, in_mode
-from heliostat.infra.inputs import ImageInputs, image_bytes
+from heliostat.infra.registry.inputs import ImageInputs, image_bytes
 from heliostat.train.bases import write_inputs
 from heliostat.train.config import DataConfig
 from heliostat.train.data import Encoder

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from heliostat.infra import bundle
 from heliostat.infra.errors import ModelError
-from heliostat.infra.published import CHAT_TEMPLATE, PublishedModel, write_description
+from heliostat.infra.registry import bundle
+from heliostat.infra.registry.published import CHAT_TEMPLATE, PublishedModel, write_description
 from heliostat.infra.scratch import scratch
-from heliostat.infra.storage import Store
+from heliostat.infra.storage.store import Store
 from heliostat.train.distributed import World
 from heliostat.train.evaluate import records_at_once
 from heliostat.train.forms import Weights, form_of

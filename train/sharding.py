@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from heliostat.infra.config import StrictModel
+from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import ConfigError
 
 if TYPE_CHECKING:

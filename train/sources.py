@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from heliostat.cluster.folders import cache_folder, locked
 from heliostat.infra.errors import ConfigError, DataError, HeliostatError, ModelError, StorageError
-from heliostat.infra.storage import Entry, StorageConfig, Store, open_store
+from heliostat.infra.storage.store import Entry, StorageConfig, Store, open_store
 
 UNUSED_WEIGHTS = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.mlmodel", "onnx/*", "openvino/*")
 """Files of frameworks that Heliostat does not load, left out of a download."""
@@ -207,9 +207,9 @@ def _download(store: Store, entries: list[Entry], root: PurePosixPath, folder: P
 
 
 def _from_registry(source: str, storage: StorageConfig, key: str) -> Path:
-    from heliostat.infra.fetching import fetch_model
-    from heliostat.infra.published import WEIGHTS
-    from heliostat.infra.registry import resolve as find_version
+    from heliostat.infra.registry.fetching import fetch_model
+    from heliostat.infra.registry.published import WEIGHTS
+    from heliostat.infra.registry.registry import resolve as find_version
 
     try:
         version = find_version(storage, source)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from heliostat.infra.errors import DataError
-from heliostat.infra.inputs import CategoryColumn, NumberColumn, TableInputs, number, word
+from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs, number, word
 from heliostat.train.bases import write_inputs
 from heliostat.train.config import DataConfig
 from heliostat.train.data import Encoder

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from heliostat.infra.errors import DataError
-from heliostat.infra.inputs import is_missing, spelled
+from heliostat.infra.registry.inputs import is_missing, spelled
 from heliostat.train.config import DataConfig
 
 TURN = ("role", "content")

@@ -14,8 +14,8 @@ from tokenizers.models import WordLevel
 from tokenizers.trainers import WordLevelTrainer
 from torch.nn import functional
 
-from heliostat.infra.inputs import TextInputs
-from heliostat.infra.programs import Program
+from heliostat.infra.registry.inputs import TextInputs
+from heliostat.infra.registry.programs import Program
 from heliostat.train.architectures.network import read_settings
 from heliostat.train.bases import TOKENIZER, write_inputs
 from heliostat.train.config import DataConfig

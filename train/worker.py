@@ -11,8 +11,8 @@ import torch
 
 from heliostat import __version__
 from heliostat.infra.errors import HeliostatError, StoppedError
-from heliostat.infra.published import PublishedModel
-from heliostat.infra.storage import open_store
+from heliostat.infra.registry.published import PublishedModel
+from heliostat.infra.storage.store import open_store
 from heliostat.train import adapters, tasks
 from heliostat.train.architectures.network import Network
 from heliostat.train.bases import base_folder, rows_of

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from heliostat.infra.config import StrictModel
+from heliostat.infra.config.strict import StrictModel
 
 SEARCHABLE = ("learning_rate", "global_batch_size", "warmup", "weight_decay", "schedule", "epochs")
 """The keys of `train` that a search may vary on warm workers."""

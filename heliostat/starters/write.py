@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from tempfile import TemporaryDirectory
 
-from heliostat.infra.config import build, parse_yaml
+from heliostat.infra.config.strict import build, parse_yaml
 from heliostat.infra.errors import ConfigError, StorageError
 from heliostat.spec import Spec
 from heliostat.starters.catalog import STARTERS, listed

@@ -7,10 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heliostat.infra import bundle
-from heliostat.infra.bundle import FileEntry, Manifest
 from heliostat.infra.errors import ModelError
-from heliostat.infra.published import ADAPTER, CHAT_TEMPLATE, DESCRIPTION, WEIGHTS, PublishedModel, parse_description
+from heliostat.infra.registry import bundle
+from heliostat.infra.registry.bundle import FileEntry, Manifest
+from heliostat.infra.registry.published import (
+    ADAPTER,
+    CHAT_TEMPLATE,
+    DESCRIPTION,
+    WEIGHTS,
+    PublishedModel,
+    parse_description,
+)
 from heliostat.serve.adapters.settings import SETTINGS, parse_settings
 from heliostat.serve.bundles import check_manifest, locate
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heliostat.infra.bundle import fetch_directory
-from heliostat.infra.fetching import BASE, fetch_parts
-from heliostat.infra.published import ADAPTER, WEIGHTS, PublishedModel, read_description
+from heliostat.infra.registry.bundle import fetch_directory
+from heliostat.infra.registry.fetching import BASE, fetch_parts
+from heliostat.infra.registry.published import ADAPTER, WEIGHTS, PublishedModel, read_description
 from heliostat.infra.scratch import scratch
 from heliostat.serve.adapters.check import check_adapters, named
 from heliostat.serve.adapters.settings import MATRICES, SETTINGS

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from heliostat.infra.config import StrictModel
+from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import ModelError
 
 SETTINGS, MATRICES = "adapter_config.json", "adapter_model.safetensors"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from heliostat.infra.config import StrictModel
+from heliostat.infra.config.strict import StrictModel
 
 Kind = Literal["chat", "completions", "predict"]
 Positive = Annotated[int, Field(gt=0)]

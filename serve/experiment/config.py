@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from heliostat.infra.config import StrictModel
+from heliostat.infra.config.strict import StrictModel
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 

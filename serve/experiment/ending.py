@@ -8,7 +8,7 @@ from contextlib import suppress
 from pydantic import TypeAdapter
 
 from heliostat.infra.errors import ConfigError
-from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.infra.storage.store import StorageConfig, open_store
 from heliostat.serve.app import CANDIDATE_SUFFIX
 from heliostat.serve.applications import deployed, remove, run, running_experiment, wait
 from heliostat.serve.experiment.board import Standing, find_board

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from heliostat.infra.config import StrictModel
+from heliostat.infra.config.strict import StrictModel
 from heliostat.serve.description import body_of
 from heliostat.serve.experiment.split import FEEDBACK_PATH, Split
 from heliostat.serve.limits import parse_body, read_body

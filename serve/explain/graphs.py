@@ -9,7 +9,7 @@ import torch
 from torch.fx import Interpreter, Node
 
 from heliostat.infra.errors import ModelError
-from heliostat.infra.programs import Program
+from heliostat.infra.registry.programs import Program
 
 _EMBEDDING = torch.ops.aten.embedding.default
 _METADATA = torch.ops.aten._assert_tensor_metadata.default

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from heliostat.infra.images import png
-from heliostat.infra.inputs import ImageInputs
-from heliostat.infra.programs import Program
+from heliostat.infra.registry.inputs import ImageInputs
+from heliostat.infra.registry.programs import Program
 from heliostat.serve.explain.answers import ImageExplanation
 from heliostat.serve.explain.base import Explainer, Target
 from heliostat.serve.explain.graphs import Run

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.infra import log
 from heliostat.infra.errors import ModelError, ResourceError
-from heliostat.infra.inputs import ImageInputs, TableInputs, TextInputs
-from heliostat.infra.published import PublishedModel
+from heliostat.infra.registry.inputs import ImageInputs, TableInputs, TextInputs
+from heliostat.infra.registry.published import PublishedModel
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-    from heliostat.infra.programs import Program
+    from heliostat.infra.registry.programs import Program
     from heliostat.serve.explain.base import Explainer
     from heliostat.serve.explain.texts import TextExplainer
 
@@ -60,7 +60,7 @@ def load(folder: Path, description: PublishedModel, device: torch.device | str =
         return encoder(folder, description, device)
     import torch
 
-    from heliostat.infra import programs
+    from heliostat.infra.registry import programs
 
     return of_program(programs.load(folder, torch.device(device)), folder, description, device)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from heliostat.infra.inputs import TableInputs
-from heliostat.infra.programs import Program
+from heliostat.infra.registry.inputs import TableInputs
+from heliostat.infra.registry.programs import Program
 from heliostat.serve.explain.answers import ColumnAttribution, TableExplanation
 from heliostat.serve.explain.base import Explainer, Target
 from heliostat.serve.explain.gradients import integrated_gradients

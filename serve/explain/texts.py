@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from heliostat.infra.errors import DataError
-from heliostat.infra.inputs import TextInputs
-from heliostat.infra.programs import Program
+from heliostat.infra.registry.inputs import TextInputs
+from heliostat.infra.registry.programs import Program
 from heliostat.serve.explain.answers import TextExplanation
 from heliostat.serve.explain.base import Explainer, Target
 from heliostat.serve.explain.gradients import integrated_gradients

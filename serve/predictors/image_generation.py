@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode, grid, png
-from heliostat.infra.inputs import NoiseInputs, image_bytes
+from heliostat.infra.registry.inputs import NoiseInputs, image_bytes
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.description import body_of
 from heliostat.serve.http import Service
@@ -30,7 +30,7 @@ from heliostat.serve.served import Served
 if TYPE_CHECKING:
     import torch
 
-    from heliostat.infra.programs import Program
+    from heliostat.infra.registry.programs import Program
 
 MOST_IMAGES = 64
 """Of one request."""

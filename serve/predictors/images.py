@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import ConfigDict, Field
 
 from heliostat.infra.errors import DataError
-from heliostat.infra.inputs import ImageInputs, image_bytes
+from heliostat.infra.registry.inputs import ImageInputs, image_bytes
 from heliostat.serve.errors import invalid
 from heliostat.serve.forms import FORM, media_type, read_form
 from heliostat.serve.limits import parse_form, read_body

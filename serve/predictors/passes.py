@@ -13,7 +13,7 @@ from heliostat.serve.predictors.batcher import Batcher, Item, Limits, Result
 if TYPE_CHECKING:
     import torch
 
-    from heliostat.infra.programs import Program
+    from heliostat.infra.registry.programs import Program
 
 TRIED = (1, 3)
 """Inputs of the passes that a program is tried with."""

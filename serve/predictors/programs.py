@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
 from heliostat.infra.errors import ModelError
-from heliostat.infra.inputs import ImageInputs, NoiseInputs, TableInputs, TextInputs
-from heliostat.infra.published import PublishedModel
+from heliostat.infra.registry.inputs import ImageInputs, NoiseInputs, TableInputs, TextInputs
+from heliostat.infra.registry.published import PublishedModel
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.devices import device_of
 from heliostat.serve.explain.loading import available, of_program
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-    from heliostat.infra.programs import Program
+    from heliostat.infra.registry.programs import Program
     from heliostat.serve.bundles import Fetched
 
 Collate = Callable[[Sequence[Any]], Mapping[str, "torch.Tensor"]]
@@ -101,7 +101,7 @@ def program_service(found: Fetched, config: ServeConfig, served: Served, metrics
     """
     import torch
 
-    from heliostat.infra import programs
+    from heliostat.infra.registry import programs
 
     device = device_of(config)
     torch.backends.cudnn.allow_tf32 = False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, WithJsonSchema, create_model
 
 from heliostat.infra.errors import DataError
-from heliostat.infra.inputs import CategoryColumn, NumberColumn, TableInputs
+from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs
 from heliostat.serve.errors import invalid
 from heliostat.serve.predictors.doors import MOST_INPUTS, Door, Given, PredictRequest
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heliostat.infra.errors import ModelError
-from heliostat.infra.published import PublishedModel
+from heliostat.infra.registry.published import PublishedModel
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.devices import device_of, dtype_of
 from heliostat.serve.metrics import ServeMetrics

@@ -55,7 +55,7 @@ def step(engine: Any) -> float:
 
 def worker() -> None:
     """What each rank does under torchrun; rank 0 writes what it measured to stdout."""
-    from heliostat.infra.storage import open_store
+    from heliostat.infra.storage.store import open_store
     from heliostat.train.checkpoint import Checkpoints
     from heliostat.train.distributed import join, settle
 
@@ -91,8 +91,8 @@ def uploads(engine: Any) -> dict[str, Any]:
     import boto3
     import torch
 
-    from heliostat.infra.bundle import publish_directory
-    from heliostat.infra.storage import open_store
+    from heliostat.infra.registry.bundle import publish_directory
+    from heliostat.infra.storage.store import open_store
 
     client, store = boto3.client("s3"), open_store(f"s3://{BUCKET}/upload")
     with tempfile.TemporaryDirectory() as name:

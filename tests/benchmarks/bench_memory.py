@@ -10,7 +10,7 @@ import gc
 import sys
 from typing import Any
 
-from heliostat.infra.config import build
+from heliostat.infra.config.strict import build
 from heliostat.train.config import TrainConfig
 from heliostat.train.flops import Flops
 from heliostat.train.footprint import Footprint

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from heliostat.infra.inputs import ImageInputs
+from heliostat.infra.registry.inputs import ImageInputs
 from heliostat.spec import load_spec
 from heliostat.train.architectures.network import Settings, build_network
 from tests.benchmarks.record import record

@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from heliostat.infra.config import build
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.config.strict import build
+from heliostat.infra.storage.store import StorageConfig
 from heliostat.train import tasks
 from heliostat.train.config import DataConfig
 from heliostat.train.models import as_folder

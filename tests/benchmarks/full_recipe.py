@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from heliostat.infra import registry
+from heliostat.infra.registry import registry
 from heliostat.spec import Spec, load_spec
 from tests.benchmarks.judging import against_base, against_ngrams, judge
 from tests.benchmarks.pictures import take_picture

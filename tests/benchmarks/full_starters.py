@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from heliostat.infra import registry
+from heliostat.infra.registry import registry
 from heliostat.spec import load_spec
 from heliostat.starters.catalog import STARTERS
 from tests.benchmarks.record import record

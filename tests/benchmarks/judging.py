@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from heliostat.infra import programs, registry
-from heliostat.infra.fetching import fetch_model
-from heliostat.infra.inputs import NoiseInputs
-from heliostat.infra.published import WEIGHTS, PublishedModel
-from heliostat.infra.registry import ModelVersion
+from heliostat.infra.registry import programs, registry
+from heliostat.infra.registry.fetching import fetch_model
+from heliostat.infra.registry.inputs import NoiseInputs
+from heliostat.infra.registry.published import WEIGHTS, PublishedModel
+from heliostat.infra.registry.registry import ModelVersion
 from heliostat.infra.scratch import scratch
-from heliostat.infra.storage import open_store
+from heliostat.infra.storage.store import open_store
 from heliostat.spec import Spec
 from heliostat.train import tasks
 from heliostat.train.bases import base_folder, rows_of

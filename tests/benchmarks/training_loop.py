@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from heliostat.infra.config import build
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.config.strict import build
+from heliostat.infra.storage.store import StorageConfig
 from heliostat.train import tasks
 from heliostat.train.batches import BatchPlan
 from heliostat.train.config import TrainConfig

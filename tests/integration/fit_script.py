@@ -14,9 +14,9 @@ from typing import Any, cast
 
 import torch
 
-from heliostat.infra.config import build
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import TrainingError
-from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.infra.storage.store import StorageConfig, open_store
 from heliostat.train import tasks
 from heliostat.train.adapters import attach
 from heliostat.train.bases import rows_of

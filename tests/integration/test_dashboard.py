@@ -29,10 +29,10 @@ from heliostat import pipeline
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.scrape import prometheus_config
 from heliostat.cluster.session import session
-from heliostat.infra import bundle
-from heliostat.infra.config import build
-from heliostat.infra.published import PublishedModel, write_description
-from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.infra.config.strict import build
+from heliostat.infra.registry import bundle
+from heliostat.infra.registry.published import PublishedModel, write_description
+from heliostat.infra.storage.store import StorageConfig, open_store
 from heliostat.serve.app import AppArgs
 from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.config import ServeConfig

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from heliostat import pipeline
-from heliostat.infra import registry
-from heliostat.infra.registry import ModelVersion
+from heliostat.infra.registry import registry
+from heliostat.infra.registry.registry import ModelVersion
 from heliostat.serve.bundles import fetched
 from heliostat.spec import Spec, load_spec
 from heliostat.starters.catalog import STARTERS

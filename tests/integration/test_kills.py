@@ -17,7 +17,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from heliostat.infra.errors import NotFoundError
-from heliostat.infra.storage import Store, open_store
+from heliostat.infra.storage.store import Store, open_store
 from tests.nodes import NODE
 from tests.waiting import until
 

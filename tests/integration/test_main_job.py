@@ -19,10 +19,11 @@ import yaml
 
 from heliostat import pipeline
 from heliostat.cluster.leftovers import leftovers
-from heliostat.infra import registry, tracking
+from heliostat.infra import tracking
 from heliostat.infra.errors import IntegrityError
-from heliostat.infra.registry import ModelVersion
-from heliostat.infra.storage import open_store
+from heliostat.infra.registry import registry
+from heliostat.infra.registry.registry import ModelVersion
+from heliostat.infra.storage.store import open_store
 from heliostat.spec import Spec, load_spec
 from heliostat.view import View
 

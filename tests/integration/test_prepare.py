@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from heliostat.infra.errors import DataError, IntegrityError, ResourceError
-from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.infra.storage.store import StorageConfig, open_store
 from heliostat.train import prepare as ray_work
 from heliostat.train.config import Columns, DataConfig
 from heliostat.train.data import SPLITS, Encoder, Prepared, open_prepared, prepare

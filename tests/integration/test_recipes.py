@@ -18,8 +18,8 @@ from rich.console import Console
 from selenium.webdriver.common.by import By
 
 from heliostat import pipeline
-from heliostat.infra import registry
 from heliostat.infra.images import decode, png
+from heliostat.infra.registry import registry
 from heliostat.pipeline import Trained
 from heliostat.serve.bundles import describe
 from heliostat.serve.keys import generate_key

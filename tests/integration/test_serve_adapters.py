@@ -19,7 +19,7 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.scrape import metrics_targets
 from heliostat.cluster.session import session
 from heliostat.infra.errors import ModelError
-from heliostat.infra.published import ADAPTER
+from heliostat.infra.registry.published import ADAPTER
 from heliostat.serve.adapters.settings import AdapterArgs
 from heliostat.serve.app import AppArgs
 from heliostat.serve.auth import ENVIRONMENT

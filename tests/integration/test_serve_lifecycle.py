@@ -18,7 +18,7 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.resources import short_of
 from heliostat.cluster.session import session
 from heliostat.infra.errors import ConfigError
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.storage.store import StorageConfig
 from heliostat.serve.app import AppArgs
 from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.experiment import ending

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from heliostat.infra import tracking
-from heliostat.infra.bundle import fetch_directory, publish_directory, read_manifest
 from heliostat.infra.errors import IntegrityError, NotFoundError, StorageError
-from heliostat.infra.storage import Entry, StorageConfig, Store, open_store
+from heliostat.infra.registry.bundle import fetch_directory, publish_directory, read_manifest
+from heliostat.infra.storage.store import Entry, StorageConfig, Store, open_store
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from heliostat.infra import registry, tracking
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra import tracking
+from heliostat.infra.registry import registry
+from heliostat.infra.storage.store import StorageConfig
 
 SERVE = "import sys; from mlflow.server import app; app.run('127.0.0.1', int(sys.argv[1]))"
 

@@ -15,8 +15,8 @@ import ray
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from heliostat.infra.config import build
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.config.strict import build
+from heliostat.infra.storage.store import StorageConfig
 from heliostat.train import tasks
 from heliostat.train.architectures.config import Gan, ModelConfig
 from heliostat.train.architectures.network import Settings, write_settings

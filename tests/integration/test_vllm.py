@@ -17,7 +17,7 @@ import pytest
 
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.session import session
-from heliostat.infra.config import build
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
 from heliostat.serve.adapters.settings import AdapterArgs
 from heliostat.serve.app import AppArgs

@@ -17,10 +17,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from heliostat.infra import bundle
-from heliostat.infra.config import build
-from heliostat.infra.published import PublishedModel, write_description
-from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.infra.config.strict import build
+from heliostat.infra.registry import bundle
+from heliostat.infra.registry.published import PublishedModel, write_description
+from heliostat.infra.storage.store import StorageConfig, open_store
 from heliostat.serve.app import AppArgs
 from heliostat.serve.config import ServeConfig
 

@@ -21,7 +21,7 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from heliostat.infra.inputs import ImageInputs, NoiseInputs
+from heliostat.infra.registry.inputs import ImageInputs, NoiseInputs
 from heliostat.train.architectures.config import Gan
 from heliostat.train.architectures.network import Network, Settings, counted
 from heliostat.train.architectures.residual_cnn import norm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from heliostat.infra.inputs import TextInputs
+from heliostat.infra.registry.inputs import TextInputs
 from heliostat.train.architectures.config import Lstm
 from heliostat.train.architectures.network import Network, Settings
 

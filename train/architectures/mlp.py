@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import nn
 
-from heliostat.infra.inputs import ImageInputs, TableInputs
+from heliostat.infra.registry.inputs import ImageInputs, TableInputs
 from heliostat.train.architectures import stages
 from heliostat.train.architectures.config import Mlp
 from heliostat.train.architectures.network import Network, Settings

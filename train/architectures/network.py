@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from heliostat.infra import programs
-from heliostat.infra.config import StrictModel, build
+from heliostat.infra.config.strict import StrictModel, build
 from heliostat.infra.errors import ModelError
-from heliostat.infra.inputs import Inputs
+from heliostat.infra.registry import programs
+from heliostat.infra.registry.inputs import Inputs
 from heliostat.train.architectures.config import ModelConfig
 from heliostat.train.architectures.stages import example
 from heliostat.train.config import Augment

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from heliostat.infra.inputs import ImageInputs
+from heliostat.infra.registry.inputs import ImageInputs
 from heliostat.train.architectures import stages
 from heliostat.train.architectures.config import ResidualCnn
 from heliostat.train.architectures.network import Network, Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from heliostat.infra.inputs import ImageInputs, Inputs, TableInputs, TextInputs
+from heliostat.infra.registry.inputs import ImageInputs, Inputs, TableInputs, TextInputs
 from heliostat.train.config import Augment
 
 

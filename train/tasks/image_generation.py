@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from heliostat.infra import programs
 from heliostat.infra.images import data_url, grid, png
-from heliostat.infra.inputs import NoiseInputs
+from heliostat.infra.registry import programs
+from heliostat.infra.registry.inputs import NoiseInputs
 from heliostat.train.architectures.network import load_network
 from heliostat.train.config import DataConfig
 from heliostat.train.pictures import ImageEncoder

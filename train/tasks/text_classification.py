@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from heliostat.infra.errors import ModelError
-from heliostat.infra.programs import Program
+from heliostat.infra.registry.programs import Program
 from heliostat.train import models
 from heliostat.train.architectures.network import is_built
 from heliostat.train.bases import TOKENIZER

@@ -9,7 +9,7 @@ import pytest
 from heliostat.cluster import compiler, doctor, machine
 from heliostat.cluster.config import ClusterConfig
 from heliostat.infra.errors import ResourceError
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.storage.store import StorageConfig
 
 
 @pytest.fixture(autouse=True)

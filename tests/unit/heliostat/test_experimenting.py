@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from heliostat import experimenting
-from heliostat.infra import registry
 from heliostat.infra.errors import ConfigError, ModelError, ResourceError
+from heliostat.infra.registry import registry
 from heliostat.serve import applications, launch
 from heliostat.serve.experiment.board import BASELINE, CANDIDATE, Arms, Standing, new_arms
 from heliostat.serve.experiment.config import Experiment

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from heliostat.infra.errors import StorageError
-from heliostat.infra.registry import ModelVersion
+from heliostat.infra.registry.registry import ModelVersion
 from heliostat.pipeline import Trained
 from heliostat.reporting import STEP_METRICS, Curves, measured, report_on_model, report_on_run, whole
 from heliostat.spec import Spec, load_spec

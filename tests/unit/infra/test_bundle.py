@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.infra.bundle import (
+from heliostat.infra.errors import IntegrityError, NotFoundError, StorageError
+from heliostat.infra.registry.bundle import (
     Manifest,
     delete_directory,
     fetch_directory,
@@ -18,8 +19,7 @@ from heliostat.infra.bundle import (
     verify_directory,
     write_pointer,
 )
-from heliostat.infra.errors import IntegrityError, NotFoundError, StorageError
-from heliostat.infra.storage import Entry, LocalStore
+from heliostat.infra.storage.store import Entry, LocalStore
 
 FILES = {"spec.yaml": b"name: x\n", "model/weights": b"w" * 3_000_000, "model/deep/empty": b""}
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, model_validator
 
-from heliostat.infra.config import StrictModel, apply_overrides, build, dump_yaml, parse_yaml, read_yaml
+from heliostat.infra.config.strict import StrictModel, apply_overrides, build, dump_yaml, parse_yaml, read_yaml
 from heliostat.infra.errors import ConfigError
 
 

@@ -11,7 +11,7 @@ import torch
 
 from heliostat.infra.errors import DataError
 from heliostat.infra.images import png
-from heliostat.infra.inputs import (
+from heliostat.infra.registry.inputs import (
     CategoryColumn,
     ImageInputs,
     NoiseInputs,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from heliostat.infra import programs
 from heliostat.infra.errors import ModelError
+from heliostat.infra.registry import programs
 
 
 class Model(torch.nn.Module):

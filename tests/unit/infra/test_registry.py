@@ -4,10 +4,11 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from heliostat.infra import registry, tracking
+from heliostat.infra import tracking
 from heliostat.infra.errors import HeliostatError, ModelError
-from heliostat.infra.registry import ModelVersion
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.registry import registry
+from heliostat.infra.registry.registry import ModelVersion
+from heliostat.infra.storage.store import StorageConfig
 
 
 def publish(storage: StorageConfig, count: int, name: str = "sentiment") -> list[ModelVersion]:

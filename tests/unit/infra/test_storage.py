@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.infra.config import build
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError, NotFoundError, StorageError
-from heliostat.infra.storage import Entry, LocalStore, StorageConfig, open_store, write_atomically
+from heliostat.infra.storage.store import Entry, LocalStore, StorageConfig, open_store, write_atomically
 
 
 @pytest.fixture

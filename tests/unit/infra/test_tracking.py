@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from heliostat.infra import tracking
 from heliostat.infra.errors import StorageError
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.storage.store import StorageConfig
 from heliostat.infra.tracking import Run, start_run, tracking_uri
 
 
@@ -208,7 +208,7 @@ def test_the_slower_of_two_processes_takes_the_others_database(tmp_path: Path, m
 
 def test_a_new_database_is_made_in_silence(tmp_path: Path) -> None:
     code = (
-        "from heliostat.infra.storage import StorageConfig; from heliostat.infra import tracking\n"
+        "from heliostat.infra.storage.store import StorageConfig; from heliostat.infra import tracking\n"
         f"tracking.client(StorageConfig(url={str(tmp_path / 'new')!r})).search_experiments()"
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from heliostat.infra import registry
-from heliostat.infra.config import build
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError
-from heliostat.infra.published import ADAPTER
+from heliostat.infra.registry import registry
+from heliostat.infra.registry.published import ADAPTER
 from heliostat.pipeline import app_args, resolve_model
 from heliostat.serve import launch
 from heliostat.serve.adapters.check import check_adapters

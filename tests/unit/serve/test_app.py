@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from heliostat.infra.errors import ConfigError
-from heliostat.infra.storage import open_store
+from heliostat.infra.storage.store import open_store
 from heliostat.serve.app import ADMITTED, AppArgs, build, doors
 from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.config import ServeConfig

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from heliostat import benching
-from heliostat.infra.config import build
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.serve.bench.config import BenchConfig
 from heliostat.serve.bench.load import drive

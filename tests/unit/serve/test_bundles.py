@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from heliostat.infra import bundle
 from heliostat.infra.errors import IntegrityError, ModelError
-from heliostat.infra.published import PublishedModel, write_description
-from heliostat.infra.storage import open_store
+from heliostat.infra.registry import bundle
+from heliostat.infra.registry.published import PublishedModel, write_description
+from heliostat.infra.storage.store import open_store
 from heliostat.serve.bundles import check_manifest, fetched
 
 

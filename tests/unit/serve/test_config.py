@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from heliostat.infra.config import build
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
 from heliostat.serve.config import ServeConfig
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from heliostat.infra import programs
 from heliostat.infra.images import decode
-from heliostat.infra.inputs import ImageInputs
+from heliostat.infra.registry import programs
+from heliostat.infra.registry.inputs import ImageInputs
 from heliostat.serve.explain.answers import ImageExplanation
 from heliostat.serve.explain.heat import over
 from heliostat.serve.explain.images import ImageExplainer

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from heliostat.infra import programs
 from heliostat.infra.errors import ConfigError, DataError
-from heliostat.infra.inputs import CategoryColumn, NumberColumn, TableInputs
+from heliostat.infra.registry import programs
+from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs
 from heliostat.serve.explain.answers import TableExplanation
 from heliostat.serve.explain.gradients import TOLERANCE
 from heliostat.serve.explain.tables import TableExplainer

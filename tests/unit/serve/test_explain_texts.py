@@ -11,9 +11,9 @@ from tokenizers.models import WordLevel, WordPiece
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertForSequenceClassification
 
-from heliostat.infra import programs
 from heliostat.infra.errors import DataError, ModelError
-from heliostat.infra.inputs import TextInputs
+from heliostat.infra.registry import programs
+from heliostat.infra.registry.inputs import TextInputs
 from heliostat.serve.explain.answers import TextExplanation
 from heliostat.serve.explain.graphs import embedding_of
 from heliostat.serve.explain.texts import EncoderWords, ProgramWords, TextExplainer

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from heliostat.infra import programs
 from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode
-from heliostat.infra.inputs import NoiseInputs
+from heliostat.infra.registry import programs
+from heliostat.infra.registry.inputs import NoiseInputs
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.http import Doors, create_app
 from heliostat.serve.predictors.image_generation import SEEDS, GenerationApi, ImageGenerator

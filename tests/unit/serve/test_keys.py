@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from heliostat.cli import app as cli
 from heliostat.infra.errors import ConfigError, IntegrityError
-from heliostat.infra.storage import LocalStore
+from heliostat.infra.storage.store import LocalStore
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
 from heliostat.serve.http import Doors, create_app

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from heliostat.infra import programs
 from heliostat.infra.errors import ModelError
+from heliostat.infra.registry import programs
 from heliostat.serve.bundles import Fetched
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.http import Service, create_app

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from heliostat.infra.inputs import CategoryColumn, TableInputs
+from heliostat.infra.registry.inputs import CategoryColumn, TableInputs
 from heliostat.serve.errors import RequestError
 from heliostat.serve.limits import parse_body
 from heliostat.serve.predictors.tables import TableRequest, Tables, row_schema

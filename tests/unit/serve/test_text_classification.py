@@ -13,7 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from heliostat.infra.errors import ModelError
-from heliostat.infra.published import PublishedModel
+from heliostat.infra.registry.published import PublishedModel
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.predictors.classification_api import ClassificationApi
 from heliostat.serve.predictors.text_classification import TextClassifier, load, padded

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
-from heliostat.infra.config import build
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
 from heliostat.train.adapters import attach, plain_name
 from heliostat.train.config import AdapterConfig, TrainConfig

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from heliostat.infra import programs
-from heliostat.infra.inputs import ImageInputs, Inputs, NoiseInputs, NumberColumn, TableInputs, TextInputs
+from heliostat.infra.registry import programs
+from heliostat.infra.registry.inputs import ImageInputs, Inputs, NoiseInputs, NumberColumn, TableInputs, TextInputs
 from heliostat.train.architectures.config import Gan, Lstm, Mlp, ModelConfig, ResidualCnn
 from heliostat.train.architectures.gan import AdversarialNetwork
 from heliostat.train.architectures.network import Network, Settings, build_network, read_settings

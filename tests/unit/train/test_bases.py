@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from heliostat.infra.errors import DataError
-from heliostat.infra.inputs import ImageInputs
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.registry.inputs import ImageInputs
+from heliostat.infra.storage.store import StorageConfig
 from heliostat.train.architectures.config import Gan, Mlp, ModelConfig
 from heliostat.train.architectures.network import read_settings
 from heliostat.train.bases import base_folder, write_inputs

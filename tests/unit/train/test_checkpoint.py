@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from heliostat.infra.errors import ConfigError, IntegrityError, StorageError
-from heliostat.infra.storage import Store, open_store
+from heliostat.infra.storage.store import Store, open_store
 from heliostat.train import checkpoint
 from heliostat.train.checkpoint import Checkpoints
 from heliostat.train.distributed import World

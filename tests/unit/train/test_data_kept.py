@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from heliostat.infra import bundle
 from heliostat.infra.errors import DataError, IntegrityError, NotFoundError, StorageError
-from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.infra.registry import bundle
+from heliostat.infra.storage.store import StorageConfig, open_store
 from heliostat.train import prepare
 from heliostat.train.config import DataConfig
 from heliostat.train.data import SPLITS, find_prepared, fingerprint_of, open_prepared

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from heliostat.infra.errors import DataError, ModelError
-from heliostat.infra.storage import StorageConfig
+from heliostat.infra.storage.store import StorageConfig
 from heliostat.train.datasets import catalog, cifar_10, mnist, shakespeare
 from heliostat.train.datasets.dataset import Dataset, folder_digest
 from heliostat.train.records import find_source, read

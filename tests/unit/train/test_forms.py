@@ -13,12 +13,12 @@ from peft import PeftModel
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from heliostat.infra import bundle
-from heliostat.infra.config import build
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, NotFoundError
-from heliostat.infra.fetching import fetch_model
-from heliostat.infra.published import CHAT_TEMPLATE, PublishedModel
-from heliostat.infra.storage import Store, open_store
+from heliostat.infra.registry import bundle
+from heliostat.infra.registry.fetching import fetch_model
+from heliostat.infra.registry.published import CHAT_TEMPLATE, PublishedModel
+from heliostat.infra.storage.store import Store, open_store
 from heliostat.serve.adapters.fetch import fetched_together
 from heliostat.serve.app import AppArgs
 from heliostat.serve.engines import lora

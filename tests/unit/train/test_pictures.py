@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from heliostat.infra.images import png
-from heliostat.infra.inputs import ImageInputs
+from heliostat.infra.registry.inputs import ImageInputs
 from heliostat.train import tasks
 from heliostat.train.bases import INPUTS
 from heliostat.train.config import DataConfig

@@ -7,7 +7,7 @@ import torch
 from transformers import BertConfig, LlamaConfig, LlamaForCausalLM
 
 from heliostat.infra.accelerators import Accelerator
-from heliostat.infra.config import build
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ModelError
 from heliostat.infra.memory import GIB
 from heliostat.train.config import TrainConfig

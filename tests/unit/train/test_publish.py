@@ -13,10 +13,10 @@ import torch
 from tokenizers import Tokenizer, models, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from heliostat.infra import bundle
 from heliostat.infra.errors import ModelError
-from heliostat.infra.published import PublishedModel
-from heliostat.infra.storage import Store, open_store
+from heliostat.infra.registry import bundle
+from heliostat.infra.registry.published import PublishedModel
+from heliostat.infra.storage.store import Store, open_store
 from heliostat.train import publish, tasks
 from heliostat.train.config import TrainConfig
 from heliostat.train.distributed import World

@@ -10,12 +10,12 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from heliostat.infra import registry
-from heliostat.infra.bundle import publish_directory
 from heliostat.infra.errors import HeliostatError, ModelError, StorageError
-from heliostat.infra.published import PublishedModel, write_description
-from heliostat.infra.registry import ModelVersion
-from heliostat.infra.storage import StorageConfig, open_store
+from heliostat.infra.registry import registry
+from heliostat.infra.registry.bundle import publish_directory
+from heliostat.infra.registry.published import PublishedModel, write_description
+from heliostat.infra.registry.registry import ModelVersion
+from heliostat.infra.storage.store import StorageConfig, open_store
 from heliostat.train import sources
 from heliostat.train.sources import fill, resolve
 from tests.unit.train.refusals import failure

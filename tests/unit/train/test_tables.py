@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from heliostat.infra.inputs import CategoryColumn, NumberColumn, TableInputs
+from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs
 from heliostat.train.bases import INPUTS
 from heliostat.train.config import Columns
 from heliostat.train.tables import TableEncoder

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from heliostat.infra.config import build
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError, DataError
 from heliostat.train.config import DataConfig
 from heliostat.train.where import parse

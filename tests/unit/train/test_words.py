@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from heliostat.infra.inputs import TextInputs
+from heliostat.infra.registry.inputs import TextInputs
 from heliostat.train.bases import END, INPUTS, TOKENIZER
 from heliostat.train.pieces import PieceEncoder
 from heliostat.train.words import UNKNOWN_ID, WordEncoder

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from heliostat.infra.config_errors import explain, mentions
+from heliostat.infra.config.messages import explain, mentions
 from heliostat.infra.errors import ConfigError
 
 Section = TypeVar("Section", bound=BaseModel)

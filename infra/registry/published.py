@@ -26,9 +26,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from heliostat.infra.config import StrictModel, build
+from heliostat.infra.config.strict import StrictModel, build
 from heliostat.infra.errors import ModelError
-from heliostat.infra.inputs import Inputs
+from heliostat.infra.registry.inputs import Inputs
 
 DESCRIPTION = "heliostat.json"
 WEIGHTS = "model"

@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from heliostat.infra import log
-from heliostat.infra.config import StrictModel
+from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import IntegrityError, NotFoundError, StorageError
-from heliostat.infra.storage import Store, check_key
+from heliostat.infra.storage.store import Store, check_key
 
 MANIFEST = "manifest.json"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from heliostat.infra import bundle
-from heliostat.infra.published import ADAPTER, WEIGHTS, PublishedModel, read_description
-from heliostat.infra.storage import Store, open_store
+from heliostat.infra.registry import bundle
+from heliostat.infra.registry.published import ADAPTER, WEIGHTS, PublishedModel, read_description
+from heliostat.infra.storage.store import Store, open_store
 
 BASE = "base"
 """The folder beside an adapter that holds its base model once both are fetched."""

@@ -14,8 +14,8 @@ from botocore.exceptions import (
 )
 from s3transfer.exceptions import RetriesExceededError
 
-from heliostat.infra.deadline import DeadlineExceededError
 from heliostat.infra.errors import NotFoundError, StorageError
+from heliostat.infra.storage.deadline import DeadlineExceededError
 
 _MISSING = ("NoSuchKey", "NotFound", "404")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from pydantic import Field, field_validator
 
-from heliostat.infra.config import StrictModel
+from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import NotFoundError, StorageError
 
 DEFAULT_FOLDER = "heliostat-data"
@@ -110,12 +110,12 @@ def open_store(storage: StorageConfig | str, endpoint_url: str | None = None) ->
     Raises ConfigError where a url is neither a path nor `s3://bucket/prefix`.
     """
     if isinstance(storage, str):
-        from heliostat.infra.config import build
+        from heliostat.infra.config.strict import build
 
         storage = build(StorageConfig, {"url": storage, "endpoint_url": endpoint_url}, source="storage")
     if not is_s3(storage.url):
         return LocalStore(storage.url)
-    from heliostat.infra.s3 import S3Store
+    from heliostat.infra.storage.s3 import S3Store
 
     bucket, _, prefix = storage.url.removeprefix("s3://").partition("/")
     return S3Store(bucket, prefix, storage.endpoint_url)
