@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 from heliostat.cluster.folders import LOOPBACK, path_from_our_python
-from heliostat.cluster.ingress import ingress_environment
+from heliostat.cluster.haproxy.ingress import ingress_environment
 from heliostat.cluster.tokens import token_environment
 
 # Ray turns a loopback address that it is given into the machine's own, except where clusters of several machines are

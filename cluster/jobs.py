@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from heliostat.cluster.address import ANSWER_SECONDS, check_answers
 from heliostat.cluster.environment import applied
 from heliostat.cluster.package import code_environment
+from heliostat.cluster.session.address import ANSWER_SECONDS, check_answers
 from heliostat.cluster.tokens import token_environment
 from heliostat.infra.errors import ConfigError, NotFoundError, ResourceError
 
@@ -174,7 +174,7 @@ def _short(error: Exception) -> str:
 
 def default_address() -> str | None:
     """Where jobs go by default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS if it is a dashboard's, or the Ray left running."""
-    from heliostat.cluster.detached import find_detached
+    from heliostat.cluster.session.detached import find_detached
 
     given = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or ""
     if given.startswith(("http://", "https://")):

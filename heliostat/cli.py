@@ -68,7 +68,7 @@ def doctor(
     compile_ops: Annotated[bool, typer.Option("--compile", help="Compile DeepSpeed's operators now.")] = False,
 ) -> None:
     """Check this machine: each line passes, warns or fails, with what to do."""
-    from heliostat.cluster.doctor import checks
+    from heliostat.cluster.doctor.doctor import checks
     from heliostat.infra.storage.store import StorageConfig
     from heliostat.serve.config import ServeConfig
     from heliostat.view import View

@@ -40,8 +40,8 @@ def start_beside(spec: Spec, reference: str | None, canary: float | None, ab: fl
 
 def show_experiment(name: str) -> None:
     """Prints how the running experiment stands, or how the last one ended."""
-    from heliostat.cluster.address import find_address
     from heliostat.cluster.config import ClusterConfig
+    from heliostat.cluster.session.address import find_address
     from heliostat.serve.experiment.ending import last_standing, standing
 
     found = None
@@ -102,9 +102,9 @@ def roll_back(name: str, version: int | None) -> None:
 @contextmanager
 def _running(spec: Spec | None = None) -> Iterator[None]:
     """A session on the Ray that is up. ResourceError where none is."""
-    from heliostat.cluster.address import find_address
     from heliostat.cluster.config import ClusterConfig
-    from heliostat.cluster.session import session
+    from heliostat.cluster.session.address import find_address
+    from heliostat.cluster.session.session import session
 
     if find_address(spec.cluster if spec else ClusterConfig()) is None:
         raise ResourceError("nothing is running: no detached Ray of ours here, and RAY_ADDRESS is not set")

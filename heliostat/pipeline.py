@@ -49,7 +49,7 @@ class Trained:
 @contextmanager
 def session(spec: Spec) -> Iterator[None]:
     """Ray, local or joined, with room for the spec's workers; everything of ours is gone at the end."""
-    from heliostat.cluster.session import session as ray_session
+    from heliostat.cluster.session.session import session as ray_session
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     least = spec.train.workers.min
@@ -61,7 +61,7 @@ def session(spec: Spec) -> Iterator[None]:
 @contextmanager
 def serving_session(spec: Spec) -> Iterator[None]:
     """Ray, local or joined, with room for the fewest replicas that the spec allows."""
-    from heliostat.cluster.session import session as ray_session
+    from heliostat.cluster.session.session import session as ray_session
 
     least, serve = spec.serve.replicas.first, spec.serve
     cpus, gpus = least * serve.cpus_per_replica, least * serve.gpus_per_replica

@@ -16,7 +16,7 @@ from heliostat.view import View
 @contextmanager
 def detached(spec: Spec, wanted: bool = True) -> Iterator[None]:
     """A local Ray that stays up afterwards, where one is wanted and no cluster is named; gone if the block fails."""
-    from heliostat.cluster.detached import find_detached, start_detached, stop_detached
+    from heliostat.cluster.session.detached import find_detached, start_detached, stop_detached
 
     if not wanted or spec.cluster.address or os.environ.get("RAY_ADDRESS") or find_detached():
         yield
@@ -31,7 +31,7 @@ def detached(spec: Spec, wanted: bool = True) -> Iterator[None]:
 
 def serve_until_stopped(spec: Spec, reference: str | None, detach: bool) -> None:
     """Deploys the model; on a cluster that stays up returns, on one of this command's own waits for Ctrl-C."""
-    from heliostat.cluster.address import find_address
+    from heliostat.cluster.session.address import find_address
     from heliostat.serve.adapters.check import check_adapters
     from heliostat.serve.launch import undeploy
 
@@ -53,10 +53,10 @@ def serve_until_stopped(spec: Spec, reference: str | None, detach: bool) -> None
 
 def show_status() -> None:
     """What of ours is up in the local Ray, or in the cluster that RAY_ADDRESS names."""
-    from heliostat.cluster.address import find_address
     from heliostat.cluster.config import ClusterConfig
-    from heliostat.cluster.leftovers import leftovers
-    from heliostat.cluster.session import session
+    from heliostat.cluster.session.address import find_address
+    from heliostat.cluster.session.leftovers import leftovers
+    from heliostat.cluster.session.session import session
     from heliostat.serve.launch import status
 
     view, config = View(), ClusterConfig()
@@ -76,10 +76,10 @@ def show_status() -> None:
 
 def stop_serving(name: str | None) -> None:
     """Ends one endpoint; or all, and the detached Ray on this machine."""
-    from heliostat.cluster.address import find_address
     from heliostat.cluster.config import ClusterConfig
-    from heliostat.cluster.detached import find_detached, stop_detached
-    from heliostat.cluster.session import session
+    from heliostat.cluster.session.address import find_address
+    from heliostat.cluster.session.detached import find_detached, stop_detached
+    from heliostat.cluster.session.session import session
     from heliostat.serve.launch import status, undeploy
 
     view, record = View(), find_detached()

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from heliostat.cluster.folders import free_ports
-from heliostat.cluster.haproxy import TLS_CERTIFICATE, TLS_PORT
-from heliostat.cluster.ingress import haproxy_binary, is_wanted
+from heliostat.cluster.haproxy.ingress import haproxy_binary, is_wanted
+from heliostat.cluster.haproxy.wrapper import TLS_CERTIFICATE, TLS_PORT
 from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.serve.config import LOOPBACK, ServeConfig, Tls
 from heliostat.serve.scaling import DRAIN_SECONDS

@@ -1,6 +1,6 @@
 """Put published models behind HTTP on the Ray in use, look at them, and take them away.
 
-Call inside `heliostat.cluster.session.session`, which starts or joins Ray with the right environment.
+Call inside `heliostat.cluster.session.session.session`, which starts or joins Ray with the right environment.
 """
 
 from __future__ import annotations

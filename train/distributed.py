@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from heliostat.cluster.compiler import compiler_available, load_operators
+from heliostat.cluster.doctor.compiler import compiler_available, load_operators
 from heliostat.infra import log
 from heliostat.infra.memory import keep_freed_memory
 

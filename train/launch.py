@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from heliostat.cluster.interrupts import first_sigterm, own_interrupts
+from heliostat.cluster.session.interrupts import first_sigterm, own_interrupts
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import StoppedError, TrainingError
 from heliostat.infra.storage.store import StorageConfig

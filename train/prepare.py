@@ -119,7 +119,7 @@ def _ray_data(source: Source) -> Iterator[None]:
     Blocks keep their order: what an encoder learns, and which image is the first, must not depend on who was quicker.
     """
     if not ray.is_initialized():
-        raise ResourceError("data: no Ray session; preparing data needs one, see heliostat.cluster.session")
+        raise ResourceError("data: no Ray session; preparing data needs one, see heliostat.cluster.session.session")
     context = ray.data.DataContext.get_current()
     share = _size_bytes(source) // (BLOCKS_PER_CPU * _cpus())
     ordered = copy.copy(context.execution_options)

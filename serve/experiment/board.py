@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from heliostat.cluster.session import NAMESPACE
+from heliostat.cluster.session.session import NAMESPACE
 from heliostat.infra import log
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.stats import Arm, compare_errors, compare_times

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from heliostat.cluster.resources import short_of
+from heliostat.cluster.session.resources import short_of
 from heliostat.infra.errors import ConfigError
 from heliostat.serve.app import CANDIDATE_SUFFIX, AppArgs
 from heliostat.serve.applications import deployed, plain_url, run, running_experiment, wait

@@ -20,7 +20,7 @@ from typing import Any
 from heliostat.benching import drawn
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.folders import free_ports
-from heliostat.cluster.session import session
+from heliostat.cluster.session.session import session
 from heliostat.serve.applications import applications, running_replicas
 from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.bench.config import BenchConfig

@@ -57,7 +57,7 @@ def serve_ray(port: int) -> None:
 def serve_heliostat(port: int) -> None:
     """The same application with the session, the ingress and the settings of every Heliostat endpoint."""
     from heliostat.cluster.config import ClusterConfig
-    from heliostat.cluster.session import session
+    from heliostat.cluster.session.session import session
     from heliostat.serve.app import options
     from heliostat.serve.config import ServeConfig
     from heliostat.serve.ingress import start_serve, stop_serve

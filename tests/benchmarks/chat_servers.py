@@ -116,7 +116,7 @@ def write_model(folder: Path) -> dict[str, Any]:
 def serve_heliostat(config: ServeConfig, storage: str, digest: str, port: int) -> None:
     """The published model, on one replica."""
     from heliostat.cluster.config import ClusterConfig
-    from heliostat.cluster.session import session
+    from heliostat.cluster.session.session import session
     from heliostat.infra.storage.store import StorageConfig
     from heliostat.serve.app import AppArgs
     from heliostat.serve.launch import deploy, undeploy

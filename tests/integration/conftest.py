@@ -16,7 +16,7 @@ import torch
 import yaml
 from ray.cluster_utils import Cluster
 
-from heliostat.cluster.compiler import operators_folder
+from heliostat.cluster.doctor.compiler import operators_folder
 from heliostat.cluster.environment import applied, local_environment
 from tests.nodes import NODE
 from tests.seaweedfs import BUCKET, seaweedfs

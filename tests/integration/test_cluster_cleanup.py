@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.cluster import address, processes
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.session import session
+from heliostat.cluster.session import address, processes
+from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ResourceError
 
 # Ends as the test wants it to, once it has printed the IDs of the processes that must not outlive it. The first is that
@@ -22,7 +22,7 @@ COMMAND = """
 import subprocess, time
 import psutil, ray
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.session import session
+from heliostat.cluster.session.session import session
 
 @ray.remote
 class Actor:

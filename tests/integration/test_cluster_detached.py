@@ -11,18 +11,19 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 import ray
 
-from heliostat.cluster import jobs, package, processes
+from heliostat.cluster import jobs, package
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.detached import ClusterRecord, find_detached, start_detached, stop_detached
 from heliostat.cluster.environment import applied
-from heliostat.cluster.leftovers import leftovers
-from heliostat.cluster.session import session
+from heliostat.cluster.session import processes
+from heliostat.cluster.session.detached import ClusterRecord, find_detached, start_detached, stop_detached
+from heliostat.cluster.session.leftovers import leftovers
+from heliostat.cluster.session.session import session
 from heliostat.infra.errors import NotFoundError, ResourceError
 
 # What a job sees of the package: where it comes from, whether its folders are links, whether the recipes are there.
 LOOK = """
 import os, pathlib
-import heliostat, heliostat.cluster.session
+import heliostat, heliostat.cluster.session.session
 folder = pathlib.Path(heliostat.__file__).parent
 print("package", folder, (folder / "cluster").is_symlink(), (folder / "recipes").is_dir())
 print("files", os.listdir("."), os.environ["WHO"], os.environ["RAY_ADDRESS"])

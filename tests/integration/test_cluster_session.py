@@ -17,12 +17,12 @@ from ray.core.generated.gcs_service_pb2 import GetAllNodeInfoRequest
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
 from heliostat.cluster import scrape
-from heliostat.cluster.address import check_is_ray
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.environment import applied
 from heliostat.cluster.folders import free_ports
-from heliostat.cluster.leftovers import leftovers
-from heliostat.cluster.session import logs_folder, session
+from heliostat.cluster.session.address import check_is_ray
+from heliostat.cluster.session.leftovers import leftovers
+from heliostat.cluster.session.session import logs_folder, session
 from heliostat.infra.errors import ResourceError
 from tests.waiting import until
 
@@ -168,7 +168,7 @@ def test_the_next_ray_of_a_process_knows_nothing_of_the_serve_before(home: Path)
     program = (
         "from ray import serve\n"
         "from heliostat.cluster.config import ClusterConfig\n"
-        "from heliostat.cluster.session import session\n"
+        "from heliostat.cluster.session.session import session\n"
         "for _ in range(2):\n"
         "    with session(ClusterConfig(num_cpus=1), cpus=1):\n"
         "        from ray.serve.context import _get_global_client\n"

@@ -28,7 +28,7 @@ from rich.console import Console
 from heliostat import pipeline
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.scrape import prometheus_config
-from heliostat.cluster.session import session
+from heliostat.cluster.session.session import session
 from heliostat.infra.config.strict import build
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel, write_description

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from heliostat import pipeline
-from heliostat.cluster.leftovers import leftovers
+from heliostat.cluster.session.leftovers import leftovers
 from heliostat.infra import tracking
 from heliostat.infra.errors import IntegrityError
 from heliostat.infra.registry import registry

@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import Select
 
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.scrape import metrics_targets
-from heliostat.cluster.session import session
+from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry.published import ADAPTER
 from heliostat.serve.adapters.settings import AdapterArgs

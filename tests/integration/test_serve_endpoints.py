@@ -21,7 +21,7 @@ from transformers import LlamaForCausalLM
 
 from heliostat.benching import bench
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.session import session
+from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, ResourceError
 from heliostat.infra.storage.store import LocalStore
 from heliostat.serve.app import AppArgs

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.session import session
+from heliostat.cluster.session.session import session
 from heliostat.serve.app import AppArgs
 from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.errors import sse_event

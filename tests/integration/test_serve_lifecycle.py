@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.resources import short_of
-from heliostat.cluster.session import session
+from heliostat.cluster.session.resources import short_of
+from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.store import StorageConfig
 from heliostat.serve.app import AppArgs

@@ -18,7 +18,7 @@ from selenium.webdriver.support.select import Select
 
 from heliostat.asking import example_call
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.session import session
+from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode, png
 from heliostat.serve.auth import ENVIRONMENT

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.session import session
+from heliostat.cluster.session.session import session
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
 from heliostat.serve.adapters.settings import AdapterArgs

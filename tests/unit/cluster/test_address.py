@@ -9,9 +9,9 @@ from threading import Thread
 
 import pytest
 
-from heliostat.cluster import address
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.folders import free_ports
+from heliostat.cluster.session import address
 from heliostat.infra.errors import ConfigError, ResourceError
 
 

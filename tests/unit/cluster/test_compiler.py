@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.cluster import compiler
+from heliostat.cluster.doctor import compiler
 from heliostat.infra.errors import ResourceError
 
 

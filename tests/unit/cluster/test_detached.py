@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from heliostat.cluster import detached, processes
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.detached import ClusterRecord, find_detached, start_detached, stop_detached
+from heliostat.cluster.session import detached, processes
+from heliostat.cluster.session.detached import ClusterRecord, find_detached, start_detached, stop_detached
 from heliostat.infra.errors import ResourceError
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.cluster import compiler, doctor, machine
 from heliostat.cluster.config import ClusterConfig
+from heliostat.cluster.doctor import compiler, doctor, machine
 from heliostat.infra.errors import ResourceError
 from heliostat.infra.storage.store import StorageConfig
 

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from heliostat.cluster import ingress
 from heliostat.cluster.folders import free_ports
-from heliostat.cluster.haproxy import adapted
+from heliostat.cluster.haproxy import ingress
+from heliostat.cluster.haproxy.wrapper import adapted
 from tests.waiting import until
 
 CONFIG = """\

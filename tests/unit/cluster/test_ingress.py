@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import httpx
 import pytest
 
-from heliostat.cluster import haproxy, ingress
 from heliostat.cluster.folders import free_ports
+from heliostat.cluster.haproxy import ingress, wrapper
 from tests.certificates import write_certificate
 from tests.waiting import until
 
@@ -75,7 +75,7 @@ def test_with_tls_the_plain_port_is_closed_to_others(tmp_path: Path) -> None:
     own = socket.gethostbyname(socket.gethostname())
     config, certificate = tmp_path / "haproxy.cfg", write_certificate(tmp_path / "server.pem")
     config.write_text(SERVER.format(port=plain))
-    environment = {haproxy.TLS_PORT: str(secure), haproxy.TLS_CERTIFICATE: str(certificate)}
+    environment = {wrapper.TLS_PORT: str(secure), wrapper.TLS_CERTIFICATE: str(certificate)}
     program = ingress.wrap(binary, tmp_path / "program")
     with subprocess.Popen([program, "-db", "-f", str(config)], env={**os.environ, **environment}) as process:
         try:

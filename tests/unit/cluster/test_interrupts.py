@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from heliostat.cluster.interrupts import Terminated, first_sigterm, own_interrupts, terminable, undisturbed
+from heliostat.cluster.session.interrupts import Terminated, first_sigterm, own_interrupts, terminable, undisturbed
 
 
 def send(number: signal.Signals) -> None:

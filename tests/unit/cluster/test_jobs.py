@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.cluster import address, jobs, package
+from heliostat.cluster import jobs, package
 from heliostat.cluster.folders import free_ports
+from heliostat.cluster.session import address
 from heliostat.infra.errors import ConfigError, ResourceError
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from heliostat.cluster import processes
+from heliostat.cluster.session import processes
 
 # Starts a child without the mark and prints its ID, as Ray's agents lose theirs.
 PARENT = """

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.cluster import resources
 from heliostat.cluster.config import ClusterConfig
+from heliostat.cluster.session import resources
 from heliostat.infra.errors import ResourceError
 
 

@@ -73,7 +73,7 @@ def test_options_that_do_not_go_together_are_refused(options: tuple[Any, Any, An
 
 
 def test_without_a_ray_there_is_nothing_to_promote(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heliostat.cluster.address.find_address", lambda config: None)
+    monkeypatch.setattr("heliostat.cluster.session.address.find_address", lambda config: None)
     for command in (experimenting.promote_candidate, experimenting.stop_experiment):
         with pytest.raises(ResourceError, match="nothing is running"):
             command("tiny")

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from heliostat import __version__
-from heliostat.cluster import ingress
+from heliostat.cluster.haproxy import ingress
 from heliostat.serve.ingress import CLOSE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -18,15 +18,16 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from heliostat.cluster import processes, scrape
-from heliostat.cluster.address import check_is_ray, find_address
+from heliostat.cluster import scrape
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.environment import applied, is_loopback, joining_environment, local_environment
 from heliostat.cluster.folders import LOOPBACK, ray_folder
-from heliostat.cluster.ingress import forget_old_ingress
-from heliostat.cluster.interrupts import Terminated, on_sigterm, terminable, undisturbed
+from heliostat.cluster.haproxy.ingress import forget_old_ingress
 from heliostat.cluster.package import code_environment
-from heliostat.cluster.resources import check_cluster, check_local, local_cpus, tell_if_busy
+from heliostat.cluster.session import processes
+from heliostat.cluster.session.address import check_is_ray, find_address
+from heliostat.cluster.session.interrupts import Terminated, on_sigterm, terminable, undisturbed
+from heliostat.cluster.session.resources import check_cluster, check_local, local_cpus, tell_if_busy
 from heliostat.infra.errors import HeliostatError, ResourceError
 from heliostat.infra.log import get
 

@@ -31,7 +31,7 @@ RECOVERY = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "heliostat.serve.fallback:middlewares",
 }
 """How requests outlive replicas, on any machine; the images have it in their environment."""
-_PROGRAM = Path(__file__).with_name("haproxy.py")
+_PROGRAM = Path(__file__).with_name("wrapper.py")
 IMAGE_PROGRAM = Path("/usr/local/bin/heliostat-haproxy")
 """HAProxy in our images, whose environment names it, for a Ray that `heliostat` did not start."""
 _YOUNG_SECONDS = 300.0
@@ -105,7 +105,7 @@ def install() -> None:
 
 
 def wrap(binary: str, program: Path) -> Path:
-    """Writes `program`, which is `haproxy.py` for `binary`."""
+    """Writes `program`, which is `wrapper.py` for `binary`."""
     if Path(binary) == program:
         return program  # a Ray inside a Ray of ours
     part = program.with_name(f"{program.name}.{os.getpid()}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from heliostat.cluster.session import NAMESPACE
+from heliostat.cluster.session.session import NAMESPACE
 
 NAMESPACES = (NAMESPACE, "serve")
 """Ray namespaces that our actors and placement groups live in; Ray Serve always uses its own."""

@@ -25,7 +25,7 @@ def find_address(config: ClusterConfig) -> str | None:
     if given:
         split_address(given, key)
         return given
-    from heliostat.cluster.detached import find_detached
+    from heliostat.cluster.session.detached import find_detached
 
     record = find_detached()
     return record.address if record else None

@@ -19,11 +19,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from uuid import uuid4
 
-from heliostat.cluster import processes
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.environment import applied, local_environment
 from heliostat.cluster.folders import LOOPBACK, free_ports, home, locked, ray_folder
-from heliostat.cluster.resources import local_cpus
+from heliostat.cluster.session import processes
+from heliostat.cluster.session.resources import local_cpus
 from heliostat.infra.errors import ResourceError
 
 START_SECONDS = 90.0

@@ -12,13 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from uuid import uuid4
 
-from heliostat.cluster import compiler
-from heliostat.cluster.address import check_is_ray, find_address
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.environment import applied, joining_environment
-from heliostat.cluster.folders import ray_folder
-from heliostat.cluster.ingress import haproxy_binary
-from heliostat.cluster.machine import (
+from heliostat.cluster.doctor import compiler
+from heliostat.cluster.doctor.machine import (
     PORTS,
     Check,
     check_accelerator,
@@ -29,6 +25,10 @@ from heliostat.cluster.machine import (
     check_shared_memory,
     existing,
 )
+from heliostat.cluster.environment import applied, joining_environment
+from heliostat.cluster.folders import ray_folder
+from heliostat.cluster.haproxy.ingress import haproxy_binary
+from heliostat.cluster.session.address import check_is_ray, find_address
 from heliostat.cluster.tokens import token_file
 from heliostat.infra.errors import HeliostatError
 from heliostat.infra.storage.store import StorageConfig, is_s3, open_store
