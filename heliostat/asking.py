@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.registry.inputs import ImageInputs, NoiseInputs, TableInputs
-from heliostat.serve.auth import ENVIRONMENT
+from heliostat.serve.access.auth import ENVIRONMENT
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.published import PublishedModel

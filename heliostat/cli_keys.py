@@ -21,7 +21,7 @@ def add(
 ) -> None:
     """Make a key and show it, this once: only its hash is kept."""
     from heliostat.infra.storage.store import StorageConfig, open_store
-    from heliostat.serve.keys import add_key
+    from heliostat.serve.access.keys import add_key
 
     expires = None if days is None else datetime.now(timezone.utc) + timedelta(days=days)
     limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
@@ -32,7 +32,7 @@ def add(
 def show() -> None:
     """All keys: name, what they open, until when and how much."""
     from heliostat.infra.storage.store import StorageConfig, open_store
-    from heliostat.serve.keys import list_keys
+    from heliostat.serve.access.keys import list_keys
     from heliostat.view import View
 
     keys = list_keys(open_store(StorageConfig()))
@@ -54,7 +54,7 @@ def show() -> None:
 def remove(name: str) -> None:
     """Take a key away; endpoints refuse it within seconds."""
     from heliostat.infra.storage.store import StorageConfig, open_store
-    from heliostat.serve.keys import remove_key
+    from heliostat.serve.access.keys import remove_key
 
     remove_key(open_store(StorageConfig()), name)
     typer.echo(f"{name} opens nothing any more")

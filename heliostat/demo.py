@@ -16,7 +16,7 @@ from heliostat.spec import Spec
 from heliostat.view import View
 
 if TYPE_CHECKING:
-    from heliostat.serve.launch import Endpoint
+    from heliostat.serve.deploy.launch import Endpoint
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def run_demo(spec: Spec, keep: bool) -> None:
     Leaves nothing running, unless `keep`: then the endpoint stays up, in a local Ray of its own.
     """
     view, clock = View(), Clock()
-    from heliostat.serve.launch import undeploy
+    from heliostat.serve.deploy.launch import undeploy
 
     key = os.environ.get("HELIOSTAT_API_KEYS") or secrets.token_urlsafe(24)
     os.environ["HELIOSTAT_API_KEYS"] = key

@@ -15,14 +15,14 @@ from heliostat.spec import Spec
 from heliostat.view import View
 
 if TYPE_CHECKING:
-    from heliostat.serve.experiment.board import Standing
+    from heliostat.serve.deploy.experiment_coordinator import Standing
 
 QUANTILES = (0.5, 0.95, 0.99)
 
 
 def start_beside(spec: Spec, reference: str | None, canary: float | None, ab: float | None, by: str | None) -> None:
     """Puts a version beside the one that runs. ConfigError for options that do not go together."""
-    from heliostat.serve.experiment.launch import start
+    from heliostat.serve.deploy.experiment_launch import start
 
     if (canary is None) == (ab is None):
         given = "neither --canary nor --ab" if canary is None else "--canary and --ab"
@@ -42,7 +42,7 @@ def show_experiment(name: str) -> None:
     """Prints how the running experiment stands, or how the last one ended."""
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session.address import find_address
-    from heliostat.serve.experiment.ending import last_standing, standing
+    from heliostat.serve.deploy.experiment_ending import last_standing, standing
 
     found = None
     if find_address(ClusterConfig()):
@@ -53,7 +53,7 @@ def show_experiment(name: str) -> None:
 
 def promote_candidate(name: str) -> None:
     """Rolls to the candidate."""
-    from heliostat.serve.experiment.launch import promote
+    from heliostat.serve.deploy.experiment_launch import promote
 
     with _running():
         endpoint = promote(name)
@@ -63,7 +63,7 @@ def promote_candidate(name: str) -> None:
 
 def stop_experiment(name: str) -> None:
     """Rolls back to the baseline; ConfigError where no experiment runs."""
-    from heliostat.serve.experiment.ending import end
+    from heliostat.serve.deploy.experiment_ending import end
 
     with _running():
         found = end(name)
@@ -79,8 +79,8 @@ def roll_back(name: str, version: int | None) -> None:
     one that was production before.
     """
     from heliostat.infra.registry import registry
-    from heliostat.serve.applications import deployed
-    from heliostat.serve.launch import deploy
+    from heliostat.serve.deploy.applications import deployed
+    from heliostat.serve.deploy.launch import deploy
 
     with _running():
         args = deployed(name)
@@ -114,7 +114,7 @@ def _running(spec: Spec | None = None) -> Iterator[None]:
 
 def show_standing(found: Standing, *, ended: bool, view: View) -> None:
     """Both versions, and what sets them apart."""
-    from heliostat.serve.experiment.board import BASELINE, CANDIDATE
+    from heliostat.serve.deploy.experiment_coordinator import BASELINE, CANDIDATE
     from heliostat.serve.experiment.stats import compare_errors, compare_feedback, compare_times
 
     experiment = found.experiment

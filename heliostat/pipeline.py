@@ -23,9 +23,9 @@ from heliostat.view import View
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
-    from heliostat.serve.adapters.settings import AdapterArgs
     from heliostat.serve.app import AppArgs
-    from heliostat.serve.launch import Endpoint
+    from heliostat.serve.deploy.launch import Endpoint
+    from heliostat.serve.models.adapter_settings import AdapterArgs
     from heliostat.train.data import Encoder, Prepared
     from heliostat.train.launch import Job
     from heliostat.tune.search import Search
@@ -280,8 +280,8 @@ def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) ->
 def serve(args: AppArgs, view: View) -> Endpoint:
     """An application that answers from a model version under its route; the Ray session must be up."""
     from heliostat.asking import example_call
-    from heliostat.serve.bundles import describe
-    from heliostat.serve.launch import deploy
+    from heliostat.serve.deploy.launch import deploy
+    from heliostat.serve.models.bundles import describe
 
     described = describe(args.url, args.storage.endpoint_url)
     with view.progress("serve") as advance:
@@ -313,8 +313,8 @@ def app_args(spec: Spec, model: ModelVersion) -> AppArgs:
 def resolve_adapter(spec: Spec, name: str) -> AdapterArgs:
     """The version that `serve.adapters` means by a name."""
     from heliostat.infra.registry.registry import resolve
-    from heliostat.serve.adapters.check import named
-    from heliostat.serve.adapters.settings import AdapterArgs
+    from heliostat.serve.models.adapter_check import named
+    from heliostat.serve.models.adapter_settings import AdapterArgs
 
     with named(name):
         found = resolve(spec.storage, spec.serve.adapters[name])

@@ -32,8 +32,8 @@ def detached(spec: Spec, wanted: bool = True) -> Iterator[None]:
 def serve_until_stopped(spec: Spec, reference: str | None, detach: bool) -> None:
     """Deploys the model; on a cluster that stays up returns, on one of this command's own waits for Ctrl-C."""
     from heliostat.cluster.session.address import find_address
-    from heliostat.serve.adapters.check import check_adapters
-    from heliostat.serve.launch import undeploy
+    from heliostat.serve.deploy.launch import undeploy
+    from heliostat.serve.models.adapter_check import check_adapters
 
     view, args = View(), pipeline.app_args(spec, pipeline.resolve_model(spec, reference))
     check_adapters(args)
@@ -57,7 +57,7 @@ def show_status() -> None:
     from heliostat.cluster.session.address import find_address
     from heliostat.cluster.session.leftovers import leftovers
     from heliostat.cluster.session.session import session
-    from heliostat.serve.launch import status
+    from heliostat.serve.deploy.launch import status
 
     view, config = View(), ClusterConfig()
     address = find_address(config)
@@ -80,7 +80,7 @@ def stop_serving(name: str | None) -> None:
     from heliostat.cluster.session.address import find_address
     from heliostat.cluster.session.detached import find_detached, stop_detached
     from heliostat.cluster.session.session import session
-    from heliostat.serve.launch import status, undeploy
+    from heliostat.serve.deploy.launch import status, undeploy
 
     view, record = View(), find_detached()
     if name is None and record and not os.environ.get("RAY_ADDRESS"):

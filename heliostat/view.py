@@ -22,7 +22,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
     from heliostat.pipeline import Trained
-    from heliostat.serve.launch import Endpoint
+    from heliostat.serve.deploy.launch import Endpoint
     from heliostat.train.data import Prepared
     from heliostat.tune.search import Search
 

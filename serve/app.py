@@ -13,18 +13,18 @@ from heliostat import __version__
 from heliostat.infra.config import strict as configuration
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.storage.store import StorageConfig, open_store
-from heliostat.serve.adapters.settings import AdapterArgs
-from heliostat.serve.auth import hash_keys, keys_from_environment
-from heliostat.serve.autoscaling import FIRST_TOKEN_SECONDS
+from heliostat.serve.access.auth import hash_keys, keys_from_environment
 from heliostat.serve.config import AdapterName, ServeConfig, check_names
 from heliostat.serve.experiment.config import Experiment
-from heliostat.serve.scaling import autoscaling, draining, holding, resources
+from heliostat.serve.models.adapter_settings import AdapterArgs
+from heliostat.serve.replica.autoscaling import FIRST_TOKEN_SECONDS
+from heliostat.serve.replica.scaling import autoscaling, draining, holding, resources
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
     from heliostat.serve.errors import App
-    from heliostat.serve.http import Doors
+    from heliostat.serve.http.app import Doors
 
 DEPLOYMENT = "model"
 CANDIDATE_SUFFIX = ".candidate"
@@ -132,10 +132,10 @@ class Replica:
 
     async def __serve_build_asgi_app__(self) -> App:
         """Loads the model and returns what Ray Serve mounts at the route."""
-        from heliostat.serve.last_words import Witness
-        from heliostat.serve.loading import start
+        from heliostat.serve.http.last_words import Witness
+        from heliostat.serve.http.wire import Wire
         from heliostat.serve.metrics import ServeMetrics
-        from heliostat.serve.wire import Wire
+        from heliostat.serve.replica.loading import start
 
         self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
         self.service, app = await start(self.args, self.doors, self.counts, self.split)
@@ -166,9 +166,9 @@ def doors(args: AppArgs) -> Doors | None:
 
     ConfigError where there should be keys and are none.
     """
-    from heliostat.serve.http import Doors
-    from heliostat.serve.keyring import KeyRing
-    from heliostat.serve.quota import Ledger, Sharing
+    from heliostat.serve.access.keyring import KeyRing
+    from heliostat.serve.access.quota import Ledger, Sharing
+    from heliostat.serve.http.app import Doors
 
     if args.config.auth == "none":
         return None

@@ -28,7 +28,7 @@ RECOVERY = {
     # A replica is out once it refuses a connection, so that the tries go to others; health checks bring it back.
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(REPLAYED_BYTES),
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "heliostat.serve.fallback:middlewares",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "heliostat.serve.deploy.fallback:middlewares",
 }
 """How requests outlive replicas, on any machine; the images have it in their environment."""
 _PROGRAM = Path(__file__).with_name("wrapper.py")

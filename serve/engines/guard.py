@@ -11,8 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, Send, invalid, send_error, send_event
-from heliostat.serve.limits import parse_json, read_body, timed_out
-from heliostat.serve.served import Served
+from heliostat.serve.http.limits import parse_json, read_body, timed_out
+from heliostat.serve.models.served import Served
 
 ALLOWED = re.compile(
     r"/v1/(chat/completions|completions|responses|messages|embeddings|classify|score|rerank|pooling)(/.*)?"

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from heliostat.infra.errors import ModelError
-from heliostat.serve.adapters.settings import MATRICES, SETTINGS, parse_settings
+from heliostat.serve.models.adapter_settings import MATRICES, SETTINGS, parse_settings
 
 _NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 Pair = tuple[torch.Tensor, torch.Tensor]

@@ -13,15 +13,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from heliostat.infra import log
+from heliostat.serve.access.quota import spend
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.description import body_of
 from heliostat.serve.engines.base import Delta, Engine, Sampling, TokenScore
 from heliostat.serve.engines.openai_types import ChatRequest, CompletionRequest
 from heliostat.serve.errors import RequestError, invalid, sse_event
-from heliostat.serve.limits import parse_body, read_body, timed_out
+from heliostat.serve.http.limits import parse_body, read_body, timed_out
+from heliostat.serve.http.openapi import body_of
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.quota import spend
-from heliostat.serve.served import Served
+from heliostat.serve.models.served import Served
 
 _log = log.get(__name__)
 Asked = ChatRequest | CompletionRequest

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import torch
 
 from heliostat.infra import log
+from heliostat.serve.compute.turns import Turns
 from heliostat.serve.engines.base import FinishReason, Sampling
 from heliostat.serve.engines.lora import Adapters
 from heliostat.serve.engines.sampling import Score, generator_of, next_tokens, scores
 from heliostat.serve.engines.slots import SlotCache
-from heliostat.serve.turns import Turns
 
 PROMPT_TOKENS = 2048
 """Tokens of prompts, padding included, that are read between two steps of the running answers."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.errors import ModelError
+from heliostat.serve.compute.devices import cache_bytes, device_of, dtype_of
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.devices import cache_bytes, device_of, dtype_of
 from heliostat.serve.engines.base import Delta, Sampling, TokenScore
 from heliostat.serve.engines.text import TextStream
 from heliostat.serve.errors import invalid
@@ -172,7 +172,7 @@ def load(
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from heliostat.serve.cpu import pack
+    from heliostat.serve.compute.cpu import pack
     from heliostat.serve.engines.attention import register
     from heliostat.serve.engines.lora import attach
 

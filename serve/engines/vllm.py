@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.errors import ConfigError, ModelError
 from heliostat.infra.scratch import scratch
-from heliostat.serve.adapters.check import VLLM_RANKS, check_rank, named
-from heliostat.serve.adapters.settings import SETTINGS, parse_settings
-from heliostat.serve.bundles import Fetched
+from heliostat.serve.compute.devices import cache_bytes, device_of, dtype_of
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.devices import cache_bytes, device_of, dtype_of
 from heliostat.serve.engines.base import compare_probe
 from heliostat.serve.engines.guard import guarded
-from heliostat.serve.http import Service
+from heliostat.serve.http.app import Service
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.served import Served
+from heliostat.serve.models.adapter_check import VLLM_RANKS, check_rank, named
+from heliostat.serve.models.adapter_settings import SETTINGS, parse_settings
+from heliostat.serve.models.bundles import Fetched
+from heliostat.serve.models.served import Served
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -9,8 +9,8 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from heliostat.serve.access.quota import spend
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.quota import spend
 
 
 class Metered(AsyncLLM):

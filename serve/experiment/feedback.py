@@ -9,9 +9,9 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from heliostat.infra.config.strict import StrictModel
-from heliostat.serve.description import body_of
 from heliostat.serve.experiment.split import FEEDBACK_PATH, Split
-from heliostat.serve.limits import parse_body, read_body
+from heliostat.serve.http.limits import parse_body, read_body
+from heliostat.serve.http.openapi import body_of
 
 MAX_BYTES = 1000
 

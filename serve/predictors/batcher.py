@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from heliostat.serve.turns import Turns
+from heliostat.serve.compute.turns import Turns
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -12,11 +12,11 @@ from fastapi.responses import JSONResponse
 from heliostat.infra.errors import ModelError
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import RequestError, invalid
-from heliostat.serve.explain.api import ExplainApi
-from heliostat.serve.http import Service
+from heliostat.serve.http.app import Service
 from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.doors import Door, Given, Options
-from heliostat.serve.served import Served
+from heliostat.serve.predictors.explanation_api import ExplainApi
 
 if TYPE_CHECKING:
     from heliostat.serve.explain.base import Explainer

@@ -15,12 +15,12 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from heliostat.serve.access.quota import spend
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.description import body_of
-from heliostat.serve.limits import in_time, parse_body, read_body
+from heliostat.serve.http.limits import in_time, parse_body, read_body
+from heliostat.serve.http.openapi import body_of
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.quota import spend
-from heliostat.serve.served import Served
+from heliostat.serve.models.served import Served
 
 MOST_INPUTS = 256
 """Of one request."""

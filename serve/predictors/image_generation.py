@@ -17,15 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode, grid, png
 from heliostat.infra.registry.inputs import NoiseInputs, image_bytes
+from heliostat.serve.access.quota import spend
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.description import body_of
-from heliostat.serve.http import Service
-from heliostat.serve.limits import in_time, parse_body, read_body
+from heliostat.serve.http.app import Service
+from heliostat.serve.http.limits import in_time, parse_body, read_body
+from heliostat.serve.http.openapi import body_of
 from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.batcher import Batcher
 from heliostat.serve.predictors.passes import TRIED, batches, run, tried
-from heliostat.serve.quota import spend
-from heliostat.serve.served import Served
 
 if TYPE_CHECKING:
     import torch

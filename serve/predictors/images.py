@@ -11,8 +11,8 @@ from pydantic import ConfigDict, Field
 from heliostat.infra.errors import DataError
 from heliostat.infra.registry.inputs import ImageInputs, image_bytes
 from heliostat.serve.errors import invalid
-from heliostat.serve.forms import FORM, media_type, read_form
-from heliostat.serve.limits import parse_form, read_body
+from heliostat.serve.http.limits import parse_form, read_body
+from heliostat.serve.http.multipart import FORM, media_type, read_form
 from heliostat.serve.predictors.doors import MOST_INPUTS, Door, Given, Options, PredictRequest
 
 if TYPE_CHECKING:

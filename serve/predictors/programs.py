@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Generic
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry.inputs import ImageInputs, NoiseInputs, TableInputs, TextInputs
 from heliostat.infra.registry.published import PublishedModel
+from heliostat.serve.compute.devices import device_of
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.devices import device_of
 from heliostat.serve.explain.loading import available, of_program
-from heliostat.serve.http import Service
+from heliostat.serve.http.app import Service
 from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.models.served import Served
 from heliostat.serve.predictors import image_generation
 from heliostat.serve.predictors.batcher import Batcher
 from heliostat.serve.predictors.classification_api import classifier_service
@@ -22,14 +23,13 @@ from heliostat.serve.predictors.images import Images
 from heliostat.serve.predictors.passes import TRIED, batches, run, tried
 from heliostat.serve.predictors.tables import Tables
 from heliostat.serve.predictors.texts import Encoded, TextEncoder, Texts
-from heliostat.serve.served import Served
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
     from heliostat.infra.registry.programs import Program
-    from heliostat.serve.bundles import Fetched
+    from heliostat.serve.models.bundles import Fetched
 
 Collate = Callable[[Sequence[Any]], Mapping[str, "torch.Tensor"]]
 TOKENIZER = "tokenizer.json"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry.published import PublishedModel
+from heliostat.serve.compute.devices import device_of, dtype_of
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.devices import device_of, dtype_of
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.predictors.batcher import Batcher, Limits
 from heliostat.serve.predictors.texts import Encoded, TextEncoder
@@ -40,7 +40,7 @@ class TextClassifier:
         config: ServeConfig,
         metrics: ServeMetrics,
     ) -> None:
-        from heliostat.serve.unpadded import unpad
+        from heliostat.serve.compute.unpadded import unpad
 
         self.model = model
         self.labels = labels
@@ -99,7 +99,7 @@ def load(folder: Path, description: PublishedModel, config: ServeConfig, metrics
     """The classifier in the model folder `folder`; ModelError where its files do not fit its description."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from heliostat.serve.cpu import pack
+    from heliostat.serve.compute.cpu import pack
 
     device = device_of(config)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype_of(config, device))

@@ -21,12 +21,12 @@ from heliostat.benching import drawn
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.folders import free_ports
 from heliostat.cluster.session.session import session
-from heliostat.serve.applications import applications, running_replicas
-from heliostat.serve.auth import ENVIRONMENT
+from heliostat.serve.access.auth import ENVIRONMENT
+from heliostat.serve.access.keys import generate_key
 from heliostat.serve.bench.config import BenchConfig
 from heliostat.serve.bench.load import drive
-from heliostat.serve.keys import generate_key
-from heliostat.serve.launch import deploy, undeploy
+from heliostat.serve.deploy.applications import applications, running_replicas
+from heliostat.serve.deploy.launch import deploy, undeploy
 from tests.benchmarks.record import record
 from tests.integration.tiny_models import app_args, classifier, generator, publish
 

@@ -114,7 +114,7 @@ def serve_heliostat(storage: str, digest: str, port: int) -> None:
     from heliostat.infra.storage.store import StorageConfig
     from heliostat.serve.app import AppArgs
     from heliostat.serve.config import Replicas, ServeConfig
-    from heliostat.serve.launch import deploy, undeploy
+    from heliostat.serve.deploy.launch import deploy, undeploy
 
     cores = os.cpu_count() or 1
     with session(ClusterConfig(num_cpus=cores), cpus=cores):
@@ -223,8 +223,8 @@ def main() -> None:
     if sys.argv[1:2] == ["heliostat"]:
         serve_heliostat(sys.argv[2], sys.argv[3], int(sys.argv[4]))
         return
-    from heliostat.serve.auth import ENVIRONMENT
-    from heliostat.serve.keys import generate_key
+    from heliostat.serve.access.auth import ENVIRONMENT
+    from heliostat.serve.access.keys import generate_key
 
     os.environ[ENVIRONMENT] = generate_key()
     with tempfile.TemporaryDirectory() as temporary:

@@ -60,7 +60,7 @@ def serve_heliostat(port: int) -> None:
     from heliostat.cluster.session.session import session
     from heliostat.serve.app import options
     from heliostat.serve.config import ServeConfig
-    from heliostat.serve.ingress import start_serve, stop_serve
+    from heliostat.serve.deploy.ingress import start_serve, stop_serve
 
     with session(ClusterConfig(num_cpus=2), cpus=1):
         from ray import serve

@@ -23,13 +23,13 @@ from typing import Any
 import psutil
 
 from heliostat.cluster.folders import free_ports
-from heliostat.serve.auth import ENVIRONMENT
+from heliostat.serve.access.auth import ENVIRONMENT
+from heliostat.serve.access.keys import generate_key
 from heliostat.serve.bench.config import BenchConfig
 from heliostat.serve.bench.load import drive
 from heliostat.serve.bench.summary import Summary, Times, summarise
 from heliostat.serve.bench.target import Sample
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.keys import generate_key
 from tests.benchmarks.bench_classifier_endpoint import REVIEWS, package, publish, serve_heliostat
 from tests.benchmarks.load import command, server
 from tests.benchmarks.record import record

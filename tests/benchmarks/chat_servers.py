@@ -18,12 +18,12 @@ from typing import Any
 
 from heliostat.benching import drawn
 from heliostat.cluster.folders import free_ports
-from heliostat.serve.auth import ENVIRONMENT
+from heliostat.serve.access.auth import ENVIRONMENT
+from heliostat.serve.access.keys import generate_key
 from heliostat.serve.bench.config import BenchConfig
 from heliostat.serve.bench.load import drive
 from heliostat.serve.bench.summary import Summary, summarise
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.keys import generate_key
 from tests.benchmarks.load import command, end_with_the_benchmark, server
 from tests.benchmarks.record import record
 from tests.integration.tiny_models import publish
@@ -119,7 +119,7 @@ def serve_heliostat(config: ServeConfig, storage: str, digest: str, port: int) -
     from heliostat.cluster.session.session import session
     from heliostat.infra.storage.store import StorageConfig
     from heliostat.serve.app import AppArgs
-    from heliostat.serve.launch import deploy, undeploy
+    from heliostat.serve.deploy.launch import deploy, undeploy
 
     with session(ClusterConfig(num_cpus=os.cpu_count()), cpus=1):
         url, kept = f"{storage}/models/{NAME}/r1", StorageConfig(url=storage)

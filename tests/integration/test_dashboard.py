@@ -33,11 +33,11 @@ from heliostat.infra.config.strict import build
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel, write_description
 from heliostat.infra.storage.store import StorageConfig, open_store
+from heliostat.serve.access.auth import ENVIRONMENT
+from heliostat.serve.access.keys import generate_key
 from heliostat.serve.app import AppArgs
-from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.keys import generate_key
-from heliostat.serve.launch import Endpoint, deploy
+from heliostat.serve.deploy.launch import Endpoint, deploy
 from heliostat.spec import Spec
 from heliostat.view import View
 from tests.waiting import until

@@ -15,7 +15,7 @@ from rich.console import Console
 from heliostat import pipeline
 from heliostat.infra.registry import registry
 from heliostat.infra.registry.registry import ModelVersion
-from heliostat.serve.bundles import fetched
+from heliostat.serve.models.bundles import fetched
 from heliostat.spec import Spec, load_spec
 from heliostat.starters.catalog import STARTERS
 from heliostat.starters.write import start

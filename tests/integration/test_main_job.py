@@ -118,7 +118,7 @@ def kill_after_first_checkpoint(spec: Spec) -> None:
 
 def serve_then_refuse_an_altered_byte(spec: Spec) -> None:
     """Serves the published model; the same bundle with one byte changed is refused, and nothing stays behind."""
-    from heliostat.serve.launch import undeploy
+    from heliostat.serve.deploy.launch import undeploy
 
     model = pipeline.resolve_model(spec, None)
     with pipeline.serving_session(spec):

@@ -21,9 +21,9 @@ from heliostat import pipeline
 from heliostat.infra.images import decode, png
 from heliostat.infra.registry import registry
 from heliostat.pipeline import Trained
-from heliostat.serve.bundles import describe
-from heliostat.serve.keys import generate_key
-from heliostat.serve.launch import Endpoint
+from heliostat.serve.access.keys import generate_key
+from heliostat.serve.deploy.launch import Endpoint
+from heliostat.serve.models.bundles import describe
 from heliostat.spec import Spec, load_spec
 from heliostat.view import View
 from tests.browser import chromium, give, screenshot, text_of, visit

@@ -24,10 +24,10 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, ResourceError
 from heliostat.infra.storage.store import LocalStore
+from heliostat.serve.access.auth import ENVIRONMENT
+from heliostat.serve.access.keys import add_key, generate_key, remove_key
 from heliostat.serve.app import AppArgs
-from heliostat.serve.auth import ENVIRONMENT
-from heliostat.serve.keys import add_key, generate_key, remove_key
-from heliostat.serve.launch import Endpoint, deploy, status, undeploy
+from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
 from tests.browser import chromium, give, screenshot, text_of, visit
 from tests.integration.observed import alive_actors, placement_groups, samples
 from tests.integration.tiny_models import LABELS, app_args, classifier, generator, greedy, publish, tokenizer

@@ -18,12 +18,12 @@ import pytest
 
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.session.session import session
+from heliostat.serve.access.auth import ENVIRONMENT
+from heliostat.serve.access.keys import generate_key
 from heliostat.serve.app import AppArgs
-from heliostat.serve.auth import ENVIRONMENT
+from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
 from heliostat.serve.errors import sse_event
-from heliostat.serve.keys import generate_key
-from heliostat.serve.last_words import GONE
-from heliostat.serve.launch import Endpoint, deploy, status, undeploy
+from heliostat.serve.http.last_words import GONE
 from tests.integration.tiny_models import app_args, classifier, generator, publish
 from tests.ports import free_port
 from tests.waiting import until

@@ -19,14 +19,14 @@ from heliostat.cluster.session.resources import short_of
 from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.store import StorageConfig
+from heliostat.serve.access.auth import ENVIRONMENT
+from heliostat.serve.access.keys import generate_key
 from heliostat.serve.app import AppArgs
-from heliostat.serve.auth import ENVIRONMENT
-from heliostat.serve.experiment import ending
-from heliostat.serve.experiment.board import BASELINE, CANDIDATE, find_board
-from heliostat.serve.experiment.ending import last_standing, standing
-from heliostat.serve.experiment.launch import promote, start
-from heliostat.serve.keys import generate_key
-from heliostat.serve.launch import Endpoint, deploy, status, undeploy
+from heliostat.serve.deploy import experiment_ending
+from heliostat.serve.deploy.experiment_coordinator import BASELINE, CANDIDATE, find_board
+from heliostat.serve.deploy.experiment_ending import last_standing, standing
+from heliostat.serve.deploy.experiment_launch import promote, start
+from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
 from tests.integration.tiny_models import app_args, classifier, publish
 from tests.ports import free_port
 from tests.waiting import until
@@ -136,7 +136,7 @@ def test_a_candidate_that_fails_is_taken_away_and_no_client_sees_it(
     assert record.verdict
     assert record.verdict.startswith("version 6 failed")
     assert record.arms[CANDIDATE].errors == record.arms[CANDIDATE].requests > 0
-    monkeypatch.setattr(ending, "find_board", lambda name: board)
+    monkeypatch.setattr(experiment_ending, "find_board", lambda name: board)
     assert standing("sentiment") is None, "also for who found the board before it ended"
 
 

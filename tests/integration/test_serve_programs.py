@@ -21,10 +21,10 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode, png
-from heliostat.serve.auth import ENVIRONMENT
-from heliostat.serve.bundles import describe
-from heliostat.serve.keys import generate_key
-from heliostat.serve.launch import Endpoint, deploy
+from heliostat.serve.access.auth import ENVIRONMENT
+from heliostat.serve.access.keys import generate_key
+from heliostat.serve.deploy.launch import Endpoint, deploy
+from heliostat.serve.models.bundles import describe
 from tests.browser import chromium, give, screenshot, text_of, visit
 from tests.integration.tiny_models import app_args, publish_described
 from tests.ports import free_port

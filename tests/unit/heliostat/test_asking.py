@@ -12,7 +12,7 @@ from rich.console import Console
 from heliostat.asking import example_call
 from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs
 from heliostat.infra.registry.published import PublishedModel
-from heliostat.serve.launch import Endpoint
+from heliostat.serve.deploy.launch import Endpoint
 from heliostat.view import View
 from tests.tiny_programs import KINDS, TABLE, TASKS, description
 

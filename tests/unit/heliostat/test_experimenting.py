@@ -16,8 +16,8 @@ from rich.console import Console
 from heliostat import experimenting
 from heliostat.infra.errors import ConfigError, ModelError, ResourceError
 from heliostat.infra.registry import registry
-from heliostat.serve import applications, launch
-from heliostat.serve.experiment.board import BASELINE, CANDIDATE, Arms, Standing, new_arms
+from heliostat.serve.deploy import applications, launch
+from heliostat.serve.deploy.experiment_coordinator import BASELINE, CANDIDATE, Arms, Standing, new_arms
 from heliostat.serve.experiment.config import Experiment
 from heliostat.spec import load_spec
 from heliostat.view import View

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from heliostat import __version__
 from heliostat.cluster.haproxy import ingress
-from heliostat.serve.ingress import CLOSE_SECONDS
+from heliostat.serve.deploy.ingress import CLOSE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "infra" / "docker"

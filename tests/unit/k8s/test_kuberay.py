@@ -16,7 +16,7 @@ from heliostat.cli import app
 from heliostat.cluster import environment
 from heliostat.infra.config.strict import build, parse_yaml
 from heliostat.serve.app import AppArgs
-from heliostat.serve.scaling import DRAIN_SECONDS, draining
+from heliostat.serve.replica.scaling import DRAIN_SECONDS, draining
 from heliostat.spec import RECIPES, Spec, load_spec
 
 CRDS = Path(__file__).resolve().parents[4] / "shared" / "kuberay-crds"

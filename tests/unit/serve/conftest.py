@@ -14,14 +14,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heliostat.infra.metrics import Metric
+from heliostat.serve.access.keyring import KeyRing
+from heliostat.serve.access.keys import digest_of
+from heliostat.serve.access.quota import Ledger, Sharing
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
-from heliostat.serve.http import Doors, Service
-from heliostat.serve.keyring import KeyRing
-from heliostat.serve.keys import digest_of
+from heliostat.serve.http.app import Doors, Service
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.quota import Ledger, Sharing
-from heliostat.serve.served import Served
+from heliostat.serve.models.served import Served
 
 KEY = "a-key-of-the-tests-0123456789"
 

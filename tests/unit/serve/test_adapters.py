@@ -15,11 +15,11 @@ from heliostat.infra.errors import ConfigError, IntegrityError, ModelError
 from heliostat.infra.registry import registry
 from heliostat.infra.registry.published import ADAPTER
 from heliostat.pipeline import app_args, resolve_model
-from heliostat.serve import launch
-from heliostat.serve.adapters.check import check_adapters
-from heliostat.serve.adapters.fetch import fetched_together
 from heliostat.serve.app import AppArgs
 from heliostat.serve.app import build as build_application
+from heliostat.serve.deploy import launch
+from heliostat.serve.models.adapter_check import check_adapters
+from heliostat.serve.models.adapter_fetch import fetched_together
 from heliostat.spec import Spec
 from tests.integration.tiny_models import classifier, generator, publish
 from tests.tiny_adapters import change_settings, publish_adapter, publish_folder

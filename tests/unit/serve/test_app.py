@@ -8,11 +8,11 @@ import pytest
 
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.store import open_store
+from heliostat.serve.access.auth import ENVIRONMENT
+from heliostat.serve.access.keys import add_key, digest_of
 from heliostat.serve.app import ADMITTED, AppArgs, build, doors
-from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.keys import add_key, digest_of
-from heliostat.serve.scaling import draining
+from heliostat.serve.replica.scaling import draining
 
 ARGS = {"name": "sentiment", "url": "/models/sentiment/r", "digest": "0" * 64, "version": "3"}
 KEY = "0123456789abcdef"

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from heliostat.infra.errors import ConfigError
-from heliostat.serve.auth import ENVIRONMENT, RequireKey, hash_keys, keys_from_environment
+from heliostat.serve.access.auth import ENVIRONMENT, RequireKey, hash_keys, keys_from_environment
+from heliostat.serve.access.keyring import KeyRing
 from heliostat.serve.errors import Receive, Scope, Send
-from heliostat.serve.keyring import KeyRing
 
 pytestmark = pytest.mark.anyio
 KEY = "0123456789abcdef-one"

@@ -9,9 +9,9 @@ from ray.serve._private.common import DeploymentID, ReplicaID, TimeStampedValue
 from ray.serve.autoscaling_policy import _apply_autoscaling_config
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from heliostat.serve.autoscaling import FIRST_TOKEN_SECONDS, FRESH_SECONDS, FirstTokenPolicy
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.scaling import autoscaling
+from heliostat.serve.replica.autoscaling import FIRST_TOKEN_SECONDS, FRESH_SECONDS, FirstTokenPolicy
+from heliostat.serve.replica.scaling import autoscaling
 
 NOW = 1000.0
 TARGET = 0.5

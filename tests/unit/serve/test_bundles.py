@@ -9,7 +9,7 @@ from heliostat.infra.errors import IntegrityError, ModelError
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel, write_description
 from heliostat.infra.storage.store import open_store
-from heliostat.serve.bundles import check_manifest, fetched
+from heliostat.serve.models.bundles import check_manifest, fetched
 
 
 def publish(root: Path, task: str = "text-classification") -> tuple[str, str]:

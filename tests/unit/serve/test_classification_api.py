@@ -12,11 +12,11 @@ import pytest
 from fastapi import APIRouter
 
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http import Doors, create_app
+from heliostat.serve.http.app import Doors, create_app
 from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.classification_api import ClassificationApi
 from heliostat.serve.predictors.texts import Encoded, Texts
-from heliostat.serve.served import Served
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from heliostat.serve.cpu import PackedLinear, pack
+from heliostat.serve.compute.cpu import PackedLinear, pack
 
 
 @pytest.fixture(scope="module")

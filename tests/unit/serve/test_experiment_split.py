@@ -16,14 +16,14 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.deploy.experiment_coordinator import BASELINE, CANDIDATE, Arms, new_arms
 from heliostat.serve.errors import App
 from heliostat.serve.experiment import split as module
-from heliostat.serve.experiment.board import BASELINE, CANDIDATE, Arms, new_arms
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.feedback import feedback_route
 from heliostat.serve.experiment.split import Split, Teller, is_candidates
-from heliostat.serve.http import create_app
-from heliostat.serve.served import Served
+from heliostat.serve.http.app import create_app
+from heliostat.serve.models.served import Served
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
 from tests.waiting import until
 

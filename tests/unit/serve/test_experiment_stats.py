@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from heliostat.serve.experiment.board import BASELINE, CANDIDATE, Board, new_arms, verdict
+from heliostat.serve.deploy.experiment_coordinator import BASELINE, CANDIDATE, Board, new_arms, verdict
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.stats import (
     ALPHA,

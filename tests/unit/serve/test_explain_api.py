@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from heliostat.infra.images import decode
-from heliostat.serve.bundles import Fetched
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http import Doors, Service, create_app
+from heliostat.serve.http.app import Doors, Service, create_app
+from heliostat.serve.models.bundles import Fetched
+from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.programs import program_service
-from heliostat.serve.served import Served
 from tests.tiny_programs import LABELS, ROW, WRITERS, description, in_base64
 from tests.unit.serve.conftest import Client, Recorded, error_of
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from heliostat.serve.deploy.fallback import ATTEMPTS, REPLAYED_BYTES, Fallback
 from heliostat.serve.errors import App, Message, Receive, Scope, Send
-from heliostat.serve.fallback import ATTEMPTS, REPLAYED_BYTES, Fallback
 
 TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
 JSON = [(b"content-type", b"application/json")]

@@ -5,7 +5,7 @@ import pytest
 from fastapi import Request
 
 from heliostat.serve.errors import RequestError
-from heliostat.serve.forms import FORM, media_type, read_form
+from heliostat.serve.http.multipart import FORM, media_type, read_form
 
 HEADER = "multipart/form-data; boundary=b0undary"
 LONG_HEAD = "a part's head has more than 4096 bytes or 16 parameters"

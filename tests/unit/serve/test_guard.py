@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.guard import guarded
 from heliostat.serve.errors import App, Receive, Scope, Send
-from heliostat.serve.served import Served
+from heliostat.serve.models.served import Served
 
 CONFIG = ServeConfig(max_body_bytes=200, max_tokens=50, max_batch_size=4, timeout_seconds=0.2)
 

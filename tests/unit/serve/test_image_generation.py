@@ -15,9 +15,9 @@ from heliostat.infra.images import decode
 from heliostat.infra.registry import programs
 from heliostat.infra.registry.inputs import NoiseInputs
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http import Doors, create_app
+from heliostat.serve.http.app import Doors, create_app
+from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.image_generation import SEEDS, GenerationApi, ImageGenerator
-from heliostat.serve.served import Served
 from tests.tiny_programs import LABELS, NOISE, OfNoise, in_base64, noise_program
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from heliostat.infra.images import data_url, png
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http import Doors, create_app
+from heliostat.serve.http.app import Doors, create_app
+from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.classification_api import ClassificationApi
 from heliostat.serve.predictors.images import Images
-from heliostat.serve.served import Served
 from tests.tiny_programs import IMAGE
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
 

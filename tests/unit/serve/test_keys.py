@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 from heliostat.cli import app as cli
 from heliostat.infra.errors import ConfigError, IntegrityError
 from heliostat.infra.storage.store import LocalStore
+from heliostat.serve.access.keyring import KeyRing
+from heliostat.serve.access.keys import add_key, digest_of, generate_key, list_keys, remove_key
+from heliostat.serve.access.quota import REQUESTS, TOKENS, Ledger, Sharing, Sums, spend
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
-from heliostat.serve.http import Doors, create_app
-from heliostat.serve.keyring import KeyRing
-from heliostat.serve.keys import add_key, digest_of, generate_key, list_keys, remove_key
-from heliostat.serve.quota import REQUESTS, TOKENS, Ledger, Sharing, Sums, spend
-from heliostat.serve.served import Served
+from heliostat.serve.http.app import Doors, create_app
+from heliostat.serve.models.served import Served
 from tests.unit.serve.conftest import KEY, Recorded, service_of
 from tests.waiting import until
 

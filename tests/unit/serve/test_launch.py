@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, ResourceError
-from heliostat.serve import launch
+from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.app import AppArgs
-from heliostat.serve.applications import reason, url_of
-from heliostat.serve.auth import ENVIRONMENT
 from heliostat.serve.config import ServeConfig, Tls
-from heliostat.serve.ingress import check_port, check_tls
+from heliostat.serve.deploy import launch
+from heliostat.serve.deploy.applications import reason, url_of
+from heliostat.serve.deploy.ingress import check_port, check_tls
 from tests.certificates import write_certificate
 
 TRACEBACK = """The deployment failed to start 1 times in a row. Error:

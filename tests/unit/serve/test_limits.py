@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from heliostat.serve.errors import Receive, RequestError, Scope, Send
-from heliostat.serve.limits import OngoingLimit, parse_body, read_body
+from heliostat.serve.http.limits import OngoingLimit, parse_body, read_body
 
 pytestmark = pytest.mark.anyio
 

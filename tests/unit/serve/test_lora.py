@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heliostat.infra.errors import ModelError
-from heliostat.serve.adapters.settings import MATRICES
+from heliostat.serve.compute.cpu import PackedLinear, pack
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.cpu import PackedLinear, pack
 from heliostat.serve.engines import transformers
 from heliostat.serve.engines.base import Sampling
 from heliostat.serve.engines.lora import Adapters, WithAdapters, attach
 from heliostat.serve.engines.transformers import TransformersEngine
+from heliostat.serve.models.adapter_settings import MATRICES
 from tests.tiny_adapters import change_settings, greedy, write_adapter
 from tests.unit.serve.conftest import Recorded
 

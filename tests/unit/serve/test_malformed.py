@@ -14,14 +14,14 @@ import pytest
 from fastapi import APIRouter
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from heliostat.serve.bundles import Fetched
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.attention import register
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.engines.transformers import TransformersEngine
-from heliostat.serve.http import Doors, create_app
+from heliostat.serve.http.app import Doors, create_app
+from heliostat.serve.models.bundles import Fetched
+from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.programs import program_service
-from heliostat.serve.served import Served
 from tests.tiny_programs import ROW, WRITERS, description
 from tests.unit.serve.conftest import Client, Recorded, service_of
 from tests.unit.serve.test_classification_api import WordCounter, text_api

@@ -15,8 +15,8 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import Delta, Sampling, TokenScore
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.errors import App, invalid
-from heliostat.serve.http import Doors, create_app
-from heliostat.serve.served import Served
+from heliostat.serve.http.app import Doors, create_app
+from heliostat.serve.models.served import Served
 from tests.unit.serve.conftest import KEY, Client, Recorded, error_of, service_of
 
 pytestmark = pytest.mark.anyio

@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import positive_data_acceptance
 from schemathesis.core.result import Ok
 
-from heliostat.serve.bundles import Fetched
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.experiment.feedback import feedback_route
 from heliostat.serve.experiment.split import Split
-from heliostat.serve.http import Doors, create_app
+from heliostat.serve.http.app import Doors, create_app
+from heliostat.serve.models.bundles import Fetched
+from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.programs import program_service
-from heliostat.serve.served import Served
 from tests.tiny_programs import WRITERS, description
 from tests.unit.serve.conftest import KEY, Recorded, service_of
 from tests.unit.serve.test_classification_api import WordCounter, text_api

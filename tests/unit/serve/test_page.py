@@ -10,8 +10,8 @@ import pytest
 from fastapi import APIRouter
 
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http import Doors, create_app
-from heliostat.serve.served import Served
+from heliostat.serve.http.app import Doors, create_app
+from heliostat.serve.models.served import Served
 from tests.unit.serve.conftest import Client, Recorded, service_of
 
 pytestmark = pytest.mark.anyio

@@ -13,11 +13,11 @@ from torch import nn
 
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry import programs
-from heliostat.serve.bundles import Fetched
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http import Service, create_app
+from heliostat.serve.http.app import Service, create_app
+from heliostat.serve.models.bundles import Fetched
+from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.programs import program_service
-from heliostat.serve.served import Served
 from tests.tiny_programs import LABELS, ROW, TABLE, WRITERS, OfTable, description, in_base64
 from tests.unit.serve.conftest import Client, Recorded, error_of
 

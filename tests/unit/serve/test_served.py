@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from heliostat.serve.access.keyring import KeyRing
+from heliostat.serve.access.keys import ApiKey, digest_of
+from heliostat.serve.access.quota import Ledger, Sharing
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import Delta, Sampling
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.errors import App
-from heliostat.serve.http import Doors, create_app
-from heliostat.serve.keyring import KeyRing
-from heliostat.serve.keys import ApiKey, digest_of
-from heliostat.serve.quota import Ledger, Sharing
-from heliostat.serve.served import Served
+from heliostat.serve.http.app import Doors, create_app
+from heliostat.serve.models.served import Served
 from tests.unit.serve.conftest import KEY, Client, Recorded, error_of, service_of
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ import pytest
 
 from heliostat.infra.registry.inputs import CategoryColumn, TableInputs
 from heliostat.serve.errors import RequestError
-from heliostat.serve.limits import parse_body
+from heliostat.serve.http.limits import parse_body
 from heliostat.serve.predictors.tables import TableRequest, Tables, row_schema
 from tests.tiny_programs import ROW, TABLE
 

@@ -15,10 +15,10 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry.published import PublishedModel
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.classification_api import ClassificationApi
 from heliostat.serve.predictors.text_classification import TextClassifier, load, padded
 from heliostat.serve.predictors.texts import Texts
-from heliostat.serve.served import Served
 from tests.unit.serve.conftest import Recorded
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from heliostat.serve.turns import Turns
+from heliostat.serve.compute.turns import Turns
 
 
 def test_turns_are_taken_while_there_is_work_and_none_after_the_end() -> None:

@@ -18,14 +18,14 @@ import pytest
 
 from heliostat.cluster.folders import free_ports
 from heliostat.serve.errors import Message, Receive, Scope, Send
-from heliostat.serve.last_words import GONE, Witness
-from heliostat.serve.wire import Wire
+from heliostat.serve.http.last_words import GONE, Witness
+from heliostat.serve.http.wire import Wire
 from tests.waiting import until
 
 SERVER = """
 import asyncio, sys, uvicorn
-from heliostat.serve.last_words import Witness
-from heliostat.serve.wire import Wire
+from heliostat.serve.http.last_words import Witness
+from heliostat.serve.http.wire import Wire
 
 async def app(scope, receive, send):
     await receive()

@@ -19,9 +19,9 @@ from heliostat.infra.registry import bundle
 from heliostat.infra.registry.fetching import fetch_model
 from heliostat.infra.registry.published import CHAT_TEMPLATE, PublishedModel
 from heliostat.infra.storage.store import Store, open_store
-from heliostat.serve.adapters.fetch import fetched_together
 from heliostat.serve.app import AppArgs
 from heliostat.serve.engines import lora
+from heliostat.serve.models.adapter_fetch import fetched_together
 from heliostat.spec import Spec
 from heliostat.train import publish, tasks
 from heliostat.train.adapters import attach

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from heliostat.serve.errors import RequestError, sse_event
-from heliostat.serve.witness import HOLD, RELEASE, message
+from heliostat.serve.http.witness import HOLD, RELEASE, message
 
 GONE = RequestError(503, "the replica that wrote this answer is gone; ask again", code="replica_lost")
 """The last event of a stream that its replica could not end."""

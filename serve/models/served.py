@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from heliostat.serve.auth import not_allowed
+from heliostat.serve.access.auth import not_allowed
+from heliostat.serve.access.keys import ApiKey
 from heliostat.serve.errors import RequestError, Scope
-from heliostat.serve.keys import ApiKey
 from heliostat.serve.metrics import ADAPTER
 
 

@@ -18,8 +18,8 @@ from heliostat.infra.registry.published import (
     PublishedModel,
     parse_description,
 )
-from heliostat.serve.adapters.settings import SETTINGS, parse_settings
-from heliostat.serve.bundles import check_manifest, locate
+from heliostat.serve.models.adapter_settings import SETTINGS, parse_settings
+from heliostat.serve.models.bundles import check_manifest, locate
 
 if TYPE_CHECKING:
     from heliostat.serve.app import AppArgs

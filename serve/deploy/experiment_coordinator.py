@@ -85,7 +85,7 @@ class Board:
         return Standing(self._name, self._experiment, self._started, self._arms, self._verdict)
 
     def _take_away(self) -> None:
-        from heliostat.serve.experiment.ending import end
+        from heliostat.serve.deploy.experiment_ending import end
 
         try:
             end(self._name)

@@ -11,8 +11,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from heliostat.infra import log
+from heliostat.serve.access.keys import ApiKey
 from heliostat.serve.errors import App, Receive, RequestError, Scope, Send, send_error
-from heliostat.serve.keys import ApiKey
 
 MINUTE = 60
 SHARE_SECONDS = 1.0

@@ -7,11 +7,11 @@ import time
 from heliostat.cluster.session.resources import short_of
 from heliostat.infra.errors import ConfigError
 from heliostat.serve.app import CANDIDATE_SUFFIX, AppArgs
-from heliostat.serve.applications import deployed, plain_url, run, running_experiment, wait
-from heliostat.serve.experiment.board import start_board
+from heliostat.serve.deploy.applications import deployed, plain_url, run, running_experiment, wait
+from heliostat.serve.deploy.experiment_coordinator import start_board
+from heliostat.serve.deploy.experiment_ending import END_SECONDS, end
+from heliostat.serve.deploy.launch import Endpoint, deploy
 from heliostat.serve.experiment.config import Experiment
-from heliostat.serve.experiment.ending import END_SECONDS, end
-from heliostat.serve.launch import Endpoint, deploy
 
 
 def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool = True) -> Experiment:

@@ -15,9 +15,9 @@ from heliostat.infra.config import strict as configuration
 from heliostat.infra.errors import ConfigError, HeliostatError, ModelError, ResourceError
 from heliostat.serve.app import DEPLOYMENT, AppArgs, build
 from heliostat.serve.config import ServeConfig, Tls
+from heliostat.serve.deploy.ingress import CLOSE_SECONDS, POLL_SECONDS, STOP_SECONDS, quiet, reachable
 from heliostat.serve.experiment.config import Experiment
-from heliostat.serve.ingress import CLOSE_SECONDS, POLL_SECONDS, STOP_SECONDS, quiet, reachable
-from heliostat.serve.scaling import draining, resources
+from heliostat.serve.replica.scaling import draining, resources
 
 if TYPE_CHECKING:
     from ray.serve.schema import ApplicationStatusOverview

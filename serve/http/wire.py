@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 from heliostat.serve.errors import App, Message, Receive, Scope, Send
-from heliostat.serve.last_words import Witness
+from heliostat.serve.http.last_words import Witness
 
 
 class Wire:

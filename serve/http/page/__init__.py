@@ -11,7 +11,7 @@ from importlib.resources import files
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from heliostat.serve.served import Served
+from heliostat.serve.models.served import Served
 
 PICTURES = ("image-classification", "image-generation")
 """Tasks whose page shows pictures: the person's and the model's, as `data:` URLs and from nowhere else."""

@@ -15,12 +15,12 @@ from heliostat.infra.errors import ConfigError, DataError
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import invalid
 from heliostat.serve.explain.answers import ImageExplanation, TableExplanation, TextExplanation
-from heliostat.serve.forms import FORM
+from heliostat.serve.http.multipart import FORM
 from heliostat.serve.metrics import ServeMetrics
+from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.doors import Door, Given, Options
 from heliostat.serve.predictors.images import Images
 from heliostat.serve.predictors.tables import Tables
-from heliostat.serve.served import Served
 
 if TYPE_CHECKING:
     from heliostat.serve.explain.base import Explainer

@@ -16,7 +16,7 @@ from heliostat.cluster.haproxy.ingress import haproxy_binary, is_wanted
 from heliostat.cluster.haproxy.wrapper import TLS_CERTIFICATE, TLS_PORT
 from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.serve.config import LOOPBACK, ServeConfig, Tls
-from heliostat.serve.scaling import DRAIN_SECONDS
+from heliostat.serve.replica.scaling import DRAIN_SECONDS
 
 if TYPE_CHECKING:
     from ray.serve.schema import HTTPOptionsSchema

@@ -12,9 +12,9 @@ import os
 import re
 
 from heliostat.infra.errors import ConfigError
+from heliostat.serve.access.keyring import KeyRing
+from heliostat.serve.access.keys import ApiKey, digest_of
 from heliostat.serve.errors import App, Receive, RequestError, Scope, Send, send_error
-from heliostat.serve.keyring import KeyRing
-from heliostat.serve.keys import ApiKey, digest_of
 
 ENVIRONMENT = "HELIOSTAT_API_KEYS"
 SHORTEST_KEY = 16

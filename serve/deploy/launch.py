@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from heliostat.infra import log
 from heliostat.infra.errors import ConfigError, HeliostatError, ResourceError
 from heliostat.infra.storage.store import open_store
-from heliostat.serve.adapters.check import check_adapters
+from heliostat.serve.access.auth import keys_from_environment
+from heliostat.serve.access.keys import list_keys
 from heliostat.serve.app import CANDIDATE_SUFFIX, AppArgs
-from heliostat.serve.applications import (
+from heliostat.serve.deploy.applications import (
     applications,
     deployed,
     health,
@@ -26,11 +27,10 @@ from heliostat.serve.applications import (
     url_of,
     wait,
 )
-from heliostat.serve.auth import keys_from_environment
-from heliostat.serve.bundles import check_manifest
-from heliostat.serve.experiment.ending import end as end_experiment
-from heliostat.serve.ingress import listening, start_serve, stop_serve
-from heliostat.serve.keys import list_keys
+from heliostat.serve.deploy.experiment_ending import end as end_experiment
+from heliostat.serve.deploy.ingress import listening, start_serve, stop_serve
+from heliostat.serve.models.adapter_check import check_adapters
+from heliostat.serve.models.bundles import check_manifest
 
 if TYPE_CHECKING:
     from ray.serve.schema import ApplicationStatusOverview

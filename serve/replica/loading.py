@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from heliostat.infra.registry.published import PublishedModel
     from heliostat.serve.app import AppArgs
-    from heliostat.serve.bundles import Fetched
     from heliostat.serve.config import ServeConfig
     from heliostat.serve.errors import App
     from heliostat.serve.experiment.split import Split
-    from heliostat.serve.http import Doors, Service
+    from heliostat.serve.http.app import Doors, Service
     from heliostat.serve.metrics import ServeMetrics
-    from heliostat.serve.served import Served
+    from heliostat.serve.models.bundles import Fetched
+    from heliostat.serve.models.served import Served
 
 
 async def start(args: AppArgs, doors: Doors | None, metrics: ServeMetrics, split: Split) -> tuple[Service, App]:
@@ -24,10 +24,10 @@ async def start(args: AppArgs, doors: Doors | None, metrics: ServeMetrics, split
 
     With its adapters, which are asked theirs. The bundles' files are gone when this returns.
     """
-    from heliostat.serve.adapters.fetch import fetched_together
-    from heliostat.serve.bundles import fetched
     from heliostat.serve.experiment.feedback import feedback_route
-    from heliostat.serve.http import create_app
+    from heliostat.serve.http.app import create_app
+    from heliostat.serve.models.adapter_fetch import fetched_together
+    from heliostat.serve.models.bundles import fetched
 
     alone = fetched(args.url, args.digest, args.storage.endpoint_url)
     with ExitStack() as stack:
@@ -45,7 +45,7 @@ async def start(args: AppArgs, doors: Doors | None, metrics: ServeMetrics, split
 
 def served_by(args: AppArgs, found: Fetched) -> Served:
     """The model and its adapters, as requests name them."""
-    from heliostat.serve.served import Served
+    from heliostat.serve.models.served import Served
 
     def one(name: str, version: str, described: PublishedModel, **more: Any) -> Served:
         who = (name, version, described.task, described.run_id, described.created)
@@ -60,7 +60,7 @@ async def check_probes(service: Service, found: Fetched, served: Served) -> None
 
     Raises ModelError, with the key of the spec for an adapter, where one answers otherwise.
     """
-    from heliostat.serve.adapters.check import named
+    from heliostat.serve.models.adapter_check import named
 
     if found.description.probe:
         await service.check_probe(found.description.probe, served.name)
@@ -103,7 +103,7 @@ def _generation(found: Fetched, config: ServeConfig, served: Served, metrics: Se
     from heliostat.serve.engines import transformers
     from heliostat.serve.engines.base import check_probe
     from heliostat.serve.engines.openai_api import OpenAIApi
-    from heliostat.serve.http import Service
+    from heliostat.serve.http.app import Service
 
     engine = transformers.load(found.folder, config, metrics, found.adapters)
     api = OpenAIApi(engine, served, config, metrics)

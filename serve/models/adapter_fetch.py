@@ -12,9 +12,9 @@ from heliostat.infra.registry.bundle import fetch_directory
 from heliostat.infra.registry.fetching import BASE, fetch_parts
 from heliostat.infra.registry.published import ADAPTER, WEIGHTS, PublishedModel, read_description
 from heliostat.infra.scratch import scratch
-from heliostat.serve.adapters.check import check_adapters, named
-from heliostat.serve.adapters.settings import MATRICES, SETTINGS
-from heliostat.serve.bundles import Fetched, locate
+from heliostat.serve.models.adapter_check import check_adapters, named
+from heliostat.serve.models.adapter_settings import MATRICES, SETTINGS
+from heliostat.serve.models.bundles import Fetched, locate
 
 if TYPE_CHECKING:
     from heliostat.serve.app import AppArgs

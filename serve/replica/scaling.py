@@ -16,7 +16,7 @@ START_SECONDS = 10.0
 WINDOW_SECONDS = 5.0
 """Over how long they are averaged before the delays of the spec count."""
 
-POLICY = "heliostat.serve.autoscaling:FirstTokenPolicy"
+POLICY = "heliostat.serve.replica.autoscaling:FirstTokenPolicy"
 
 
 def autoscaling(config: ServeConfig) -> dict[str, Any]:

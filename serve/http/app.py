@@ -12,15 +12,15 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from heliostat.infra import log
-from heliostat.serve.auth import RequireKey
+from heliostat.serve.access.auth import RequireKey
+from heliostat.serve.access.keyring import KeyRing
+from heliostat.serve.access.quota import Ledger, LimitKeys, Sharing
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import REFUSALS, App, RequestError
-from heliostat.serve.keyring import KeyRing
-from heliostat.serve.limits import OngoingLimit
+from heliostat.serve.http.limits import OngoingLimit
+from heliostat.serve.http.page import page
 from heliostat.serve.metrics import Measure, ServeMetrics
-from heliostat.serve.page import page
-from heliostat.serve.quota import Ledger, LimitKeys, Sharing
-from heliostat.serve.served import Served
+from heliostat.serve.models.served import Served
 
 _log = log.get(__name__)
 

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.store import StorageConfig, open_store
 from heliostat.serve.app import CANDIDATE_SUFFIX
-from heliostat.serve.applications import deployed, remove, run, running_experiment, wait
-from heliostat.serve.experiment.board import Standing, find_board
+from heliostat.serve.deploy.applications import deployed, remove, run, running_experiment, wait
+from heliostat.serve.deploy.experiment_coordinator import Standing, find_board
 
 END_SECONDS = 60.0
 _standings = TypeAdapter(Standing)
