@@ -15,7 +15,7 @@ from heliostat.serve.explain.answers import Explanation, ImageExplanation, TextE
 if TYPE_CHECKING:
     import numpy as np
 
-FOLDERS = (Path(__file__).parent, Path(__file__).parent / "train" / "report")
+FOLDERS = (Path(__file__).parent, Path(__file__).parent / "train" / "evaluation" / "report")
 """Of the page, and of the style that it shares with the reports."""
 Piece = tuple[str, float | None]
 """A part of the text, and what it does; None between the words."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from heliostat.serve.app import AppArgs
     from heliostat.serve.deploy.launch import Endpoint
     from heliostat.serve.models.adapter_settings import AdapterArgs
-    from heliostat.train.data import Encoder, Prepared
+    from heliostat.train.data.prepared import Encoder, Prepared
     from heliostat.train.launch import Job
     from heliostat.tune.search import Search
 
@@ -71,7 +71,7 @@ def serving_session(spec: Spec) -> Iterator[None]:
 
 def prepare(spec: Spec, view: View) -> Prepared:
     """The spec's data as tokens, in storage; reused where nothing has changed."""
-    from heliostat.train.data import prepare as prepare_data
+    from heliostat.train.data.prepared import prepare as prepare_data
 
     encoder = encoder_of(spec)
     with view.progress("prepare") as advance:
@@ -82,7 +82,7 @@ def prepare(spec: Spec, view: View) -> Prepared:
 
 def prepared_data(spec: Spec) -> Prepared | None:
     """The prepared data where nothing has changed since they were made; needs no Ray."""
-    from heliostat.train.data import find_prepared
+    from heliostat.train.data.prepared import find_prepared
 
     return find_prepared(spec.data, encoder_of(spec), spec.storage)
 
@@ -90,7 +90,7 @@ def prepared_data(spec: Spec) -> Prepared | None:
 def encoder_of(spec: Spec) -> Encoder:
     """What turns the spec's records into numbers."""
     from heliostat.train import tasks
-    from heliostat.train.bases import base_model
+    from heliostat.train.models.bases import base_model
 
     return tasks.get(spec.task).encoder(spec.data, base_model(spec.model, spec.storage))
 
@@ -105,9 +105,9 @@ def reuse(spec: Spec, view: View) -> bool:
 
 def make_job(spec: Spec, prepared: Prepared, run_id: str) -> Job:
     """What each worker of a run is told; ConfigError where the base model cannot be laid out as `train` says."""
-    from heliostat.train.bases import base_folder
     from heliostat.train.launch import Job
-    from heliostat.train.sharding import check_model
+    from heliostat.train.models.bases import base_folder
+    from heliostat.train.parallel.sharding import check_model
 
     check_model(spec.train, base_folder(spec.model, spec.data, prepared, spec.storage))
     return Job(
@@ -268,7 +268,7 @@ def newest_run(spec: Spec) -> str | None:
 
 def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) -> Mapping[str, Any]:
     """What the test split of the spec's data says of a published model, on this machine's cores; with a report."""
-    from heliostat.train.assess import assess
+    from heliostat.train.evaluation.assess import assess
 
     with view.progress("evaluate") as advance:
         advance("test split", 0, 0)

@@ -13,8 +13,8 @@ from heliostat.spec import Spec
 from heliostat.view import View
 
 if TYPE_CHECKING:
-    from heliostat.train.data import Prepared
-    from heliostat.train.footprint import Footprint
+    from heliostat.train.data.prepared import Prepared
+    from heliostat.train.planning.footprint import Footprint
 
 
 def show_plan(spec: Spec, view: View, prices: Sequence[str], mfu: float) -> None:
@@ -37,9 +37,9 @@ def show_plan(spec: Spec, view: View, prices: Sequence[str], mfu: float) -> None
 def footprint_of(spec: Spec, prepared: Prepared | None) -> Footprint:
     """The footprint of the spec's model; ConfigError for one that is built, where its data are not prepared."""
     from heliostat.train import tasks
-    from heliostat.train.architectures.network import is_built, read_settings
-    from heliostat.train.bases import base_folder, base_model
-    from heliostat.train.footprint import footprint, network_footprint
+    from heliostat.train.models.architectures.network import is_built, read_settings
+    from heliostat.train.models.bases import base_folder, base_model
+    from heliostat.train.planning.footprint import footprint, network_footprint
 
     auto_class = tasks.get(spec.task).auto_class
     base = base_model(spec.model, spec.storage)
@@ -70,7 +70,7 @@ def priced(prices: Sequence[str]) -> tuple[Accelerator, ...]:
 
 def show_memory(spec: Spec, view: View, model: Footprint) -> None:
     """Memory of a worker by component, for each ZeRO stage, with one record of full length in a pass."""
-    from heliostat.train.plan import STAGES, needs
+    from heliostat.train.planning.plan import STAGES, needs
 
     workers, length = spec.train.workers.max, spec.tokens_of_a_record
     rows = []
@@ -89,7 +89,7 @@ def show_memory(spec: Spec, view: View, model: Footprint) -> None:
 
 def show_devices(spec: Spec, view: View, model: Footprint, devices: Sequence[Accelerator]) -> None:
     """What fits on each accelerator, for each ZeRO stage."""
-    from heliostat.train.plan import STAGES, largest_micro_batch
+    from heliostat.train.planning.plan import STAGES, largest_micro_batch
 
     length = spec.tokens_of_a_record
     rows: list[list[object]] = []
@@ -104,8 +104,8 @@ def show_costs(
     spec: Spec, view: View, model: Footprint, prepared: Prepared, devices: Sequence[Accelerator], mfu: float
 ) -> None:
     """Time and price of the run on each accelerator."""
-    from heliostat.train.plan import estimate
-    from heliostat.train.rows import Rows
+    from heliostat.train.data.rows import Rows
+    from heliostat.train.planning.plan import estimate
 
     rows = Rows(prepared.split("train"), tuple(prepared.labels))
     found = [

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
     from heliostat.infra.tracking import Run
     from heliostat.pipeline import Trained
-    from heliostat.train.data import Prepared
-    from heliostat.train.report.page import Report
+    from heliostat.train.data.prepared import Prepared
+    from heliostat.train.evaluation.report.page import Report
 
 _log = log.get(__name__)
 STEP_METRICS = (
@@ -94,7 +94,7 @@ def _harmless(what: str) -> Iterator[None]:
 
 def _store(spec: Spec, key: str, report: Report, run: Run | None = None) -> str:
     from heliostat.infra.storage.store import open_store
-    from heliostat.train.report.page import render
+    from heliostat.train.evaluation.report.page import render
 
     store, page = open_store(spec.storage), render(report).encode("utf-8", "replace")
     store.write_bytes(key, page)
@@ -124,7 +124,7 @@ def make_report(
 ) -> Report:
     """A report on a published model without curves; `found` is what `evaluate.findings` makes."""
     from heliostat.train import tasks
-    from heliostat.train.report.page import Report
+    from heliostat.train.evaluation.report.page import Report
 
     facts = {
         "task": spec.task,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
     from heliostat.pipeline import Trained
     from heliostat.serve.deploy.launch import Endpoint
-    from heliostat.train.data import Prepared
+    from heliostat.train.data.prepared import Prepared
     from heliostat.tune.search import Search
 
 Advance = Callable[[str, int, int], None]
@@ -210,7 +210,7 @@ class View:
 
     def loss_curve(self, losses: Mapping[int, float]) -> None:
         """The training loss by step, smoothed, drawn in the terminal; steps without a number are left out."""
-        from heliostat.train.report.curves import finite, smoothed
+        from heliostat.train.evaluation.report.curves import finite, smoothed
 
         points = finite(losses)
         self.curve("training loss", "step", [step for step, _ in points], smoothed([loss for _, loss in points]))

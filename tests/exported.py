@@ -7,8 +7,8 @@ from unittest.mock import Mock
 
 from heliostat.infra.registry import programs
 from heliostat.infra.registry.published import WEIGHTS
-from heliostat.train.architectures.network import Network, write_settings
-from heliostat.train.forms import ExportedProgram, Weights
+from heliostat.train.models.architectures.network import Network, write_settings
+from heliostat.train.publish_formats import ExportedProgram, Weights
 
 
 def exported(network: Network, folder: Path) -> tuple[programs.Program, Weights]:

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import ADAPTER, PublishedModel, write_description
 from heliostat.infra.storage.store import open_store
-from heliostat.train.forms import AdapterAlone
+from heliostat.train.publish_formats import AdapterAlone
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from heliostat.infra.config.strict import StrictModel
-from heliostat.train import sharding
-from heliostat.train.sharding import Offload
-from heliostat.train.where import parse
+from heliostat.train.data.filter import parse
+from heliostat.train.parallel import sharding
+from heliostat.train.parallel.sharding import Offload
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]

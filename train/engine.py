@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from heliostat.train.adapters import plain_name, plain_value
-from heliostat.train.architectures.network import Network
-from heliostat.train.batches import accumulation
 from heliostat.train.config import TrainConfig
-from heliostat.train.distributed import World
-from heliostat.train.sharding import buckets, replica, zero_optimization
-from heliostat.train.tensor_parallel import check_split, tensor_parallel, whole
-from heliostat.train.ulysses import share_rows
+from heliostat.train.data.batches import accumulation
+from heliostat.train.models.adapters import plain_name, plain_value
+from heliostat.train.models.architectures.network import Network
+from heliostat.train.parallel.distributed import World
+from heliostat.train.parallel.sharding import buckets, replica, zero_optimization
+from heliostat.train.parallel.tensor_parallel import check_split, tensor_parallel, whole
+from heliostat.train.parallel.ulysses import share_rows
 
 MICRO_BATCH_LIMIT = {"cpu": 16, "cuda": 64}
 """Records of tokens in one pass at most: what fits a CPU's caches, or keeps a GPU busy."""

@@ -13,9 +13,9 @@ from heliostat.cluster.session.interrupts import first_sigterm, own_interrupts
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import StoppedError, TrainingError
 from heliostat.infra.storage.store import StorageConfig
-from heliostat.train.architectures.config import ModelConfig
 from heliostat.train.config import DataConfig, TrainConfig
-from heliostat.train.sharding import check_device
+from heliostat.train.models.architectures.config import ModelConfig
+from heliostat.train.parallel.sharding import check_device
 
 POLL_SECONDS = 0.5
 RESIZE_SECONDS = 60.0

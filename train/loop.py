@@ -17,21 +17,21 @@ import numpy as np
 import torch
 
 from heliostat.infra.errors import StoppedError
-from heliostat.train.batches import BatchPlan
-from heliostat.train.checkpoint import Checkpoints
+from heliostat.train.checkpoints.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
-from heliostat.train.distributed import World
+from heliostat.train.data.batches import BatchPlan
+from heliostat.train.data.rows import Rows
 from heliostat.train.engine import learning_rate, set_learning_rate
-from heliostat.train.evaluate import evaluate
-from heliostat.train.flops import Flops
-from heliostat.train.nonfinite import NonFinite
-from heliostat.train.notices import Notices
-from heliostat.train.rows import Rows
-from heliostat.train.sharding import replica, workers_per_replica
-from heliostat.train.stats import Report, StepStats
+from heliostat.train.evaluation.evaluate import evaluate
+from heliostat.train.parallel.distributed import World
+from heliostat.train.parallel.sharding import replica, workers_per_replica
+from heliostat.train.parallel.ulysses import part
 from heliostat.train.tasks.base import Task
-from heliostat.train.timing import Clocks
-from heliostat.train.ulysses import part
+from heliostat.train.telemetry.clocks import Clocks
+from heliostat.train.telemetry.flops import Flops
+from heliostat.train.telemetry.nonfinite import NonFinite
+from heliostat.train.telemetry.notices import Notices
+from heliostat.train.telemetry.stats import Report, StepStats
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import CHAT_TEMPLATE, PublishedModel, write_description
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage.store import Store
-from heliostat.train.distributed import World
-from heliostat.train.evaluate import records_at_once
-from heliostat.train.forms import Weights, form_of
+from heliostat.train.data.rows import Rows
+from heliostat.train.data.sources.resolve import file_digest
+from heliostat.train.evaluation.evaluate import records_at_once
 from heliostat.train.loop import Run
-from heliostat.train.rows import Rows
-from heliostat.train.sources import file_digest
+from heliostat.train.parallel.distributed import World
+from heliostat.train.publish_formats import Weights, form_of
 from heliostat.train.tasks.base import Task
 
 QUESTIONS = 16

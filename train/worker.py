@@ -13,25 +13,26 @@ from heliostat import __version__
 from heliostat.infra.errors import HeliostatError, StoppedError
 from heliostat.infra.registry.published import PublishedModel
 from heliostat.infra.storage.store import open_store
-from heliostat.train import adapters, tasks
-from heliostat.train.architectures.network import Network
-from heliostat.train.bases import base_folder, rows_of
-from heliostat.train.checkpoint import Checkpoints
+from heliostat.train import tasks
+from heliostat.train.checkpoints.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
-from heliostat.train.data import Prepared, open_prepared
-from heliostat.train.distributed import World, join, settle
+from heliostat.train.data.prepared import Prepared, open_prepared
+from heliostat.train.data.rows import Rows
 from heliostat.train.engine import build_engine
-from heliostat.train.evaluate import Evaluation, evaluate, findings
-from heliostat.train.events import step_reporter, store_reporter, tell
-from heliostat.train.flops import peak_flops
+from heliostat.train.evaluation.evaluate import Evaluation, evaluate, findings
 from heliostat.train.launch import Job
 from heliostat.train.loop import Run, fit
 from heliostat.train.micro_batch import told_of_memory, with_room
-from heliostat.train.notices import RayNotices
+from heliostat.train.models import adapters
+from heliostat.train.models.architectures.network import Network
+from heliostat.train.models.bases import base_folder, rows_of
+from heliostat.train.parallel.distributed import World, join, settle
 from heliostat.train.publish import publish
-from heliostat.train.rows import Rows
 from heliostat.train.tasks.base import Task
-from heliostat.train.timing import Clocks, watch_collectives
+from heliostat.train.telemetry.clocks import Clocks, watch_collectives
+from heliostat.train.telemetry.events import step_reporter, store_reporter, tell
+from heliostat.train.telemetry.flops import peak_flops
+from heliostat.train.telemetry.notices import RayNotices
 
 
 def work(config: dict[str, Any]) -> None:

@@ -18,13 +18,13 @@ import ray
 import torch
 from ray import tune
 
-from heliostat.train.batches import BatchPlan
 from heliostat.train.config import TrainConfig
-from heliostat.train.distributed import join, settle
+from heliostat.train.data.batches import BatchPlan
 from heliostat.train.engine import build_engine
 from heliostat.train.launch import Job
 from heliostat.train.loop import Run, fit, total_steps
-from heliostat.train.stats import Report
+from heliostat.train.parallel.distributed import join, settle
+from heliostat.train.telemetry.stats import Report
 from heliostat.train.worker import load_parts
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.space import trial_config

@@ -56,8 +56,8 @@ def step(engine: Any) -> float:
 def worker() -> None:
     """What each rank does under torchrun; rank 0 writes what it measured to stdout."""
     from heliostat.infra.storage.store import open_store
-    from heliostat.train.checkpoint import Checkpoints
-    from heliostat.train.distributed import join, settle
+    from heliostat.train.checkpoints.checkpoint import Checkpoints
+    from heliostat.train.parallel.distributed import join, settle
 
     settle(1)
     world = join("cpu")

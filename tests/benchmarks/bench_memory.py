@@ -12,9 +12,9 @@ from typing import Any
 
 from heliostat.infra.config.strict import build
 from heliostat.train.config import TrainConfig
-from heliostat.train.flops import Flops
-from heliostat.train.footprint import Footprint
-from heliostat.train.plan import STAGES, needs
+from heliostat.train.planning.footprint import Footprint
+from heliostat.train.planning.plan import STAGES, needs
+from heliostat.train.telemetry.flops import Flops
 from tests.benchmarks.processes import measured, say
 from tests.benchmarks.record import record
 
@@ -28,8 +28,8 @@ def measure(stage: int) -> dict[str, Any]:
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    from heliostat.train.distributed import join, settle
     from heliostat.train.engine import build_engine
+    from heliostat.train.parallel.distributed import join, settle
 
     settle(1)
     world = join("cpu")

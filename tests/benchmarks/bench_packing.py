@@ -20,11 +20,11 @@ import torch
 
 from heliostat.infra.memory import keep_freed_memory
 from heliostat.spec import load_spec
-from heliostat.train.models import as_folder
-from heliostat.train.packing import unpack
-from heliostat.train.records import find_source, read
-from heliostat.train.rows import Rows
-from heliostat.train.sources import resolve
+from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.packing import unpack
+from heliostat.train.data.rows import Rows
+from heliostat.train.data.sources.resolve import resolve
+from heliostat.train.models.pretrained import as_folder
 from heliostat.train.tasks.causal_lm import TASK
 from tests.benchmarks.processes import measured, say
 from tests.benchmarks.record import record

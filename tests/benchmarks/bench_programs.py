@@ -16,7 +16,7 @@ import torch
 
 from heliostat.infra.registry.inputs import ImageInputs
 from heliostat.spec import load_spec
-from heliostat.train.architectures.network import Settings, build_network
+from heliostat.train.models.architectures.network import Settings, build_network
 from tests.benchmarks.record import record
 from tests.exported import exported
 

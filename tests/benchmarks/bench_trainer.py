@@ -26,12 +26,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from heliostat.train.batches import BatchPlan
 from heliostat.train.config import TrainConfig
-from heliostat.train.distributed import join, settle
+from heliostat.train.data.batches import BatchPlan
+from heliostat.train.data.rows import Rows
 from heliostat.train.engine import build_engine, deepspeed_config, sized
 from heliostat.train.loop import Run, train_step
-from heliostat.train.rows import Rows
+from heliostat.train.parallel.distributed import join, settle
 from heliostat.train.tasks.causal_lm import TASK
 from tests.benchmarks.bench_packing import base, records
 from tests.benchmarks.processes import measured, say

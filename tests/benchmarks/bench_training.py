@@ -18,9 +18,9 @@ from heliostat.infra.config.strict import build
 from heliostat.infra.storage.store import StorageConfig
 from heliostat.train import tasks
 from heliostat.train.config import DataConfig
-from heliostat.train.models import as_folder
-from heliostat.train.records import find_source, read
-from heliostat.train.sources import resolve
+from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.sources.resolve import resolve
+from heliostat.train.models.pretrained import as_folder
 from tests.benchmarks.processes import measured
 from tests.benchmarks.record import record
 

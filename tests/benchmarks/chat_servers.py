@@ -105,8 +105,8 @@ def write_model(folder: Path) -> dict[str, Any]:
     import shutil
 
     from heliostat.spec import load_spec
-    from heliostat.train.models import as_folder
-    from heliostat.train.sources import resolve
+    from heliostat.train.data.sources.resolve import resolve
+    from heliostat.train.models.pretrained import as_folder
 
     spec = load_spec("chat", ())
     shutil.copytree(as_folder(resolve(spec.model.origin, spec.storage, "model.source")), folder, dirs_exist_ok=True)

@@ -16,10 +16,10 @@ from heliostat.infra.scratch import scratch
 from heliostat.infra.storage.store import open_store
 from heliostat.spec import Spec
 from heliostat.train import tasks
-from heliostat.train.bases import base_folder, rows_of
-from heliostat.train.data import open_prepared
-from heliostat.train.distributed import World
-from heliostat.train.evaluate import evaluate
+from heliostat.train.data.prepared import open_prepared
+from heliostat.train.evaluation.evaluate import evaluate
+from heliostat.train.models.bases import base_folder, rows_of
+from heliostat.train.parallel.distributed import World
 from tests.benchmarks.ngrams import KneserNey
 
 SAMPLES = 2000

@@ -15,16 +15,16 @@ import torch
 from heliostat.infra.config.strict import build
 from heliostat.infra.storage.store import StorageConfig
 from heliostat.train import tasks
-from heliostat.train.batches import BatchPlan
 from heliostat.train.config import TrainConfig
-from heliostat.train.distributed import join, settle
+from heliostat.train.data.batches import BatchPlan
+from heliostat.train.data.rows import Rows
+from heliostat.train.data.sources.resolve import resolve
 from heliostat.train.engine import build_engine
 from heliostat.train.loop import Run, train_step
-from heliostat.train.models import as_folder
-from heliostat.train.rows import Rows
-from heliostat.train.sources import resolve
-from heliostat.train.stats import StepStats
-from heliostat.train.timing import watch_collectives
+from heliostat.train.models.pretrained import as_folder
+from heliostat.train.parallel.distributed import join, settle
+from heliostat.train.telemetry.clocks import watch_collectives
+from heliostat.train.telemetry.stats import StepStats
 from tests.benchmarks.processes import say
 
 WARM_UP = 3

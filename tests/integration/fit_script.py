@@ -18,20 +18,20 @@ from heliostat.infra.config.strict import build
 from heliostat.infra.errors import TrainingError
 from heliostat.infra.storage.store import StorageConfig, open_store
 from heliostat.train import tasks
-from heliostat.train.adapters import attach
-from heliostat.train.bases import rows_of
-from heliostat.train.batches import BatchPlan
-from heliostat.train.checkpoint import Checkpoints
+from heliostat.train.checkpoints.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
-from heliostat.train.data import Prepared, open_prepared
-from heliostat.train.distributed import World, join, settle
+from heliostat.train.data.batches import BatchPlan
+from heliostat.train.data.prepared import Prepared, open_prepared
+from heliostat.train.data.rows import Rows
 from heliostat.train.engine import build_engine, gathered_weights
 from heliostat.train.loop import Run, fit
 from heliostat.train.micro_batch import probe
-from heliostat.train.rows import Rows
-from heliostat.train.stats import StepStats
+from heliostat.train.models.adapters import attach
+from heliostat.train.models.bases import rows_of
+from heliostat.train.parallel.distributed import World, join, settle
 from heliostat.train.tasks.base import Task
-from heliostat.train.timing import watch_collectives
+from heliostat.train.telemetry.clocks import watch_collectives
+from heliostat.train.telemetry.stats import StepStats
 
 
 class CutOffError(Exception):

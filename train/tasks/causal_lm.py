@@ -12,13 +12,13 @@ import torch
 from torch.nn import functional
 
 from heliostat.infra.errors import DataError
-from heliostat.train import models
 from heliostat.train.config import Columns, DataConfig
-from heliostat.train.cross_entropy import give_targets, score
-from heliostat.train.data import Encoder
-from heliostat.train.packing import IGNORED, can_pack, pack, unpack
-from heliostat.train.pieces import PieceEncoder
-from heliostat.train.rows import Rows
+from heliostat.train.data.packing import IGNORED, can_pack, pack, unpack
+from heliostat.train.data.prepared import Encoder
+from heliostat.train.data.rows import Rows
+from heliostat.train.encoders.subwords import PieceEncoder
+from heliostat.train.models import pretrained
+from heliostat.train.models.kernels.cross_entropy import give_targets, score
 from heliostat.train.tasks.base import Batch, Example, shortened
 
 PROBE_TOKENS = 8
@@ -122,11 +122,11 @@ class CausalLM:
         """Chats where `data.columns` names messages or prompt and answer; plain texts otherwise."""
         if folder is None:
             return PieceEncoder()
-        return ChatEncoder(models.tokenizer(folder), models.tokenizer_fingerprint(folder))
+        return ChatEncoder(pretrained.tokenizer(folder), pretrained.tokenizer_fingerprint(folder))
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
         """The decoder in `folder`; `labels` is empty."""
-        model = models.load(self.auto_class, folder, dropout, use_cache=False)
+        model = pretrained.load(self.auto_class, folder, dropout, use_cache=False)
         if can_pack(model.config):
             give_targets(model)
         return model
@@ -183,7 +183,7 @@ class CausalLM:
         asked = np.flatnonzero(outputs[:, 1] > 0)
         losses = outputs[asked, 0] / outputs[asked, 1]
         order = np.argsort(losses)[::-1][:count]
-        words = models.tokenizer(folder)
+        words = pretrained.tokenizer(folder)
         return [
             {
                 **_in_words(words, *(rows.lists(column, asked[[i]])[0] for column in ("input_ids", "labels"))),
@@ -196,7 +196,7 @@ class CausalLM:
 
     def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
         """The start of the first record and the model's greedy continuation."""
-        tokenizer = models.tokenizer(folder)
+        tokenizer = pretrained.tokenizer(folder)
         ids, labels = (rows.lists(column, np.array([0]))[0] for column in ("input_ids", "labels"))
         start = int(np.argmax(labels != IGNORED)) or min(len(ids), 16)
         prompt = tokenizer.decode(ids[:start])

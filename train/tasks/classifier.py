@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from heliostat.train import classification
-from heliostat.train.architectures.network import load_network
-from heliostat.train.rows import Rows
+from heliostat.train.data.rows import Rows
+from heliostat.train.metrics import classification
+from heliostat.train.models.architectures.network import load_network
 from heliostat.train.tasks.base import Batch, Example
 
 BESIDE = ("labels", "weights")

@@ -11,8 +11,8 @@ import torch
 
 from heliostat.infra.images import data_url, png
 from heliostat.train.config import DataConfig
-from heliostat.train.pictures import ImageEncoder
-from heliostat.train.rows import Rows
+from heliostat.train.data.rows import Rows
+from heliostat.train.encoders.images import ImageEncoder
 from heliostat.train.tasks.base import Batch, Example
 from heliostat.train.tasks.classifier import Classifier
 

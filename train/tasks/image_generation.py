@@ -13,10 +13,10 @@ import torch
 from heliostat.infra.images import data_url, grid, png
 from heliostat.infra.registry import programs
 from heliostat.infra.registry.inputs import NoiseInputs
-from heliostat.train.architectures.network import load_network
 from heliostat.train.config import DataConfig
-from heliostat.train.pictures import ImageEncoder
-from heliostat.train.rows import Rows
+from heliostat.train.data.rows import Rows
+from heliostat.train.encoders.images import ImageEncoder
+from heliostat.train.models.architectures.network import load_network
 from heliostat.train.tasks.base import Batch, Example
 
 DIRECTIONS = 128

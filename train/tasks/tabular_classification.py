@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from heliostat.train.architectures.network import read_settings
 from heliostat.train.config import DataConfig
-from heliostat.train.rows import Rows
-from heliostat.train.tables import TableEncoder
+from heliostat.train.data.rows import Rows
+from heliostat.train.encoders.tables import TableEncoder
+from heliostat.train.models.architectures.network import read_settings
 from heliostat.train.tasks.base import Batch, Example, shortened
 from heliostat.train.tasks.classifier import Classifier
 

@@ -14,16 +14,16 @@ from tokenizers import Tokenizer
 
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry.programs import Program
-from heliostat.train import models
-from heliostat.train.architectures.network import is_built
-from heliostat.train.bases import TOKENIZER
-from heliostat.train.batches import pad
 from heliostat.train.config import DataConfig
-from heliostat.train.data import Encoder
-from heliostat.train.rows import Rows
+from heliostat.train.data.batches import pad
+from heliostat.train.data.prepared import Encoder
+from heliostat.train.data.rows import Rows
+from heliostat.train.encoders.words import FixedLength, WordEncoder, text_inputs
+from heliostat.train.models import pretrained
+from heliostat.train.models.architectures.network import is_built
+from heliostat.train.models.bases import TOKENIZER
 from heliostat.train.tasks.base import Batch, Example, shortened
 from heliostat.train.tasks.classifier import Classifier
-from heliostat.train.words import FixedLength, WordEncoder, text_inputs
 
 
 @dataclass
@@ -67,10 +67,10 @@ class TextClassification(Classifier):
         """Texts cut at `data.max_length` tokens: of the base model's tokenizer, or words."""
         if folder is None:
             return WordEncoder()
-        tokenizer = Tokenizer.from_str(models.tokenizer(folder).backend_tokenizer.to_str())
+        tokenizer = Tokenizer.from_str(pretrained.tokenizer(folder).backend_tokenizer.to_str())
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return TextEncoder(tokenizer, models.tokenizer_fingerprint(folder), data.max_length)
+        return TextEncoder(tokenizer, pretrained.tokenizer_fingerprint(folder), data.max_length)
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
         """The encoder in `folder` with a head of `len(labels)` outputs, or what is built in its place."""
@@ -81,7 +81,7 @@ class TextClassification(Classifier):
             "id2label": dict(enumerate(labels)),
             "label2id": {label: i for i, label in enumerate(labels)},
         }
-        return models.load(self.auto_class, folder, dropout, num_labels=len(labels), **names)
+        return pretrained.load(self.auto_class, folder, dropout, num_labels=len(labels), **names)
 
     def inputs(self, rows: Rows, indices: np.ndarray) -> Batch:
         """`input_ids` and `attention_mask` [rows, tokens], padded to the longest."""
@@ -102,8 +102,10 @@ class TextClassification(Classifier):
             text = _first_text(rows, words.decode)
             tokens = text_inputs(folder).padded([words.encode(text).ids])
         else:
-            text = _first_text(rows, partial(models.tokenizer(folder).decode, skip_special_tokens=True))
-            tokens = dict(models.tokenizer(folder)(text, truncation=True, max_length=max_length, return_tensors="pt"))
+            text = _first_text(rows, partial(pretrained.tokenizer(folder).decode, skip_special_tokens=True))
+            tokens = dict(
+                pretrained.tokenizer(folder)(text, truncation=True, max_length=max_length, return_tensors="pt")
+            )
         return {"input": {"text": text}, "output": self.answer(model, rows, tokens)}
 
 

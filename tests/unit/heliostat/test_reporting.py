@@ -15,7 +15,7 @@ from heliostat.infra.registry.registry import ModelVersion
 from heliostat.pipeline import Trained
 from heliostat.reporting import STEP_METRICS, Curves, measured, report_on_model, report_on_run, whole
 from heliostat.spec import Spec, load_spec
-from heliostat.train.data import Prepared
+from heliostat.train.data.prepared import Prepared
 from heliostat.view import View
 
 RUN = "20260101-000000-abcd"

@@ -17,12 +17,12 @@ from heliostat.infra.errors import ConfigError, StorageError
 from heliostat.spec import Spec, load_spec
 from heliostat.starters.catalog import STARTERS
 from heliostat.starters.write import TEMPLATES, start
-from heliostat.train.data import Encoder
-from heliostat.train.pictures import ImageEncoder
-from heliostat.train.records import find_source, read
-from heliostat.train.sources import resolve
-from heliostat.train.tables import TableEncoder
-from heliostat.train.words import WordEncoder
+from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.prepared import Encoder
+from heliostat.train.data.sources.resolve import resolve
+from heliostat.train.encoders.images import ImageEncoder
+from heliostat.train.encoders.tables import TableEncoder
+from heliostat.train.encoders.words import WordEncoder
 
 KINDS = sorted(STARTERS)
 ENCODERS: dict[str, Encoder] = {"table": TableEncoder(), "images": ImageEncoder(), "texts": WordEncoder()}

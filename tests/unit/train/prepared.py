@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from heliostat.infra.errors import DataError
-from heliostat.train import decide, prepare, screen
 from heliostat.train.config import DataConfig
-from heliostat.train.data import SPLITS, Encoder, Prepared
-from heliostat.train.encode import encode_block
-from heliostat.train.records import find_source
+from heliostat.train.data.formats.records import find_source
+from heliostat.train.data.prepare import pipeline, scan, select
+from heliostat.train.data.prepare.encode import encode_block
+from heliostat.train.data.prepared import SPLITS, Encoder, Prepared
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ def run(folder: Path, path: Path, encoder: Encoder, **options: Any) -> Result:
     """The steps of `prepare.build` in this process, block by block, without Ray."""
     data = DataConfig(source=str(path), **options)
     source = find_source(path, data.format)
-    blocks = [block for i in range(len(source.files)) for block in screen.screen(source, i, data, encoder)]
-    plan = decide.decide(pa.concat_tables(blocks[::-1]).select(screen.KEYS), source, data, encoder)
-    encoder = encoder.fit(prepare.training_records(blocks[::-1], plan), data)
+    blocks = [block for i in range(len(source.files)) for block in scan.screen(source, i, data, encoder)]
+    plan = select.decide(pa.concat_tables(blocks[::-1]).select(scan.KEYS), source, data, encoder)
+    encoder = encoder.fit(pipeline.training_records(blocks[::-1], plan), data)
     encoded = [encode_block(block, data, encoder, plan.cutoff, plan.bounds) for block in blocks[::-1]]
     out = Path(mkdtemp(prefix="out-", dir=folder))
-    summary = prepare._written(decide.finish(pa.concat_tables(encoded), plan, source, data), plan, out)
+    summary = pipeline._written(select.finish(pa.concat_tables(encoded), plan, source, data), plan, out)
     prepared = Prepared("f", "u", out, (), {})
     encoder.save(out)
     return Result({name: prepared.split(name) for name in SPLITS}, summary["counts"], summary["labels"], out)

@@ -8,8 +8,8 @@ import pytest
 
 from heliostat.infra.errors import DataError, ModelError
 from heliostat.infra.storage.store import StorageConfig
-from heliostat.train.records import find_source, read
-from heliostat.train.sources import resolve
+from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.sources.resolve import resolve
 
 NEEDED = {"image": "data.columns.image", "label": "data.columns.label"}
 

@@ -8,9 +8,9 @@ from transformers import BertConfig, BertForSequenceClassification, LlamaConfig,
 
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
-from heliostat.train.adapters import attach, plain_name
 from heliostat.train.config import AdapterConfig, TrainConfig
 from heliostat.train.engine import gathered_weights
+from heliostat.train.models.adapters import attach, plain_name
 
 SIZES = {
     "vocab_size": 40,

@@ -10,13 +10,13 @@ import torch
 
 from heliostat.infra.registry import programs
 from heliostat.infra.registry.inputs import ImageInputs, Inputs, NoiseInputs, NumberColumn, TableInputs, TextInputs
-from heliostat.train.architectures.config import Gan, Lstm, Mlp, ModelConfig, ResidualCnn
-from heliostat.train.architectures.gan import AdversarialNetwork
-from heliostat.train.architectures.network import Network, Settings, build_network, read_settings
-from heliostat.train.architectures.residual_cnn import Convolution
-from heliostat.train.architectures.stages import augmented
 from heliostat.train.config import Augment
-from heliostat.train.flops import Flops
+from heliostat.train.models.architectures.config import Gan, Lstm, Mlp, ModelConfig, ResidualCnn
+from heliostat.train.models.architectures.gan import AdversarialNetwork
+from heliostat.train.models.architectures.network import Network, Settings, build_network, read_settings
+from heliostat.train.models.architectures.residual_cnn import Convolution
+from heliostat.train.models.architectures.stages import augmented
+from heliostat.train.telemetry.flops import Flops
 from tests.exported import exported
 
 TABLE = TableInputs(columns=tuple(NumberColumn(name=str(i), mean=0, std=1) for i in range(5)))

@@ -9,11 +9,11 @@ import pytest
 from heliostat.infra.errors import DataError
 from heliostat.infra.registry.inputs import ImageInputs
 from heliostat.infra.storage.store import StorageConfig
-from heliostat.train.architectures.config import Gan, Mlp, ModelConfig
-from heliostat.train.architectures.network import read_settings
-from heliostat.train.bases import base_folder, write_inputs
 from heliostat.train.config import Augment, DataConfig
-from heliostat.train.data import Prepared
+from heliostat.train.data.prepared import Prepared
+from heliostat.train.models.architectures.config import Gan, Mlp, ModelConfig
+from heliostat.train.models.architectures.network import read_settings
+from heliostat.train.models.bases import base_folder, write_inputs
 
 INPUTS = ImageInputs(height=8, width=6, mode="grey", mean=(0.5,), std=(0.2,))
 

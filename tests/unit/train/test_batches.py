@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from heliostat.train.batches import BatchPlan, pad
+from heliostat.train.data.batches import BatchPlan, pad
 
 
 def plans(count: int = 60) -> Iterator[tuple[BatchPlan, np.random.Generator]]:

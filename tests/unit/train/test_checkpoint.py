@@ -15,9 +15,9 @@ import torch
 
 from heliostat.infra.errors import ConfigError, IntegrityError, StorageError
 from heliostat.infra.storage.store import Store, open_store
-from heliostat.train import checkpoint
-from heliostat.train.checkpoint import Checkpoints
-from heliostat.train.distributed import World
+from heliostat.train.checkpoints import checkpoint
+from heliostat.train.checkpoints.checkpoint import Checkpoints
+from heliostat.train.parallel.distributed import World
 
 
 class FakeEngine:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from heliostat.train import classification
+from heliostat.train.metrics import classification
 
 SURE = math.log(0.9 / 0.1)
 """The logit, against one of 0, of a probability of 0.9."""

@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from heliostat.train import screen
 from heliostat.train.config import Columns, DataConfig, Split
-from heliostat.train.data import SPLITS
-from heliostat.train.values import label_text
+from heliostat.train.data.prepare import scan
+from heliostat.train.data.prepared import SPLITS
+from heliostat.train.data.values import label_text
 from tests.unit.train.prepared import Words, failure, many, reviews, run
 
 
@@ -81,8 +81,8 @@ def test_a_text_keeps_its_split_whatever_surrounds_it(tmp_path: Path) -> None:
 
 
 def test_the_hash_is_the_same_on_every_machine() -> None:
-    assert screen.digest_of("a film").hex() == "7db56f9057a074d669e7200d5a3192c5"
-    assert screen.normalised("Cafe\u0301  noir\n") == "Café noir"
+    assert scan.digest_of("a film").hex() == "7db56f9057a074d669e7200d5a3192c5"
+    assert scan.normalised("Cafe\u0301  noir\n") == "Café noir"
 
 
 def test_another_share_of_validation_leaves_the_test_split_alone(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import pytest
 from heliostat.infra.errors import DataError, IntegrityError, NotFoundError, StorageError
 from heliostat.infra.registry import bundle
 from heliostat.infra.storage.store import StorageConfig, open_store
-from heliostat.train import prepare
 from heliostat.train.config import DataConfig
-from heliostat.train.data import SPLITS, find_prepared, fingerprint_of, open_prepared
-from heliostat.train.data import prepare as prepare_data
-from heliostat.train.records import Source, find_source
+from heliostat.train.data.formats.records import Source, find_source
+from heliostat.train.data.prepare import pipeline
+from heliostat.train.data.prepared import SPLITS, find_prepared, fingerprint_of, open_prepared
+from heliostat.train.data.prepared import prepare as prepare_data
 from tests.unit.train.prepared import Words, many, reviews
 
 
@@ -54,7 +54,7 @@ class Builds:
     def __call__(self, source: Source, data: DataConfig, encoder: Any, folder: Path, progress: Any) -> dict[str, Any]:
         self.calls += 1
         for name in SPLITS:
-            prepare._write(pa.table({"input_ids": [[1, 2], [3]], "length": [2, 1]}), folder / f"{name}.arrow")
+            pipeline._write(pa.table({"input_ids": [[1, 2], [3]], "length": [2, 1]}), folder / f"{name}.arrow")
         if self.error:
             raise self.error
         return {"counts": {"train": 2}, "labels": ["a", "b"], "columns": ["input_ids", "length"]}
@@ -69,7 +69,7 @@ def test_unchanged_data_is_prepared_once(
     tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     builds = Builds()
-    monkeypatch.setattr(prepare, "build", builds)
+    monkeypatch.setattr(pipeline, "build", builds)
     data = DataConfig(source=str(reviews(tmp_path, many(5))))
     assert find_prepared(data, Words(), storage) is None
     first = prepare_data(data, Words(), storage)
@@ -88,10 +88,10 @@ def test_a_failure_leaves_nothing_and_what_was_there_stays(
     tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = DataConfig(source=str(reviews(tmp_path, many(5))))
-    monkeypatch.setattr(prepare, "build", Builds())
+    monkeypatch.setattr(pipeline, "build", Builds())
     kept = prepare_data(data, Words(), storage)
     before = open_store(storage).list()
-    monkeypatch.setattr(prepare, "build", Builds(DataError("no")))
+    monkeypatch.setattr(pipeline, "build", Builds(DataError("no")))
     with pytest.raises(DataError, match="no"):
         prepare_data(data.model_copy(update={"max_length": 64}), Words(), storage)
     assert open_store(storage).list() == before
@@ -105,11 +105,11 @@ def test_another_process_that_was_faster_is_no_error(
     inner = Builds()
 
     def outrun(*args: Any) -> dict[str, Any]:
-        monkeypatch.setattr(prepare, "build", inner)
+        monkeypatch.setattr(pipeline, "build", inner)
         prepare_data(data, Words(), storage)
         return inner(*args)
 
-    monkeypatch.setattr(prepare, "build", outrun)
+    monkeypatch.setattr(pipeline, "build", outrun)
     assert prepare_data(data, Words(), storage).counts == {"train": 2}
     assert inner.calls == 2
 
@@ -120,7 +120,7 @@ def test_storage_that_refuses_is_not_hidden(
     def full(*_: Any) -> None:
         raise StorageError("disk full")
 
-    monkeypatch.setattr(prepare, "build", Builds())
+    monkeypatch.setattr(pipeline, "build", Builds())
     monkeypatch.setattr(bundle, "publish_directory", full)
     with pytest.raises(StorageError, match="disk full"):
         prepare_data(DataConfig(source=str(reviews(tmp_path, many(5)))), Words(), storage)
@@ -129,7 +129,7 @@ def test_storage_that_refuses_is_not_hidden(
 def test_a_worker_opens_by_fingerprint_and_hears_of_damage(
     tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "build", Builds())
+    monkeypatch.setattr(pipeline, "build", Builds())
     made = prepare_data(DataConfig(source=str(reviews(tmp_path, many(5)))), Words(), storage)
     assert open_prepared(storage, made.fingerprint) == made
     with pytest.raises(NotFoundError):

@@ -16,10 +16,10 @@ import pytest
 
 from heliostat.infra.errors import DataError, ModelError
 from heliostat.infra.storage.store import StorageConfig
-from heliostat.train.datasets import catalog, cifar_10, mnist, shakespeare
-from heliostat.train.datasets.dataset import Dataset, folder_digest
-from heliostat.train.records import find_source, read
-from heliostat.train.sources import resolve
+from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.sources.datasets import catalog, cifar_10, mnist, shakespeare
+from heliostat.train.data.sources.datasets.dataset import Dataset, folder_digest
+from heliostat.train.data.sources.resolve import resolve
 from tests.unit.train.file_server import serving
 from tests.unit.train.registries import Npm, archive
 

@@ -4,7 +4,7 @@ import deepspeed
 import pytest
 import torch
 
-from heliostat.train import distributed
+from heliostat.train.parallel import distributed
 
 LEFT_OUT = "DeepSpeed's own operators are left out"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from heliostat.infra.errors import StorageError
-from heliostat.train import downloads
-from heliostat.train.downloads import download
+from heliostat.train.data.sources import downloads
+from heliostat.train.data.sources.downloads import download
 from tests.unit.train.file_server import FileServer, serving
 
 CONTENT = bytes(range(256)) * 40

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from heliostat.train.batches import BatchPlan
 from heliostat.train.config import TrainConfig, Workers
+from heliostat.train.data.batches import BatchPlan
 from heliostat.train.engine import deepspeed_config, learning_rate, micro_batch_size
 
 

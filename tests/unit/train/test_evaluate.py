@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from heliostat.train import tasks
-from heliostat.train.distributed import World
-from heliostat.train.evaluate import evaluate, findings
-from heliostat.train.rows import Rows
+from heliostat.train.data.rows import Rows
+from heliostat.train.evaluation.evaluate import evaluate, findings
+from heliostat.train.parallel.distributed import World
 from heliostat.train.tasks.base import Task
 
 LOGITS = np.array([[2, 0], [0, 2], [0, 3]], dtype=np.float32)

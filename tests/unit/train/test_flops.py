@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
-from heliostat.train.events import peak_memory_bytes
-from heliostat.train.flops import Flops, peak_flops
+from heliostat.train.telemetry.events import peak_memory_bytes
+from heliostat.train.telemetry.flops import Flops, peak_flops
 
 HIDDEN, LAYERS, HEADS, INNER, WORDS = 16, 2, 4, 24, 40
 

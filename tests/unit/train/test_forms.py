@@ -24,11 +24,11 @@ from heliostat.serve.engines import lora
 from heliostat.serve.models.adapter_fetch import fetched_together
 from heliostat.spec import Spec
 from heliostat.train import publish, tasks
-from heliostat.train.adapters import attach
 from heliostat.train.config import TrainConfig
-from heliostat.train.distributed import World
+from heliostat.train.data.rows import Rows
 from heliostat.train.loop import Run
-from heliostat.train.rows import Rows
+from heliostat.train.models.adapters import attach
+from heliostat.train.parallel.distributed import World
 from tests.bare_engine import BareEngine
 
 WORDS = ["[UNK]", "how", "are", "you", "fine", "awful"]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heliostat.train import idx
 from heliostat.train.config import DataConfig
-from heliostat.train.data import fingerprint_of
-from heliostat.train.records import find_source, read
+from heliostat.train.data.formats import idx
+from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.prepared import fingerprint_of
 from tests.unit.train.prepared import Words
 from tests.unit.train.refusals import NEEDED, unfound, unread
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from heliostat.infra.errors import DataError
 from heliostat.train.config import DataConfig
-from heliostat.train.data import fingerprint_of
-from heliostat.train.records import Source, find_source, read
+from heliostat.train.data.formats.records import Source, find_source, read
+from heliostat.train.data.prepared import fingerprint_of
 from tests.unit.train.prepared import Words
 
 NEEDED = {"image": "data.columns.image", "label": "data.columns.label"}

@@ -8,9 +8,9 @@ import torch
 
 from heliostat.infra.errors import TrainingError
 from heliostat.train import micro_batch
-from heliostat.train.distributed import World
 from heliostat.train.loop import Run
 from heliostat.train.micro_batch import fitting, is_out_of_memory, told_of_memory, with_room
+from heliostat.train.parallel.distributed import World
 
 
 class Pair(World):

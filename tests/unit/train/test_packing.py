@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from heliostat.train import cross_entropy
-from heliostat.train.packing import IGNORED, MODEL_TYPES, MULTIPLE, can_pack, lengths_of, pack, unpack
+from heliostat.train.data.packing import IGNORED, MODEL_TYPES, MULTIPLE, can_pack, lengths_of, pack, unpack
+from heliostat.train.models.kernels import cross_entropy
 from heliostat.train.tasks.causal_lm import TASK
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -13,10 +13,10 @@ import pytest
 from heliostat.infra.images import png
 from heliostat.infra.registry.inputs import ImageInputs
 from heliostat.train import tasks
-from heliostat.train.bases import INPUTS
 from heliostat.train.config import DataConfig
-from heliostat.train.pictures import ImageEncoder
-from heliostat.train.rows import Rows
+from heliostat.train.data.rows import Rows
+from heliostat.train.encoders.images import ImageEncoder
+from heliostat.train.models.bases import INPUTS
 from tests.unit.train.prepared import Result, failure, run
 
 

@@ -11,10 +11,10 @@ from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ModelError
 from heliostat.infra.memory import GIB
 from heliostat.train.config import TrainConfig
-from heliostat.train.flops import Flops
-from heliostat.train.footprint import TOKENS, Footprint, footprint
-from heliostat.train.plan import RESERVED_BYTES, USABLE, estimate, largest_micro_batch, needs
-from heliostat.train.sharding import buckets
+from heliostat.train.parallel.sharding import buckets
+from heliostat.train.planning.footprint import TOKENS, Footprint, footprint
+from heliostat.train.planning.plan import RESERVED_BYTES, USABLE, estimate, largest_micro_batch, needs
+from heliostat.train.telemetry.flops import Flops
 
 BILLION = 10**9
 LARGE = Footprint(7 * BILLION, 7 * BILLION, 6 * BILLION, 1e6, 1e5, 32_000, Flops(6 * 7e9, 0, 0))

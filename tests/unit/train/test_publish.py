@@ -19,9 +19,9 @@ from heliostat.infra.registry.published import PublishedModel
 from heliostat.infra.storage.store import Store, open_store
 from heliostat.train import publish, tasks
 from heliostat.train.config import TrainConfig
-from heliostat.train.distributed import World
+from heliostat.train.data.rows import Rows
 from heliostat.train.loop import Run
-from heliostat.train.rows import Rows
+from heliostat.train.parallel.distributed import World
 from tests.bare_engine import BareEngine
 
 LABELS = ("bad", "good")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from heliostat.infra.errors import DataError
-from heliostat.train.records import Source, find_source, read
+from heliostat.train.data.formats.records import Source, find_source, read
 
 NEEDED = {"text": "data.columns.text", "label": "data.columns.label"}
 SEPARATORS = "one\u2028two\x85three"

@@ -14,8 +14,8 @@ import pytest
 
 from heliostat.infra.errors import DataError
 from heliostat.infra.storage.store import StorageConfig
-from heliostat.train import downloads, releases
-from heliostat.train.sources import resolve
+from heliostat.train.data.sources import downloads, releases
+from heliostat.train.data.sources.resolve import resolve
 from tests.unit.train.file_server import FileServer, serving
 from tests.unit.train.refusals import failure
 from tests.unit.train.registries import Npm, Pip, archive, sdist, wheel

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from heliostat.train.report import charts, curves
-from heliostat.train.report.page import Report, render
+from heliostat.train.evaluation.report import charts, curves
+from heliostat.train.evaluation.report.page import Report, render
 
 ATTACK = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
 STEPS = 40

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from heliostat.train import snapshot
+from heliostat.train.checkpoints import snapshot
 
 
 def engine_of(state: Any, path: Path) -> Any:

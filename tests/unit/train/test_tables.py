@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs
-from heliostat.train.bases import INPUTS
 from heliostat.train.config import Columns
-from heliostat.train.tables import TableEncoder
+from heliostat.train.encoders.tables import TableEncoder
+from heliostat.train.models.bases import INPUTS
 from tests.unit.train.prepared import Result, failure, run
 
 HEADER = ("age", "plan", "label")

@@ -15,9 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from heliostat.infra.errors import ModelError
 from heliostat.train import tasks
 from heliostat.train.config import DataConfig
-from heliostat.train.models import as_folder, load
-from heliostat.train.packing import IGNORED
-from heliostat.train.rows import Rows
+from heliostat.train.data.packing import IGNORED
+from heliostat.train.data.rows import Rows
+from heliostat.train.models.pretrained import as_folder, load
 from heliostat.train.tasks.base import LONGEST_TEXT, shortened
 from heliostat.train.tasks.causal_lm import TASK
 
@@ -199,7 +199,7 @@ def test_a_model_of_another_kind_is_one_line(tmp_path: Path) -> None:
 
 
 def attend(kind: str, values: list[torch.Tensor], mask: torch.Tensor) -> list[Any]:
-    from heliostat.train.attention import attention
+    from heliostat.train.models.kernels.attention import attention
 
     query, key, value = (one.clone().requires_grad_() for one in values)
     if kind == "ours":

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from heliostat.train.timing import Clock, _timed
+from heliostat.train.telemetry.clocks import Clock, _timed
 
 
 def test_a_clock_adds_up_its_blocks_until_it_is_asked() -> None:

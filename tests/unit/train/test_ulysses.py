@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from heliostat.train.packing import IGNORED, pack
-from heliostat.train.ulysses import part
+from heliostat.train.data.packing import IGNORED, pack
+from heliostat.train.parallel.ulysses import part
 
 
 def row() -> dict[str, torch.Tensor]:

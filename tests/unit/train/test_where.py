@@ -9,7 +9,7 @@ import pytest
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError, DataError
 from heliostat.train.config import DataConfig
-from heliostat.train.where import parse
+from heliostat.train.data.filter import parse
 
 RECORD: dict[str, Any] = {
     "source": "imdb",

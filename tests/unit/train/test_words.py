@@ -8,9 +8,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from heliostat.infra.registry.inputs import TextInputs
-from heliostat.train.bases import END, INPUTS, TOKENIZER
-from heliostat.train.pieces import PieceEncoder
-from heliostat.train.words import UNKNOWN_ID, WordEncoder
+from heliostat.train.encoders.subwords import PieceEncoder
+from heliostat.train.encoders.words import UNKNOWN_ID, WordEncoder
+from heliostat.train.models.bases import END, INPUTS, TOKENIZER
 from tests.unit.train.prepared import Result, many, reviews, run
 
 ODD = "Überraschung <br />«ζῷον» 漢字"
@@ -68,8 +68,8 @@ def test_a_text_of_a_language_model_ends_and_every_piece_is_a_target(tmp_path: P
 
 
 def test_a_decoder_is_drawn_the_same_on_every_machine(tmp_path: Path) -> None:
-    from heliostat.train.architectures.config import Decoder
-    from heliostat.train.architectures.decoder import write_decoder
+    from heliostat.train.models.architectures.config import Decoder
+    from heliostat.train.models.architectures.decoder import write_decoder
 
     result = run(tmp_path, reviews(tmp_path, many(200)), PieceEncoder(), vocabulary=300)
     for name in ("one", "two"):
@@ -77,8 +77,8 @@ def test_a_decoder_is_drawn_the_same_on_every_machine(tmp_path: Path) -> None:
         write_decoder(config, result.folder / TOKENIZER, END, 64, tmp_path / name)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two")]
     assert weights[0] == weights[1]
-    from heliostat.train import models
+    from heliostat.train.models import pretrained
 
-    model = models.load("AutoModelForCausalLM", tmp_path / "one", None)
+    model = pretrained.load("AutoModelForCausalLM", tmp_path / "one", None)
     assert model.config.vocab_size == 300
-    assert models.tokenizer(tmp_path / "one").eos_token == END
+    assert pretrained.tokenizer(tmp_path / "one").eos_token == END

@@ -1,0 +1,230 @@
+"""Checkpoints that exist or do not: the shards of all ranks, then the checkpoint's record, then the pointer.
+
+    checkpoints/<step>-<attempt>/rank-00000/   that rank's files if it has any, a bundle with sizes and checksums
+    checkpoints/<step>-<attempt>/checkpoint.json   written when the bundles of all ranks are there
+    checkpoints/latest.json   names the newest complete one
+
+Training waits while each rank copies its state in memory; that copy is written to local disk and uploaded beside
+training. A run that goes on with another number of workers or at another ZeRO stage converts the shards on the way in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliostat.cluster.folders import cache_folder
+from heliostat.infra.errors import ConfigError, NotFoundError, StorageError
+from heliostat.infra.registry import bundle
+from heliostat.infra.storage.store import Store
+from heliostat.train.checkpoints import snapshot, universal
+from heliostat.train.checkpoints.snapshot import Snapshot
+from heliostat.train.data.sources.resolve import fill
+from heliostat.train.parallel.distributed import World
+
+POINTER = "latest.json"
+RECORD = "checkpoint.json"
+TAG = "shards"
+DEADLINE_SECONDS = 600.0
+"""How long rank 0 waits for the other ranks' uploads."""
+
+
+@dataclass(frozen=True)
+class StoreStats:
+    """What a checkpoint took, on this rank."""
+
+    step: int
+    wait_seconds: float
+    """Training stood still: for the checkpoint before to be stored, and for the copy in memory."""
+    store_seconds: float
+    """Beside training: to disk and to storage."""
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of one run, seen from one rank."""
+
+    store: Store
+    prefix: str
+    """Where they are, such as `runs/<run id>/checkpoints`."""
+    world: World
+    contract: Mapping[str, Any]
+    """What must be the same for a resumed run to continue this one: key -> value."""
+    keep: int = 2
+    on_stored: Callable[[StoreStats], None] = lambda _: None
+    """Called from another thread when this rank's part of a checkpoint is stored."""
+    mode: str = "max"
+    metric: str = "accuracy"
+    _uploader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
+    _pending: Future[None] | None = None
+    _attempt: str = ""
+
+    def save(self, engine: Any, step: int, metrics: Mapping[str, float]) -> None:
+        """Copies this rank's state and starts to store the copy; waits for the one before to be stored.
+
+        Raises StorageError where that failed, naming the rank and what it was doing.
+        """
+        started = time.perf_counter()
+        self.wait()
+        self._attempt = self._attempt or self.world.from_first(lambda: uuid.uuid4().hex[:8])
+        local = Path(tempfile.mkdtemp(prefix="heliostat-checkpoint-"))
+        with snapshot.taken(engine) as files:
+            engine.save_checkpoint(str(local), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
+        record = {
+            "step": step,
+            "metrics": dict(metrics),
+            "world_size": self.world.size,
+            "zero_stage": engine.zero_optimization_stage(),
+            "contract": dict(self.contract),
+        }
+        has_state = self.world.gather(np.array(bool(files)))  # without sharding, rank 0 alone has
+        writers = [int(rank) for rank in np.flatnonzero(has_state)]
+        prefix = f"{self.prefix}/{step:08d}-{self._attempt}"
+        wait_seconds = time.perf_counter() - started
+        self._pending = self._uploader.submit(self._store, local, files, prefix, record, writers, wait_seconds)
+
+    @property
+    def is_storing(self) -> bool:
+        """Whether this rank's last checkpoint is still on its way."""
+        return self._pending is not None and not self._pending.done()
+
+    def wait(self) -> None:
+        """Returns when the last checkpoint is stored; raises StorageError where that failed."""
+        pending, self._pending = self._pending, None
+        if pending:
+            pending.result()
+
+    def restore(self, engine: Any, record: Mapping[str, Any] | None = None) -> int:
+        """Loads the newest complete checkpoint, or that of `record`, into `engine` and returns its step; 0 if none.
+
+        It may have been written by any number of workers at any ZeRO stage from 1 on. Raises ConfigError where it
+        belongs to another model, data or schedule, naming the key.
+        """
+        record = record or self.world.from_first(self.latest)
+        if record is None:
+            return 0
+        self._check(record, engine)
+        now = (self.world.size, engine.zero_optimization_stage())
+        same = now == (record["world_size"], record["zero_stage"]) or record["zero_stage"] == 0
+        name = hashlib.sha256(json.dumps([record["shards"], same]).encode()).hexdigest()[:16]
+        folder = fill(cache_folder() / "resume" / name, lambda folder: self._fetch(record, folder, convert=not same))
+        load_shards(engine, folder, from_universal=not same)
+        self.world.sum(0.0)  # all ranks of this node have read it
+        shutil.rmtree(folder, ignore_errors=True)
+        return record["step"]
+
+    def latest(self) -> dict[str, Any] | None:
+        """The record of the newest complete checkpoint; None if there is none."""
+        try:
+            pointer = bundle.read_pointer(self.store, f"{self.prefix}/{POINTER}")
+        except NotFoundError:
+            return None
+        return json.loads(self.store.read_bytes(f"{pointer['prefix']}/{RECORD}"))
+
+    def best(self) -> dict[str, Any] | None:
+        """The record of the complete checkpoint with the best validation metric; None if none has any."""
+        scored = [record for record in self.records() if self.metric in record["metrics"]]
+        pick = max if self.mode == "max" else min
+        return pick(scored, key=lambda record: record["metrics"][self.metric], default=None)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records of all complete checkpoints, oldest first."""
+        keys = [entry.key for entry in self.store.list(self.prefix) if entry.key.endswith("/" + RECORD)]
+        return sorted((json.loads(self.store.read_bytes(key)) for key in keys), key=lambda record: record["step"])
+
+    def _store(
+        self,
+        local: Path,
+        files: Snapshot,
+        prefix: str,
+        record: dict[str, Any],
+        writers: Sequence[int],
+        wait_seconds: float,
+    ) -> None:
+        rank, started = self.world.rank, time.perf_counter()
+        try:
+            if rank in writers:
+                snapshot.write(files)
+                bundle.publish_directory(self.store, f"{prefix}/rank-{rank:05d}", local)
+            if self.world.is_first:
+                shards = {f"rank-{writer:05d}": self._wait_for(prefix, writer) for writer in writers}
+                record |= {"prefix": prefix, "shards": shards}
+                self.store.write_bytes(f"{prefix}/{RECORD}", json.dumps(record).encode())
+                bundle.write_pointer(self.store, f"{self.prefix}/{POINTER}", {"prefix": prefix})
+                self._retire()
+            self.on_stored(StoreStats(record["step"], wait_seconds, time.perf_counter() - started))
+        except StorageError as error:
+            raise StorageError(f"checkpoint of step {record['step']}, rank {rank}: {error}") from error
+        finally:
+            shutil.rmtree(local, ignore_errors=True)
+
+    def _wait_for(self, prefix: str, rank: int) -> str:
+        """The digest of a rank's bundle, once it is there."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            try:
+                return bundle.read_manifest(self.store, f"{prefix}/rank-{rank:05d}").digest
+            except NotFoundError:
+                if time.monotonic() > deadline:
+                    raise StorageError(f"rank {rank} has not uploaded its shard in {DEADLINE_SECONDS:.0f} s") from None
+                time.sleep(0.1)
+
+    def _retire(self) -> None:
+        """Deletes all but the newest `keep` and the best, and what attempts before have not completed."""
+        records, best = self.records(), self.best()
+        kept = {record["prefix"] for record in records[-self.keep :]} | ({best["prefix"]} if best else set())
+        for record in records:
+            if record["prefix"] not in kept:
+                self.store.delete(f"{record['prefix']}/{RECORD}")
+        names = {entry.key.removeprefix(f"{self.prefix}/").partition("/")[0] for entry in self.store.list(self.prefix)}
+        for name in names - {POINTER}:
+            if f"{self.prefix}/{name}" not in kept and name < records[-1]["prefix"].rpartition("/")[2]:
+                self.store.delete(f"{self.prefix}/{name}")
+
+    def _check(self, record: Mapping[str, Any], engine: Any) -> None:
+        now, stage = dict(self.contract), engine.zero_optimization_stage()
+        then = dict(record["contract"])
+        if 0 in (stage, record["zero_stage"]):  # whole states, which DeepSpeed does not convert to or from shards
+            now["train.zero_stage"], then["train.zero_stage"] = stage, record["zero_stage"]
+        for key, value in then.items():
+            if now.get(key) != value:
+                raise ConfigError(
+                    f"{key}: {now.get(key)!r} given, but the checkpoint of step {record['step']} has {value!r}; "
+                    "resume with that, or start a new run"
+                )
+
+    def _fetch(self, record: Mapping[str, Any], folder: Path, convert: bool) -> None:
+        """All ranks' shards, checked, as the tag TAG in `folder`; in DeepSpeed's universal form where asked for."""
+        merged = folder / ("parts" if convert else TAG)
+        merged.mkdir()
+        for name, digest in record["shards"].items():
+            source = folder / name
+            bundle.fetch_directory(self.store, f"{record['prefix']}/{name}", source, digest=digest)
+            for file in (source / TAG).iterdir():
+                file.rename(merged / file.name)
+            shutil.rmtree(source)
+        if convert:
+            universal.convert(merged, folder / TAG)
+            shutil.rmtree(merged)
+
+
+def load_shards(engine: Any, folder: Path, from_universal: bool) -> None:
+    """Loads model, optimizer and counters from DeepSpeed's files in `folder`; what is not trained stays as it is."""
+    strict = all(parameter.requires_grad for parameter in engine.module.parameters())
+    if from_universal:
+        path, _ = universal.load(engine, folder, TAG, strict)
+    else:
+        path, _ = engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=strict)
+    if path is None:
+        raise StorageError(f"{folder}: DeepSpeed found no checkpoint that it can load")

@@ -1,0 +1,138 @@
+"""The second pass: the records that stay, as numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from heliostat.infra.errors import HeliostatError
+from heliostat.train.config import DataConfig
+from heliostat.train.data.prepare import scan
+from heliostat.train.data.prepared import SPLITS, Encoder
+
+IGNORED = -100
+"""The label of a token that the loss is not taken on."""
+_TOKENS = pa.list_(pa.int32())
+VALUES = {"input_ids": _TOKENS, "labels": _TOKENS, "features": pa.list_(pa.float32()), "pixels": pa.list_(pa.uint8())}
+"""What encoders make of records, one or two of these: a list for each, or an array [records, numbers]."""
+ENCODED = pa.schema(
+    [
+        ("place", pa.int64()),
+        ("split", pa.int8()),
+        *VALUES.items(),
+        ("label", pa.string()),
+        ("length", pa.int32()),
+        ("full_length", pa.int32()),
+        ("targets", pa.int32()),
+        ("record_id", pa.string()),
+        ("text", pa.string()),
+        ("problem", pa.string()),
+    ]
+)
+
+
+def encode_block(rows: pa.Table, data: DataConfig, encoder: Encoder, cutoff: int, bounds: scan.Bounds) -> pa.Table:
+    """The rows of a block (`screen.ROW`) that stay, as numbers (`ENCODED`).
+
+    `cutoff` is the highest order hash that `data.limit` lets through. An error of the encoder becomes a row
+    with the message in `problem`.
+    """
+    # Ray runs a task per CPU already; threads inside each would fight over the same cores.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    rows = staying(rows, cutoff)
+    if rows.num_rows == 0:
+        return ENCODED.empty_table()
+    records = [json.loads(record) for record in rows["record"].to_pylist()]
+    try:
+        encoded = _encoded(records, data, encoder)
+    except HeliostatError:
+        return _first_problem(rows, records, data, encoder)
+    return _table(rows, records, encoded, data, encoder, bounds)
+
+
+def _encoded(records: Sequence[dict[str, Any]], data: DataConfig, encoder: Encoder) -> dict[str, Any]:
+    return encoder.encode({column: [record[column] for record in records] for column in records[0]}, data)
+
+
+def _first_problem(rows: pa.Table, records: list[dict[str, Any]], data: DataConfig, encoder: Encoder) -> pa.Table:
+    """A row with the message for the first record that the encoder refuses."""
+    for record, code in zip(records, places(rows).tolist(), strict=True):
+        try:
+            _encoded([record], data, encoder)
+        except HeliostatError as error:
+            return pa.Table.from_pylist([{"place": code, "problem": str(error)}], schema=ENCODED)
+    raise AssertionError("each record alone is fine")
+
+
+def places(rows: pa.Table) -> np.ndarray:
+    """The order of records over all files, from columns `file` and `number`: int64 [records]."""
+    return rows["file"].to_numpy().astype(np.int64) << 40 | rows["number"].to_numpy()
+
+
+def place(code: int) -> tuple[int, int]:
+    """The file and number that `places` made `code` of."""
+    return code >> 40, code & ((1 << 40) - 1)
+
+
+def staying(rows: pa.Table, cutoff: int) -> pa.Table:
+    """The rows (`screen.ROW`) that the first pass and `data.limit`, with `cutoff`, let through."""
+    if rows.num_rows == 0:
+        return rows
+    _, order = scan.hashes(rows["digest"])
+    return rows.filter(pa.array((rows["status"].to_numpy() == scan.KEPT) & (order <= np.uint64(cutoff))))
+
+
+def splits_of(rows: pa.Table, bounds: scan.Bounds) -> np.ndarray:
+    """The split of each row as an index into `SPLITS`: int8 [rows]."""
+    return scan.split_of(scan.hashes(rows["digest"])[0], rows["label"].to_numpy(), bounds)
+
+
+def _table(
+    rows: pa.Table,
+    records: list[dict[str, Any]],
+    encoded: dict[str, Any],
+    data: DataConfig,
+    encoder: Encoder,
+    bounds: scan.Bounds,
+) -> pa.Table:
+    count = len(records)
+    whole = encoded.get("input_ids")
+    ids = [row[: data.max_length] for row in whole] if whole else None
+    labels = [row[: data.max_length] for row in encoded["labels"]] if "labels" in encoded else None
+    codes = splits_of(rows, bounds)
+    tested = codes == SPLITS.index("test")
+    columns = {
+        **{name: encoded.get(name) for name in VALUES},
+        "place": places(rows),
+        "split": codes,
+        "input_ids": ids,
+        "labels": labels,
+        "label": rows["label"],
+        "length": [len(row) for row in ids] if ids else [1] * count,
+        "full_length": encoded.get("full_length") or ([len(row) for row in whole] if whole else [1] * count),
+        "targets": [_targets(row) for row in labels or [None] * count],
+        "record_id": [digest.hex()[:16] for digest in rows["digest"].to_pylist()],
+        "text": [encoder.text(record, data) if test else None for record, test in zip(records, tested, strict=True)],
+    }
+    return pa.table(
+        {field.name: _column(columns.get(field.name), field.type, count) for field in ENCODED}, schema=ENCODED
+    )
+
+
+def _column(values: Any, kind: pa.DataType, count: int) -> pa.Array | pa.ChunkedArray:
+    if values is None:
+        return pa.nulls(count, kind)
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        offsets = np.arange(count + 1, dtype=np.int32) * values.shape[1]
+        return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1), kind.value_type))
+    return values if isinstance(values, pa.ChunkedArray) else pa.array(values, kind)
+
+
+def _targets(labels: list[int] | None) -> int:
+    """Outputs that the loss is taken on: the class, or all tokens but the first, which nothing precedes."""
+    return 1 if labels is None else sum(label != IGNORED for label in labels[1:])

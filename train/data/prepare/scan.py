@@ -1,0 +1,192 @@
+"""The first pass over the records: which ones stay, and the hash that decides where each goes.
+
+What a text hashes to depends on nothing else, so it keeps its split whatever else is in the data, in whatever
+order, on whatever machine. A second, independent part of the hash orders the records for `data.limit`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, KeysView
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from heliostat.infra.errors import DataError
+from heliostat.train.config import Columns, DataConfig, Split
+from heliostat.train.data import filter
+from heliostat.train.data.formats.records import Needed, Record, Source, read
+from heliostat.train.data.prepared import SPLITS, Encoder
+from heliostat.train.data.values import label_text, refuse_missing, unicode_text
+
+KEPT, FILTERED, EMPTY, BROKEN = range(4)
+DIGEST_BYTES = 16
+BLOCK_RECORDS = 2048
+NAMELESS = r"|Unnamed: \d+|__index_level_\d+__"
+"""What pandas and R call the column of row numbers that they write unasked."""
+ALL = ""
+Bounds = dict[str, tuple[int, int]]
+"""Of hashes, for each class, or of ALL together: those below the first are for test, those below the second for
+validation, so that a new share of validation leaves test alone."""
+Verdict = tuple[int, bytes, str | None, str | None]
+"""Status, digest, label, and the record as JSON."""
+ROW = pa.schema(
+    [
+        ("file", pa.int32()),
+        ("number", pa.int64()),
+        ("status", pa.int8()),
+        ("digest", pa.binary(DIGEST_BYTES)),
+        ("label", pa.string()),
+        ("record", pa.large_string()),  # as JSON: one schema, whatever the records hold
+        ("problem", pa.string()),
+    ]
+)
+KEYS = ["file", "number", "status", "digest", "label", "problem"]
+"""The columns of a row that decisions are made by: all but the record itself."""
+
+
+def screen(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Iterator[pa.Table]:
+    """One row of `ROW` for each record of file number `file`, in its order.
+
+    A DataError becomes the last row, with status BROKEN and the message in `problem`: it reaches the user as
+    one line, not as the traceback of a worker, and the first one in the order of the files wins.
+    """
+    rows: list[tuple[Any, ...]] = []
+    number = 0
+    try:
+        for number, record in _records(source, file, data, encoder):
+            rows.append((file, number, *_screened(record, data, encoder, source.place(file, number)), None))
+            if len(rows) == BLOCK_RECORDS:
+                yield _table(rows)
+                rows = []
+    except DataError as error:
+        rows.append((file, number + 1, BROKEN, bytes(DIGEST_BYTES), None, None, str(error)))
+    yield _table(rows)
+
+
+def _records(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Iterator[tuple[int, Record]]:
+    """The records of file number `file`; where the spec lists no columns, all have those of the source's first one."""
+    needed = needed_columns(data, encoder)
+    if encoder.columns(data) is not None:
+        yield from read(source.files[file], source.format, needed)
+        return
+    columns = _first_columns(source, needed)
+    for number, record in read(source.files[file], source.format, needed, every=True):
+        if record.keys() != columns:
+            name = min(record.keys() ^ columns)
+            has = "has a column" if name in record else "has no column"
+            raise DataError(
+                f"{source.place(file, number)}: {has} {name!r}, unlike the first record; list the columns that the "
+                "model sees in data.columns.features, and data.missing says what happens where one is missing"
+            )
+        yield number, {name: record[name] for name in columns}
+
+
+def _first_columns(source: Source, needed: Needed) -> KeysView[str]:
+    """The columns of the first record of all, each with a name that says what it is."""
+    every = (record for file in source.files for _, record in read(file, source.format, needed, every=True))
+    first = next(every, {})
+    for name in first:
+        if re.fullmatch(NAMELESS, unicode_text(name, name)):
+            raise DataError(
+                f"data.columns.features: {source.files[0]} has a column {name!r}, the number of a row most likely; "
+                "list the columns that the model sees"
+            )
+    return first.keys()
+
+
+def needed_columns(data: DataConfig, encoder: Encoder) -> Needed:
+    """Each column that the encoder or the filter asks for, with the spec key that names it."""
+    keys = column_keys(data.columns)
+    wanted = [*(encoder.columns(data) or ()), *label_columns(data, encoder)]
+    needed = {column: keys.get(column, "data.columns") for column in wanted}
+    filtered = filter.parse(data.where).columns if data.where else ()
+    return {**dict.fromkeys(filtered, "data.where"), **needed}
+
+
+def label_columns(data: DataConfig, encoder: Encoder) -> list[str]:
+    """The column of the classes, where records have some."""
+    return [data.columns.label] if encoder.labelled and data.columns.label else []
+
+
+def column_keys(columns: Columns) -> dict[str, str]:
+    """Each column that a spec names, with the key that names it."""
+    named = columns.model_dump(exclude_none=True)
+    listed = [(key, [names] if isinstance(names, str) else names) for key, names in named.items()]
+    return {name: f"data.columns.{key}" for key, names in listed for name in names}
+
+
+def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) -> Verdict:
+    try:
+        if data.where and not filter.parse(data.where)(record):
+            return FILTERED, bytes(DIGEST_BYTES), None, None
+        label = None
+        for column in label_columns(data, encoder):
+            word = label_text(record[column], column, data)
+            label = data.label_names.get(word, word) if word else word
+        cleaned = encoder.clean(record, data)
+        unlabelled = label_columns(data, encoder) if label is None else []
+        refuse_missing(unlabelled, data)
+        text = "" if cleaned is None or unlabelled else normalised(encoder.text(cleaned, data))
+        if not text:
+            return EMPTY, bytes(DIGEST_BYTES), None, None
+        return KEPT, digest_of(text), label, json.dumps(cleaned)
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from None
+
+
+def normalised(text: str) -> str:
+    """The text that counts as the same: composed Unicode (NFC), each run of white space one blank."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def digest_of(text: str) -> bytes:
+    """BLAKE2b of the text: 8 bytes that decide its split, 8 that order it for a limit."""
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def hashes(digests: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """The two halves of each digest, for split and for limit: uint64 [records] each."""
+    flat = digests.combine_chunks()
+    halves = np.frombuffer(flat.buffers()[1], dtype=">u8").reshape(-1, 2).astype(np.uint64)
+    halves = halves[flat.offset : flat.offset + len(flat)]
+    return halves[:, 0], halves[:, 1]
+
+
+def bounds_of(hashed: np.ndarray, labels: np.ndarray, split: Split) -> Bounds:
+    """The bounds of `split` for records with these hashes (uint64 [records]) and labels (text [records])."""
+    shares = (split.test, split.test + split.validation)
+    if not split.stratify:
+        return {ALL: _pair(int(share * 2.0**64) for share in shares)}
+    return {label: _quantiles(np.sort(hashed[labels == label]), shares) for label in np.unique(labels).tolist()}
+
+
+def split_of(hashed: np.ndarray, labels: np.ndarray, bounds: Bounds) -> np.ndarray:
+    """The split of each record as an index into `SPLITS`: int8 [records], by hash (uint64) and label (text)."""
+    order = np.array([SPLITS.index(name) for name in ("test", "validation", "train")], dtype=np.int8)
+    place = np.zeros(len(hashed), dtype=np.int8)
+    for label, pair in bounds.items():
+        mine = np.full(len(hashed), True) if label == ALL else labels == label
+        for bound in pair:
+            place[mine] += hashed[mine] >= np.uint64(bound)
+    return order[place]
+
+
+def _quantiles(hashed: np.ndarray, shares: tuple[float, float]) -> tuple[int, int]:
+    """Bounds that so many of the sorted hashes are below."""
+    ends = [round(share * len(hashed)) for share in shares]
+    return _pair(int(hashed[end]) if end < len(hashed) else 2**64 - 1 for end in ends)
+
+
+def _pair(bounds: Iterable[int]) -> tuple[int, int]:
+    first, second = bounds
+    return first, second
+
+
+def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
+    columns: list[Any] = list(zip(*rows, strict=True)) or [()] * len(ROW)
+    return pa.table([pa.array(c, field.type) for c, field in zip(columns, ROW, strict=True)], schema=ROW)

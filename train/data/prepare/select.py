@@ -1,0 +1,178 @@
+"""What happens to each record, decided from hashes and labels alone, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from heliostat.infra import log
+from heliostat.infra.errors import DataError
+from heliostat.train.config import DataConfig
+from heliostat.train.data.formats.records import Source
+from heliostat.train.data.prepare import scan
+from heliostat.train.data.prepare.encode import VALUES, place, places
+from heliostat.train.data.prepared import SPLITS, Encoder
+
+EVERYTHING = 2**64 - 1
+SHOWN_LABELS = 20
+_log = log.get(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which records are tokenised, and what became of the others."""
+
+    kept: np.ndarray
+    """Places of the records that stay, ascending: int64 [records]."""
+    cutoff: int
+    """Highest order hash among them."""
+    bounds: scan.Bounds
+    """Of their splits."""
+    labels: tuple[str, ...]
+    counts: dict[str, int]
+
+
+def decide(keys: pa.Table, source: Source, data: DataConfig, encoder: Encoder) -> Plan:
+    """The plan for screened records (the columns `screen.KEYS`, in any order).
+
+    Raises DataError for the first record that could not be read, where nothing is left, or where labels
+    cannot be learned.
+    """
+    keys = keys.append_column("place", pa.array(places(keys))).sort_by("place")
+    broken = keys.filter(pc.equal(keys["status"], scan.BROKEN))
+    if broken.num_rows:
+        raise DataError(broken["problem"][0].as_py())
+    usable = keys.filter(pc.equal(keys["status"], scan.KEPT))
+    counts = {
+        "read": keys.num_rows,
+        "filtered": _number(keys, scan.FILTERED),
+        "empty": _number(keys, scan.EMPTY),
+    }
+    _require_usable(usable.num_rows, counts, source, data)
+    unique, repeated = _unique(usable) if encoder.unique else (usable, {"duplicates": 0, "conflicting": 0})
+    kept, cutoff = _limited(unique, data.limit)
+    counts |= {**repeated, "beyond_limit": unique.num_rows - kept.num_rows}
+    hashed, words = scan.hashes(kept["digest"])[0], kept["label"].to_numpy()
+    bounds = scan.bounds_of(hashed, words, data.split)
+    codes = scan.split_of(hashed, words, bounds)
+    _require_splits(codes, data)
+    labels = _labels(kept["label"], codes, data, encoder.fewest_classes) if encoder.labelled else ()
+    _require_names(usable["label"], data)
+    for problem in _absent(words, codes, labels, data):
+        if data.split.stratify:
+            raise DataError(f"data.split.stratify: {problem}, or leave the class out with data.where")
+        _log.warning("%s, or set data.split.stratify; without it the metrics leave the class out", problem)
+    return Plan(kept["place"].to_numpy(), cutoff, bounds, labels, counts)
+
+
+def finish(table: pa.Table, plan: Plan, source: Source, data: DataConfig) -> pa.Table:
+    """The tokens (`encode.ENCODED`) that are written: planned records only, in their order, checked.
+
+    Adds to `plan.counts`. Raises DataError for the encoder's first error, for a record that is too long where
+    `data.overflow` is `fail`, and where a split has no record with a target left.
+    """
+    table = table.sort_by("place")
+    broken = table.filter(pc.is_valid(table["problem"]))
+    if broken.num_rows:
+        raise DataError(f"{source.place(*place(broken['place'][0].as_py()))}: {broken['problem'][0].as_py()}")
+    table = table.filter(pc.is_in(table["place"], value_set=pa.array(plan.kept)))
+    long = table.filter(pc.greater(table["full_length"], data.max_length))
+    if long.num_rows and data.overflow == "fail":
+        where, tokens = source.place(*place(long["place"][0].as_py())), long["full_length"][0].as_py()
+        raise DataError(
+            f"data.max_length: {where} has {tokens} tokens, {data.max_length} are allowed; "
+            "raise it, or set data.overflow to truncate"
+        )
+    learned = table.filter(pc.greater(table["targets"], 0))
+    plan.counts.update(truncated=long.num_rows, without_target=table.num_rows - learned.num_rows)
+    _require_splits(learned["split"].to_numpy(), data)
+    empty = [name for name in ("label", *VALUES) if learned[name].null_count == learned.num_rows]
+    return learned.drop_columns(["place", "full_length", "problem", *empty])
+
+
+def _number(keys: pa.Table, status: int) -> int:
+    return int(pc.sum(pc.equal(keys["status"], status)).as_py() or 0)
+
+
+def _require_usable(usable: int, counts: dict[str, int], source: Source, data: DataConfig) -> None:
+    if usable:
+        return
+    read, filtered = counts["read"], counts["filtered"]
+    if read and filtered == read:
+        raise DataError(f"data.where: {data.where!r} keeps none of the {read} records of {source.files[0]}")
+    raise DataError(
+        f"data.source: {source.files[0]} has no usable record ({read} read, {filtered} filtered out, "
+        f"{counts['empty']} without text or label)"
+    )
+
+
+def _unique(usable: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """The first record of each text, and how many repeat one, with the same label or with another."""
+    groups = usable.group_by("digest").aggregate([("place", "min"), ("label", "count_distinct")])
+    unique = usable.filter(pc.is_in(usable["place"], value_set=groups["place_min"].combine_chunks()))
+    conflicting = pc.sum(pc.greater(groups["label_count_distinct"], 1)).as_py()
+    return unique, {"duplicates": usable.num_rows - unique.num_rows, "conflicting": int(conflicting)}
+
+
+def _limited(unique: pa.Table, limit: int | None) -> tuple[pa.Table, int]:
+    """The `limit` records whose order hash is lowest: a random sample, and the same one each time."""
+    if limit is None or limit >= unique.num_rows:
+        return unique, EVERYTHING
+    _, order = scan.hashes(unique["digest"])
+    cutoff = np.partition(order, limit - 1)[limit - 1]
+    return unique.filter(pa.array(order <= cutoff)), int(cutoff)
+
+
+def _require_splits(codes: np.ndarray, data: DataConfig) -> None:
+    shares = {"train": 1.0, **data.split.model_dump()}
+    for code, name in enumerate(SPLITS):
+        if shares[name] > 0 and not (codes == code).any():
+            key, change = ("data.split", "lower it") if name == "train" else (f"data.split.{name}", "set it to 0")
+            value = data.split.model_dump() if name == "train" else shares[name]
+            raise DataError(
+                f"{key}: {value} of {len(codes)} usable records leaves none for {name}; add some or {change}"
+            )
+
+
+def _absent(words: np.ndarray, codes: np.ndarray, labels: Sequence[str], data: DataConfig) -> Iterator[str]:
+    """A line for each class that a split has no record of."""
+    for code, name in enumerate(SPLITS):
+        present = set(words[codes == code].tolist())
+        for label in labels if getattr(data.split, name, 1) > 0 else ():
+            if label not in present:
+                count = (words == label).sum()
+                yield f"class {label!r} has {count} records and none in {name}; add some, raise data.split.{name}"
+
+
+def _require_names(column: pa.ChunkedArray, data: DataConfig) -> None:
+    """DataError for a name that no label gets, unless data.where may have left its records out."""
+    if data.where or not data.label_names:
+        return
+    found = set(column.unique().to_pylist())
+    for label, name in data.label_names.items():
+        if name not in found:
+            known = ", ".join(map(repr, sorted(found)[:SHOWN_LABELS]))
+            raise DataError(f"data.label_names: {label!r} given, which no record has as its label; there are {known}")
+
+
+def _labels(column: pa.ChunkedArray, codes: np.ndarray, data: DataConfig, fewest: int) -> tuple[str, ...]:
+    """The classes of the training split; DataError where there are fewer than `fewest`, or others elsewhere."""
+    training = codes == SPLITS.index("train")
+    labels = tuple(sorted(column.filter(pa.array(training)).unique().to_pylist()))
+    elsewhere = column.filter(pa.array(~training)).value_counts().to_pylist()
+    unknown = sorted((count["values"], count["counts"]) for count in elsewhere if count["values"] not in labels)
+    key = f"data.columns.label: column {data.columns.label!r}"
+    if unknown:
+        more = f" (and {len(unknown) - 1} more labels)" if len(unknown) > 1 else ""
+        label, count = unknown[0]
+        raise DataError(
+            f"{key}: label {label!r} is on {count} validation or test records and on no training record{more}"
+            "; filter it out with data.where, or add records"
+        )
+    if len(labels) < fewest:
+        raise DataError(f"{key}: every training record has the label {labels[0]!r}; two classes or more are needed")
+    return labels

@@ -1,0 +1,190 @@
+"""Prepared data: records as tokens, cleaned and split; made once and reused while nothing changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from heliostat.cluster.folders import cache_folder
+from heliostat.infra.errors import NotFoundError
+from heliostat.infra.registry.bundle import Manifest, fetch_directory, publish_once, read_manifest
+from heliostat.infra.scratch import scratch
+from heliostat.infra.storage.store import StorageConfig, is_s3, open_store
+from heliostat.train.config import DataConfig
+from heliostat.train.data.formats.records import Source, find_source
+from heliostat.train.data.sources.resolve import file_digest, fill, resolve
+from heliostat.train.data.values import clean_texts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SPLITS = ("train", "validation", "test")
+FORMAT_VERSION = 1
+"""Raised when the same input would be prepared into something else; old results are then left alone."""
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage (`read`, `tokenize`, `publish`), the records done, and those in all (0: not known)."""
+
+
+class Encoder(ABC):
+    """What turns records into numbers; each task has one.
+
+    It travels to Ray workers, so it must pickle, and it may load what is heavy only when it is first asked.
+    """
+
+    unique: ClassVar[bool] = True
+    """Whether of records that are the same only the first stays."""
+    fewest_classes: ClassVar[int] = 2
+    """Classes that there must be, where records have one."""
+    labelled: bool
+    """Whether each record has a class, in `data.columns.label`; it stays a word, in the column `label`."""
+
+    @abstractmethod
+    def columns(self, data: DataConfig) -> list[str] | None:
+        """The columns that a record must have, but for the label's; None for all that there are."""
+
+    def clean(self, record: Mapping[str, Any], data: DataConfig) -> dict[str, Any] | None:
+        """What is kept of a record, as JSON can say it; None where something is missing, DataError where it is wrong.
+
+        The columns are those of `columns`.
+        """
+        return clean_texts(record, self.columns(data) or (), data)
+
+    @abstractmethod
+    def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
+        """What makes two clean records the same, and decides which split a record goes to."""
+
+    def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> Encoder:
+        """The encoder once it has learned what it must from the clean records of the training split."""
+        return self
+
+    def save(self, folder: Path) -> None:  # noqa: B027  # most have nothing to write
+        """Writes what `fit` has learned beside the prepared data, for the model and for serving."""
+
+    @abstractmethod
+    def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, Any]:
+        """Columns of many clean records to columns of `encode.VALUES`.
+
+        Those of texts are `input_ids`, and `labels` of equal length where tokens are targets. Lists may be longer than
+        `data.max_length`: `prepare` counts these and cuts off their ends. An encoder that cuts in another way, say to
+        keep a closing token, adds `full_length`, the tokens before the cut.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes when the same record would become other numbers."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Prepared data in storage, with a copy at hand on this machine.
+
+    Each split is a table of `input_ids` (list of int32), `features` (list of float32) or `pixels` (list of uint8),
+    `length` (tokens, int32; 1 where there are none), `targets` (int32: how many outputs the loss is taken on),
+    `record_id` (16 hex digits of the text's hash), `label` (text) or `labels` (list of int32, -100 where no loss is
+    taken), and in the test split `text`. Beside them are the files that the encoder has saved.
+    """
+
+    fingerprint: str
+    url: str
+    directory: Path
+    labels: tuple[str, ...]
+    """Classes of the training split, sorted; empty for tasks without."""
+    counts: dict[str, int]
+    """Records that were read, filtered, empty, duplicates, conflicting, beyond_limit, without_target and
+    truncated; those in each split; and `tokens`, of all splits."""
+    reused: bool = False
+
+    def split(self, name: str) -> pa.Table:
+        """The records of `train`, `validation` or `test`, memory-mapped: processes share the pages."""
+        import pyarrow as pa
+
+        with pa.memory_map(str(self.directory / f"{name}.arrow")) as file:
+            return pa.ipc.open_file(file).read_all()
+
+
+def prepare(data: DataConfig, encoder: Encoder, storage: StorageConfig, progress: Progress | None = None) -> Prepared:
+    """The data as tokens, in storage under `data/<fingerprint>`; made by Ray Data unless it is there.
+
+    Needs a Ray session, except where `find_prepared` finds the result. Raises DataError in one line where the
+    data cannot be used, ResourceError without a Ray session; nothing is stored then.
+    """
+    source, fingerprint = _identified(data, encoder, storage)
+    found = _found(storage, fingerprint)
+    if found:
+        return found
+    from heliostat.train.data.prepare.pipeline import build
+
+    tell = progress or _silent
+    with scratch("data") as staging:
+        summary = build(source, data, encoder, staging, tell)
+        tell("publish", 0, 0)
+        metadata = {**summary, "source": data.source, "format": FORMAT_VERSION}
+        publish_once(open_store(storage), f"data/{fingerprint}", staging, metadata)
+    return open_prepared(storage, fingerprint)
+
+
+def find_prepared(data: DataConfig, encoder: Encoder, storage: StorageConfig) -> Prepared | None:
+    """What `prepare` would reuse, or None; starts no Ray."""
+    _, fingerprint = _identified(data, encoder, storage)
+    return _found(storage, fingerprint)
+
+
+def open_prepared(storage: StorageConfig, fingerprint: str) -> Prepared:
+    """The prepared data with this fingerprint, fetched to this machine where storage is elsewhere.
+
+    Raises NotFoundError where there is none, IntegrityError where its files differ from its manifest.
+    """
+    store, prefix = open_store(storage), f"data/{fingerprint}"
+    manifest = read_manifest(store, prefix)
+    return Prepared(
+        fingerprint=fingerprint,
+        url=f"{store.url}/{prefix}",
+        directory=_local_copy(storage, prefix, manifest),
+        labels=tuple(manifest.metadata["labels"]),
+        counts=dict(manifest.metadata["counts"]),
+    )
+
+
+def fingerprint_of(source: Source, data: DataConfig, encoder: Encoder) -> str:
+    """16 hex digits that change with the bytes of the files, with the `data` section or the encoder."""
+    parts = {
+        "version": FORMAT_VERSION,
+        "format": source.format,
+        "files": [[source.telling(file), file_digest(file)] for file in [*source.files, *source.beside]],
+        "data": data.model_dump(mode="json", exclude={"source", "format", "augment"}),
+        "encoder": [type(encoder).__module__, type(encoder).__qualname__, encoder.fingerprint()],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _identified(data: DataConfig, encoder: Encoder, storage: StorageConfig) -> tuple[Source, str]:
+    source = find_source(resolve(data.source, storage, "data.source"), data.format)
+    return source, fingerprint_of(source, data, encoder)
+
+
+def _found(storage: StorageConfig, fingerprint: str) -> Prepared | None:
+    try:
+        return replace(open_prepared(storage, fingerprint), reused=True)
+    except NotFoundError:
+        return None
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def _local_copy(storage: StorageConfig, prefix: str, manifest: Manifest) -> Path:
+    """The folder itself where storage is local; else a verified copy, kept in the cache by its digest."""
+    if not is_s3(storage.url):
+        return Path(storage.url) / prefix
+    store = open_store(storage)
+    return fill(
+        cache_folder() / "data" / manifest.digest[:32],
+        lambda staging: fetch_directory(store, prefix, staging, digest=manifest.digest),
+    )

@@ -1,0 +1,64 @@
+"""Plain texts as pieces of words, for language models that are trained from nothing: the pieces are learned too."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+
+from heliostat.train.config import DataConfig
+from heliostat.train.data.prepared import Encoder
+from heliostat.train.models.bases import END, TOKENIZER
+
+
+@dataclass(frozen=True)
+class PieceEncoder(Encoder):
+    """Texts to ids by byte-pair encoding (Sennrich et al. 2016) of their UTF-8 bytes, so that no sign is unknown."""
+
+    tokenizer: Tokenizer | None = None
+    """What was learned; None before."""
+    labelled: bool = False
+
+    def columns(self, data: DataConfig) -> list[str]:
+        """The column that a record must have."""
+        return [data.columns.text]
+
+    def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
+        """What makes two records the same."""
+        return record[data.columns.text]
+
+    def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> PieceEncoder:
+        """`data.vocabulary` pieces, of which 256 are the bytes themselves."""
+        tokenizer = Tokenizer(BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = BpeTrainer(
+            vocab_size=data.vocabulary,
+            special_tokens=[END],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator((record[data.columns.text] for record in records), trainer)
+        return replace(self, tokenizer=tokenizer)
+
+    def save(self, folder: Path) -> None:
+        """Writes the tokenizer."""
+        assert self.tokenizer
+        self.tokenizer.save(str(folder / TOKENIZER))
+
+    def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
+        """`input_ids` of each text with its end, and the same as `labels`."""
+        assert self.tokenizer
+        end = self.tokenizer.token_to_id(END)
+        ids = [[*one.ids, end] for one in self.tokenizer.encode_batch_fast(list(records[data.columns.text]))]
+        return {"input_ids": ids, "labels": ids}
+
+    def fingerprint(self) -> str:
+        """Changes with how pieces are learned; the pieces themselves are in the data."""
+        return hashlib.sha256(b"byte-level BPE").hexdigest()

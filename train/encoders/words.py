@@ -1,0 +1,106 @@
+"""Texts as words, for models that are built here: the vocabulary is learned from the training split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordLevel
+from tokenizers.trainers import WordLevelTrainer
+from torch.nn import functional
+
+from heliostat.infra.registry.inputs import TextInputs
+from heliostat.infra.registry.programs import Program
+from heliostat.train.config import DataConfig
+from heliostat.train.data.prepared import Encoder
+from heliostat.train.models.architectures.network import read_settings
+from heliostat.train.models.bases import TOKENIZER, write_inputs
+
+PAD, UNKNOWN = "[PAD]", "[UNK]"
+PAD_ID, UNKNOWN_ID = 0, 1
+MARKUP = r"<[a-zA-Z/][^<>]*>"
+VERSION = b"words, lower case, no markup, 2"
+"""Changes with how a text becomes words."""
+
+
+@dataclass(frozen=True)
+class WordEncoder(Encoder):
+    """Texts to the ids of their words, lower-case, without markup; those that are rare are one word, the unknown."""
+
+    tokenizer: Tokenizer | None = None
+    """What was learned; None before."""
+    length: int = 0
+    """`data.max_length`, once that is known."""
+    labelled: bool = True
+
+    def columns(self, data: DataConfig) -> list[str]:
+        """The column that a record must have."""
+        return [data.columns.text]
+
+    def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
+        """What makes two records the same."""
+        return record[data.columns.text]
+
+    def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> WordEncoder:
+        """The `data.vocabulary` most frequent words."""
+        tokenizer = Tokenizer(WordLevel(unk_token=UNKNOWN))
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Replace(Regex(MARKUP), " "), normalizers.NFKC(), normalizers.Lowercase()]
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer = WordLevelTrainer(vocab_size=data.vocabulary, special_tokens=[PAD, UNKNOWN], show_progress=False)
+        tokenizer.train_from_iterator((record[data.columns.text] for record in records), trainer)
+        return replace(self, tokenizer=tokenizer, length=data.max_length)
+
+    def save(self, folder: Path) -> None:
+        """Writes the tokenizer."""
+        assert self.tokenizer
+        self.tokenizer.save(str(folder / TOKENIZER))
+        inputs = TextInputs(
+            length=self.length, pad_id=PAD_ID, unknown_id=UNKNOWN_ID, vocabulary=self.tokenizer.get_vocab_size()
+        )
+        write_inputs(inputs, folder)
+
+    def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
+        """`input_ids` of each text, uncut; a text of no known sign is the unknown word."""
+        assert self.tokenizer
+        found = self.tokenizer.encode_batch_fast(list(records[data.columns.text]))
+        return {"input_ids": [one.ids or [UNKNOWN_ID] for one in found]}
+
+    def fingerprint(self) -> str:
+        """Changes with how words are learned; the words themselves are in the data."""
+        return hashlib.sha256(VERSION).hexdigest()
+
+
+class FixedLength(torch.nn.Module):
+    """A program that takes texts of one length, called with texts of any up to that."""
+
+    def __init__(self, program: Program, length: int) -> None:
+        super().__init__()
+        self.program = program
+        self.length = length
+
+    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """Logits [texts, labels] of `input_ids` and `attention_mask` [texts, tokens]."""
+        padded = {
+            name: functional.pad(values[:, : self.length], (0, max(0, self.length - values.shape[1])))
+            for name, values in inputs.items()
+        }
+        logits: torch.Tensor = self.program(**padded)
+        return logits
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Those of the program."""
+        return self.program.weights()
+
+
+def text_inputs(folder: Path) -> TextInputs:
+    """What the model in `folder` takes in."""
+    inputs = read_settings(folder).inputs
+    assert isinstance(inputs, TextInputs)
+    return inputs

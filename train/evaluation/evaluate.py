@@ -1,0 +1,86 @@
+"""Metrics of a model over a split, computed by all workers together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heliostat.infra import log
+from heliostat.train.config import TrainConfig
+from heliostat.train.data.rows import Rows
+from heliostat.train.metrics.classification import Bin
+from heliostat.train.parallel.distributed import World
+from heliostat.train.tasks.base import Example, Task
+
+BATCH = 32
+WORST = 20
+"""Records that are shown to people."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model did on a split; the same on every rank."""
+
+    metrics: dict[str, float]
+    outputs: np.ndarray
+    """The task's outputs of each record, in the order of the split: float32 [records, numbers]."""
+    confusion: list[list[int]] | None
+    """Records by [true class][predicted class]; None for tasks without classes."""
+    reliability: list[Bin] | None
+    """How often the model is right by how sure it is; None for tasks without classes."""
+
+
+def evaluate(
+    task: Task, model: torch.nn.Module, rows: Rows, world: World, train: TrainConfig = TrainConfig()
+) -> Evaluation:
+    """Runs `model` over `rows`, each rank over its share, and computes the task's metrics over all of them.
+
+    Every rank makes the same number of passes (repeating one where its share is shorter), as ZeRO stage 3 needs.
+    Workers that split layers, as `train` says, have the same share.
+    """
+    batches = np.array_split(np.argsort(rows.lengths, kind="stable"), -(-len(rows) // records_at_once(train)))
+    shares = world.size // train.tensor_parallel
+    passes = -(-len(batches) // shares)
+    mine = [batches[(i * shares + world.rank // train.tensor_parallel) % len(batches)] for i in range(passes)]
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        outputs = [task.outputs(model, world.to_device(task.collate(rows, indices))) for indices in mine]
+    model.train(was_training)
+    indices, values = np.concatenate(mine), np.concatenate(outputs)
+    whole = np.empty((len(rows), values.shape[1]), dtype=np.float32)
+    for share, numbers in zip(world.gather(indices), world.gather(values), strict=True):
+        whole[share] = numbers
+    return Evaluation(task.metrics(whole, rows), whole, task.confusion(whole, rows), task.reliability(whole, rows))
+
+
+def records_at_once(train: TrainConfig) -> int:
+    """Records of a pass without gradients: those so long that workers share their tokens in training go one by one."""
+    return BATCH if train.sequence_parallel == 1 else 1
+
+
+def findings(task: Task, evaluation: Evaluation, rows: Rows, folder: Path) -> dict[str, Any]:
+    """What a test split says of a model, in plain values: `metrics`, `confusion`, `reliability`, `worst`, `labels`.
+
+    `folder` holds the model's tokenizer.
+    """
+    return {
+        "metrics": evaluation.metrics,
+        "confusion": evaluation.confusion,
+        "reliability": [asdict(one) for one in evaluation.reliability or ()],
+        "worst": worst(task, evaluation, rows, folder),
+        "labels": list(rows.labels),
+    }
+
+
+def worst(task: Task, evaluation: Evaluation, rows: Rows, folder: Path) -> list[Example] | None:
+    """The records that the model does worst on; None where that fails, which is not worth a run that has published."""
+    try:
+        return task.worst(evaluation.outputs, rows, folder, WORST)
+    except Exception:
+        log.get(__name__).warning("the worst records of the test split are not known", exc_info=True)
+        return None

@@ -1,0 +1,75 @@
+"""What a worker tells of its steps and checkpoints: metrics from every rank, events from rank 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from heliostat.infra import metrics
+from heliostat.infra.memory import peak_resident_bytes
+from heliostat.train.checkpoints.checkpoint import StoreStats
+from heliostat.train.launch import Job
+from heliostat.train.parallel.distributed import World
+from heliostat.train.telemetry.stats import StepStats
+
+
+def tell(board: Any, world: World, kind: str, event: dict[str, Any]) -> None:
+    """Posts an event from rank 0 and goes on."""
+    if world.is_first:
+        board.post.remote({"kind": kind, **event})
+
+
+def metric_labels(job: Job, world: World) -> dict[str, str]:
+    """What this worker's metrics are told apart by."""
+    return {"model": job.name, "run": job.run_id, "rank": str(world.rank)}
+
+
+def step_reporter(job: Job, board: Any, world: World, peak: float) -> Callable[[StepStats], None]:
+    """What happens after each step: metrics from every rank, an event from rank 0. `peak` is the device's FLOP/s."""
+    labels = metric_labels(job, world)
+
+    def on_step(stats: StepStats) -> None:
+        rates, memory = stats.rates, peak_memory_bytes(world.device)
+        mfu = rates["flops_per_second"] / peak
+        for metric, value in (
+            (metrics.TRAIN_LOSS, stats.loss),
+            (metrics.TRAIN_LEARNING_RATE, stats.learning_rate),
+            (metrics.TRAIN_GRAD_NORM, stats.grad_norm),
+            (metrics.TRAIN_STEPS, 1),
+            (metrics.TRAIN_SKIPPED_STEPS, 0 if stats.is_finite else 1),
+            (metrics.TRAIN_SAMPLES, stats.samples),
+            (metrics.TRAIN_TOKENS, stats.tokens),
+            (metrics.TRAIN_STEP_SECONDS, stats.seconds),
+            (metrics.TRAIN_MFU, mfu),
+            (metrics.TRAIN_MEMORY_BYTES, memory),
+        ):
+            metrics.record(metric, value, labels)
+        waited(labels, "data", stats.data_seconds)
+        waited(labels, "communication", stats.communication_seconds)
+        tell(board, world, "step", {**asdict(stats), **rates, "mfu": mfu, "memory_bytes": memory})
+
+    return on_step
+
+
+def store_reporter(job: Job, world: World) -> Callable[[StoreStats], None]:
+    """What happens once this rank's part of a checkpoint is stored: metrics."""
+    labels = metric_labels(job, world)
+
+    def on_stored(stats: StoreStats) -> None:
+        metrics.record(metrics.TRAIN_CHECKPOINT_SECONDS, stats.store_seconds, labels)
+        waited(labels, "checkpoint", stats.wait_seconds)
+
+    return on_stored
+
+
+def waited(labels: Mapping[str, str], cause: str, seconds: float) -> None:
+    """Counts seconds in which training stood still."""
+    metrics.record(metrics.TRAIN_WAIT_SECONDS, seconds, {**labels, "cause": cause})
+
+
+def peak_memory_bytes(device: str) -> int:
+    """The most that this worker has held at once: of GPU memory, or of the process's where there is none."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident_bytes()
