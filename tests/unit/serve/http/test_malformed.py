@@ -24,7 +24,7 @@ from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.programs import program_service
 from tests.tiny_programs import ROW, WRITERS, description
 from tests.unit.serve.conftest import Client, Recorded, service_of
-from tests.unit.serve.test_classification_api import WordCounter, text_api
+from tests.unit.serve.predictors.test_classification_api import WordCounter, text_api
 
 pytestmark = pytest.mark.anyio
 COUNT = 2000

@@ -22,8 +22,8 @@ from heliostat.serve.models.served import Served
 from heliostat.serve.predictors.programs import program_service
 from tests.tiny_programs import WRITERS, description
 from tests.unit.serve.conftest import KEY, Recorded, service_of
-from tests.unit.serve.test_classification_api import WordCounter, text_api
-from tests.unit.serve.test_openai_api import Parrot
+from tests.unit.serve.engines.test_openai_api import Parrot
+from tests.unit.serve.predictors.test_classification_api import WordCounter, text_api
 
 EXAMPLES = 60
 HEADERS = {"authorization": f"Bearer {KEY}"}
