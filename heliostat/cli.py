@@ -69,7 +69,7 @@ def doctor(
 ) -> None:
     """Check this machine: each line passes, warns or fails, with what to do."""
     from heliostat.cluster.doctor.doctor import checks
-    from heliostat.infra.storage.store import StorageConfig
+    from heliostat.infra.storage.config import StorageConfig
     from heliostat.serve.config import ServeConfig
     from heliostat.view import View
 
@@ -197,7 +197,7 @@ def evaluate(
 def models_list() -> None:
     """All published versions, and what their aliases point to."""
     from heliostat.infra.registry.registry import list_models
-    from heliostat.infra.storage.store import StorageConfig
+    from heliostat.infra.storage.config import StorageConfig
     from heliostat.view import View
 
     View().versions(list_models(StorageConfig()))
@@ -208,7 +208,8 @@ def models_show(reference: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS 
     """One version: where it comes from, its metrics and its files."""
     from heliostat.infra.registry.bundle import read_manifest
     from heliostat.infra.registry.registry import resolve
-    from heliostat.infra.storage.store import StorageConfig, open_store
+    from heliostat.infra.storage.config import StorageConfig
+    from heliostat.infra.storage.store import open_store
     from heliostat.view import View
 
     model = resolve(StorageConfig(), full_reference(reference))
@@ -225,7 +226,7 @@ def models_promote(
 ) -> None:
     """Let an alias point to a version."""
     from heliostat.infra.registry.registry import promote
-    from heliostat.infra.storage.store import StorageConfig
+    from heliostat.infra.storage.config import StorageConfig
 
     model = promote(StorageConfig(), name, version, alias)
     typer.echo(f"{name}@{alias} is version {model.version}; heliostat serve puts it to work")
@@ -235,7 +236,7 @@ def models_promote(
 def models_rollback(name: str, alias: Annotated[str, typer.Option(help="The alias to move.")] = "production") -> None:
     """Let an alias point to the version before."""
     from heliostat.infra.registry.registry import rollback
-    from heliostat.infra.storage.store import StorageConfig
+    from heliostat.infra.storage.config import StorageConfig
 
     model = rollback(StorageConfig(), name, alias)
     typer.echo(f"{name}@{alias} is version {model.version} again; heliostat serve puts it to work")

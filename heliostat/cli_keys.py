@@ -20,7 +20,8 @@ def add(
     tokens_per_minute: Limit = None,
 ) -> None:
     """Make a key and show it, this once: only its hash is kept."""
-    from heliostat.infra.storage.store import StorageConfig, open_store
+    from heliostat.infra.storage.config import StorageConfig
+    from heliostat.infra.storage.store import open_store
     from heliostat.serve.access.keys import add_key
 
     expires = None if days is None else datetime.now(timezone.utc) + timedelta(days=days)
@@ -31,7 +32,8 @@ def add(
 @app.command("list")
 def show() -> None:
     """All keys: name, what they open, until when and how much."""
-    from heliostat.infra.storage.store import StorageConfig, open_store
+    from heliostat.infra.storage.config import StorageConfig
+    from heliostat.infra.storage.store import open_store
     from heliostat.serve.access.keys import list_keys
     from heliostat.view import View
 
@@ -53,7 +55,8 @@ def show() -> None:
 @app.command("remove")
 def remove(name: str) -> None:
     """Take a key away; endpoints refuse it within seconds."""
-    from heliostat.infra.storage.store import StorageConfig, open_store
+    from heliostat.infra.storage.config import StorageConfig
+    from heliostat.infra.storage.store import open_store
     from heliostat.serve.access.keys import remove_key
 
     remove_key(open_store(StorageConfig()), name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from heliostat import pipeline
 from heliostat.infra.errors import ConfigError, ResourceError
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.serve.experiment.stats import ALPHA, Arm, Difference
 from heliostat.spec import Spec
 from heliostat.view import View

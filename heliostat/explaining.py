@@ -22,7 +22,7 @@ def explain(
     from heliostat.explained_page import render
     from heliostat.explained_view import show
     from heliostat.infra.registry.registry import resolve
-    from heliostat.infra.storage.store import StorageConfig
+    from heliostat.infra.storage.config import StorageConfig
     from heliostat.serve.explain.loading import check_classifier, check_installed, load
     from heliostat.serve.models.bundles import describe, fetched
     from heliostat.view import View

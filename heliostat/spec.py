@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from heliostat.cluster.config import ClusterConfig
 from heliostat.infra.config.strict import StrictModel, apply_overrides, build, read_yaml
 from heliostat.infra.errors import ConfigError
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.serve.config import ServeConfig, check_names
 from heliostat.train.config import DataConfig, TrainConfig
 from heliostat.train.data.keys import check_data

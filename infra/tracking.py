@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.infra import log
 from heliostat.infra.errors import StorageError
-from heliostat.infra.storage.store import DEFAULT_FOLDER, StorageConfig, is_s3
+from heliostat.infra.storage.config import DEFAULT_FOLDER, StorageConfig, is_s3
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

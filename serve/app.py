@@ -12,7 +12,8 @@ from pydantic import model_validator
 from heliostat import __version__
 from heliostat.infra.config import strict as configuration
 from heliostat.infra.config.strict import StrictModel
-from heliostat.infra.storage.store import StorageConfig, open_store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import hash_keys, keys_from_environment
 from heliostat.serve.config import AdapterName, ServeConfig, check_names
 from heliostat.serve.experiment.config import Experiment

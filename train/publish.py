@@ -17,7 +17,7 @@ from heliostat.infra.errors import ModelError
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import CHAT_TEMPLATE, PublishedModel, write_description
 from heliostat.infra.scratch import scratch
-from heliostat.infra.storage.store import Store
+from heliostat.infra.storage.base import Store
 from heliostat.train.data.rows import Rows
 from heliostat.train.data.sources.resolve import file_digest
 from heliostat.train.evaluation.evaluate import records_at_once

@@ -19,7 +19,7 @@ from heliostat.infra.registry import bundle, programs
 from heliostat.infra.registry.fetching import merge
 from heliostat.infra.registry.published import ADAPTER, WEIGHTS, BaseModel
 from heliostat.infra.scratch import scratch
-from heliostat.infra.storage.store import Store
+from heliostat.infra.storage.base import Store
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.sources.resolve import file_digest
 from heliostat.train.engine import gathered_weights

@@ -7,7 +7,8 @@ import io
 import tempfile
 from pathlib import Path
 
-from heliostat.infra.storage.store import StorageConfig, open_store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 from heliostat.infra.tracking import start_run
 from heliostat.tune.search import Search, Trial
 

@@ -31,7 +31,8 @@ from heliostat.cluster.haproxy.ingress import haproxy_binary
 from heliostat.cluster.session.address import check_is_ray, find_address
 from heliostat.cluster.tokens import token_file
 from heliostat.infra.errors import HeliostatError
-from heliostat.infra.storage.store import StorageConfig, is_s3, open_store
+from heliostat.infra.storage.config import StorageConfig, is_s3
+from heliostat.infra.storage.store import open_store
 
 RAY = "2.60"
 

@@ -22,7 +22,7 @@ from pydantic import Field, ValidationError
 from heliostat.infra import log
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import IntegrityError, NotFoundError, StorageError
-from heliostat.infra.storage.store import Store, check_key
+from heliostat.infra.storage.base import Store, check_key
 
 MANIFEST = "manifest.json"
 

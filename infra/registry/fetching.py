@@ -10,7 +10,8 @@ from pathlib import Path
 
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import ADAPTER, WEIGHTS, PublishedModel, read_description
-from heliostat.infra.storage.store import Store, open_store
+from heliostat.infra.storage.base import Store
+from heliostat.infra.storage.store import open_store
 
 BASE = "base"
 """The folder beside an adapter that holds its base model once both are fetched."""

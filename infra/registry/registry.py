@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.infra import tracking
 from heliostat.infra.errors import ModelError
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

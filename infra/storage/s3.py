@@ -29,9 +29,9 @@ from s3transfer.subscribers import BaseSubscriber
 
 from heliostat.infra.errors import NotFoundError
 from heliostat.infra.storage import deadline
+from heliostat.infra.storage.base import Entry, check_key
 from heliostat.infra.storage.deadline import ContextExecutor, Deadline, DeadlineExceededError
 from heliostat.infra.storage.s3_errors import NO_SUCH_BUCKET, explain, is_expired, is_missing, is_taken
-from heliostat.infra.storage.store import Entry, check_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

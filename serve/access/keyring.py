@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from heliostat.infra import log
 from heliostat.infra.errors import HeliostatError
-from heliostat.infra.storage.store import Store
+from heliostat.infra.storage.base import Store
 from heliostat.serve.access.keys import PREFIX, ApiKey, read_key
 
 RELOAD_SECONDS = 5.0

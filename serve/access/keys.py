@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import ConfigError, IntegrityError, NotFoundError, StorageError
-from heliostat.infra.storage.store import Store
+from heliostat.infra.storage.base import Store
 
 PREFIX = "keys"
 NAME = "[A-Za-z0-9_.-]{1,64}"

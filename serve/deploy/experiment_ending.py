@@ -8,7 +8,8 @@ from contextlib import suppress
 from pydantic import TypeAdapter
 
 from heliostat.infra.errors import ConfigError
-from heliostat.infra.storage.store import StorageConfig, open_store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 from heliostat.serve.app import CANDIDATE_SUFFIX
 from heliostat.serve.deploy.applications import deployed, remove, run, running_experiment, wait
 from heliostat.serve.deploy.experiment_coordinator import Standing, find_board

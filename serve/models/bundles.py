@@ -12,7 +12,8 @@ from heliostat.infra.registry import bundle
 from heliostat.infra.registry.fetching import fetch_model
 from heliostat.infra.registry.published import DESCRIPTION, WEIGHTS, PublishedModel, parse_description
 from heliostat.infra.scratch import scratch
-from heliostat.infra.storage.store import Store, open_store
+from heliostat.infra.storage.base import Store
+from heliostat.infra.storage.store import open_store
 
 TASKS: dict[str, tuple[str | None, ...]] = {
     "text-classification": (None, "text"),

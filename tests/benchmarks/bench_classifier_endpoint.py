@@ -111,7 +111,7 @@ def serve_heliostat(storage: str, digest: str, port: int) -> None:
     """The published model as `heliostat serve` puts it up: a replica for each core."""
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session.session import session
-    from heliostat.infra.storage.store import StorageConfig
+    from heliostat.infra.storage.config import StorageConfig
     from heliostat.serve.app import AppArgs
     from heliostat.serve.config import Replicas, ServeConfig
     from heliostat.serve.deploy.launch import deploy, undeploy

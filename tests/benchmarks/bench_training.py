@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from heliostat.infra.config.strict import build
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.train import tasks
 from heliostat.train.config import DataConfig
 from heliostat.train.data.formats.records import find_source, read

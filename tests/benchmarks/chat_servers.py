@@ -117,7 +117,7 @@ def serve_heliostat(config: ServeConfig, storage: str, digest: str, port: int) -
     """The published model, on one replica."""
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session.session import session
-    from heliostat.infra.storage.store import StorageConfig
+    from heliostat.infra.storage.config import StorageConfig
     from heliostat.serve.app import AppArgs
     from heliostat.serve.deploy.launch import deploy, undeploy
 

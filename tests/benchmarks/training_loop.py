@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from heliostat.infra.config.strict import build
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.train import tasks
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.batches import BatchPlan

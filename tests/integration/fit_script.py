@@ -16,7 +16,8 @@ import torch
 
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import TrainingError
-from heliostat.infra.storage.store import StorageConfig, open_store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 from heliostat.train import tasks
 from heliostat.train.checkpoints.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig

@@ -32,7 +32,8 @@ from heliostat.cluster.session.session import session
 from heliostat.infra.config.strict import build
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel, write_description
-from heliostat.infra.storage.store import StorageConfig, open_store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.app import AppArgs

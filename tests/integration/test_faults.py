@@ -15,7 +15,8 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from heliostat.infra.registry.bundle import fetch_directory
-from heliostat.infra.storage.store import Store, open_store
+from heliostat.infra.storage.base import Store
+from heliostat.infra.storage.store import open_store
 from tests.faulty_s3 import faulty
 from tests.nodes import NODE
 from tests.waiting import until

@@ -17,7 +17,8 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from heliostat.infra.errors import NotFoundError
-from heliostat.infra.storage.store import Store, open_store
+from heliostat.infra.storage.base import Store
+from heliostat.infra.storage.store import open_store
 from tests.nodes import NODE
 from tests.waiting import until
 

@@ -23,7 +23,8 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from heliostat.infra.errors import DataError, IntegrityError, ResourceError
-from heliostat.infra.storage.store import StorageConfig, open_store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 from heliostat.train.config import Columns, DataConfig
 from heliostat.train.data.prepare import pipeline as ray_work
 from heliostat.train.data.prepared import SPLITS, Encoder, Prepared, open_prepared, prepare

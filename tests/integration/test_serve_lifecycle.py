@@ -18,7 +18,7 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.session.resources import short_of
 from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ConfigError
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.app import AppArgs

@@ -11,7 +11,9 @@ import pytest
 from heliostat.infra import tracking
 from heliostat.infra.errors import IntegrityError, NotFoundError, StorageError
 from heliostat.infra.registry.bundle import fetch_directory, publish_directory, read_manifest
-from heliostat.infra.storage.store import Entry, StorageConfig, Store, open_store
+from heliostat.infra.storage.base import Entry, Store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 
 
 @pytest.fixture

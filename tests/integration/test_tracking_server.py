@@ -16,7 +16,7 @@ import pytest
 
 from heliostat.infra import tracking
 from heliostat.infra.registry import registry
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 
 SERVE = "import sys; from mlflow.server import app; app.run('127.0.0.1', int(sys.argv[1]))"
 

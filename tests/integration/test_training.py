@@ -16,7 +16,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heliostat.infra.config.strict import build
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.train import tasks
 from heliostat.train.config import DataConfig
 from heliostat.train.data.prepared import open_prepared, prepare

@@ -20,7 +20,8 @@ from transformers import (
 from heliostat.infra.config.strict import build
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel, write_description
-from heliostat.infra.storage.store import StorageConfig, open_store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 from heliostat.serve.app import AppArgs
 from heliostat.serve.config import ServeConfig
 

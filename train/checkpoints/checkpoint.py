@@ -27,7 +27,7 @@ import numpy as np
 from heliostat.cluster.folders import cache_folder
 from heliostat.infra.errors import ConfigError, NotFoundError, StorageError
 from heliostat.infra.registry import bundle
-from heliostat.infra.storage.store import Store
+from heliostat.infra.storage.base import Store
 from heliostat.train.checkpoints import snapshot, universal
 from heliostat.train.checkpoints.snapshot import Snapshot
 from heliostat.train.data.sources.resolve import fill

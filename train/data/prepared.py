@@ -14,7 +14,8 @@ from heliostat.cluster.folders import cache_folder
 from heliostat.infra.errors import NotFoundError
 from heliostat.infra.registry.bundle import Manifest, fetch_directory, publish_once, read_manifest
 from heliostat.infra.scratch import scratch
-from heliostat.infra.storage.store import StorageConfig, is_s3, open_store
+from heliostat.infra.storage.config import StorageConfig, is_s3
+from heliostat.infra.storage.store import open_store
 from heliostat.train.config import DataConfig
 from heliostat.train.data.formats.records import Source, find_source
 from heliostat.train.data.sources.resolve import file_digest, fill, resolve

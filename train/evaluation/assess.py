@@ -9,7 +9,8 @@ from heliostat.infra.registry.fetching import fetch_model
 from heliostat.infra.registry.published import WEIGHTS
 from heliostat.infra.registry.registry import ModelVersion
 from heliostat.infra.scratch import scratch
-from heliostat.infra.storage.store import StorageConfig, open_store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 from heliostat.train import tasks
 from heliostat.train.data.prepared import Prepared
 from heliostat.train.evaluation.evaluate import evaluate, findings

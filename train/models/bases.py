@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from heliostat.cluster.folders import cache_folder
 from heliostat.infra.errors import DataError, ModelError
 from heliostat.infra.registry.inputs import ImageInputs, Inputs
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.train.config import Augment, DataConfig
 from heliostat.train.data.prepared import Prepared
 from heliostat.train.data.rows import Rows

@@ -16,7 +16,8 @@ from heliostat.__main__ import main
 from heliostat.infra.images import png
 from heliostat.infra.registry import bundle, registry
 from heliostat.infra.registry.published import write_description
-from heliostat.infra.storage.store import StorageConfig, open_store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 from tests.integration import tiny_models
 from tests.tiny_programs import LABELS, ROW, WRITERS, description
 

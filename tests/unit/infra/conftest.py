@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from heliostat.infra import tracking
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 
 
 @pytest.fixture(scope="session")

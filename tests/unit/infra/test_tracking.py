@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from heliostat.infra import tracking
 from heliostat.infra.errors import StorageError
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.tracking import Run, start_run, tracking_uri
 
 

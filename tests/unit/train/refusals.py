@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from heliostat.infra.errors import DataError, ModelError
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.train.data.formats.records import find_source, read
 from heliostat.train.data.sources.resolve import resolve
 

@@ -16,7 +16,8 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel
-from heliostat.infra.storage.store import Store, open_store
+from heliostat.infra.storage.base import Store
+from heliostat.infra.storage.store import open_store
 from heliostat.train import publish, tasks
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.rows import Rows

@@ -17,7 +17,9 @@ from pathlib import Path, PurePosixPath
 
 from heliostat.cluster.folders import cache_folder, locked
 from heliostat.infra.errors import ConfigError, DataError, HeliostatError, ModelError, StorageError
-from heliostat.infra.storage.store import Entry, StorageConfig, Store, open_store
+from heliostat.infra.storage.base import Entry, Store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 
 UNUSED_WEIGHTS = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.mlmodel", "onnx/*", "openvino/*")
 """Files of frameworks that Heliostat does not load, left out of a download."""

@@ -9,7 +9,7 @@ import pytest
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.doctor import compiler, doctor, machine
 from heliostat.infra.errors import ResourceError
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,8 @@ from heliostat.infra.registry.bundle import (
     verify_directory,
     write_pointer,
 )
-from heliostat.infra.storage.store import Entry, LocalStore
+from heliostat.infra.storage.base import Entry
+from heliostat.infra.storage.local import LocalStore
 
 FILES = {"spec.yaml": b"name: x\n", "model/weights": b"w" * 3_000_000, "model/deep/empty": b""}
 

@@ -8,7 +8,7 @@ from heliostat.infra import tracking
 from heliostat.infra.errors import HeliostatError, ModelError
 from heliostat.infra.registry import registry
 from heliostat.infra.registry.registry import ModelVersion
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 
 
 def publish(storage: StorageConfig, count: int, name: str = "sentiment") -> list[ModelVersion]:

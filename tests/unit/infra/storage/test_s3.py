@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from heliostat.infra.errors import NotFoundError, StorageError
+from heliostat.infra.storage.base import Entry
 from heliostat.infra.storage.deadline import Deadline, DeadlineExceededError, bounded, current
 from heliostat.infra.storage.s3 import Limits, S3Store
-from heliostat.infra.storage.store import Entry
 
 QUICK = Limits(attempts=3, connect_seconds=1, read_seconds=0.3, deadline_seconds=10)
 

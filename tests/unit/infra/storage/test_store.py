@@ -12,7 +12,10 @@ import pytest
 
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError, NotFoundError, StorageError
-from heliostat.infra.storage.store import Entry, LocalStore, StorageConfig, open_store, write_atomically
+from heliostat.infra.storage.base import Entry
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.local import LocalStore, write_atomically
+from heliostat.infra.storage.store import open_store
 
 
 @pytest.fixture

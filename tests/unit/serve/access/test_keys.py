@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from heliostat.cli import app as cli
 from heliostat.infra.errors import ConfigError, IntegrityError
-from heliostat.infra.storage.store import LocalStore
+from heliostat.infra.storage.local import LocalStore
 from heliostat.serve.access.keyring import KeyRing
 from heliostat.serve.access.keys import add_key, digest_of, generate_key, list_keys, remove_key
 from heliostat.serve.access.quota import REQUESTS, TOKENS, Ledger, Sharing, Sums, spend

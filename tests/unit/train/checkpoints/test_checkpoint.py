@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from heliostat.infra.errors import ConfigError, IntegrityError, StorageError
-from heliostat.infra.storage.store import Store, open_store
+from heliostat.infra.storage.base import Store
+from heliostat.infra.storage.store import open_store
 from heliostat.train.checkpoints import checkpoint
 from heliostat.train.checkpoints.checkpoint import Checkpoints
 from heliostat.train.parallel.distributed import World

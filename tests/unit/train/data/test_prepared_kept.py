@@ -12,7 +12,8 @@ import pytest
 
 from heliostat.infra.errors import DataError, IntegrityError, NotFoundError, StorageError
 from heliostat.infra.registry import bundle
-from heliostat.infra.storage.store import StorageConfig, open_store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 from heliostat.train.config import DataConfig
 from heliostat.train.data.formats.records import Source, find_source
 from heliostat.train.data.prepare import pipeline

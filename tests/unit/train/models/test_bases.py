@@ -8,7 +8,7 @@ import pytest
 
 from heliostat.infra.errors import DataError
 from heliostat.infra.registry.inputs import ImageInputs
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.train.config import Augment, DataConfig
 from heliostat.train.data.prepared import Prepared
 from heliostat.train.models.architectures.config import Gan, Mlp, ModelConfig

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from heliostat.infra.errors import DataError, ModelError
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.train.data.formats.records import find_source, read
 from heliostat.train.data.sources.datasets import catalog, cifar_10, mnist, shakespeare
 from heliostat.train.data.sources.datasets.dataset import Dataset, folder_digest

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from heliostat.infra.errors import DataError
-from heliostat.infra.storage.store import StorageConfig
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.train.data.sources import downloads, releases
 from heliostat.train.data.sources.resolve import resolve
 from tests.unit.train.file_server import FileServer, serving

@@ -15,7 +15,8 @@ from heliostat.infra.registry import registry
 from heliostat.infra.registry.bundle import publish_directory
 from heliostat.infra.registry.published import PublishedModel, write_description
 from heliostat.infra.registry.registry import ModelVersion
-from heliostat.infra.storage.store import StorageConfig, open_store
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.store import open_store
 from heliostat.train.data.sources import resolve as sources
 from heliostat.train.data.sources.resolve import fill, resolve
 from tests.unit.train.refusals import failure
