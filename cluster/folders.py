@@ -7,11 +7,12 @@ import os
 import random
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from heliostat.infra.errors import ResourceError
+from heliostat.infra.errors import ResourceError, StorageError
 
 LOOPBACK = "127.0.0.1"
 PORTS = range(20_000, 30_000)
@@ -83,3 +84,29 @@ def path_from_our_python() -> str:
     own = str(Path(sys.executable).parent)
     others = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder != own]
     return os.pathsep.join([own, *others])
+
+
+def fill(folder: Path, make: Callable[[Path], object]) -> Path:
+    """`folder`, which `make` fills unless it is there: whole or not at all, by one process at a time.
+
+    `make` is given an empty folder that takes its name at the end; others that need it wait meanwhile.
+    """
+    if folder.exists():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.parent / f".{folder.name}.lock"):
+            if not folder.exists():
+                _make(folder, make)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(f"{folder}: cannot be made: {reason}; HELIOSTAT_CACHE may name another place") from error
+    return folder
+
+
+def _make(folder: Path, make: Callable[[Path], object]) -> None:
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
+        staging = Path(scratch) / "files"
+        staging.mkdir()
+        make(staging)
+        staging.rename(folder)

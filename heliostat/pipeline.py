@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from heliostat.serve.app import AppArgs
     from heliostat.serve.deploy.launch import Endpoint
     from heliostat.serve.models.adapter_settings import AdapterArgs
-    from heliostat.train.data.prepared import Encoder, Prepared
+    from heliostat.train.data.encoder import Encoder
+    from heliostat.train.data.prepared import Prepared
     from heliostat.train.launch import Job
     from heliostat.tune.search import Search
 

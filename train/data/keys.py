@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import DataConfig
 
 TABLE, IMAGE, TEXT = "tabular-classification", "image-classification", "text-classification"
 GENERATION, LANGUAGE = "image-generation", "causal-lm"

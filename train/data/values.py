@@ -7,7 +7,7 @@ from typing import Any
 
 from heliostat.infra.errors import DataError
 from heliostat.infra.registry.inputs import is_missing, spelled
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import DataConfig
 
 TURN = ("role", "content")
 

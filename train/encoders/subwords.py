@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from heliostat.train.config import DataConfig
-from heliostat.train.data.prepared import Encoder
+from heliostat.train.data.config import DataConfig
+from heliostat.train.data.encoder import Encoder
 from heliostat.train.models.bases import END, TOKENIZER
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from heliostat.infra.errors import DataError
 from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs, number, word
-from heliostat.train.config import DataConfig
-from heliostat.train.data.prepared import Encoder
+from heliostat.train.data.config import DataConfig
+from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.values import refuse_missing, unicode_text
 from heliostat.train.models.bases import write_inputs
 

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from heliostat.infra.registry.inputs import TextInputs
 from heliostat.infra.registry.programs import Program
-from heliostat.train.config import DataConfig
-from heliostat.train.data.prepared import Encoder
+from heliostat.train.data.config import DataConfig
+from heliostat.train.data.encoder import Encoder
 from heliostat.train.models.architectures.network import read_settings
 from heliostat.train.models.bases import TOKENIZER, write_inputs
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from heliostat.infra.errors import ConfigError
-from heliostat.train.config import AdapterConfig
+from heliostat.train.models.config import AdapterConfig
 
 NAME = "default"
 FILE = "adapter_model.safetensors"

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from heliostat.cluster.folders import cache_folder
+from heliostat.cluster.folders import cache_folder, fill
 from heliostat.infra.errors import DataError, ModelError
 from heliostat.infra.registry.inputs import ImageInputs, Inputs
 from heliostat.infra.storage.config import StorageConfig
-from heliostat.train.config import Augment, DataConfig
+from heliostat.train.data.config import Augment, DataConfig
 from heliostat.train.data.prepared import Prepared
 from heliostat.train.data.rows import Rows
-from heliostat.train.data.sources.resolve import fill, resolve
+from heliostat.train.data.sources.resolve import resolve
 from heliostat.train.models.architectures.config import ModelConfig
 
 INPUTS = "inputs.json"

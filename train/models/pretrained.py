@@ -7,10 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from heliostat.cluster.folders import cache_folder
+from heliostat.cluster.folders import cache_folder, fill
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry.published import CHAT_TEMPLATE
-from heliostat.train.data.sources.resolve import fill
 
 TOKENIZER_FILES = (
     "tokenizer.json",

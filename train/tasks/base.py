@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from heliostat.train.config import DataConfig
-from heliostat.train.data.prepared import Encoder
+from heliostat.train.data.config import DataConfig
+from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.rows import Rows
 from heliostat.train.metrics.classification import Bin
 

@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 
 from heliostat.infra.errors import DataError
-from heliostat.train.config import Columns, DataConfig
+from heliostat.train.data.config import Columns, DataConfig
+from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.packing import IGNORED, can_pack, pack, unpack
-from heliostat.train.data.prepared import Encoder
 from heliostat.train.data.rows import Rows
 from heliostat.train.encoders.subwords import PieceEncoder
 from heliostat.train.models import pretrained

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from heliostat.infra.images import data_url, png
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import DataConfig
 from heliostat.train.data.rows import Rows
 from heliostat.train.encoders.images import ImageEncoder
 from heliostat.train.tasks.base import Batch, Example

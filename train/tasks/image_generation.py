@@ -13,7 +13,7 @@ import torch
 from heliostat.infra.images import data_url, grid, png
 from heliostat.infra.registry import programs
 from heliostat.infra.registry.inputs import NoiseInputs
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import DataConfig
 from heliostat.train.data.rows import Rows
 from heliostat.train.encoders.images import ImageEncoder
 from heliostat.train.models.architectures.network import load_network

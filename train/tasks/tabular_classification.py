@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import DataConfig
 from heliostat.train.data.rows import Rows
 from heliostat.train.encoders.tables import TableEncoder
 from heliostat.train.models.architectures.network import read_settings

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry.programs import Program
-from heliostat.train.config import DataConfig
 from heliostat.train.data.batches import pad
-from heliostat.train.data.prepared import Encoder
+from heliostat.train.data.config import DataConfig
+from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.rows import Rows
 from heliostat.train.encoders.words import FixedLength, WordEncoder, text_inputs
 from heliostat.train.models import pretrained

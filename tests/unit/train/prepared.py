@@ -13,11 +13,12 @@ import pyarrow as pa
 import pytest
 
 from heliostat.infra.errors import DataError
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import SPLITS, DataConfig
+from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.formats.records import find_source
 from heliostat.train.data.prepare import pipeline, scan, select
 from heliostat.train.data.prepare.encode import encode_block
-from heliostat.train.data.prepared import SPLITS, Encoder, Prepared
+from heliostat.train.data.prepared import Prepared
 
 
 @dataclass(frozen=True)

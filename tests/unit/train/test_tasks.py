@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heliostat.infra.errors import ModelError
 from heliostat.train import tasks
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import DataConfig
 from heliostat.train.data.packing import IGNORED
 from heliostat.train.data.rows import Rows
 from heliostat.train.models.pretrained import as_folder, load

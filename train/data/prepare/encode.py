@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from heliostat.infra.errors import HeliostatError
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import SPLITS, DataConfig
+from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.prepare import scan
-from heliostat.train.data.prepared import SPLITS, Encoder
 
 IGNORED = -100
 """The label of a token that the loss is not taken on."""

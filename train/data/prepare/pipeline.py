@@ -23,11 +23,11 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from heliostat.infra.errors import ResourceError
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import SPLITS, DataConfig
+from heliostat.train.data.encoder import Encoder, Progress
 from heliostat.train.data.formats.records import Source
 from heliostat.train.data.prepare import scan, select
 from heliostat.train.data.prepare.encode import ENCODED, encode_block, places, splits_of, staying
-from heliostat.train.data.prepared import SPLITS, Encoder, Progress
 
 BLOCKS_PER_CPU = 4
 """So many that the last block keeps no CPU busy alone for long, so few that a task costs next to nothing."""

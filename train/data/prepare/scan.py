@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from heliostat.infra.errors import DataError
-from heliostat.train.config import Columns, DataConfig, Split
 from heliostat.train.data import filter
+from heliostat.train.data.config import SPLITS, Columns, DataConfig, Split
+from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.formats.records import Needed, Record, Source, read
-from heliostat.train.data.prepared import SPLITS, Encoder
 from heliostat.train.data.values import label_text, refuse_missing, unicode_text
 
 KEPT, FILTERED, EMPTY, BROKEN = range(4)

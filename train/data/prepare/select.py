@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 
 from heliostat.infra import log
 from heliostat.infra.errors import DataError
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import SPLITS, DataConfig
+from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.formats.records import Source
 from heliostat.train.data.prepare import scan
 from heliostat.train.data.prepare.encode import VALUES, place, places
-from heliostat.train.data.prepared import SPLITS, Encoder
 
 EVERYTHING = 2**64 - 1
 SHOWN_LABELS = 20

@@ -22,10 +22,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from heliostat.cluster.folders import cache_folder, locked
+from heliostat.cluster.folders import cache_folder, fill, locked
+from heliostat.infra.checksums import file_digest
 from heliostat.infra.errors import HeliostatError, StorageError
 from heliostat.train.data.sources.downloads import download
-from heliostat.train.data.sources.resolve import file_digest, fill, problem
+from heliostat.train.data.sources.problems import problem
 
 TIMEOUT_SECONDS = 900
 RECORD = ".heliostat-source.json"

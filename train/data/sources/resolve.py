@@ -11,15 +11,15 @@ import hashlib
 import importlib.util
 import json
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from heliostat.cluster.folders import cache_folder, locked
-from heliostat.infra.errors import ConfigError, DataError, HeliostatError, ModelError, StorageError
+from heliostat.cluster.folders import cache_folder, fill
+from heliostat.infra.errors import ConfigError, ModelError, StorageError
 from heliostat.infra.storage.base import Entry, Store
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
+from heliostat.train.data.sources.problems import allowed, inside, problem
 
 UNUSED_WEIGHTS = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.mlmodel", "onnx/*", "openvino/*")
 """Files of frameworks that Heliostat does not load, left out of a download."""
@@ -38,69 +38,6 @@ def resolve(source: str, storage: StorageConfig, key: str) -> Path:
         raise problem(key, source, "a data set is no model")
     finder = _FINDERS.get(kind, _from_path)
     return finder(source, storage, key)
-
-
-def problem(key: str, source: str, reason: str) -> HeliostatError:
-    """The error for a source that cannot be had: key, value, reason."""
-    kind = DataError if key.startswith("data") else ModelError
-    return kind(f"{key}: {source!r} given; {reason}")
-
-
-def allowed(key: str) -> str:
-    """The forms that `key` may take, for messages."""
-    named, published = ("dataset:NAME, ", "") if key.startswith("data") else ("", ", models:/name@alias")
-    releases = "pypi:NAME==VERSION/folder, npm:NAME@VERSION/folder"
-    return f"a path, {named}pkg:package/folder, {releases}, hf:org/name, s3://bucket/prefix{published}"
-
-
-def file_digest(file: Path) -> str:
-    """SHA-256 of the file's bytes, in hex; DataError where it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
-    return digest.hexdigest()
-
-
-def fill(folder: Path, make: Callable[[Path], object]) -> Path:
-    """`folder`, which `make` fills unless it is there: whole or not at all, by one process at a time.
-
-    `make` is given an empty folder that takes its name at the end; others that need it wait meanwhile.
-    """
-    if folder.exists():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.parent / f".{folder.name}.lock"):
-            if not folder.exists():
-                _make(folder, make)
-    except OSError as error:
-        reason = error.strerror or error
-        raise StorageError(f"{folder}: cannot be made: {reason}; HELIOSTAT_CACHE may name another place") from error
-    return folder
-
-
-def _make(folder: Path, make: Callable[[Path], object]) -> None:
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
-        staging = Path(scratch) / "files"
-        staging.mkdir()
-        make(staging)
-        staging.rename(folder)
-
-
-def inside(folder: Path, path: str, key: str, source: str) -> Path:
-    """`path` below `folder`; the error lists what is there where it is not."""
-    found = folder / path
-    if ".." not in PurePosixPath(path).parts and found.exists():
-        return found
-    nearest = next(parent for parent in [*found.parents] if parent.is_dir())
-    listed = sorted(entry.name for entry in nearest.iterdir() if not entry.name.startswith((".", "__")))
-    raise problem(
-        key, source, f"there is no {path!r} in it; {nearest.name} holds {', '.join(listed[:20]) or 'nothing'}"
-    )
 
 
 def _from_path(source: str, _storage: StorageConfig, key: str) -> Path:

@@ -13,7 +13,7 @@ from heliostat.infra.config.strict import StrictModel, build
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry import programs
 from heliostat.infra.registry.inputs import Inputs
-from heliostat.train.config import Augment
+from heliostat.train.data.config import Augment
 from heliostat.train.models.architectures.config import ModelConfig
 from heliostat.train.models.architectures.stages import example
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from heliostat.infra.registry.inputs import ImageInputs, Inputs, TableInputs, TextInputs
-from heliostat.train.config import Augment
+from heliostat.train.data.config import Augment
 
 
 class Pixels(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError, DataError
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import DataConfig
 from heliostat.train.data.filter import parse
 
 RECORD: dict[str, Any] = {

@@ -10,9 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from heliostat.train.config import Columns, DataConfig, Split
+from heliostat.train.data.config import SPLITS, Columns, DataConfig, Split
 from heliostat.train.data.prepare import scan
-from heliostat.train.data.prepared import SPLITS
 from heliostat.train.data.values import label_text
 from tests.unit.train.prepared import Words, failure, many, reviews, run
 

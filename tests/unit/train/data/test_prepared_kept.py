@@ -14,10 +14,10 @@ from heliostat.infra.errors import DataError, IntegrityError, NotFoundError, Sto
 from heliostat.infra.registry import bundle
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import SPLITS, DataConfig
 from heliostat.train.data.formats.records import Source, find_source
 from heliostat.train.data.prepare import pipeline
-from heliostat.train.data.prepared import SPLITS, find_prepared, fingerprint_of, open_prepared
+from heliostat.train.data.prepared import find_prepared, fingerprint_of, open_prepared
 from heliostat.train.data.prepared import prepare as prepare_data
 from tests.unit.train.prepared import Words, many, reviews
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from heliostat.train.config import Columns, Split
+from heliostat.train.data.config import Columns, Split
 from tests.unit.train.prepared import Words, failure, many, reviews, run
 
 

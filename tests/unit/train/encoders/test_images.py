@@ -13,7 +13,7 @@ import pytest
 from heliostat.infra.images import png
 from heliostat.infra.registry.inputs import ImageInputs
 from heliostat.train import tasks
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import DataConfig
 from heliostat.train.data.rows import Rows
 from heliostat.train.encoders.images import ImageEncoder
 from heliostat.train.models.bases import INPUTS

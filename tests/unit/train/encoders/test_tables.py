@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs
-from heliostat.train.config import Columns
+from heliostat.train.data.config import Columns
 from heliostat.train.encoders.tables import TableEncoder
 from heliostat.train.models.bases import INPUTS
 from tests.unit.train.prepared import Result, failure, run

@@ -8,9 +8,10 @@ from transformers import BertConfig, BertForSequenceClassification, LlamaConfig,
 
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
-from heliostat.train.config import AdapterConfig, TrainConfig
+from heliostat.train.config import TrainConfig
 from heliostat.train.engine import gathered_weights
 from heliostat.train.models.adapters import attach, plain_name
+from heliostat.train.models.config import AdapterConfig
 
 SIZES = {
     "vocab_size": 40,

@@ -10,7 +10,7 @@ import torch
 
 from heliostat.infra.registry import programs
 from heliostat.infra.registry.inputs import ImageInputs, Inputs, NoiseInputs, NumberColumn, TableInputs, TextInputs
-from heliostat.train.config import Augment
+from heliostat.train.data.config import Augment
 from heliostat.train.models.architectures.config import Gan, Lstm, Mlp, ModelConfig, ResidualCnn
 from heliostat.train.models.architectures.gan import AdversarialNetwork
 from heliostat.train.models.architectures.network import Network, Settings, build_network, read_settings

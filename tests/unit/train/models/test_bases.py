@@ -9,7 +9,7 @@ import pytest
 from heliostat.infra.errors import DataError
 from heliostat.infra.registry.inputs import ImageInputs
 from heliostat.infra.storage.config import StorageConfig
-from heliostat.train.config import Augment, DataConfig
+from heliostat.train.data.config import Augment, DataConfig
 from heliostat.train.data.prepared import Prepared
 from heliostat.train.models.architectures.config import Gan, Mlp, ModelConfig
 from heliostat.train.models.architectures.network import read_settings

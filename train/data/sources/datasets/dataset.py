@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliostat.train.data.sources.resolve import file_digest
+from heliostat.infra.checksums import file_digest
 
 
 @dataclass(frozen=True)

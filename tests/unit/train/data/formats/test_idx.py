@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heliostat.train.config import DataConfig
+from heliostat.train.data.config import DataConfig
 from heliostat.train.data.formats import idx
 from heliostat.train.data.formats.records import find_source, read
 from heliostat.train.data.prepared import fingerprint_of

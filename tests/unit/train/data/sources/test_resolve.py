@@ -10,6 +10,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 
+from heliostat.cluster.folders import fill
 from heliostat.infra.errors import HeliostatError, ModelError, StorageError
 from heliostat.infra.registry import registry
 from heliostat.infra.registry.bundle import publish_directory
@@ -18,7 +19,7 @@ from heliostat.infra.registry.registry import ModelVersion
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
 from heliostat.train.data.sources import resolve as sources
-from heliostat.train.data.sources.resolve import fill, resolve
+from heliostat.train.data.sources.resolve import resolve
 from tests.unit.train.refusals import failure
 
 
