@@ -20,7 +20,7 @@ import torch
 
 from heliostat.infra.memory import keep_freed_memory
 from heliostat.spec import load_spec
-from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.formats.source import find_source, read
 from heliostat.train.data.packing import unpack
 from heliostat.train.data.rows import Rows
 from heliostat.train.data.sources.resolve import resolve

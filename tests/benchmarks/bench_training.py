@@ -18,7 +18,7 @@ from heliostat.infra.config.strict import build
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.train import tasks
 from heliostat.train.data.config import DataConfig
-from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.formats.source import find_source, read
 from heliostat.train.data.sources.resolve import resolve
 from heliostat.train.models.pretrained import as_folder
 from tests.benchmarks.processes import measured

@@ -17,7 +17,7 @@ from heliostat.infra.storage.config import StorageConfig, is_s3
 from heliostat.infra.storage.store import open_store
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.encoder import Encoder, Progress
-from heliostat.train.data.formats.records import Source, find_source
+from heliostat.train.data.formats.source import Source, find_source
 from heliostat.train.data.sources.resolve import resolve
 
 if TYPE_CHECKING:

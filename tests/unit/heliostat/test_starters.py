@@ -18,7 +18,7 @@ from heliostat.spec import Spec, load_spec
 from heliostat.starters.catalog import STARTERS
 from heliostat.starters.write import TEMPLATES, start
 from heliostat.train.data.encoder import Encoder
-from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.formats.source import find_source, read
 from heliostat.train.data.sources.resolve import resolve
 from heliostat.train.encoders.images import ImageEncoder
 from heliostat.train.encoders.tables import TableEncoder

@@ -15,7 +15,7 @@ import pytest
 from heliostat.infra.errors import DataError
 from heliostat.train.data.config import SPLITS, DataConfig
 from heliostat.train.data.encoder import Encoder
-from heliostat.train.data.formats.records import find_source
+from heliostat.train.data.formats.source import find_source
 from heliostat.train.data.prepare import pipeline, scan, select
 from heliostat.train.data.prepare.encode import encode_block
 from heliostat.train.data.prepared import Prepared

@@ -8,7 +8,7 @@ import pytest
 
 from heliostat.infra.errors import DataError, ModelError
 from heliostat.infra.storage.config import StorageConfig
-from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.formats.source import find_source, read
 from heliostat.train.data.sources.resolve import resolve
 
 NEEDED = {"image": "data.columns.image", "label": "data.columns.label"}

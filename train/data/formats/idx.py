@@ -12,19 +12,21 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from heliostat.infra.errors import DataError
 from heliostat.infra.images import MAX_PIXELS
+from heliostat.train.data.formats.base import Files, Format, Record, read_images
 from heliostat.train.data.formats.reading import COMPRESSIONS, opened
 
+NAME = r"[.-]idx\d-ubyte(\.\w+)?$"
 UNSIGNED_BYTES = 8
 CHANNELS = (1, 3)
 
 
-def find(path: Path, files: list[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def find(path: Path, files: list[Path]) -> tuple[Files, Files]:
     """The files with images among `files`, and those with their labels, in the same order."""
     images = tuple(file for file in files if _holds(file, "images"))
     if not images:
@@ -36,7 +38,7 @@ def find(path: Path, files: list[Path]) -> tuple[tuple[Path, ...], tuple[Path, .
     return images, labels
 
 
-def read(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read(file: Path) -> Iterator[tuple[int, Record]]:
     """The images of `file`, uint8 [height, width, channels], with their labels as text."""
     with opened(file) as images, opened(_labels(file)) as labels:
         count, *shape = _sizes(images, file, (3, 4))
@@ -113,3 +115,6 @@ def _exactly(stream: BinaryIO, count: int, what: str) -> bytes:
     if len(found) < count:
         raise DataError(f"{what}: the file ends there; its header tells of more")
     return found
+
+
+IDX = Format(read_images(read), find=find, pattern=NAME, name_part=lambda file: file.name)

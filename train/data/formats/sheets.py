@@ -16,6 +16,7 @@ from typing import Any
 
 from heliostat.infra.errors import DataError
 from heliostat.infra.images import decode
+from heliostat.train.data.formats.base import Files, Format, Record, read_images
 
 HEADER_BYTES = 24
 SHEET_NAME = r"\.png$"
@@ -24,7 +25,7 @@ LIST_NAME = r"lab(el|le).*\.json$"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def find(path: Path, files: list[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def find(path: Path, files: list[Path]) -> tuple[Files, Files]:
     """The sheets among `files`, and the lists of their labels."""
     if not path.is_dir():
         raise DataError(f"data.source: {path} is a file; a folder with sheets and the lists of their labels is needed")
@@ -38,7 +39,7 @@ def find(path: Path, files: list[Path]) -> tuple[tuple[Path, ...], tuple[Path, .
     return sheets, lists
 
 
-def read(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read(file: Path) -> Iterator[tuple[int, Record]]:
     """The images of a sheet, uint8 [side, side, 1 or 3], with their labels as text."""
     labels = _labels(file)
     values = decode(file.read_bytes(), "own", str(file))
@@ -121,3 +122,6 @@ def _shape(sheet: Path, width: int, channels: int) -> tuple[int, int, int]:
         if side * side * depth == width * channels:
             return side, side, depth
     raise DataError(f"{sheet}: rows of {width} x {channels} values, which are no square image")
+
+
+SHEETS = Format(read_images(read), find=find, name_part=lambda file: file.name)

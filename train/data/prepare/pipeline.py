@@ -25,7 +25,7 @@ from ray.data.datasource import Datasource, ReadTask
 from heliostat.infra.errors import ResourceError
 from heliostat.train.data.config import SPLITS, DataConfig
 from heliostat.train.data.encoder import Encoder, Progress
-from heliostat.train.data.formats.records import Source
+from heliostat.train.data.formats.source import Source
 from heliostat.train.data.prepare import scan, select
 from heliostat.train.data.prepare.encode import ENCODED, encode_block, places, splits_of, staying
 

@@ -20,7 +20,8 @@ from heliostat.infra.errors import DataError
 from heliostat.train.data import filter
 from heliostat.train.data.config import SPLITS, Columns, DataConfig, Split
 from heliostat.train.data.encoder import Encoder
-from heliostat.train.data.formats.records import Needed, Record, Source, read
+from heliostat.train.data.formats.base import Needed, Record
+from heliostat.train.data.formats.source import Source, read
 from heliostat.train.data.values import label_text, refuse_missing, unicode_text
 
 KEPT, FILTERED, EMPTY, BROKEN = range(4)

@@ -13,7 +13,7 @@ from heliostat.infra import log
 from heliostat.infra.errors import DataError
 from heliostat.train.data.config import SPLITS, DataConfig
 from heliostat.train.data.encoder import Encoder
-from heliostat.train.data.formats.records import Source
+from heliostat.train.data.formats.source import Source
 from heliostat.train.data.prepare import scan
 from heliostat.train.data.prepare.encode import VALUES, place, places
 

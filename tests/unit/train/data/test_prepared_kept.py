@@ -15,7 +15,7 @@ from heliostat.infra.registry import bundle
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
 from heliostat.train.data.config import SPLITS, DataConfig
-from heliostat.train.data.formats.records import Source, find_source
+from heliostat.train.data.formats.source import Source, find_source
 from heliostat.train.data.prepare import pipeline
 from heliostat.train.data.prepared import find_prepared, fingerprint_of, open_prepared
 from heliostat.train.data.prepared import prepare as prepare_data

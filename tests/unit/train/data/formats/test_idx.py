@@ -12,7 +12,7 @@ import pytest
 
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.formats import idx
-from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.formats.source import find_source, read
 from heliostat.train.data.prepared import fingerprint_of
 from tests.unit.train.prepared import Words
 from tests.unit.train.refusals import NEEDED, unfound, unread

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from heliostat.infra.errors import DataError
-from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.formats.source import find_source, read
 from tests.unit.train.refusals import NEEDED, unfound, unread
 
 RNG = np.random.default_rng(0)

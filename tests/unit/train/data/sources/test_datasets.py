@@ -16,7 +16,7 @@ import pytest
 
 from heliostat.infra.errors import DataError, ModelError
 from heliostat.infra.storage.config import StorageConfig
-from heliostat.train.data.formats.records import find_source, read
+from heliostat.train.data.formats.source import find_source, read
 from heliostat.train.data.sources.datasets import catalog, cifar_10, mnist, shakespeare
 from heliostat.train.data.sources.datasets.dataset import Dataset, folder_digest
 from heliostat.train.data.sources.resolve import resolve

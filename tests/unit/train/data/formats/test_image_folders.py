@@ -10,7 +10,7 @@ from PIL import Image
 
 from heliostat.infra.errors import DataError
 from heliostat.train.data.config import DataConfig
-from heliostat.train.data.formats.records import Source, find_source, read
+from heliostat.train.data.formats.source import Source, find_source, read
 from heliostat.train.data.prepared import fingerprint_of
 from tests.unit.train.prepared import Words
 

@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import Mock
 
 import numpy as np
@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from heliostat.infra.errors import DataError
-from heliostat.train.data.formats.records import Source, find_source, read
+from heliostat.train.data.config import DataConfig
+from heliostat.train.data.formats.catalog import FORMATS
+from heliostat.train.data.formats.source import Source, find_source, read
 
 NEEDED = {"text": "data.columns.text", "label": "data.columns.label"}
 SEPARATORS = "one\u2028two\x85three"
@@ -211,3 +213,12 @@ def test_a_folder_that_says_too_little_or_too_much_is_refused(tmp_path: Path) ->
     write(tmp_path, "a.json", "")
     with pytest.raises(DataError, match=r"files of several formats \(csv, json\)"):
         find_source(tmp_path, "auto")
+
+
+def test_the_spec_takes_every_format_that_there_is() -> None:
+    assert set(get_args(DataConfig.model_fields["format"].annotation)) == {"auto", *FORMATS}
+
+
+def test_no_ending_tells_two_formats() -> None:
+    endings = [ending for one in FORMATS.values() for ending in one.endings]
+    assert len(endings) == len(set(endings))

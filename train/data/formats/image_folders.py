@@ -1,0 +1,45 @@
+"""Folders of image files, a sub-folder for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from heliostat.infra.errors import DataError
+from heliostat.infra.images import decode
+from heliostat.train.data.formats.base import Files, Format, Record, read_images
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
+OTHER_IMAGES = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".ppm", ".pgm", ".tga")
+"""Endings of images that are not read: such a file would otherwise be left out as a README is."""
+
+
+def find(path: Path, files: list[Path]) -> tuple[Files, Files]:
+    """Image files in `path/CLASS/`; their labels are the names of the folders."""
+    if not path.is_dir():
+        raise DataError(f"data.source: {path} is a file; a folder with one sub-folder for each class is needed")
+    for file in files:
+        if file.suffix.lower() in OTHER_IMAGES:
+            raise DataError(f"{file}: {file.suffix} is not read; {' '.join(ENDINGS)} are")
+    images = tuple(file for file in files if file.suffix.lower() in ENDINGS)
+    for file in images:
+        if file.parent.parent != path:
+            raise DataError(f"{file}: images must lie in sub-folders of {path}, whose names are their classes")
+    _refuse_empty_classes(path, images)
+    return images, ()
+
+
+def _refuse_empty_classes(path: Path, images: Files) -> None:
+    filled = {file.parent for file in images}
+    empty = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    empty = [entry for entry in empty if entry not in filled]
+    if empty or not filled:
+        lacking = f"{empty[0]} holds" if empty else f"{path} has sub-folders with"
+        raise DataError(f"data.source: {lacking} no images ({' '.join(ENDINGS)})")
+
+
+def _read(file: Path) -> Iterator[tuple[int, Record]]:
+    yield 1, {"image": decode(file.read_bytes(), "own", str(file)), "label": file.parent.name}
+
+
+IMAGES = Format(read_images(_read), ENDINGS, counted_by="file", find=find, name_part=lambda file: file.parent.name)
