@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from heliostat.serve.models.adapter_settings import AdapterArgs
     from heliostat.train.data.encoder import Encoder
     from heliostat.train.data.prepared import Prepared
-    from heliostat.train.launch import Job
+    from heliostat.train.job import Job
     from heliostat.tune.search import Search
 
 
@@ -106,7 +106,7 @@ def reuse(spec: Spec, view: View) -> bool:
 
 def make_job(spec: Spec, prepared: Prepared, run_id: str) -> Job:
     """What each worker of a run is told; ConfigError where the base model cannot be laid out as `train` says."""
-    from heliostat.train.launch import Job
+    from heliostat.train.job import Job
     from heliostat.train.models.bases import base_folder
     from heliostat.train.parallel.sharding import check_model
 

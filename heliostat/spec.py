@@ -15,11 +15,10 @@ from heliostat.infra.config.strict import StrictModel, apply_overrides, build, r
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.serve.config import ServeConfig, check_names
-from heliostat.train.config import TrainConfig
+from heliostat.train.config import TrainConfig, check_network, check_task
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.keys import check_data
 from heliostat.train.models.architectures.config import ModelConfig
-from heliostat.train.parallel.sharding import check_network, check_task
 from heliostat.tune.config import TuneConfig
 
 RECIPES = Path(__file__).parent / "recipes"

@@ -1,50 +1,19 @@
-"""The `model`, `data` and `train` sections of a spec."""
+"""The `train` section of a spec."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.config.types import Fraction, Positive
 from heliostat.train.models.config import AdapterConfig
-from heliostat.train.parallel import sharding
-from heliostat.train.parallel.sharding import Offload
+from heliostat.train.parallel.config import RANK_KEYS, ParallelConfig
 
 
-class Workers(StrictModel):
-    """Between how many workers a run may have; one number in a spec means exactly so many."""
-
-    min: Positive = 1
-    max: Positive = 1
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_number(cls, value: Any) -> Any:
-        if isinstance(value, int):
-            return {"min": value, "max": value}
-        if not isinstance(value, Mapping):
-            raise ValueError("a number or {min, max} is allowed")
-        return value
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Workers:
-        if self.min > self.max:
-            raise ValueError(f"train.workers: min {self.min} is above max {self.max}")
-        return self
-
-
-class TrainConfig(StrictModel):
+class TrainConfig(ParallelConfig):
     """One training run."""
 
-    workers: Workers = Workers()
-    """Data-parallel workers (world size): a number, or `{min, max}` to start with what the cluster has, go on with
-    fewer after losing some, and take in more as they come."""
-    use_gpu: bool | Literal["auto"] = "auto"
-    """`auto`: a GPU for each worker where the cluster has one."""
-    cpus_per_worker: Positive = 1
     global_batch_size: Positive = 32
     """Records per optimizer step, whatever the number of workers."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
@@ -63,22 +32,10 @@ class TrainConfig(StrictModel):
     """Replaces every dropout probability of the model's own configuration."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     precision: Literal["bf16", "fp32"] = "bf16"
-    zero_stage: Literal[0, 1, 2, 3] = 0
     activation_checkpointing: bool = False
     """Keep only what goes into each layer, and compute the rest again on the way back: less memory, a third slower."""
-    compile: bool = False
-    """Compile each layer with torch.compile; the first steps take minutes longer."""
     adapter: AdapterConfig | None = None
     """Train low-rank adapters and leave the base model as it is; `{}` takes their defaults."""
-    offload: Offload = Offload()
-    """What waits in the host's memory and leaves more of the GPU's."""
-    hpz_group: Positive = 1
-    """Stage 3: workers that hold a second copy of the parameters among them, to gather from, such as the GPUs of one
-    node (ZeRO++ hpZ); 1 for none."""
-    sequence_parallel: Positive = 1
-    """Workers that share the tokens of each row (Ulysses), for `causal-lm` on long records."""
-    tensor_parallel: Positive = 1
-    """Workers that split each layer (AutoTP), for a `causal-lm` whose layers are too large for one."""
     seed: Annotated[int, Field(ge=0)] = 0
     validate_every: Positive | None = None
     """Steps between validations; once an epoch where left out."""
@@ -101,7 +58,7 @@ class TrainConfig(StrictModel):
 
     @model_validator(mode="after")
     def _each_worker_has_work(self) -> TrainConfig:
-        replicas = self.workers.max // sharding.workers_per_replica(self)
+        replicas = self.workers.max // self.workers_per_replica
         if self.global_batch_size < replicas:
             raise ValueError(
                 f"train.global_batch_size: {self.global_batch_size} given; must be at least train.workers "
@@ -119,8 +76,12 @@ class TrainConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _can_be_sharded(self) -> TrainConfig:
-        sharding.check(self)
+    def _can_be_split(self) -> TrainConfig:
+        if self.tensor_parallel > 1 and self.adapter:
+            raise ValueError(
+                f"train.tensor_parallel: {self.tensor_parallel} cannot go with train.adapter, "
+                "whose layers are not split"
+            )
         return self
 
     @field_validator("deepspeed")
@@ -133,8 +94,33 @@ class TrainConfig(StrictModel):
         } & value.keys()
         if ours:
             raise ValueError(f"{', '.join(sorted(ours))} cannot be set; train.global_batch_size decides them")
-        if layout := sharding.RANK_KEYS & value.keys():
+        if layout := RANK_KEYS & value.keys():
             raise ValueError(
                 f"{', '.join(sorted(layout))} cannot be set; train.sequence_parallel and train.tensor_parallel do that"
             )
         return value
+
+
+def check_task(train: TrainConfig, task: str) -> None:
+    """Raises ValueError where `task` rules a layout out, or what is published."""
+    if train.adapter and train.adapter.publish == "adapter" and task != "causal-lm":
+        raise ValueError(
+            f"train.adapter.publish: adapter is for task causal-lm; a model for {task} has a new head too, and merged "
+            "is allowed"
+        )
+    for key in ("sequence_parallel", "tensor_parallel"):
+        if getattr(train, key) > 1 and task != "causal-lm":
+            raise ValueError(
+                f"train.{key}: {getattr(train, key)} is for decoders, of task causal-lm; with {task} 1 is allowed"
+            )
+
+
+def check_network(train: TrainConfig, name: str) -> None:
+    """Raises ValueError for what the models that are built here have no use for."""
+    for key in ("adapter", "activation_checkpointing", "dropout"):
+        if getattr(train, key):
+            raise ValueError(f"train.{key}: given; it is for base models that exist, and model.{name} is built here")
+    if name == "gan" and train.precision != "fp32":
+        raise ValueError(f"train.precision: {train.precision} given; model.gan is trained in fp32")
+    if name == "gan" and train.zero_stage == 3:
+        raise ValueError("train.zero_stage: 3 given; model.gan needs the discriminator whole, 0, 1 and 2 are allowed")

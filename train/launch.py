@@ -10,39 +10,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from heliostat.cluster.session.interrupts import first_sigterm, own_interrupts
-from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import StoppedError, TrainingError
-from heliostat.infra.storage.config import StorageConfig
 from heliostat.train.config import TrainConfig
-from heliostat.train.data.config import DataConfig
-from heliostat.train.models.architectures.config import ModelConfig
-from heliostat.train.parallel.sharding import check_device
+from heliostat.train.job import Job
+from heliostat.train.parallel.config import check_device
 
 POLL_SECONDS = 0.5
 RESIZE_SECONDS = 60.0
 """How often a run of fewer workers than it may have looks for room: each change costs what no checkpoint holds."""
 FULL_NODE = re.compile(r"Memory on the node .* was (\S+ used / \S+ limit)")
 """What Ray says of a machine whose memory is used up."""
-
-
-class Job(StrictModel):
-    """All that a worker must know, on whatever node it starts."""
-
-    name: str
-    task: str
-    run_id: str
-    model: ModelConfig
-    data: DataConfig
-    data_fingerprint: str
-    train: TrainConfig
-    storage: StorageConfig
-    spec: str
-    """The resolved spec as YAML, kept with the published model."""
-
-    @property
-    def prefix(self) -> str:
-        """Where the run's files are in storage."""
-        return f"runs/{self.name}/{self.run_id}"
 
 
 class Board:

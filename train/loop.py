@@ -24,7 +24,7 @@ from heliostat.train.data.rows import Rows
 from heliostat.train.engine import learning_rate, set_learning_rate
 from heliostat.train.evaluation.evaluate import evaluate
 from heliostat.train.parallel.distributed import World
-from heliostat.train.parallel.sharding import replica, workers_per_replica
+from heliostat.train.parallel.sharding import replica
 from heliostat.train.parallel.ulysses import part
 from heliostat.train.tasks.base import Task
 from heliostat.train.telemetry.clocks import Clocks
@@ -136,13 +136,13 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
         data_seconds=run.clocks.data.take(),
         communication_seconds=run.clocks.communication.take(),
         flops=run.flops.needed(run.rows.lengths[mine], int(run.rows.targets[mine].sum()))
-        / workers_per_replica(run.train),
+        / run.train.workers_per_replica,
     )
 
 
 def share(run: Run, count: int) -> int:
     """This rank's part of a count of what workers share; all parts together are the count."""
-    among = workers_per_replica(run.train)
+    among = run.train.workers_per_replica
     return (count + run.world.rank % among) // among
 
 

@@ -20,7 +20,7 @@ from heliostat.train.data.prepared import Prepared, open_prepared
 from heliostat.train.data.rows import Rows
 from heliostat.train.engine import build_engine
 from heliostat.train.evaluation.evaluate import Evaluation, evaluate, findings
-from heliostat.train.launch import Job
+from heliostat.train.job import Job
 from heliostat.train.loop import Run, fit
 from heliostat.train.micro_batch import told_of_memory, with_room
 from heliostat.train.models import adapters

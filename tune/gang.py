@@ -21,7 +21,7 @@ from ray import tune
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.batches import BatchPlan
 from heliostat.train.engine import build_engine
-from heliostat.train.launch import Job
+from heliostat.train.job import Job
 from heliostat.train.loop import Run, fit, total_steps
 from heliostat.train.parallel.distributed import join, settle
 from heliostat.train.telemetry.stats import Report

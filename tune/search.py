@@ -10,7 +10,8 @@ from typing import Any
 
 from heliostat.infra.errors import TrainingError
 from heliostat.train import tasks
-from heliostat.train.launch import Job, gpus_wanted, innermost
+from heliostat.train.job import Job
+from heliostat.train.launch import gpus_wanted, innermost
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.space import build_space, check_space
 

@@ -1,137 +1,19 @@
-"""How a run is laid out over its workers: offloading, hierarchical partitions, sequence parallelism.
-
-The keys of the `train` section, what DeepSpeed is told of them, and where they cannot work: with the rest of the
-section (`check`), with the task and the base model (`check_model`), or without GPUs (`check_device`).
-"""
+"""What DeepSpeed is told of a run's layout, and which base models rule one out."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationInfo, field_validator
-
-from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import ConfigError
 
 if TYPE_CHECKING:
-    from heliostat.train.config import TrainConfig
-
-RANK_KEYS = frozenset({"sequence_parallel_size", "data_parallel_size", "tensor_parallel", "pipeline"})
-"""Keys of DeepSpeed's own that change which records a worker must see, or which weights it has."""
-NVME = {
-    "optimizer": "what DeepSpeed swaps to NVMe is outside its checkpoints' shards, so that no run could go on with "
-    "another number of workers; allowed: none, cpu",
-    "parameters": "on NVMe they would leave the host with the optimizer's state, which is six times as large; "
-    "allowed: none, cpu",
-}
-"""Why nothing waits there."""
+    from heliostat.train.parallel.config import ParallelConfig
 
 
-class Offload(StrictModel):
-    """What waits in the host's memory, not the GPU's, while it is not needed."""
-
-    optimizer: Literal["none", "cpu"] = "none"
-    """AdamW's state and the float32 weights, and the update itself; from `train.zero_stage` 1 on."""
-    parameters: Literal["none", "cpu"] = "none"
-    """Each worker's shard of the weights; at `train.zero_stage` 3."""
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _not_to_disk(cls, value: Any, info: ValidationInfo) -> Any:
-        if value == "nvme":
-            raise ValueError(NVME[str(info.field_name)])
-        return value
-
-    def wanted(self) -> dict[str, str]:
-        """Dotted key -> device of what is offloaded."""
-        return {f"train.offload.{name}": device for name, device in self.model_dump().items() if device != "none"}
-
-
-def check(train: TrainConfig) -> None:
-    """Raises ValueError, naming the key, where the rest of the `train` section rules a layout out."""
-    stages = {"train.offload.optimizer": 1, "train.offload.parameters": 3}
-    for key, device in train.offload.wanted().items():
-        if train.zero_stage < stages[key]:
-            raise ValueError(f"{key}: {device!r} needs train.zero_stage {stages[key]} or more, not {train.zero_stage}")
-        if train.use_gpu is False:
-            raise ValueError(_no_gpu(key, device, "train.use_gpu is false"))
-    for key in ("hpz_group", "sequence_parallel", "tensor_parallel"):
-        if getattr(train, key) > 1:
-            _divides_workers(train, f"train.{key}", getattr(train, key))
-    if train.tensor_parallel > 1:
-        _fits_tensor_parallel(train)
-    if workers_per_replica(train) > 1 and train.compile:
-        key = "sequence_parallel" if train.sequence_parallel > 1 else "tensor_parallel"
-        raise ValueError(f"train.{key}: {getattr(train, key)} cannot go with train.compile")
-    if train.hpz_group > 1 and train.zero_stage != 3:
-        raise ValueError(f"train.hpz_group: {train.hpz_group} needs train.zero_stage 3, not {train.zero_stage}")
-    if train.hpz_group == train.workers.max > 1:
-        raise ValueError(
-            f"train.hpz_group: {train.hpz_group} is all workers, which hold each parameter together as it is; "
-            "fewer are allowed, such as the GPUs of one node"
-        )
-
-
-def _divides_workers(train: TrainConfig, key: str, size: int) -> None:
-    least, most = train.workers.min, train.workers.max
-    if least != most:
-        raise ValueError(f"{key}: {size} needs a fixed number of train.workers, not {least} to {most}")
-    if most % size:
-        raise ValueError(f"{key}: {size} does not divide train.workers ({most})")
-
-
-def _fits_tensor_parallel(train: TrainConfig) -> None:
-    size = train.tensor_parallel
-    if train.zero_stage not in (1, 2):
-        raise ValueError(f"train.tensor_parallel: {size} needs train.zero_stage 1 or 2, not {train.zero_stage}")
-    if train.sequence_parallel > 1:
-        raise ValueError(
-            f"train.tensor_parallel: {size} cannot go with train.sequence_parallel ({train.sequence_parallel})"
-        )
-    if train.adapter:
-        raise ValueError(f"train.tensor_parallel: {size} cannot go with train.adapter, whose layers are not split")
-
-
-def check_device(train: TrainConfig, use_gpu: bool) -> None:
-    """Raises ConfigError where GPUs are needed and workers get none."""
-    for key, device in train.offload.wanted().items():
-        if not use_gpu:
-            raise ConfigError(_no_gpu(key, device, "the workers get none here"))
-
-
-def _no_gpu(key: str, device: str, why: str) -> str:
-    return f"{key}: {device!r} frees the memory of GPUs, and {why}; allowed without them: none"
-
-
-def check_task(train: TrainConfig, task: str) -> None:
-    """Raises ValueError where `task` rules a layout out, or what is published."""
-    if train.adapter and train.adapter.publish == "adapter" and task != "causal-lm":
-        raise ValueError(
-            f"train.adapter.publish: adapter is for task causal-lm; a model for {task} has a new head too, and merged "
-            "is allowed"
-        )
-    for key in ("sequence_parallel", "tensor_parallel"):
-        if getattr(train, key) > 1 and task != "causal-lm":
-            raise ValueError(
-                f"train.{key}: {getattr(train, key)} is for decoders, of task causal-lm; with {task} 1 is allowed"
-            )
-
-
-def check_network(train: TrainConfig, name: str) -> None:
-    """Raises ValueError for what the models that are built here have no use for."""
-    for key in ("adapter", "activation_checkpointing", "dropout"):
-        if getattr(train, key):
-            raise ValueError(f"train.{key}: given; it is for base models that exist, and model.{name} is built here")
-    if name == "gan" and train.precision != "fp32":
-        raise ValueError(f"train.precision: {train.precision} given; model.gan is trained in fp32")
-    if name == "gan" and train.zero_stage == 3:
-        raise ValueError("train.zero_stage: 3 given; model.gan needs the discriminator whole, 0, 1 and 2 are allowed")
-
-
-def check_model(train: TrainConfig, folder: Path) -> None:
+def check_model(train: ParallelConfig, folder: Path) -> None:
     """Raises ConfigError where the base model in `folder` rules a layout out."""
-    size = workers_per_replica(train)
+    size = train.workers_per_replica
     if size == 1:
         return
     key = "train.sequence_parallel" if train.sequence_parallel > 1 else "train.tensor_parallel"
@@ -175,7 +57,7 @@ def _part_of(count: int, most: int) -> int:
     return min(most, max(count // 8, 2**20))
 
 
-def zero_optimization(train: TrainConfig) -> dict[str, Any]:
+def zero_optimization(train: ParallelConfig) -> dict[str, Any]:
     """The section of that name in DeepSpeed's JSON, but for `buckets`."""
     config: dict[str, Any] = {"stage": train.zero_stage}
     for name, device in (("offload_optimizer", train.offload.optimizer), ("offload_param", train.offload.parameters)):
@@ -186,12 +68,7 @@ def zero_optimization(train: TrainConfig) -> dict[str, Any]:
     return config
 
 
-def workers_per_replica(train: TrainConfig) -> int:
-    """Workers that take the same records, and share their tokens or the layers; neighbours by rank."""
-    return train.sequence_parallel * train.tensor_parallel
-
-
-def replica(train: TrainConfig, rank: int, size: int) -> tuple[int, int]:
+def replica(train: ParallelConfig, rank: int, size: int) -> tuple[int, int]:
     """Which of how many data-parallel replicas `rank` of `size` workers belongs to: each takes its own records."""
-    together = workers_per_replica(train)
+    together = train.workers_per_replica
     return rank // together, size // together

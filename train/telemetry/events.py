@@ -11,7 +11,7 @@ import torch
 from heliostat.infra import metrics
 from heliostat.infra.memory import peak_resident_bytes
 from heliostat.train.checkpoints.checkpoint import StoreStats
-from heliostat.train.launch import Job
+from heliostat.train.job import Job
 from heliostat.train.parallel.distributed import World
 from heliostat.train.telemetry.stats import StepStats
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from heliostat.train.config import TrainConfig, Workers
+from heliostat.train.config import TrainConfig
 from heliostat.train.data.batches import BatchPlan
 from heliostat.train.engine import deepspeed_config, learning_rate, micro_batch_size
+from heliostat.train.parallel.config import Workers
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7])

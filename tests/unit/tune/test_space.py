@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from heliostat.infra.errors import ConfigError
-from heliostat.train.config import TrainConfig, Workers
+from heliostat.train.config import TrainConfig
+from heliostat.train.parallel.config import Workers
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.search import as_trial, build_scheduler, build_searcher
 from heliostat.tune.space import build_space, check_space, trial_config

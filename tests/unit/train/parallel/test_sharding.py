@@ -14,7 +14,8 @@ from heliostat.infra.errors import ConfigError, ModelError
 from heliostat.spec import Spec
 from heliostat.train.config import TrainConfig
 from heliostat.train.engine import deepspeed_config, sized
-from heliostat.train.parallel.sharding import buckets, check_device, check_model, replica
+from heliostat.train.parallel.config import check_device
+from heliostat.train.parallel.sharding import buckets, check_model, replica
 from heliostat.train.parallel.tensor_parallel import check_split
 
 SIZES = {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 12, "num_key_value_heads": 4}
