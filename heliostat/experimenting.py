@@ -15,7 +15,7 @@ from heliostat.spec import Spec
 from heliostat.view import View
 
 if TYPE_CHECKING:
-    from heliostat.serve.deploy.experiment_coordinator import Standing
+    from heliostat.serve.experiment.coordinator import Standing
 
 QUANTILES = (0.5, 0.95, 0.99)
 
@@ -114,7 +114,7 @@ def _running(spec: Spec | None = None) -> Iterator[None]:
 
 def show_standing(found: Standing, *, ended: bool, view: View) -> None:
     """Both versions, and what sets them apart."""
-    from heliostat.serve.deploy.experiment_coordinator import BASELINE, CANDIDATE
+    from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE
     from heliostat.serve.experiment.stats import compare_errors, compare_feedback, compare_times
 
     experiment = found.experiment

@@ -23,9 +23,8 @@ from heliostat.view import View
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
-    from heliostat.serve.app import AppArgs
+    from heliostat.serve.args import AdapterArgs, AppArgs
     from heliostat.serve.deploy.launch import Endpoint
-    from heliostat.serve.models.adapter_settings import AdapterArgs
     from heliostat.train.data.encoder import Encoder
     from heliostat.train.data.prepared import Prepared
     from heliostat.train.job import Job
@@ -298,7 +297,7 @@ def app_args(spec: Spec, model: ModelVersion) -> AppArgs:
 
     Raises ModelError where an adapter is not there.
     """
-    from heliostat.serve.app import AppArgs
+    from heliostat.serve.args import AppArgs
 
     return AppArgs(
         name=spec.name,
@@ -314,8 +313,8 @@ def app_args(spec: Spec, model: ModelVersion) -> AppArgs:
 def resolve_adapter(spec: Spec, name: str) -> AdapterArgs:
     """The version that `serve.adapters` means by a name."""
     from heliostat.infra.registry.registry import resolve
+    from heliostat.serve.args import AdapterArgs
     from heliostat.serve.models.adapter_check import named
-    from heliostat.serve.models.adapter_settings import AdapterArgs
 
     with named(name):
         found = resolve(spec.storage, spec.serve.adapters[name])

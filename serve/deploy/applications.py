@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from heliostat.infra import errors
 from heliostat.infra.config import strict as configuration
 from heliostat.infra.errors import ConfigError, HeliostatError, ModelError, ResourceError
-from heliostat.serve.app import DEPLOYMENT, AppArgs, build
+from heliostat.serve.app import DEPLOYMENT, build
+from heliostat.serve.args import AppArgs
 from heliostat.serve.config import ServeConfig, Tls
 from heliostat.serve.deploy.ingress import CLOSE_SECONDS, POLL_SECONDS, STOP_SECONDS, quiet, reachable
 from heliostat.serve.experiment.config import Experiment

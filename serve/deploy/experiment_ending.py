@@ -10,9 +10,9 @@ from pydantic import TypeAdapter
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
-from heliostat.serve.app import CANDIDATE_SUFFIX
+from heliostat.serve.args import CANDIDATE_SUFFIX
 from heliostat.serve.deploy.applications import deployed, remove, run, running_experiment, wait
-from heliostat.serve.deploy.experiment_coordinator import Standing, find_board
+from heliostat.serve.experiment.coordinator import Standing, find_board
 
 END_SECONDS = 60.0
 _standings = TypeAdapter(Standing)

@@ -6,12 +6,12 @@ import time
 
 from heliostat.cluster.session.resources import short_of
 from heliostat.infra.errors import ConfigError
-from heliostat.serve.app import CANDIDATE_SUFFIX, AppArgs
+from heliostat.serve.args import CANDIDATE_SUFFIX, AppArgs
 from heliostat.serve.deploy.applications import deployed, plain_url, run, running_experiment, wait
-from heliostat.serve.deploy.experiment_coordinator import start_board
 from heliostat.serve.deploy.experiment_ending import END_SECONDS, end
 from heliostat.serve.deploy.launch import Endpoint, deploy
 from heliostat.serve.experiment.config import Experiment
+from heliostat.serve.experiment.coordinator import start_board
 
 
 def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool = True) -> Experiment:
@@ -36,7 +36,7 @@ def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool =
         share=share, by=by, guarded=guarded, baseline=baseline.version, candidate=args.version, url=plain_url(candidate)
     )
     try:
-        start_board(args.name, experiment)
+        start_board(args.name, experiment, end)
         run(baseline, experiment)
         wait(baseline, time.monotonic() + END_SECONDS)
     except BaseException:

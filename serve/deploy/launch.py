@@ -14,7 +14,7 @@ from heliostat.infra.errors import ConfigError, HeliostatError, ResourceError
 from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import keys_from_environment
 from heliostat.serve.access.keys import list_keys
-from heliostat.serve.app import CANDIDATE_SUFFIX, AppArgs
+from heliostat.serve.args import CANDIDATE_SUFFIX, AppArgs
 from heliostat.serve.deploy.applications import (
     applications,
     deployed,

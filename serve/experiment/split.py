@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.infra import log
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.deploy.experiment_coordinator import BASELINE, CANDIDATE, Arms, find_board, new_arms
 from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, Send, send_event
 from heliostat.serve.experiment.config import Experiment
+from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, find_board, new_arms
 
 if TYPE_CHECKING:
     import aiohttp

@@ -72,7 +72,7 @@ def of_program(
     from heliostat.serve.explain.images import ImageExplainer
     from heliostat.serve.explain.tables import TableExplainer
     from heliostat.serve.explain.texts import ProgramWords, TextExplainer
-    from heliostat.serve.predictors.programs import read_tokenizer
+    from heliostat.serve.models.tokenizers import read_tokenizer
 
     inputs = description.inputs
     if isinstance(inputs, TableInputs):

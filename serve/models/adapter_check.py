@@ -22,7 +22,7 @@ from heliostat.serve.models.adapter_settings import SETTINGS, parse_settings
 from heliostat.serve.models.bundles import check_manifest, locate
 
 if TYPE_CHECKING:
-    from heliostat.serve.app import AppArgs
+    from heliostat.serve.args import AppArgs
 
 TASK = "causal-lm"
 TOKENIZER = ("tokenizer.json", CHAT_TEMPLATE)

@@ -17,7 +17,7 @@ from heliostat.serve.models.adapter_settings import MATRICES, SETTINGS
 from heliostat.serve.models.bundles import Fetched, locate
 
 if TYPE_CHECKING:
-    from heliostat.serve.app import AppArgs
+    from heliostat.serve.args import AppArgs
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import ModelError
 
 SETTINGS, MATRICES = "adapter_config.json", "adapter_model.safetensors"
@@ -21,16 +20,6 @@ NOT_PLAIN = (
 
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
 """How matrices may have begun of which a part is in the base model's weights, which are then no longer the base's."""
-
-
-class AdapterArgs(StrictModel):
-    """One version of a published adapter."""
-
-    url: str
-    """Where its bundle is."""
-    digest: str
-    """SHA-256 of the bundle's manifest: nothing else is served."""
-    version: str
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from heliostat.serve.explain.loading import available, of_program
 from heliostat.serve.http.app import Service
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.models.served import Served
+from heliostat.serve.models.tokenizers import read_tokenizer
 from heliostat.serve.predictors import image_generation
 from heliostat.serve.predictors.batcher import Batcher
 from heliostat.serve.predictors.classification_api import classifier_service
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from heliostat.serve.models.bundles import Fetched
 
 Collate = Callable[[Sequence[Any]], Mapping[str, "torch.Tensor"]]
-TOKENIZER = "tokenizer.json"
 PROBE_TOLERANCE = 0.01
 """How far a probability may be from the trained model's: both compute in float32, maybe on other processors."""
 
@@ -128,17 +128,6 @@ def door_of(inputs: TableInputs | ImageInputs | TextInputs, folder: Path) -> Tab
     if isinstance(inputs, ImageInputs):
         return Images(inputs)
     return PaddedTexts(inputs, read_tokenizer(folder))
-
-
-def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer beside a program; ModelError where there is none or it cannot be read."""
-    from tokenizers import Tokenizer
-
-    file = folder / TOKENIZER
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing more special
-        raise ModelError(f"{file}: cannot be read ({str(error).splitlines()[0][:200]})") from error
 
 
 def check_outputs(

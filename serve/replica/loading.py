@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.published import PublishedModel
-    from heliostat.serve.app import AppArgs
+    from heliostat.serve.args import AppArgs
     from heliostat.serve.config import ServeConfig
     from heliostat.serve.errors import App
     from heliostat.serve.experiment.split import Split

@@ -112,7 +112,7 @@ def serve_heliostat(storage: str, digest: str, port: int) -> None:
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session.session import session
     from heliostat.infra.storage.config import StorageConfig
-    from heliostat.serve.app import AppArgs
+    from heliostat.serve.args import AppArgs
     from heliostat.serve.config import Replicas, ServeConfig
     from heliostat.serve.deploy.launch import deploy, undeploy
 

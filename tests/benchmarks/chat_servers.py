@@ -118,7 +118,7 @@ def serve_heliostat(config: ServeConfig, storage: str, digest: str, port: int) -
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session.session import session
     from heliostat.infra.storage.config import StorageConfig
-    from heliostat.serve.app import AppArgs
+    from heliostat.serve.args import AppArgs
     from heliostat.serve.deploy.launch import deploy, undeploy
 
     with session(ClusterConfig(num_cpus=os.cpu_count()), cpus=1):

@@ -36,7 +36,7 @@ from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
-from heliostat.serve.app import AppArgs
+from heliostat.serve.args import AppArgs
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.deploy.launch import Endpoint, deploy
 from heliostat.spec import Spec

@@ -22,9 +22,8 @@ from heliostat.infra.errors import ModelError
 from heliostat.infra.registry.published import ADAPTER
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
-from heliostat.serve.app import AppArgs
+from heliostat.serve.args import AdapterArgs, AppArgs
 from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
-from heliostat.serve.models.adapter_settings import AdapterArgs
 from tests.browser import chromium, screenshot, text_of
 from tests.integration.tiny_models import app_args, generator, publish
 from tests.ports import free_port

@@ -26,7 +26,7 @@ from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, Reso
 from heliostat.infra.storage.local import LocalStore
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import add_key, generate_key, remove_key
-from heliostat.serve.app import AppArgs
+from heliostat.serve.args import AppArgs
 from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
 from tests.browser import chromium, give, screenshot, text_of, visit
 from tests.integration.observed import alive_actors, placement_groups, samples

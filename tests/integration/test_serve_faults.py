@@ -20,7 +20,7 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.session.session import session
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
-from heliostat.serve.app import AppArgs
+from heliostat.serve.args import AppArgs
 from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
 from heliostat.serve.errors import sse_event
 from heliostat.serve.http.last_words import GONE

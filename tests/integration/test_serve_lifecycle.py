@@ -21,12 +21,12 @@ from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
-from heliostat.serve.app import AppArgs
+from heliostat.serve.args import AppArgs
 from heliostat.serve.deploy import experiment_ending
-from heliostat.serve.deploy.experiment_coordinator import BASELINE, CANDIDATE, find_board
 from heliostat.serve.deploy.experiment_ending import last_standing, standing
 from heliostat.serve.deploy.experiment_launch import promote, start
 from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
+from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, find_board
 from tests.integration.tiny_models import app_args, classifier, publish
 from tests.ports import free_port
 from tests.waiting import until

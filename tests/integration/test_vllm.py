@@ -21,10 +21,9 @@ from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
-from heliostat.serve.app import AppArgs
+from heliostat.serve.args import AdapterArgs, AppArgs
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.deploy.launch import Endpoint, deploy, undeploy
-from heliostat.serve.models.adapter_settings import AdapterArgs
 from tests.benchmarks.chat_servers import write_model
 from tests.integration.tiny_models import app_args, publish
 from tests.ports import free_port

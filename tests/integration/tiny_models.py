@@ -22,7 +22,7 @@ from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel, write_description
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
-from heliostat.serve.app import AppArgs
+from heliostat.serve.args import AppArgs
 from heliostat.serve.config import ServeConfig
 
 LABELS = ("negative", "positive")

@@ -17,8 +17,8 @@ from heliostat import experimenting
 from heliostat.infra.errors import ConfigError, ModelError, ResourceError
 from heliostat.infra.registry import registry
 from heliostat.serve.deploy import applications, launch
-from heliostat.serve.deploy.experiment_coordinator import BASELINE, CANDIDATE, Arms, Standing, new_arms
 from heliostat.serve.experiment.config import Experiment
+from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, Standing, new_arms
 from heliostat.spec import load_spec
 from heliostat.view import View
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from heliostat.cli import app
 from heliostat.cluster import environment
 from heliostat.infra.config.strict import build, parse_yaml
-from heliostat.serve.app import AppArgs
+from heliostat.serve.args import AppArgs
 from heliostat.serve.replica.scaling import DRAIN_SECONDS, draining
 from heliostat.spec import RECIPES, Spec, load_spec
 

@@ -10,8 +10,10 @@ from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import add_key, digest_of
-from heliostat.serve.app import ADMITTED, AppArgs, build, doors
+from heliostat.serve.app import ADMITTED, build
+from heliostat.serve.args import AppArgs
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.replica.replica import doors
 from heliostat.serve.replica.scaling import draining
 
 ARGS = {"name": "sentiment", "url": "/models/sentiment/r", "digest": "0" * 64, "version": "3"}

@@ -20,7 +20,7 @@ from heliostat.infra.registry.fetching import fetch_model
 from heliostat.infra.registry.published import CHAT_TEMPLATE, PublishedModel
 from heliostat.infra.storage.base import Store
 from heliostat.infra.storage.store import open_store
-from heliostat.serve.app import AppArgs
+from heliostat.serve.args import AppArgs
 from heliostat.serve.engines import lora
 from heliostat.serve.models.adapter_fetch import fetched_together
 from heliostat.spec import Spec

@@ -9,7 +9,7 @@ import pytest
 
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, ResourceError
 from heliostat.serve.access.auth import ENVIRONMENT
-from heliostat.serve.app import AppArgs
+from heliostat.serve.args import AppArgs
 from heliostat.serve.config import ServeConfig, Tls
 from heliostat.serve.deploy import launch
 from heliostat.serve.deploy.applications import reason, url_of

@@ -16,10 +16,10 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.deploy.experiment_coordinator import BASELINE, CANDIDATE, Arms, new_arms
 from heliostat.serve.errors import App
 from heliostat.serve.experiment import split as module
 from heliostat.serve.experiment.config import Experiment
+from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, new_arms
 from heliostat.serve.experiment.feedback import feedback_route
 from heliostat.serve.experiment.split import Split, Teller, is_candidates
 from heliostat.serve.http.app import create_app

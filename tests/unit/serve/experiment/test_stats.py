@@ -6,8 +6,8 @@ import statistics
 
 import pytest
 
-from heliostat.serve.deploy.experiment_coordinator import BASELINE, CANDIDATE, Board, new_arms, verdict
 from heliostat.serve.experiment.config import Experiment
+from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Board, new_arms, verdict
 from heliostat.serve.experiment.stats import (
     ALPHA,
     LOG_SCALE,
@@ -18,6 +18,7 @@ from heliostat.serve.experiment.stats import (
     compare_times,
     difference,
 )
+from tests.waiting import until
 
 EXPERIMENT = Experiment(share=0.1, baseline="3", candidate="4", url="http://127.0.0.1:1/tiny.candidate")
 
@@ -145,19 +146,18 @@ def test_all_failures_on_both_sides_are_no_difference() -> None:
     assert errors.p_value == 1.0
 
 
-def test_the_board_adds_up_and_stops_a_bad_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[str] = []
-    monkeypatch.setattr(Board, "_take_away", lambda self: taken.append(self._name))
-    board = Board("tiny", EXPERIMENT.model_dump(mode="json"))
+def test_the_board_adds_up_and_stops_a_bad_candidate() -> None:
+    ended: list[str] = []
+    board = Board("tiny", EXPERIMENT.model_dump(mode="json"), ended.append)
     assert board.tell(arms((60, 0, 0.1), (1, 0, 0.1)))
     assert not board.tell(arms((60, 0, 0.1), (9, 9, 0.1)))
     assert not board.tell(new_arms())
     standing = board.standing()
-    assert taken == ["tiny"]
+    until(lambda: ended == ["tiny"], "the end of the experiment", 10)
     assert (standing.arms[CANDIDATE].requests, standing.arms[CANDIDATE].errors) == (10, 9)
     assert standing.verdict == "version 4 failed 9 of 10 requests, version 3 0 of 120: rolled back"
 
 
 def test_an_experiment_that_is_not_guarded_goes_on() -> None:
-    board = Board("tiny", EXPERIMENT.model_copy(update={"guarded": False}).model_dump(mode="json"))
+    board = Board("tiny", EXPERIMENT.model_copy(update={"guarded": False}).model_dump(mode="json"), list)
     assert board.tell(arms((60, 0, 0.1), (60, 60, 0.1)))

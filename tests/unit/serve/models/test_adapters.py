@@ -15,8 +15,8 @@ from heliostat.infra.errors import ConfigError, IntegrityError, ModelError
 from heliostat.infra.registry import registry
 from heliostat.infra.registry.published import ADAPTER
 from heliostat.pipeline import app_args, resolve_model
-from heliostat.serve.app import AppArgs
 from heliostat.serve.app import build as build_application
+from heliostat.serve.args import AppArgs
 from heliostat.serve.deploy import launch
 from heliostat.serve.models.adapter_check import check_adapters
 from heliostat.serve.models.adapter_fetch import fetched_together

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -30,12 +31,12 @@ def find_board(name: str) -> Any:
     return None
 
 
-def start_board(name: str, experiment: Experiment) -> None:
-    """An actor that lives until the experiment ends, whoever began it."""
+def start_board(name: str, experiment: Experiment, end: Callable[[str], object]) -> None:
+    """An actor that lives until the experiment ends, whoever began it; `end`, of the name, is how it ends one."""
     import ray
 
     options = {"name": _actor_name(name), "namespace": NAMESPACE, "lifetime": "detached", "max_restarts": -1}
-    ray.remote(num_cpus=0, **options)(Board).remote(name, experiment.model_dump(mode="json"))
+    ray.remote(num_cpus=0, **options)(Board).remote(name, experiment.model_dump(mode="json"), end)
 
 
 def _actor_name(name: str) -> str:
@@ -62,8 +63,9 @@ class Standing:
 class Board:
     """The actor: `tell` is what replicas call each second, `standing` what commands do."""
 
-    def __init__(self, name: str, experiment: dict[str, Any]) -> None:
+    def __init__(self, name: str, experiment: dict[str, Any], end: Callable[[str], object]) -> None:
         self._name = name
+        self._end = end
         self._experiment = Experiment.model_validate(experiment)
         self._started = datetime.now(timezone.utc)
         self._arms = new_arms()
@@ -85,10 +87,8 @@ class Board:
         return Standing(self._name, self._experiment, self._started, self._arms, self._verdict)
 
     def _take_away(self) -> None:
-        from heliostat.serve.deploy.experiment_ending import end
-
         try:
-            end(self._name)
+            self._end(self._name)
         except Exception:
             _log.exception("%s: the candidate gets no more requests, but is still there", self._name)
 

@@ -1,0 +1,77 @@
+"""One process that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from heliostat.infra.config import strict as configuration
+from heliostat.infra.storage.store import open_store
+from heliostat.serve.access.auth import hash_keys, keys_from_environment
+from heliostat.serve.args import AppArgs
+from heliostat.serve.experiment.config import Experiment
+from heliostat.serve.replica.autoscaling import FIRST_TOKEN_SECONDS
+
+if TYPE_CHECKING:
+    from heliostat.serve.errors import App
+    from heliostat.serve.http.app import Doors
+
+
+class Replica:
+    """One process that serves: the HTTP application and the model behind it."""
+
+    def __init__(self, args: Mapping[str, Any]) -> None:
+        from heliostat.serve.experiment.split import Split
+        from heliostat.serve.metrics import Buffer
+
+        self.args = configuration.build(AppArgs, args)
+        self.doors = doors(self.args)
+        self.split = Split(self.args.name, self.args.config)
+        self.metrics = Buffer()
+
+    async def __serve_build_asgi_app__(self) -> App:
+        """Loads the model and returns what Ray Serve mounts at the route."""
+        from heliostat.serve.http.last_words import Witness
+        from heliostat.serve.http.wire import Wire
+        from heliostat.serve.metrics import ServeMetrics
+        from heliostat.serve.replica.loading import start
+
+        self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
+        self.service, app = await start(self.args, self.doors, self.counts, self.split)
+        self.witness = Witness()
+        return Wire(app, self.witness)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Ray Serve hands to the policy that decides how many replicas there are."""
+        wait = self.counts.mean_wait()
+        return {} if wait is None else {FIRST_TOKEN_SECONDS: wait}
+
+    def reconfigure(self, experiment: Mapping[str, Any]) -> None:
+        """Begins or ends an experiment; Ray Serve calls it at the start too."""
+        self.split.configure(configuration.build(Experiment, experiment) if experiment else None)
+
+    def check_health(self) -> None:
+        """Raises where the replica must be replaced."""
+        self.service.check_health()
+
+    def __del__(self) -> None:
+        for part in (getattr(self, name, None) for name in ("service", "witness", "split", "metrics", "doors")):
+            if part:
+                part.close()
+
+
+def doors(args: AppArgs) -> Doors | None:
+    """The keys that open this endpoint, and what is counted of them; None where it is open to everyone.
+
+    ConfigError where there should be keys and are none.
+    """
+    from heliostat.serve.access.keyring import KeyRing
+    from heliostat.serve.access.quota import Ledger, Sharing
+    from heliostat.serve.http.app import Doors
+
+    if args.config.auth == "none":
+        return None
+    ledger, store = Ledger(), open_store(args.storage)
+    keys = KeyRing(hash_keys(",".join(args.keys)) + keys_from_environment(required=False), store)
+    keys_from_environment(required=keys.is_empty)
+    return Doors(keys, ledger, Sharing(ledger, args.name))
