@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heliostat import __version__, cli_experiment, cli_keys
+from heliostat import __version__
+from heliostat.commands import experiment, keys
 from heliostat.infra.errors import ConfigError
 from heliostat.spec import Spec, load_spec
 
 if TYPE_CHECKING:
-    from heliostat.view import View
+    from heliostat.view.terminal import View
 
 app = typer.Typer(
     name="heliostat",
@@ -26,8 +27,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="Published models: list, show, promote, roll back.")
 app.add_typer(models_app, name="models")
-app.add_typer(cli_keys.app, name="keys")
-app.add_typer(cli_experiment.app, name="experiment")
+app.add_typer(keys.app, name="keys")
+app.add_typer(experiment.app, name="experiment")
 
 SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="A YAML file, or the name of a recipe.")]
 Overrides = Annotated[
@@ -71,7 +72,7 @@ def doctor(
     from heliostat.cluster.doctor.doctor import checks
     from heliostat.infra.storage.config import StorageConfig
     from heliostat.serve.config import ServeConfig
-    from heliostat.view import View
+    from heliostat.view.terminal import View
 
     loaded = load_spec(spec, overrides or []) if spec else None
     found = checks(
@@ -103,8 +104,8 @@ def prepare(spec: SpecArgument, overrides: Overrides = None, dry_run: DryRun = F
     loaded = load_spec(spec, overrides or [])
     if planned(loaded, dry_run, "prepare"):
         return
-    from heliostat import pipeline
-    from heliostat.view import View
+    from heliostat.pipeline import train as pipeline
+    from heliostat.view.terminal import View
 
     if pipeline.reuse(loaded, View()):
         return
@@ -124,7 +125,7 @@ def train(
     loaded = load_spec(spec, overrides or [])
     if planned(loaded, dry_run, "prepare, train, evaluate, publish"):
         return
-    from heliostat import pipeline
+    from heliostat.pipeline import train as pipeline
 
     name = pipeline.find_run(loaded, run, resume)
     if name and (version := pipeline.read_run(loaded, name).get("version")):
@@ -147,8 +148,8 @@ def plan(
 ) -> None:
     """Estimate memory at each ZeRO stage, what fits on which accelerator, time and price; start nothing."""
     loaded = load_spec(spec, overrides or [])
-    from heliostat.planning import show_plan
-    from heliostat.view import View
+    from heliostat.pipeline.plan import show_plan
+    from heliostat.view.terminal import View
 
     show_plan(loaded, View(), price or [], mfu)
 
@@ -166,7 +167,7 @@ def tune(
         raise ConfigError("tune.space: empty; give at least one key, such as learning_rate: {loguniform: [1e-5, 1e-3]}")
     if planned(loaded, dry_run, f"prepare, {loaded.tune.trials} trials, train the best, publish"):
         return
-    from heliostat import pipeline
+    from heliostat.pipeline import train as pipeline
 
     with stages(loaded) as view:
         prepared = pipeline.prepare(loaded, view)
@@ -186,7 +187,7 @@ def evaluate(
     loaded = load_spec(spec, overrides or [])
     if planned(loaded, dry_run, "evaluate"):
         return
-    from heliostat import pipeline
+    from heliostat.pipeline import train as pipeline
 
     version = pipeline.resolve_model(loaded, model)
     with stages(loaded) as view:
@@ -198,7 +199,7 @@ def models_list() -> None:
     """All published versions, and what their aliases point to."""
     from heliostat.infra.registry.registry import list_models
     from heliostat.infra.storage.config import StorageConfig
-    from heliostat.view import View
+    from heliostat.view.terminal import View
 
     View().versions(list_models(StorageConfig()))
 
@@ -210,7 +211,7 @@ def models_show(reference: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS 
     from heliostat.infra.registry.registry import resolve
     from heliostat.infra.storage.config import StorageConfig
     from heliostat.infra.storage.store import open_store
-    from heliostat.view import View
+    from heliostat.view.terminal import View
 
     model = resolve(StorageConfig(), full_reference(reference))
     manifest, view = read_manifest(open_store(model.url), ""), View()
@@ -265,11 +266,11 @@ def serve(
     if planned(loaded, dry_run, "serve"):
         return
     if (canary, ab, by) != (None, None, None):
-        from heliostat.experimenting import start_beside
+        from heliostat.pipeline.experiment import start_beside
 
         start_beside(loaded, model, canary, ab, by)
         return
-    from heliostat.serving import serve_until_stopped
+    from heliostat.pipeline.endpoints import serve_until_stopped
 
     serve_until_stopped(loaded, model, detach)
 
@@ -287,7 +288,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as POST /v1/explain answers.")] = False,
 ) -> None:
     """Say why a published classifier answers as it does: what in the input speaks for a label, and what against it."""
-    from heliostat.explaining import explain as run
+    from heliostat.pipeline.explain import explain as run
 
     run(full_reference(model), given, label, method, html, as_json)
 
@@ -298,7 +299,7 @@ def rollback(
     version: Annotated[int | None, typer.Argument(help="The version before, where left out.")] = None,
 ) -> None:
     """Let an endpoint that runs answer from an earlier version again, without a request lost."""
-    from heliostat.experimenting import roll_back
+    from heliostat.pipeline.experiment import roll_back
 
     roll_back(name, version)
 
@@ -315,7 +316,7 @@ def bench(
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Put load on an OpenAI or predict endpoint: throughput, TTFT, inter-token latency, errors."""
-    from heliostat.benching import bench as run
+    from heliostat.pipeline.bench import bench as run
 
     run(url, overrides or [], key, texts, out)
 
@@ -335,7 +336,7 @@ def submit(
     loaded = load_spec(spec, overrides or [])
     if planned(loaded, dry_run, f"submit {command} to {address}"):
         return
-    from heliostat.submitting import submit_command
+    from heliostat.pipeline.submit import submit_command
 
     submit_command(command, loaded, address, wait)
 
@@ -343,7 +344,7 @@ def submit(
 @app.command()
 def status() -> None:
     """What of ours is running: the local cluster, endpoints, jobs, leftovers."""
-    from heliostat.serving import show_status
+    from heliostat.pipeline.endpoints import show_status
 
     show_status()
 
@@ -355,7 +356,7 @@ def stop(
     ] = None,
 ) -> None:
     """End an endpoint, or all of them with the local cluster."""
-    from heliostat.serving import stop_serving
+    from heliostat.pipeline.endpoints import stop_serving
 
     stop_serving(name)
 
@@ -363,8 +364,8 @@ def stop(
 @contextmanager
 def stages(spec: Spec) -> Iterator[View]:
     """A Ray session for the spec, and the terminal."""
-    from heliostat import pipeline
-    from heliostat.view import View
+    from heliostat.pipeline import train as pipeline
+    from heliostat.view.terminal import View
 
     view = View()
     with view.progress("Ray") as advance:

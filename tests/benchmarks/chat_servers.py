@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heliostat.benching import drawn
 from heliostat.cluster.folders import free_ports
+from heliostat.pipeline.bench import drawn
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.bench.config import BenchConfig

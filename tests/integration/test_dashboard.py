@@ -25,7 +25,6 @@ import torch
 import yaml
 from rich.console import Console
 
-from heliostat import pipeline
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.scrape import prometheus_config
 from heliostat.cluster.session.session import session
@@ -34,13 +33,14 @@ from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel, write_description
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
+from heliostat.pipeline import train as pipeline
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.args import AppArgs
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.deploy.launch import Endpoint, deploy
 from heliostat.spec import Spec
-from heliostat.view import View
+from heliostat.view.terminal import View
 from tests.waiting import until
 
 DASHBOARDS = Path(__file__).resolve().parents[2] / "infra" / "grafana" / "dashboards"

@@ -19,11 +19,11 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from transformers import LlamaForCausalLM
 
-from heliostat.benching import bench
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, ResourceError
 from heliostat.infra.storage.local import LocalStore
+from heliostat.pipeline.bench import bench
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import add_key, generate_key, remove_key
 from heliostat.serve.args import AppArgs

@@ -16,11 +16,11 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
-from heliostat.asking import example_call
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode, png
+from heliostat.pipeline.example_call import example_call
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.deploy.launch import Endpoint, deploy

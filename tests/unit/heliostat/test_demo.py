@@ -10,7 +10,7 @@ from rich.console import Console
 from heliostat import demo
 from heliostat.cluster import scrape
 from heliostat.spec import load_spec
-from heliostat.view import View
+from heliostat.view.terminal import View
 
 EXPORTED = """\
 # HELP ray_heliostat_requests_total Requests answered, by HTTP status.

@@ -16,7 +16,7 @@ from heliostat.serve.explain.answers import (
 )
 
 if TYPE_CHECKING:
-    from heliostat.view import View
+    from heliostat.view.terminal import View
 
 FOR, AGAINST = "green", "red"
 BAR = 16

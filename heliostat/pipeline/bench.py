@@ -15,7 +15,7 @@ from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.serve.bench.config import BenchConfig
 from heliostat.serve.bench.load import drive
 from heliostat.serve.bench.summary import Summary, Times, latencies, summarise
-from heliostat.view import View
+from heliostat.view.terminal import View
 
 WORDS = (
     "the film a story of people who meet one summer and never quite say what they mean slow warm funny sad long night "

@@ -10,7 +10,7 @@ from heliostat.infra.accelerators import ACCELERATORS, PRICES_OF, Accelerator
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.memory import GIB
 from heliostat.spec import Spec
-from heliostat.view import View
+from heliostat.view.terminal import View
 
 if TYPE_CHECKING:
     from heliostat.train.data.prepared import Prepared
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def show_plan(spec: Spec, view: View, prices: Sequence[str], mfu: float) -> None:
     """Prints the plan; needs no Ray, no weights and no accelerator."""
-    from heliostat.pipeline import prepared_data
+    from heliostat.pipeline.train import prepared_data
 
     devices = priced(prices)
     prepared = prepared_data(spec)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config.strict import build, dump_yaml
 from heliostat.infra.errors import ConfigError, ModelError, NotFoundError
-from heliostat.reporting import Curves, measured, report_on_model, report_on_run, whole
+from heliostat.pipeline.report import Curves, measured, report_on_model, report_on_run, whole
 from heliostat.spec import Spec
-from heliostat.view import View
+from heliostat.view.terminal import View
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
@@ -279,7 +279,7 @@ def evaluate(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) ->
 
 def serve(args: AppArgs, view: View) -> Endpoint:
     """An application that answers from a model version under its route; the Ray session must be up."""
-    from heliostat.asking import example_call
+    from heliostat.pipeline.example_call import example_call
     from heliostat.serve.deploy.launch import deploy
     from heliostat.serve.models.bundles import describe
 

@@ -19,13 +19,13 @@ def explain(
     reference: str, given: str, label: str | None, method: str | None, html: Path | None, as_json: bool
 ) -> None:
     """Explains what the model `reference` answers to `given`, in the terminal, as JSON or on a page too."""
-    from heliostat.explained_page import render
-    from heliostat.explained_view import show
     from heliostat.infra.registry.registry import resolve
     from heliostat.infra.storage.config import StorageConfig
     from heliostat.serve.explain.loading import check_classifier, check_installed, load
     from heliostat.serve.models.bundles import describe, fetched
-    from heliostat.view import View
+    from heliostat.view.explanation import show
+    from heliostat.view.explanation_page import render
+    from heliostat.view.terminal import View
 
     check_installed()
     check_page(html)

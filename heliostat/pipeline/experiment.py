@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from heliostat import pipeline
 from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.infra.storage.config import StorageConfig
+from heliostat.pipeline import train
 from heliostat.serve.experiment.stats import ALPHA, Arm, Difference
 from heliostat.spec import Spec
-from heliostat.view import View
+from heliostat.view.terminal import View
 
 if TYPE_CHECKING:
     from heliostat.serve.experiment.coordinator import Standing
@@ -30,9 +30,9 @@ def start_beside(spec: Spec, reference: str | None, canary: float | None, ab: fl
     percent, option = (canary, "--canary") if canary is not None else (ab, "--ab")
     if percent is None or not 0 < percent < 100:
         raise ConfigError(f"{option}: {percent:g} given; a percentage above 0 and below 100 is allowed")
-    model = pipeline.resolve_model(spec, reference)
+    model = train.resolve_model(spec, reference)
     with _running(spec):
-        started = start(pipeline.app_args(spec, model), percent / 100, by=by, guarded=ab is None)
+        started = start(train.app_args(spec, model), percent / 100, by=by, guarded=ab is None)
     view = View()
     view.say(f"version {started.candidate} answers {percent:g}% beside version {started.baseline}")
     view.say(f"look: heliostat experiment show {spec.name}; then promote or stop instead of show")
@@ -108,7 +108,7 @@ def _running(spec: Spec | None = None) -> Iterator[None]:
 
     if find_address(spec.cluster if spec else ClusterConfig()) is None:
         raise ResourceError("nothing is running: no detached Ray of ours here, and RAY_ADDRESS is not set")
-    with pipeline.serving_session(spec) if spec else session(ClusterConfig(), cpus=0):
+    with train.serving_session(spec) if spec else session(ClusterConfig(), cpus=0):
         yield
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heliostat.view import View
+from heliostat.view.terminal import View
 
 
 def test_what_goes_to_a_file_is_not_broken(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

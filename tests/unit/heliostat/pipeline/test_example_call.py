@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from heliostat.asking import example_call
 from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs
 from heliostat.infra.registry.published import PublishedModel
+from heliostat.pipeline.example_call import example_call
 from heliostat.serve.deploy.launch import Endpoint
-from heliostat.view import View
+from heliostat.view.terminal import View
 from tests.tiny_programs import KINDS, TABLE, TASKS, description
 
 URL = "http://127.0.0.1:8000/tiny"

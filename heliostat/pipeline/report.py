@@ -18,7 +18,7 @@ from heliostat.spec import Spec
 if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
     from heliostat.infra.tracking import Run
-    from heliostat.pipeline import Trained
+    from heliostat.pipeline.train import Trained
     from heliostat.train.data.prepared import Prepared
     from heliostat.train.evaluation.report.page import Report
 

@@ -7,10 +7,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from heliostat import pipeline
 from heliostat.infra.errors import ResourceError
+from heliostat.pipeline import train
 from heliostat.spec import Spec
-from heliostat.view import View
+from heliostat.view.terminal import View
 
 
 @contextmanager
@@ -35,12 +35,12 @@ def serve_until_stopped(spec: Spec, reference: str | None, detach: bool) -> None
     from heliostat.serve.deploy.launch import undeploy
     from heliostat.serve.models.adapter_check import check_adapters
 
-    view, args = View(), pipeline.app_args(spec, pipeline.resolve_model(spec, reference))
+    view, args = View(), train.app_args(spec, train.resolve_model(spec, reference))
     check_adapters(args)
     with detached(spec, detach):
         stays = find_address(spec.cluster) is not None
-        with pipeline.serving_session(spec):
-            pipeline.serve(args, view)
+        with train.serving_session(spec):
+            train.serve(args, view)
             if stays:
                 view.say("look: heliostat status; end: heliostat stop " + spec.name)
                 return

@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heliostat.explained_view import bars, facts
 from heliostat.infra.images import PNG, data_url
 from heliostat.serve.explain.answers import Explanation, ImageExplanation, TextExplanation
+from heliostat.view.explanation import bars, facts
 
 if TYPE_CHECKING:
     import numpy as np
 
-FOLDERS = (Path(__file__).parent, Path(__file__).parent / "train" / "evaluation" / "report")
+FOLDERS = (Path(__file__).parent, Path(__file__).parents[1] / "train" / "evaluation" / "report")
 """Of the page, and of the style that it shares with the reports."""
 Piece = tuple[str, float | None]
 """A part of the text, and what it does; None between the words."""
@@ -28,7 +28,7 @@ def render(title: str, explanation: Explanation, item: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(FOLDERS), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    template = environment.get_template("explained.html")
+    template = environment.get_template("explanation.html")
     return template.render(
         title=title,
         explanation=explanation,

@@ -10,7 +10,7 @@ from heliostat.cluster import jobs
 from heliostat.infra.config.strict import dump_yaml
 from heliostat.infra.errors import TrainingError
 from heliostat.spec import Spec
-from heliostat.view import View
+from heliostat.view.terminal import View
 
 FORWARDED = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3", "HELIOSTAT_LOG_LEVEL")
 """Variables that go along with a job. Credentials do not: the cluster has its own."""

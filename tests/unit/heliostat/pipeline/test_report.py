@@ -12,11 +12,11 @@ from rich.console import Console
 
 from heliostat.infra.errors import StorageError
 from heliostat.infra.registry.registry import ModelVersion
-from heliostat.pipeline import Trained
-from heliostat.reporting import STEP_METRICS, Curves, measured, report_on_model, report_on_run, whole
+from heliostat.pipeline.report import STEP_METRICS, Curves, measured, report_on_model, report_on_run, whole
+from heliostat.pipeline.train import Trained
 from heliostat.spec import Spec, load_spec
 from heliostat.train.data.prepared import Prepared
-from heliostat.view import View
+from heliostat.view.terminal import View
 
 RUN = "20260101-000000-abcd"
 STEP = {"kind": "step", "step": 3, "steps": 9, **dict.fromkeys(STEP_METRICS, 0.1), "loss": 0.5}

@@ -35,7 +35,7 @@ def show() -> None:
     from heliostat.infra.storage.config import StorageConfig
     from heliostat.infra.storage.store import open_store
     from heliostat.serve.access.keys import list_keys
-    from heliostat.view import View
+    from heliostat.view.terminal import View
 
     keys = list_keys(open_store(StorageConfig()))
     rows = [

@@ -58,7 +58,7 @@ def test_each_template_is_a_kind() -> None:
 
 
 def test_the_wheel_takes_all_of_them_along() -> None:
-    pyproject = (Path(__file__).parents[3] / "pyproject.toml").read_text()
+    pyproject = (Path(__file__).parents[4] / "pyproject.toml").read_text()
     (line,) = (line for line in pyproject.splitlines() if line.startswith('"*" = ['))
     taken = re.findall(r'"([^"]+)"', line.partition("=")[2])
     files = [file for file in TEMPLATES.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc")]

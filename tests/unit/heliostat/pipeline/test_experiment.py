@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from heliostat import experimenting
 from heliostat.infra.errors import ConfigError, ModelError, ResourceError
 from heliostat.infra.registry import registry
+from heliostat.pipeline import experiment
 from heliostat.serve.deploy import applications, launch
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, Standing, new_arms
 from heliostat.spec import load_spec
-from heliostat.view import View
+from heliostat.view.terminal import View
 
 EXPERIMENT = Experiment(share=0.1, baseline="3", candidate="4", url="http://127.0.0.1:8000/tiny.candidate")
 STARTED = datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc)
@@ -29,7 +29,7 @@ STARTED = datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc)
 def shown(arms: Arms, verdict: str | None = None, ended: bool = False) -> list[str]:
     out = io.StringIO()
     standing = Standing("tiny", EXPERIMENT, STARTED, arms, verdict)
-    experimenting.show_standing(standing, ended=ended, view=View(Console(file=out, width=200, highlight=False)))
+    experiment.show_standing(standing, ended=ended, view=View(Console(file=out, width=200, highlight=False)))
     return [" ".join(line.split()) for line in out.getvalue().splitlines() if line.strip()]
 
 
@@ -69,12 +69,12 @@ def test_both_versions_are_shown_with_what_sets_them_apart() -> None:
 )
 def test_options_that_do_not_go_together_are_refused(options: tuple[Any, Any, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        experimenting.start_beside(load_spec("sentiment", ()), None, *options)
+        experiment.start_beside(load_spec("sentiment", ()), None, *options)
 
 
 def test_without_a_ray_there_is_nothing_to_promote(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("heliostat.cluster.session.address.find_address", lambda config: None)
-    for command in (experimenting.promote_candidate, experimenting.stop_experiment):
+    for command in (experiment.promote_candidate, experiment.stop_experiment):
         with pytest.raises(ResourceError, match="nothing is running"):
             command("tiny")
 
@@ -107,7 +107,7 @@ class Registry:
             def model_copy(self, update: dict[str, Any]) -> Any:
                 return Args(**{**vars(self), **update})
 
-        monkeypatch.setattr(experimenting, "_running", session)
+        monkeypatch.setattr(experiment, "_running", session)
 
         def deployed(name: str) -> Any:
             return Args(storage=None, version=str(self.served)) if name == "tiny" else None
@@ -124,21 +124,21 @@ def test_a_rollback_moves_the_endpoint_and_production(
     version: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = Registry(monkeypatch)
-    experimenting.roll_back("tiny", version)
+    experiment.roll_back("tiny", version)
     assert (known.production, known.served) == (expected, expected)
 
 
 def test_a_candidate_that_took_over_gives_way_to_production(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Registry(monkeypatch)
     known.served = 4
-    experimenting.roll_back("tiny", None)
+    experiment.roll_back("tiny", None)
     assert (known.production, known.served) == (3, 3)
 
 
 def test_a_rollback_that_fails_moves_neither(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Registry(monkeypatch)
     with pytest.raises(ModelError, match="does not load"):
-        experimenting.roll_back("tiny", 1)
+        experiment.roll_back("tiny", 1)
     assert (known.production, known.served) == (3, 3)
     with pytest.raises(ConfigError, match="other: no such endpoint"):
-        experimenting.roll_back("other", None)
+        experiment.roll_back("other", None)
