@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from heliostat.pipeline import train
+from heliostat.pipeline import prepare, serve, sessions, train, tune
 from heliostat.pipeline.endpoints import detached
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
@@ -51,13 +51,13 @@ def run_demo(spec: Spec, keep: bool) -> None:
 
     key = os.environ.get("HELIOSTAT_API_KEYS") or secrets.token_urlsafe(24)
     os.environ["HELIOSTAT_API_KEYS"] = key
-    with detached(spec, keep), train.session(spec):
-        prepared = clock.time("prepare", lambda: train.prepare(spec, view))
+    with detached(spec, keep), sessions.session(spec):
+        prepared = clock.time("prepare", lambda: prepare.run(spec, view))
         best = spec
         if spec.tune.space:
-            best, _ = clock.time("tune", lambda: train.tune(spec, prepared, view))
-        trained = clock.time("train, evaluate, publish", lambda: train.train(best, prepared, view))
-        endpoint = clock.time("serve", lambda: train.serve(train.app_args(best, trained.model), view))
+            best, _ = clock.time("tune", lambda: tune.run(spec, prepared, view))
+        trained = clock.time("train, evaluate, publish", lambda: train.run(best, prepared, view))
+        endpoint = clock.time("serve", lambda: serve.run(serve.app_args(best, trained.model), view))
         try:
             clock.time("ask", lambda: ask(spec, endpoint, key, view))
             samples(view)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from heliostat.infra.errors import ResourceError
-from heliostat.pipeline import train
+from heliostat.pipeline import serve, sessions
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
 
@@ -35,12 +35,12 @@ def serve_until_stopped(spec: Spec, reference: str | None, detach: bool) -> None
     from heliostat.serve.deploy.launch import undeploy
     from heliostat.serve.models.adapter_check import check_adapters
 
-    view, args = View(), train.app_args(spec, train.resolve_model(spec, reference))
+    view, args = View(), serve.app_args(spec, serve.resolve_model(spec, reference))
     check_adapters(args)
     with detached(spec, detach):
         stays = find_address(spec.cluster) is not None
-        with train.serving_session(spec):
-            train.serve(args, view)
+        with sessions.serving_session(spec):
+            serve.run(args, view)
             if stays:
                 view.say("look: heliostat status; end: heliostat stop " + spec.name)
                 return

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def show_plan(spec: Spec, view: View, prices: Sequence[str], mfu: float) -> None:
     """Prints the plan; needs no Ray, no weights and no accelerator."""
-    from heliostat.pipeline.train import prepared_data
+    from heliostat.pipeline.prepare import prepared_data
 
     devices = priced(prices)
     prepared = prepared_data(spec)

@@ -13,12 +13,13 @@ from heliostat import __version__
 from heliostat.infra import log
 from heliostat.infra.config.strict import dump_yaml
 from heliostat.infra.errors import StorageError
+from heliostat.results import Curves
 from heliostat.spec import Spec
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
     from heliostat.infra.tracking import Run
-    from heliostat.pipeline.train import Trained
+    from heliostat.results import Trained
     from heliostat.train.data.prepared import Prepared
     from heliostat.train.evaluation.report.page import Report
 
@@ -37,8 +38,6 @@ STEP_METRICS = (
     "micro_batch_size",
 )
 """What MLflow gets of each step; rates and seconds are those of rank 0."""
-Curves = dict[str, dict[int, float]]
-"""Values by step, under the names that they have in MLflow."""
 
 
 def measured(event: Mapping[str, Any]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
-    from heliostat.pipeline.train import Trained
+    from heliostat.results import Trained
     from heliostat.serve.deploy.launch import Endpoint
     from heliostat.train.data.prepared import Prepared
     from heliostat.tune.search import Search

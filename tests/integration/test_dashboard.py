@@ -33,7 +33,7 @@ from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel, write_description
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
-from heliostat.pipeline import train as pipeline
+from heliostat.pipeline import prepare, train
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.args import AppArgs
@@ -113,10 +113,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def train(spec: Spec) -> AppArgs:
+def trained(spec: Spec) -> AppArgs:
     """A real run of the pipeline; returns how its model is served."""
     view = View(Console(file=io.StringIO()))
-    trained = pipeline.train(spec, pipeline.prepare(spec, view), view)
+    trained = train.run(spec, prepare.run(spec, view), view)
     model = trained.model
     return AppArgs(
         name=spec.name, url=model.url, digest=model.digest, version=str(model.version),
@@ -185,7 +185,7 @@ def watched(
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         with session(ClusterConfig(num_cpus=4), cpus=2), prometheus(folder) as server:
-            endpoint = deploy(train(spec))
+            endpoint = deploy(trained(spec))
             writer = deploy(generator(spec.storage, spec.serve, tiny_encoder))
             ask_until_seen(server, endpoint, writer)
             yield server

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from heliostat.infra.registry import registry
 from heliostat.infra.registry.registry import ModelVersion
-from heliostat.pipeline import train
+from heliostat.pipeline import prepare, sessions, train
 from heliostat.serve.models.bundles import fetched
 from heliostat.spec import Spec, load_spec
 from heliostat.starters.catalog import STARTERS
@@ -43,7 +43,7 @@ def run(*arguments: str) -> str:
 
 def published(spec: Spec) -> ModelVersion:
     """The version that training a new starter has made: whole, measured, and of splits that are not empty."""
-    prepared = train.prepared_data(spec)
+    prepared = prepare.prepared_data(spec)
     assert prepared
     assert all(prepared.counts[split] > 0 for split in ("train", "validation", "test")), prepared.counts
     version = registry.resolve(spec.storage, f"models:/{spec.name}@production")
@@ -84,7 +84,7 @@ def specs(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
         for kind in OTHERS:
             start(kind, Path(kind), None)
         loaded = {kind: load_spec(f"{kind}/spec.yaml", [*FEW_STEPS, *INSTEAD.get(kind, [])]) for kind in OTHERS}
-        with train.session(loaded[OTHERS[0]]):
+        with sessions.session(loaded[OTHERS[0]]):
             yield loaded
 
 
@@ -92,6 +92,6 @@ def specs(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
 def test_each_other_kind_trains_as_it_is_written(specs: dict[str, Spec], kind: str) -> None:
     spec = specs[kind]
     assert spec.train.workers.min == 2
-    trained = train.train(spec, train.prepare(spec, QUIET), QUIET)
+    trained = train.run(spec, prepare.run(spec, QUIET), QUIET)
     assert max(trained.curves["train/loss"]) == STEPS
     assert published(spec).digest == trained.model.digest

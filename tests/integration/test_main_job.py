@@ -23,7 +23,7 @@ from heliostat.infra.errors import IntegrityError
 from heliostat.infra.registry import registry
 from heliostat.infra.registry.registry import ModelVersion
 from heliostat.infra.storage.store import open_store
-from heliostat.pipeline import train
+from heliostat.pipeline import prepare, serve, sessions, tune
 from heliostat.spec import Spec, load_spec
 from heliostat.view.terminal import View
 
@@ -120,9 +120,9 @@ def serve_then_refuse_an_altered_byte(spec: Spec) -> None:
     """Serves the published model; the same bundle with one byte changed is refused, and nothing stays behind."""
     from heliostat.serve.deploy.launch import undeploy
 
-    model = train.resolve_model(spec, None)
-    with train.serving_session(spec):
-        endpoint = train.serve(train.app_args(spec, model), View())
+    model = serve.resolve_model(spec, None)
+    with sessions.serving_session(spec):
+        endpoint = serve.run(serve.app_args(spec, model), View())
         body = json.dumps({"text": "the film was superb moving warm"}).encode()
         headers = {"Authorization": "Bearer secret-of-the-test", "Content-Type": "application/json"}
         with urllib.request.urlopen(urllib.request.Request(f"{endpoint.url}/v1/predict", body, headers)) as response:
@@ -136,7 +136,7 @@ def serve_then_refuse_an_altered_byte(spec: Spec) -> None:
         weights[-1] ^= 1
         store.write_bytes("model/model.safetensors", bytes(weights))
         with pytest.raises(IntegrityError, match=r"model\.safetensors"):
-            train.serve(train.app_args(spec, model), View())
+            serve.run(serve.app_args(spec, model), View())
         assert leftovers(patience_seconds=15) == []
 
 
@@ -147,9 +147,9 @@ def test_a_search_finds_the_better_rate_and_gives_everything_back(
     import ray
 
     local = spec.model_copy(update={"storage": spec.storage.model_copy(update={"url": str(tmp_path / "storage")})})
-    with train.session(local):
-        prepared = train.prepare(local, View())
-        best, found = train.tune(local, prepared, View())
+    with sessions.session(local):
+        prepared = prepare.run(local, View())
+        best, found = tune.run(local, prepared, View())
         assert best.train.learning_rate == 1e-2
         assert len(found.trials) == 4
         assert {trial.outcome for trial in found.trials} <= {"finished", "stopped"}

@@ -19,8 +19,8 @@ from selenium.webdriver.common.by import By
 
 from heliostat.infra.images import decode, png
 from heliostat.infra.registry import registry
-from heliostat.pipeline import train
-from heliostat.pipeline.train import Trained
+from heliostat.pipeline import prepare, serve, sessions, train, tune
+from heliostat.results import Trained
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.deploy.launch import Endpoint
 from heliostat.serve.models.bundles import describe
@@ -120,14 +120,14 @@ def specs(
 @pytest.fixture(scope="module")
 def trained(specs: dict[str, Spec]) -> Iterator[dict[str, Trained]]:
     """All of them, trained on two workers in one Ray that stays up."""
-    with train.session(specs["tabular"]):
-        yield {name: train.train(spec, train.prepare(spec, QUIET), QUIET) for name, spec in specs.items()}
+    with sessions.session(specs["tabular"]):
+        yield {name: train.run(spec, prepare.run(spec, QUIET), QUIET) for name, spec in specs.items()}
 
 
 @pytest.fixture(scope="module")
 def endpoints(specs: dict[str, Spec], trained: dict[str, Trained]) -> dict[str, Endpoint]:
     """All of them, served beside one another."""
-    return {name: train.serve(train.app_args(spec, trained[name].model), QUIET) for name, spec in specs.items()}
+    return {name: serve.run(serve.app_args(spec, trained[name].model), QUIET) for name, spec in specs.items()}
 
 
 def ask(endpoint: Endpoint, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def test_each_has_a_version_in_production_that_says_what_it_takes_in(
 def test_the_search_of_a_recipe_finds_what_to_train_with(
     specs: dict[str, Spec], trained: dict[str, Trained], name: str
 ) -> None:
-    best, found = train.tune(specs[name], train.prepare(specs[name], QUIET), QUIET)
+    best, found = tune.run(specs[name], prepare.run(specs[name], QUIET), QUIET)
     assert len(found.trials) == 2
     assert {trial.outcome for trial in found.trials} <= {"finished", "stopped"}
     assert np.isfinite(found.best.metrics[found.metric])

@@ -20,6 +20,7 @@ from heliostat.serve.deploy import applications, launch
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, Standing, new_arms
 from heliostat.spec import load_spec
+from heliostat.view.experiment import show_standing
 from heliostat.view.terminal import View
 
 EXPERIMENT = Experiment(share=0.1, baseline="3", candidate="4", url="http://127.0.0.1:8000/tiny.candidate")
@@ -29,7 +30,7 @@ STARTED = datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc)
 def shown(arms: Arms, verdict: str | None = None, ended: bool = False) -> list[str]:
     out = io.StringIO()
     standing = Standing("tiny", EXPERIMENT, STARTED, arms, verdict)
-    experiment.show_standing(standing, ended=ended, view=View(Console(file=out, width=200, highlight=False)))
+    show_standing(standing, ended=ended, view=View(Console(file=out, width=200, highlight=False)))
     return [" ".join(line.split()) for line in out.getvalue().splitlines() if line.strip()]
 
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from heliostat.infra.errors import StorageError
 from heliostat.infra.registry.registry import ModelVersion
-from heliostat.pipeline.report import STEP_METRICS, Curves, measured, report_on_model, report_on_run, whole
-from heliostat.pipeline.train import Trained
+from heliostat.pipeline.report import STEP_METRICS, measured, report_on_model, report_on_run, whole
+from heliostat.results import Curves, Trained
 from heliostat.spec import Spec, load_spec
 from heliostat.train.data.prepared import Prepared
 from heliostat.view.terminal import View

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from heliostat.infra.errors import ConfigError
-from heliostat.pipeline.train import find_run, write_run
+from heliostat.pipeline.runs import find_run, write_run
 from heliostat.spec import Spec, load_spec
 
 

@@ -14,7 +14,7 @@ from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError
 from heliostat.infra.registry import registry
 from heliostat.infra.registry.published import ADAPTER
-from heliostat.pipeline.train import app_args, resolve_model
+from heliostat.pipeline.serve import app_args, resolve_model
 from heliostat.serve.app import build as build_application
 from heliostat.serve.args import AppArgs
 from heliostat.serve.deploy import launch

@@ -1,0 +1,27 @@
+"""`heliostat bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def bench(
+    url: Annotated[str, typer.Argument(help="The endpoint, such as http://localhost:8000/chat.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="concurrency, rate, requests, kind, model, words, max_tokens …"),
+    ] = None,
+    key: Annotated[str | None, typer.Option(envvar="HELIOSTAT_API_KEY", help="What the endpoint asks for.")] = None,
+    texts: Annotated[Path | None, typer.Option(help="A file with a text to ask with in each line.")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """Put load on an OpenAI or predict endpoint: throughput, TTFT, inter-token latency, errors."""
+    from heliostat.pipeline.bench import bench as run
+
+    run(url, overrides or [], key, texts, out)

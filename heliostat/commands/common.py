@@ -1,0 +1,52 @@
+"""What commands share: their arguments, dry runs, and the session that stages run in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from heliostat.spec import Spec
+
+if TYPE_CHECKING:
+    from heliostat.view.terminal import View
+
+SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="A YAML file, or the name of a recipe.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Set over the spec, such as train.epochs=2."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="models:/NAME@ALIAS or models:/NAME/VERSION; production.")
+]
+
+
+@contextmanager
+def stages(spec: Spec) -> Iterator[View]:
+    """A Ray session for the spec, and the terminal."""
+    from heliostat.pipeline.sessions import session
+    from heliostat.view.terminal import View
+
+    view = View()
+    with view.progress("Ray") as advance:
+        advance("starting", 0, 0)
+    with session(spec):
+        yield view
+
+
+def planned(spec: Spec, dry_run: bool, what: str) -> bool:
+    """With --dry-run, prints what would happen and the resolved spec; tells whether it did."""
+    if dry_run:
+        from heliostat.infra.config.strict import dump_yaml
+
+        typer.echo(f"# would {what}, in {spec.storage.url}\n{dump_yaml(spec)}", nl=False)
+    return dry_run
+
+
+def full_reference(reference: str) -> str:
+    """`models:/…` from its short forms; a bare name means its production version."""
+    reference = reference.removeprefix("models:/")
+    return f"models:/{reference if '@' in reference or '/' in reference else reference + '@production'}"

@@ -1,0 +1,75 @@
+"""Endpoints: `serve`, `rollback`, `status`, `stop`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from heliostat.commands.common import DryRun, ModelOption, Overrides, SpecArgument, planned
+from heliostat.spec import load_spec
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    spec: SpecArgument,
+    overrides: Overrides = None,
+    model: ModelOption = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave it running; `heliostat stop` ends it.")] = False,
+    canary: Annotated[
+        float | None,
+        typer.Option(help="Beside the version that runs, for so many percent of the requests; rolled back if worse."),
+    ] = None,
+    ab: Annotated[
+        float | None, typer.Option(help="Beside it too, to compare: for so many percent, whatever comes of it.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Header whose value decides which version answers, such as authorization.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Answer from a published model, under keys and limits, autoscaled, until Ctrl-C."""
+    loaded = load_spec(spec, overrides or [])
+    if planned(loaded, dry_run, "serve"):
+        return
+    if (canary, ab, by) != (None, None, None):
+        from heliostat.pipeline.experiment import start_beside
+
+        start_beside(loaded, model, canary, ab, by)
+        return
+    from heliostat.pipeline.endpoints import serve_until_stopped
+
+    serve_until_stopped(loaded, model, detach)
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="The endpoint.")],
+    version: Annotated[int | None, typer.Argument(help="The version before, where left out.")] = None,
+) -> None:
+    """Let an endpoint that runs answer from an earlier version again, without a request lost."""
+    from heliostat.pipeline.experiment import roll_back
+
+    roll_back(name, version)
+
+
+@app.command()
+def status() -> None:
+    """What of ours is running: the local cluster, endpoints, jobs, leftovers."""
+    from heliostat.pipeline.endpoints import show_status
+
+    show_status()
+
+
+@app.command()
+def stop(
+    name: Annotated[
+        str | None, typer.Argument(help="One endpoint; all, and the local cluster, where left out.")
+    ] = None,
+) -> None:
+    """End an endpoint, or all of them with the local cluster."""
+    from heliostat.pipeline.endpoints import stop_serving
+
+    stop_serving(name)

@@ -1,0 +1,109 @@
+"""The stages that a spec goes through: prepare, plan, tune, train, evaluate."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from heliostat.commands.common import DryRun, ModelOption, Overrides, SpecArgument, planned, stages
+from heliostat.infra.errors import ConfigError
+from heliostat.spec import load_spec
+
+app = typer.Typer()
+
+
+@app.command()
+def prepare(spec: SpecArgument, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Read, clean, split and tokenise the data; reuse the result where nothing has changed."""
+    loaded = load_spec(spec, overrides or [])
+    if planned(loaded, dry_run, "prepare"):
+        return
+    from heliostat.pipeline import prepare
+    from heliostat.view.terminal import View
+
+    if prepare.reuse(loaded, View()):
+        return
+    with stages(loaded) as view:
+        prepare.run(loaded, view)
+
+
+@app.command()
+def train(
+    spec: SpecArgument,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run, or with --run.")] = False,
+    run: Annotated[str | None, typer.Option("--run", help="Name of the run; goes on with one of that name.")] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train, evaluate and publish the next version."""
+    loaded = load_spec(spec, overrides or [])
+    if planned(loaded, dry_run, "prepare, train, evaluate, publish"):
+        return
+    from heliostat.pipeline import prepare, runs, train
+
+    name = runs.find_run(loaded, run, resume)
+    if name and (version := runs.read_run(loaded, name).get("version")):
+        typer.echo(f"run {name} has finished: it is version {version} of {loaded.name}")
+        return
+    with stages(loaded) as view:
+        trained = train.run(loaded, prepare.run(loaded, view), view, name)
+        if "production" not in trained.model.aliases:
+            view.say(f"next: heliostat models promote {loaded.name} {trained.model.version}")
+        else:
+            view.say(f"next: heliostat serve {spec}")
+
+
+@app.command()
+def plan(
+    spec: SpecArgument,
+    overrides: Overrides = None,
+    price: Annotated[list[str] | None, typer.Option("--price", help="NAME=USD an hour, such as H100=2.5.")] = None,
+    mfu: Annotated[float, typer.Option("--mfu", min=0.01, max=1.0, help="Model FLOPs utilisation to expect.")] = 0.4,
+) -> None:
+    """Estimate memory at each ZeRO stage, what fits on which accelerator, time and price; start nothing."""
+    loaded = load_spec(spec, overrides or [])
+    from heliostat.pipeline.plan import show_plan
+    from heliostat.view.terminal import View
+
+    show_plan(loaded, View(), price or [], mfu)
+
+
+@app.command()
+def tune(
+    spec: SpecArgument,
+    overrides: Overrides = None,
+    search_only: Annotated[bool, typer.Option("--search-only", help="Do not train the best trial in full.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Search learning rate, batch size and their like; then train the best trial in full and publish it."""
+    loaded = load_spec(spec, overrides or [])
+    if not loaded.tune.space:
+        raise ConfigError("tune.space: empty; give at least one key, such as learning_rate: {loguniform: [1e-5, 1e-3]}")
+    if planned(loaded, dry_run, f"prepare, {loaded.tune.trials} trials, train the best, publish"):
+        return
+    from heliostat.pipeline import prepare, train, tune
+
+    with stages(loaded) as view:
+        prepared = prepare.run(loaded, view)
+        best, _ = tune.run(loaded, prepared, view)
+        if not search_only:
+            train.run(best, prepared, view)
+
+
+@app.command()
+def evaluate(
+    spec: SpecArgument,
+    overrides: Overrides = None,
+    model: ModelOption = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Measure a published model on the test split of the spec's data."""
+    loaded = load_spec(spec, overrides or [])
+    if planned(loaded, dry_run, "evaluate"):
+        return
+    from heliostat.pipeline import evaluate, prepare, serve
+
+    version = serve.resolve_model(loaded, model)
+    with stages(loaded) as view:
+        evaluate.run(loaded, version, prepare.run(loaded, view), view)

@@ -1,0 +1,46 @@
+"""Prepare: the spec's records as numbers, in storage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from heliostat.spec import Spec
+from heliostat.view.terminal import View
+
+if TYPE_CHECKING:
+    from heliostat.train.data.encoder import Encoder
+    from heliostat.train.data.prepared import Prepared
+
+
+def run(spec: Spec, view: View) -> Prepared:
+    """The spec's data as tokens, in storage; reused where nothing has changed."""
+    from heliostat.train.data.prepared import prepare as prepare_data
+
+    encoder = encoder_of(spec)
+    with view.progress("prepare") as advance:
+        prepared = prepare_data(spec.data, encoder, spec.storage, advance)
+    view.prepared(prepared)
+    return prepared
+
+
+def prepared_data(spec: Spec) -> Prepared | None:
+    """The prepared data where nothing has changed since they were made; needs no Ray."""
+    from heliostat.train.data.prepared import find_prepared
+
+    return find_prepared(spec.data, encoder_of(spec), spec.storage)
+
+
+def encoder_of(spec: Spec) -> Encoder:
+    """What turns the spec's records into numbers."""
+    from heliostat.train import tasks
+    from heliostat.train.models.bases import base_model
+
+    return tasks.get(spec.task).encoder(spec.data, base_model(spec.model, spec.storage))
+
+
+def reuse(spec: Spec, view: View) -> bool:
+    """Shows the prepared data where there are any."""
+    prepared = prepared_data(spec)
+    if prepared:
+        view.prepared(prepared)
+    return prepared is not None

@@ -1,0 +1,79 @@
+"""Runs by name: where each keeps how it stands, and which one to go on with."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from heliostat.infra.config.strict import dump_yaml
+from heliostat.infra.errors import ConfigError, NotFoundError
+from heliostat.spec import Spec
+
+if TYPE_CHECKING:
+    pass
+
+
+def new_run_id() -> str:
+    """Sortable by time, unique, and fit for a file name."""
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def run_key(spec: Spec, run_id: str) -> str:
+    """Where a run says how it stands."""
+    return f"runs/{spec.name}/{run_id}/run.json"
+
+
+def write_run(spec: Spec, run_id: str, record: Mapping[str, Any]) -> None:
+    """Says how a run stands, and that it is the newest; its resolved spec goes along."""
+    from heliostat.infra.storage.store import open_store
+
+    store = open_store(spec.storage)
+    store.write_bytes(f"runs/{spec.name}/{run_id}/spec.yaml", dump_yaml(spec).encode())
+    store.write_bytes(run_key(spec, run_id), json.dumps({"run_id": run_id, **record}).encode())
+    store.write_bytes(f"runs/{spec.name}/newest.json", json.dumps({"run_id": run_id}).encode())
+
+
+def read_run(spec: Spec, run_id: str) -> dict[str, Any]:
+    """How a run stands; empty where there is none of that name."""
+    from heliostat.infra.storage.store import open_store
+
+    try:
+        return json.loads(open_store(spec.storage).read_bytes(run_key(spec, run_id)))
+    except NotFoundError:
+        return {}
+
+
+def find_run(spec: Spec, name: str | None, resume: bool) -> str | None:
+    """The run to go on with or to begin: `name`, or with `resume` the newest; None for a new one without a name.
+
+    `train.resume: auto` resumes the newest where there is one that has not finished.
+
+    Raises ConfigError for a name that cannot be a folder's, and with `resume` where there is none or where it has
+    finished.
+    """
+    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ConfigError(
+            f"--run: {name!r} given; letters, digits, dots, dashes and underscores are allowed, 64 at most"
+        )
+    given, name = name, name or (newest_run(spec) if resume or spec.train.resume == "auto" else None)
+    record = read_run(spec, name) if name else {}
+    if resume and not record:
+        which = f"run {name!r}" if name else "run yet"
+        raise ConfigError(f"--resume: no {which} of {spec.name} in {spec.storage.url}")
+    if resume and record.get("status") == "finished":
+        raise ConfigError(f"run {name} has finished (version {record['version']}); start a new one")
+    return name if given or record.get("status") == "running" else None
+
+
+def newest_run(spec: Spec) -> str | None:
+    """The name of the newest run of the spec; None where there is none."""
+    from heliostat.infra.storage.store import open_store
+
+    try:
+        return json.loads(open_store(spec.storage).read_bytes(f"runs/{spec.name}/newest.json"))["run_id"]
+    except NotFoundError:
+        return None

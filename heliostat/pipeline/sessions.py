@@ -1,0 +1,36 @@
+"""Ray for as long as a command works, with room for what its spec asks for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from heliostat.spec import Spec
+
+if TYPE_CHECKING:
+    pass
+
+
+@contextmanager
+def session(spec: Spec) -> Iterator[None]:
+    """Ray, local or joined, with room for the spec's workers; everything of ours is gone at the end."""
+    from heliostat.cluster.session.session import session as ray_session
+
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    least = spec.train.workers.min
+    gpus = least if spec.train.use_gpu is True else 0
+    with ray_session(spec.cluster, cpus=least * spec.train.cpus_per_worker, gpus=gpus):
+        yield
+
+
+@contextmanager
+def serving_session(spec: Spec) -> Iterator[None]:
+    """Ray, local or joined, with room for the fewest replicas that the spec allows."""
+    from heliostat.cluster.session.session import session as ray_session
+
+    least, serve = spec.serve.replicas.first, spec.serve
+    cpus, gpus = least * serve.cpus_per_replica, least * serve.gpus_per_replica
+    with ray_session(spec.cluster, cpus=cpus, gpus=gpus, key="serve.replicas.min"):
+        yield
