@@ -32,14 +32,18 @@ ENVIRONMENT = {
 }
 
 
-def build(args: AppArgs | Mapping[str, Any], experiment: Experiment | None = None) -> Application:
-    """The application for `args`, or for a mapping with the same fields, as Serve config files give.
+def build(args: Mapping[str, Any]) -> Application:
+    """The application of a Serve config file, whose `import_path` names this function and whose `args` it gets.
 
-    Replicas begin or end an `experiment` as they are. Raises ConfigError for a field that is missing, unknown or wrong.
+    Ray Serve calls builders of exactly one parameter. Raises ConfigError for a field that is missing, unknown or wrong.
     """
+    return application(configuration.build(AppArgs, args))
+
+
+def application(args: AppArgs, experiment: Experiment | None = None) -> Application:
+    """The application for `args`; replicas begin or end an `experiment` as they are."""
     from ray import serve
 
-    args = args if isinstance(args, AppArgs) else configuration.build(AppArgs, args)
     # Defaults are as written (8), values from elsewhere parsed (8.0); Ray would take them for two configurations.
     args = AppArgs.model_validate_json(args.model_dump_json())
     with warnings.catch_warnings():

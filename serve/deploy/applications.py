@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from heliostat.infra import errors
 from heliostat.infra.config import strict as configuration
 from heliostat.infra.errors import ConfigError, HeliostatError, ModelError, ResourceError
-from heliostat.serve.app import DEPLOYMENT, build
+from heliostat.serve.app import DEPLOYMENT, application
 from heliostat.serve.args import AppArgs
 from heliostat.serve.config import ServeConfig, Tls
 from heliostat.serve.deploy.ingress import CLOSE_SECONDS, POLL_SECONDS, STOP_SECONDS, quiet, reachable
@@ -54,7 +54,7 @@ def run(args: AppArgs, experiment: Experiment | None = None) -> None:
 
     try:
         with quiet():
-            target = RunTarget(build(args, experiment), name=args.application, route_prefix=args.route)
+            target = RunTarget(application(args, experiment), name=args.application, route_prefix=args.route)
             run_many([target], wait_for_applications_running=False)
     except (RayServeException, ValueError) as error:
         raise ConfigError(f"serve: {' '.join(str(error).split())}") from error

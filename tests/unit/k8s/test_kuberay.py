@@ -9,6 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from ray._common.utils import import_attr
+from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 from ray.serve.schema import ServeDeploySchema
 from typer.testing import CliRunner
 
@@ -201,6 +203,14 @@ def test_the_endpoint_is_the_application_of_the_code(manifests: Any) -> None:
     assert application.route_prefix == args.route
 
 
+def test_ray_builds_the_endpoint_with_its_own_function(manifests: Any) -> None:
+    """As `serve deploy` and KubeRay have it built, from the text alone."""
+    config, args = served(manifests)
+    [application] = config.applications
+    built = call_user_app_builder_with_args_if_necessary(import_attr(application.import_path), application.args)
+    assert built._bound_deployment.init_args == (args.model_dump(mode="json"),)
+
+
 def test_the_endpoint_listens_where_kubernetes_looks(manifests: Any) -> None:
     config, args = served(manifests)
     assert config.http_options.host == args.config.host == "0.0.0.0"
@@ -232,7 +242,7 @@ def test_replicas_fit_into_the_pods(manifests: Any) -> None:
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
     each = int(float(limits["cpu"]) // args.config.cpus_per_replica)
     if args.config.gpus_per_replica:
-        each = min(each, int(limits["nvidia.com/gpu"] // args.config.gpus_per_replica))
+        each = min(each, int(int(limits["nvidia.com/gpu"]) // args.config.gpus_per_replica))
     assert args.config.replicas.max <= each * group["maxReplicas"]
     assert args.config.replicas.min <= each * group["minReplicas"]
 

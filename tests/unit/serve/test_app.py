@@ -10,7 +10,7 @@ from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import add_key, digest_of
-from heliostat.serve.app import ADMITTED, build
+from heliostat.serve.app import ADMITTED, application, build
 from heliostat.serve.args import AppArgs
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.replica.replica import doors
@@ -22,7 +22,8 @@ HASHED = f"team:{hashlib.sha256(b'another key, long enough').hexdigest()}"
 
 
 def deployment(args: Any) -> Any:
-    return build(args)._bound_deployment
+    built = application(args) if isinstance(args, AppArgs) else build(args)
+    return built._bound_deployment
 
 
 def test_an_application_is_built_from_arguments_or_from_a_mapping() -> None:

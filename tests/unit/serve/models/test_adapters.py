@@ -15,7 +15,7 @@ from heliostat.infra.errors import ConfigError, IntegrityError, ModelError
 from heliostat.infra.registry import registry
 from heliostat.infra.registry.published import ADAPTER
 from heliostat.pipeline.serve import app_args, resolve_model
-from heliostat.serve.app import build as build_application
+from heliostat.serve.app import application
 from heliostat.serve.args import AppArgs
 from heliostat.serve.deploy import launch
 from heliostat.serve.models.adapter_check import check_adapters
@@ -159,7 +159,7 @@ def test_nothing_starts_with_an_adapter_that_does_not_fit(storage: Path, monkeyp
 
 def test_another_version_of_an_adapter_replaces_replicas(storage: Path) -> None:
     def version(**adapters: Any) -> str:
-        return str(build_application(arguments(storage, **adapters))._bound_deployment._version)
+        return str(application(arguments(storage, **adapters))._bound_deployment._version)
 
     assert version(legal="legal") == version(legal="legal")
     assert len({version(), version(legal="legal"), version(legal="support"), version(law="legal")}) == 4
