@@ -90,7 +90,7 @@ def test_pods_keep_to_the_restricted_standard(manifests: Any) -> None:
         assert context["runAsUser"] > 0, pod.name
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}, pod.name
         for volume in pod.spec.get("volumes", []):
-            assert set(volume) - {"name"} <= {"emptyDir", "configMap", "persistentVolumeClaim"}, pod.name
+            assert set(volume) - {"name"} <= {"emptyDir", "configMap", "persistentVolumeClaim", "projected"}, pod.name
         for container in pod.spec["containers"]:
             own = container["securityContext"]
             assert own["allowPrivilegeEscalation"] is False, pod.name
@@ -109,12 +109,41 @@ def test_autoscaler_containers_are_restricted_too(manifests: Any) -> None:
         assert one["resources"]["limits"]["memory"]
 
 
-def test_only_heads_may_ask_kubernetes_for_anything(manifests: Any) -> None:
-    accounts = {one["metadata"]["name"]: one for one in manifests.of("ServiceAccount")}
+def token_volumes(pod: Any) -> list[dict[str, Any]]:
+    """Its volumes with a token for Kubernetes."""
+    volumes = pod.spec.get("volumes", [])
+    return [one for one in volumes if walk(one, "serviceAccountToken") or walk(one, "secret")]
+
+
+def test_no_container_of_ours_may_ask_kubernetes_for_anything(manifests: Any) -> None:
+    """A training driver runs in the head's container: a token there would open every Secret of the namespace."""
+    for account in manifests.of("ServiceAccount"):
+        assert account["automountServiceAccountToken"] is False
     for pod in manifests.pods():
-        account = accounts[pod.spec["serviceAccountName"]]
-        holds_token = pod.spec.get("automountServiceAccountToken", account["automountServiceAccountToken"])
-        assert holds_token == (pod.role == "head"), pod.name
+        assert pod.spec["automountServiceAccountToken"] is False, pod.name
+        tokens = {volume["name"] for volume in token_volumes(pod)}
+        assert bool(tokens) == (pod.role == "head"), pod.name
+        for container in [*pod.spec["containers"], *pod.spec.get("initContainers", [])]:
+            mounted = {mount["name"] for mount in container["volumeMounts"]}
+            assert not mounted & tokens, f"{pod.name}: {container['name']}"
+
+
+def test_the_autoscaler_finds_what_a_kubernetes_client_looks_for(manifests: Any) -> None:
+    heads = [pod for pod in manifests.pods() if pod.role == "head"]
+    options = [
+        one for kind in ("RayCluster", "RayJob", "RayService") for one in walk(manifests.of(kind), "autoscalerOptions")
+    ]
+    assert len(heads) == len(options) == 3
+    for head, one in zip(sorted(heads, key=lambda pod: str(pod.owner["kind"])), options, strict=True):
+        [volume] = token_volumes(head)
+        [mount] = one["volumeMounts"]
+        assert mount["name"] == volume["name"]
+        assert mount["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount"
+        assert mount["readOnly"] is True
+        paths = {path for source in volume["projected"]["sources"] for path in walk(source, "path")}
+        assert paths == {"token", "ca.crt", "namespace"}
+        assert walk(volume, "configMap")[0]["name"] == "kube-root-ca.crt"
+        assert walk(volume, "fieldPath") == ["metadata.namespace"]
 
 
 def test_every_container_has_resources(manifests: Any) -> None:
@@ -172,12 +201,12 @@ def test_every_pod_is_closed_by_default(manifests: Any) -> None:
         closing = [one for one in policies(manifests, pod.labels) if one["metadata"]["name"] == "heliostat"]
         assert closing, f"{pod.name} is open to everyone"
         assert closing[0]["spec"]["policyTypes"] == ["Ingress", "Egress"]
-        assert closing[0]["spec"]["ingress"] == []
+        assert "ingress" not in closing[0]["spec"], "which lets nobody in"
 
 
 def test_no_policy_lets_everyone_in(manifests: Any) -> None:
     for policy in manifests.of("NetworkPolicy"):
-        for rule in policy["spec"]["ingress"]:
+        for rule in policy["spec"].get("ingress", []):
             assert rule["from"], policy["metadata"]["name"]
             for peer in rule["from"]:
                 narrow = peer.get("podSelector") or peer.get("namespaceSelector")
@@ -200,7 +229,7 @@ def test_who_reaches_what_from_other_namespaces(
     rules = [
         rule
         for policy in policies(manifests, {**labels, "ray.io/node-type": role, "ray.io/is-ray-node": "yes"})
-        for rule in policy["spec"]["ingress"]
+        for rule in policy["spec"].get("ingress", [])
         for peer in rule["from"]
         if "namespaceSelector" in peer and "podSelector" not in peer and selects(peer["namespaceSelector"], caller)
     ]
@@ -222,6 +251,13 @@ def test_the_budget_leaves_room_for_a_drain() -> None:
     patch = yaml.safe_load((folder / "service-pods.yaml").read_text())
     least = next(one["value"] for one in patch if one["path"].endswith("minReplicas"))
     assert budget == least - 1
+
+
+def test_nodes_that_take_no_pods_count_for_nothing_where_replicas_are_spread(manifests: Any) -> None:
+    """Else a tainted or drained node is an empty one, and no other gets a second replica."""
+    found = [one for constraints in walk(manifests.objects, "topologySpreadConstraints") for one in constraints]
+    assert bool(found) == (manifests.target == "overlays/production")
+    assert {one.get("nodeTaintsPolicy") for one in found} <= {"Honor"}
 
 
 def test_a_monitor_scrapes_ports_that_pods_have(manifests: Any) -> None:
