@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from heliostat.infra.errors import HeliostatError
 
 
 def main() -> None:
     """Runs a command; a user's mistake ends in one line and a non-zero exit, never in a traceback."""
-    from heliostat.cli import app
-
     try:
+        from heliostat.cli import app
+
         app()
     except HeliostatError as error:
-        sys.stderr.write(f"heliostat: {error}\n")
-        sys.exit(error.exit_code)
+        fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        from heliostat.infra.installed import explain
+
+        reason = explain(error)
+        if reason is None:
+            raise
+        fail(f"{command()}{reason}", HeliostatError.exit_code)
     except KeyboardInterrupt:
-        sys.stderr.write("heliostat: stopped\n")
-        sys.exit(130)
+        fail("stopped", 130)
+
+
+def fail(line: str, exit_code: int) -> NoReturn:
+    """Ends the program with one line."""
+    sys.stderr.write(f"heliostat: {line}\n")
+    sys.exit(exit_code)
+
+
+def command() -> str:
+    """The command that was called, as the beginning of a line; nothing where there was none."""
+    return next((f"{word}: " for word in sys.argv[1:2] if not word.startswith("-")), "")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from heliostat.infra.installed import TRAINING, require
 from heliostat.pipeline import prepare, serve, sessions, train, tune
 from heliostat.pipeline.endpoints import detached
 from heliostat.spec import Spec
@@ -46,8 +47,10 @@ def run_demo(spec: Spec, keep: bool) -> None:
 
     Leaves nothing running, unless `keep`: then the endpoint stays up, in a local Ray of its own.
     """
-    view, clock = View(), Clock()
     from heliostat.serve.deploy.launch import undeploy
+
+    require(*TRAINING)
+    view, clock = View(), Clock()
 
     key = os.environ.get("HELIOSTAT_API_KEYS") or secrets.token_urlsafe(24)
     os.environ["HELIOSTAT_API_KEYS"] = key

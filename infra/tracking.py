@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -180,6 +181,11 @@ def _client(uri: str) -> MlflowClient:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if uri.startswith(_SQLITE):
+        if find_spec("sqlalchemy") is None:
+            raise StorageError(
+                f"{uri}: needs sqlalchemy, which is not installed here; let MLFLOW_TRACKING_URI name an MLflow server, "
+                "or pip install heliostat"
+            )
         _create_database(Path(uri.removeprefix(_SQLITE)))
     return MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
 

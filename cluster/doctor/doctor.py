@@ -30,6 +30,7 @@ from heliostat.cluster.folders import ray_folder
 from heliostat.cluster.haproxy.ingress import haproxy_binary
 from heliostat.cluster.session.address import check_is_ray, find_address
 from heliostat.cluster.tokens import token_file
+from heliostat.infra import installed
 from heliostat.infra.errors import HeliostatError
 from heliostat.infra.storage.config import StorageConfig, is_s3
 from heliostat.infra.storage.store import open_store
@@ -51,6 +52,7 @@ def checks(
     return [
         check_python(),
         check_ray(),
+        check_packages(),
         check_accelerator(),
         check_operators(compile_now=compile_operators),
         check_memory(),
@@ -84,6 +86,14 @@ def check_ray() -> Check:
     return Check("Ray", "pass", f"{version}, HAProxy at {haproxy_binary()}")
 
 
+def check_packages() -> Check:
+    """What Heliostat depends on; a serving image leaves out what only training needs."""
+    missing = installed.missing_packages()
+    if missing:
+        return Check("packages", "warn", f"not installed: {', '.join(missing)}", installed.advice(missing))
+    return Check("packages", "pass", "all that Heliostat depends on")
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -94,6 +104,8 @@ def _version(package: str) -> str | None:
 def check_operators(*, compile_now: bool) -> Check:
     """DeepSpeed's C++ operators: compiled, or can be."""
     name = f"DeepSpeed {_version('deepspeed') or 'missing'}"
+    if _version("deepspeed") is None:
+        return Check(name, "warn", "nothing can be trained", installed.advice(["deepspeed"]))
     if compile_now:
         try:
             return Check(name, "pass", f"operators compiled in {compiler.compile_operators():.0f} s")

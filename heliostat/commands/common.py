@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heliostat.infra.installed import TRAINING, require
 from heliostat.spec import Spec
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def stages(spec: Spec) -> Iterator[View]:
     from heliostat.pipeline.sessions import session
     from heliostat.view.terminal import View
 
+    require(*TRAINING)
     view = View()
     with view.progress("Ray") as advance:
         advance("starting", 0, 0)

@@ -8,6 +8,7 @@ import typer
 
 from heliostat.commands.common import DryRun, ModelOption, Overrides, SpecArgument, planned, stages
 from heliostat.infra.errors import ConfigError
+from heliostat.infra.installed import TRAINING, require
 from heliostat.spec import load_spec
 
 app = typer.Typer()
@@ -104,6 +105,7 @@ def evaluate(
         return
     from heliostat.pipeline import evaluate, prepare, serve
 
+    require(*TRAINING)
     version = serve.resolve_model(loaded, model)
     with stages(loaded) as view:
         evaluate.run(loaded, version, prepare.run(loaded, view), view)

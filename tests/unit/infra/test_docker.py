@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from heliostat import __version__
 from heliostat.cluster.haproxy import ingress
 from heliostat.serve.deploy.ingress import CLOSE_SECONDS
+from tests.package_sets import closure, serve_packages
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "infra" / "docker"
@@ -149,33 +150,6 @@ def test_only_training_has_a_compiler() -> None:
     assert not installs("serve", "g++")
     assert installs("serve", "wget"), "KubeRay's probes call it"
     assert installs("train", "wget"), "KubeRay's probes call it"
-
-
-def serve_packages() -> list[Requirement]:
-    lines = (FOLDER / "serve.txt").read_text().splitlines()
-    return [Requirement(line) for line in lines if line and not line.startswith("#")]
-
-
-def closure(requirements: list[Requirement]) -> set[str]:
-    """Names of all distributions that come with `requirements`."""
-    found: dict[str, set[str]] = {}
-    waiting = list(requirements)
-    while waiting:
-        one = waiting.pop()
-        name = one.name.lower().replace("_", "-")
-        extras = found.setdefault(name, set())
-        new = {"", *one.extras} - extras
-        if not new:
-            continue
-        extras |= new
-        try:
-            needs = importlib.metadata.requires(name) or []
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        for need in map(Requirement, needs):
-            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in new):
-                waiting.append(need)
-    return set(found)
 
 
 def imports(module: str, seen: dict[str, set[str]]) -> None:

@@ -1,0 +1,98 @@
+"""Python environments that hold a part of what is installed here, such as what the serving image installs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sysconfig
+import venv
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from importlib.metadata import Distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import heliostat
+
+SERVE = Path(__file__).parents[1] / "infra" / "docker" / "serve.txt"
+
+
+def serve_packages() -> list[Requirement]:
+    """What the serving image installs beside Heliostat."""
+    lines = SERVE.read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def closure(requirements: Iterable[Requirement]) -> set[str]:
+    """Names of all distributions that come with `requirements`."""
+    found: dict[str, set[str]] = {}
+    waiting = list(requirements)
+    while waiting:
+        one = waiting.pop()
+        name = canonicalize_name(one.name)
+        extras = found.setdefault(name, set())
+        new = {"", *one.extras} - extras
+        if not new:
+            continue
+        extras |= new
+        try:
+            needs = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for need in map(Requirement, needs):
+            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in new):
+                waiting.append(need)
+    return set(found)
+
+
+def make_environment(folder: Path, requirements: Iterable[Requirement]) -> Path:
+    """A virtual environment in `folder` with Heliostat, as a wheel installs it, and `requirements`, nothing else.
+
+    Takes a second, since all is linked; returns the folder of its programs.
+    """
+    venv.create(folder, symlinks=True, with_pip=False)
+    programs = folder / "bin"
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
+    link([importlib.metadata.distribution(name) for name in sorted(closure(requirements))], packages, programs)
+    shutil.copytree(
+        Path(next(iter(heliostat.__path__))), packages / "heliostat", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    ours = importlib.metadata.distribution("heliostat")
+    metadata = packages / f"heliostat-{ours.version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(ours.read_text("METADATA") or "")
+    write_programs(ours, programs)
+    return programs
+
+
+def link(wanted: list[Distribution], packages: Path, programs: Path) -> None:
+    """Links what the distributions installed: folders of one distribution alone as they are, others file by file."""
+    owners = Counter(top for one in importlib.metadata.distributions() for top in {path.parts[0] for path in own(one)})
+    for distribution in wanted:
+        for file in own(distribution):
+            path = Path(file.parts[0]) if owners[file.parts[0]] == 1 else file
+            if not (packages / path).is_symlink():
+                (packages / path).parent.mkdir(parents=True, exist_ok=True)
+                (packages / path).symlink_to(Path(str(distribution.locate_file(path))).absolute())
+        write_programs(distribution, programs)
+
+
+def own(distribution: Distribution) -> Iterator[Path]:
+    """The files of a distribution below the folder of packages."""
+    for file in distribution.files or []:
+        if file.parts[0] not in ("..", "__pycache__") and not file.is_absolute():
+            yield Path(file)
+
+
+def write_programs(distribution: Distribution, programs: Path) -> None:
+    """The console scripts of a distribution, run by the environment's Python."""
+    for entry in distribution.entry_points:
+        if entry.group == "console_scripts":
+            module, _, function = entry.value.partition(":")
+            script = programs / entry.name
+            script.write_text(
+                f"#!{programs / 'python'}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+            )
+            script.chmod(0o755)
