@@ -53,7 +53,8 @@ TRAIN = {"demo": [], **{name: ["sentiment"] for name in ("evaluate", "plan", "pr
 
 def commands(group: Any = None) -> Iterator[str]:
     """The names of all commands."""
-    for name, command in (group or typer.main.get_command(app)).commands.items():
+    top: Any = group or typer.main.get_command(app)
+    for name, command in top.commands.items():
         inner = getattr(command, "commands", None)
         yield from (f"{name} {one}" for one in commands(command)) if inner else [name]
 
