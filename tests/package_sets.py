@@ -96,3 +96,9 @@ def write_programs(distribution: Distribution, programs: Path) -> None:
                 f"#!{programs / 'python'}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
             )
             script.chmod(0o755)
+
+
+def programs_of(requirements: Iterable[Requirement]) -> set[str]:
+    """Names of the console scripts that come with `requirements`."""
+    distributions = map(importlib.metadata.distribution, closure(requirements))
+    return {one.name for found in distributions for one in found.entry_points if one.group == "console_scripts"}

@@ -27,7 +27,7 @@ def seaweedfs(folder: Path) -> Iterator[dict[str, str]]:
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(_weed(folder, port, others), stdout=log, stderr=log, cwd=folder)
         try:
-            _make_bucket(endpoint_url, process, folder / "weed.log")
+            make_bucket(endpoint_url, process, folder / "weed.log")
             yield {**KEYS, "AWS_ENDPOINT_URL_S3": endpoint_url, "AWS_REGION": "us-east-1"}
         finally:
             process.kill()  # a polite stop takes 15 s, and the data are thrown away
@@ -62,7 +62,7 @@ def _weed(folder: Path, port: int, others: list[int]) -> list[str]:
     return [str(program), "server", "-s3", "-filer", *(f"-{name}={value}" for name, value in options.items())]
 
 
-def _make_bucket(endpoint_url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def make_bucket(endpoint_url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Makes the bucket as soon as the server takes it: seconds after its start."""
     key, secret = KEYS.values()
     session = boto3.session.Session(key, secret, region_name="us-east-1")
