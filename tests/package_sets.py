@@ -62,7 +62,8 @@ def make_environment(folder: Path, requirements: Iterable[Requirement]) -> Path:
     ours = importlib.metadata.distribution("heliostat")
     metadata = packages / f"heliostat-{ours.version}.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text(ours.read_text("METADATA") or "")
+    # A checkout that is installed has an egg-info too, and from its folder Python finds that one first.
+    (metadata / "METADATA").write_text(ours.read_text("METADATA") or ours.read_text("PKG-INFO") or "")
     write_programs(ours, programs)
     return programs
 

@@ -22,11 +22,11 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from heliostat.cluster import processes
-from heliostat.cluster.detached import ClusterRecord, find_detached, stop_detached
 from heliostat.cluster.folders import free_ports
-from heliostat.serve.auth import ENVIRONMENT
-from heliostat.serve.keys import generate_key
+from heliostat.cluster.session import processes
+from heliostat.cluster.session.detached import ClusterRecord, find_detached, stop_detached
+from heliostat.serve.access.auth import ENVIRONMENT
+from heliostat.serve.access.keys import generate_key
 from tests.package_sets import make_environment, serve_packages
 from tests.ports import free_port
 from tests.seaweedfs import BUCKET, KEYS, make_bucket
@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 240
 """For machines that do other work beside; Ray's workers stand back for it."""
 START = """
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.detached import start_detached
+from heliostat.cluster.session.detached import start_detached
 start_detached(ClusterConfig(num_cpus=2))
 """
 PORTS = (
