@@ -103,7 +103,7 @@ CLIENT_LEFT = 499
 UNCOUNTED_PATHS = frozenset({"/health"})
 
 
-class Measure:
+class MetricsMiddleware:
     """Counts each request with its status and its time to the last byte, and says which version answers."""
 
     def __init__(self, app: App, metrics: ServeMetrics) -> None:

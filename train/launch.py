@@ -22,7 +22,7 @@ FULL_NODE = re.compile(r"Memory on the node .* was (\S+ used / \S+ limit)")
 """What Ray says of a machine whose memory is used up."""
 
 
-class Board:
+class DriverChannel:
     """Where workers leave events for the driver; a Ray actor of no CPUs."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Board:
         return self._error
 
 
-def build_trainer(job: Job, use_gpu: bool, board: Any, scratch: str) -> Any:
+def build_trainer(job: Job, use_gpu: bool, channel: Any, scratch: str) -> Any:
     """The TorchTrainer of a job; starts nothing."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -75,7 +75,7 @@ def build_trainer(job: Job, use_gpu: bool, board: Any, scratch: str) -> Any:
     workers = job.train.workers
     return TorchTrainer(
         work,
-        train_loop_config={"job": job.model_dump(mode="json"), "board": board},
+        train_loop_config={"job": job.model_dump(mode="json"), "channel": channel},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=workers.max if workers.min == workers.max else (workers.min, workers.max),
@@ -118,7 +118,9 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
     stopping = threading.Event()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     kept = {"max_restarts": -1, "max_task_retries": -1}  # Ray may end it where memory runs out
-    board = ray.remote(num_cpus=0, scheduling_strategy=here, **kept)(Board).remote()  # here, it stays with the driver
+    channel = ray.remote(num_cpus=0, scheduling_strategy=here, **kept)(
+        DriverChannel
+    ).remote()  # here, it stays with the driver
     results: list[dict[str, Any]] = []
 
     def handle(event: dict[str, Any]) -> None:
@@ -129,24 +131,24 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
     try:
         with (
             tempfile.TemporaryDirectory(prefix="heliostat-train-") as scratch,
-            polling(board, handle, stopping),
+            polling(channel, handle, stopping),
             own_interrupts(),
             first_sigterm(stopping.set),
         ):
-            build_trainer(job, gpus_wanted(job.train), board, scratch).fit()
+            build_trainer(job, gpus_wanted(job.train), channel, scratch).fit()
         if not results:
             raise TrainingError("the workers ended without a result")
     except Exception as error:
         kind = StoppedError if stopping.is_set() else TrainingError
-        raise kind(ray.get(board.error.remote()) or reason(error)) from error
+        raise kind(ray.get(channel.error.remote()) or reason(error)) from error
     finally:
-        ray.kill(board)
+        ray.kill(channel)
     return results[-1]
 
 
 @contextmanager
-def polling(board: Any, handle: Callable[[dict[str, Any]], None], stopping: threading.Event) -> Iterator[None]:
-    """Takes events from the board in a thread, until the block ends and none is left; tells it of `stopping`."""
+def polling(channel: Any, handle: Callable[[dict[str, Any]], None], stopping: threading.Event) -> Iterator[None]:
+    """Takes events from the channel in a thread, until the block ends and none is left; tells it of `stopping`."""
     import ray
 
     done = threading.Event()
@@ -156,8 +158,8 @@ def polling(board: Any, handle: Callable[[dict[str, Any]], None], stopping: thre
         while not last:
             last = done.wait(POLL_SECONDS)
             if stopping.is_set():
-                board.stop.remote()
-            for event in ray.get(board.take.remote()):
+                channel.stop.remote()
+            for event in ray.get(channel.take.remote()):
                 handle(event)
 
     thread = threading.Thread(target=poll, name="events", daemon=True)

@@ -48,8 +48,8 @@ def with_room(make_run: Callable[[int | None], Run], limit: int | None) -> Run:
 
 
 @contextmanager
-def told_of_memory(run: Run, board: Any) -> Iterator[None]:
-    """Tells the board when memory runs out, so that the run starts again with half as many records in a pass.
+def report_out_of_memory(run: Run, channel: Any) -> Iterator[None]:
+    """Tells the driver when memory runs out, so that the run starts again with half as many records in a pass.
 
     Raises TrainingError where one record is too much.
     """
@@ -63,7 +63,7 @@ def told_of_memory(run: Run, board: Any) -> Iterator[None]:
         size = run.engine.train_micro_batch_size_per_gpu()
         if size == 1:
             raise no_room(run) from error
-        ray.get(board.shrink.remote(size, run.world.rank))
+        ray.get(channel.shrink.remote(size, run.world.rank))
         raise
 
 

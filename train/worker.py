@@ -22,7 +22,7 @@ from heliostat.train.engine import build_engine
 from heliostat.train.evaluation.evaluate import Evaluation, evaluate, findings
 from heliostat.train.job import Job
 from heliostat.train.loop import Run, fit
-from heliostat.train.micro_batch import told_of_memory, with_room
+from heliostat.train.micro_batch import report_out_of_memory, with_room
 from heliostat.train.models import adapters
 from heliostat.train.models.architectures.network import Network
 from heliostat.train.models.bases import base_folder, rows_of
@@ -30,7 +30,7 @@ from heliostat.train.parallel.distributed import World, join, settle
 from heliostat.train.publish import publish
 from heliostat.train.tasks.base import Task
 from heliostat.train.telemetry.clocks import Clocks, watch_collectives
-from heliostat.train.telemetry.events import step_reporter, store_reporter, tell
+from heliostat.train.telemetry.events import post_event, step_reporter, store_reporter
 from heliostat.train.telemetry.flops import peak_flops
 from heliostat.train.telemetry.notices import RayNotices
 
@@ -39,37 +39,37 @@ def work(config: dict[str, Any]) -> None:
     """The train function that Ray Train calls on every worker."""
     import ray
 
-    job, board = Job.model_validate(config["job"]), config["board"]
-    failed = ray.get(board.error.remote())
+    job, channel = Job.model_validate(config["job"]), config["channel"]
+    failed = ray.get(channel.error.remote())
     if failed:
-        return  # launch has it from the board; Ray would start again what fails
+        return  # launch has it from the channel; Ray would start again what fails
     try:
-        train(job, board)
+        train(job, channel)
     except HeliostatError as error:
-        ray.get(board.post.remote({"kind": "error", "message": str(error)}))
+        ray.get(channel.post.remote({"kind": "error", "message": str(error)}))
         if not isinstance(error, StoppedError):  # which all ranks meet alike; Ray would start again what fails
             raise
 
 
-def train(job: Job, board: Any) -> None:
+def train(job: Job, channel: Any) -> None:
     """The run, from the base model to the published one."""
     import ray.train
 
     settle(job.train.cpus_per_worker)
     world = join("cuda" if torch.cuda.is_available() else "cpu")
     parts = load_parts(job)
-    limit = ray.get(board.micro_batch_limit.remote())
-    run = with_room(lambda most: build_run(job, parts, world, board, most), limit)
-    with told_of_memory(run, board):
+    limit = ray.get(channel.micro_batch_limit.remote())
+    run = with_room(lambda most: build_run(job, parts, world, channel, most), limit)
+    with report_out_of_memory(run, channel):
         for report in fit(run):
-            tell(board, world, "report", asdict(report))
+            post_event(channel, world, "report", asdict(report))
             ray.train.report(report.metrics)
     use_best(run)
     rows = parts.rows("test")
     test = evaluate(run.task, run.engine, rows, world, job.train)
     description = describe(job, parts, run.engine.module, test)
     published = publish(run, parts.base, description, job.spec, open_store(job.storage))
-    tell(board, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
+    post_event(channel, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def load_parts(job: Job) -> Parts:
     return Parts(tasks.get(job.task), base_folder(job.model, job.data, prepared, job.storage), prepared)
 
 
-def build_run(job: Job, parts: Parts, world: World, board: Any, limit: int | None) -> Run:
+def build_run(job: Job, parts: Parts, world: World, channel: Any, limit: int | None) -> Run:
     """Engine and checkpoints of a job on this worker, with `limit` records in a pass at most."""
     peak = peak_flops(world.device, job.train.precision)
     engine = build_engine(parts.model(job.train), job.train, world, limit)
@@ -124,8 +124,8 @@ def build_run(job: Job, parts: Parts, world: World, board: Any, limit: int | Non
         parts.rows("validation"),
         world,
         checkpoints,
-        step_reporter(job, board, world, peak),
-        RayNotices(world, board),
+        step_reporter(job, channel, world, peak),
+        RayNotices(world, channel),
         clocks,
     )
 

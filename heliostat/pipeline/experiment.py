@@ -10,7 +10,7 @@ from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.pipeline import serve, sessions
 from heliostat.spec import Spec
-from heliostat.view.experiment import show_standing
+from heliostat.view.experiment import show_experiment_status
 from heliostat.view.terminal import View
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ def show_experiment(name: str) -> None:
     """Prints how the running experiment stands, or how the last one ended."""
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session.address import find_address
-    from heliostat.serve.deploy.experiment_ending import last_standing, standing
+    from heliostat.serve.deploy.experiment_ending import experiment_status, last_experiment_status
 
     found = None
     if find_address(ClusterConfig()):
         with _running():
-            found = standing(name)
-    show_standing(found or last_standing(name, StorageConfig()), ended=found is None, view=View())
+            found = experiment_status(name)
+    show_experiment_status(found or last_experiment_status(name, StorageConfig()), ended=found is None, view=View())
 
 
 def promote_candidate(name: str) -> None:
@@ -66,7 +66,7 @@ def stop_experiment(name: str) -> None:
         found = end(name)
     if found is None:
         raise ConfigError(f"{name}: no experiment runs")
-    show_standing(found, ended=True, view=View())
+    show_experiment_status(found, ended=True, view=View())
 
 
 def roll_back(name: str, version: int | None) -> None:

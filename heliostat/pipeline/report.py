@@ -40,7 +40,7 @@ STEP_METRICS = (
 """What MLflow gets of each step; rates and seconds are those of rank 0."""
 
 
-def measured(event: Mapping[str, Any]) -> dict[str, float]:
+def event_metrics(event: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of an event of a run, under the names that they have in MLflow."""
     if event["kind"] == "step":
         return {f"train/{name}": event[name] for name in STEP_METRICS}
@@ -48,7 +48,7 @@ def measured(event: Mapping[str, Any]) -> dict[str, float]:
     return {f"{split}/{name}": value for name, value in event["metrics"].items()} if split else {}
 
 
-def whole(run: Run, seen: Curves, metric: str) -> Curves:
+def merge_curves(run: Run, seen: Curves, metric: str) -> Curves:
     """The curves of a run that was gone on with: those that MLflow has of before, then `seen` by this process."""
     train = [f"train/{name}" for name in ("loss", "learning_rate", "grad_norm")]
     try:
@@ -67,7 +67,7 @@ def report_on_run(spec: Spec, prepared: Prepared, run: Run, trained: Trained) ->
     subtitle = f"Version {trained.model.version}, published by run {trained.run_id}"
     more = {"base model": spec.model.origin, "run in MLflow": trained.tracking_url}
     key = f"runs/{spec.name}/{trained.run_id}/report.html"
-    with _harmless(f"run {trained.run_id}"):
+    with _logging_failures(f"run {trained.run_id}"):
         report = make_report(spec, prepared, trained.model, trained.result, subtitle, more)
         return _store(spec, key, replace(report, curves=trained.curves), run)
     return None
@@ -77,13 +77,13 @@ def report_on_model(spec: Spec, prepared: Prepared, model: ModelVersion, found: 
     """Stores the report of what was found out about a published model; returns where, or None where that fails."""
     subtitle = f"Version {model.version} on the test split of {spec.data.source}"
     key = f"evaluations/{model.name}/{model.version}-{prepared.fingerprint}/report.html"
-    with _harmless(f"{model.name} version {model.version}"):
+    with _logging_failures(f"{model.name} version {model.version}"):
         return _store(spec, key, make_report(spec, prepared, model, found, subtitle, {}))
     return None
 
 
 @contextmanager
-def _harmless(what: str) -> Iterator[None]:
+def _logging_failures(what: str) -> Iterator[None]:
     """Logs whatever goes wrong inside: a page about a model is not worth the model."""
     try:
         yield

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.errors import ModelError
 from heliostat.pipeline.job import make_job
-from heliostat.pipeline.report import measured, report_on_run, whole
+from heliostat.pipeline.report import event_metrics, merge_curves, report_on_run
 from heliostat.pipeline.runs import new_run_id, read_run, write_run
 from heliostat.results import Curves, Trained
 from heliostat.spec import Spec
@@ -38,7 +38,7 @@ def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -
         with view.training() as on_event:
 
             def handle(event: Mapping[str, Any]) -> None:
-                values, step = measured(event), event.get("step", 0)
+                values, step = event_metrics(event), event.get("step", 0)
                 run.log(values, step)
                 for name, value in values.items():
                     seen.setdefault(name, {})[step] = value
@@ -46,7 +46,7 @@ def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -
 
             result = launch(job, handle)
         model = register(spec, run.id, result)
-        curves = whole(run, seen, tasks.get(spec.task).metric) if record else seen
+        curves = merge_curves(run, seen, tasks.get(spec.task).metric) if record else seen
         trained = Trained(run_id, model, result, run.url, curves)
         trained.report = report_on_run(spec, prepared, run, trained)
         write_run(spec, run_id, {"mlflow": run.id, "status": "finished", "version": model.version})

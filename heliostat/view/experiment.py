@@ -10,13 +10,13 @@ from heliostat.serve.experiment.stats import ALPHA, Arm, Difference
 from heliostat.view.terminal import View
 
 if TYPE_CHECKING:
-    from heliostat.serve.experiment.coordinator import Standing
+    from heliostat.serve.experiment.coordinator import ExperimentStatus
 
 
 QUANTILES = (0.5, 0.95, 0.99)
 
 
-def show_standing(found: Standing, *, ended: bool, view: View) -> None:
+def show_experiment_status(found: ExperimentStatus, *, ended: bool, view: View) -> None:
     """Both versions, and what sets them apart."""
     from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE
     from heliostat.serve.experiment.stats import compare_errors, compare_feedback, compare_times

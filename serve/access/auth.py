@@ -54,7 +54,7 @@ def keys_from_environment(required: bool) -> tuple[str, ...]:
     return keys
 
 
-class RequireKey:
+class ApiKeyMiddleware:
     """Passes on requests that carry `Authorization: Bearer KEY` with a key for one of these models, in their scope.
 
     The others get 401, or 403 where the key is for other models.

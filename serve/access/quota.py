@@ -28,7 +28,7 @@ def spend(tokens: int) -> None:
     _spend.get()(tokens)
 
 
-class Ledger:
+class UsageCounter:
     """Uses in the running minute, by clock: this replica's, and what others told of."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -36,69 +36,69 @@ class Ledger:
         self._lock = threading.Lock()
         self._minute = 0
         self._all: Counter[Use] = Counter()
-        self._untold: Counter[Use] = Counter()
+        self._unreported: Counter[Use] = Counter()
 
     def add(self, use: Use, count: int = 1) -> None:
         """Counts here."""
         with self._lock:
-            self._turn()
+            self._start_minute()
             self._all[use] += count
-            self._untold[use] += count
+            self._unreported[use] += count
 
     def used(self, use: Use) -> int:
         """So much in this minute, as far as it is known here."""
         with self._lock:
-            self._turn()
+            self._start_minute()
             return self._all[use]
 
     def seconds_left(self) -> int:
         """Whole seconds to the next minute, 1 to 60."""
         return max(1, math.ceil(MINUTE - self._clock() % MINUTE))
 
-    def share(self, tell: Callable[[int, Mapping[Use, int]], Mapping[Use, int]]) -> None:
+    def share(self, report: Callable[[int, Mapping[Use, int]], Mapping[Use, int]]) -> None:
         """Tells what was counted here since the last time, with its minute, and takes over the sum of all replicas."""
         with self._lock:
-            self._turn()
-            minute, told, self._untold = self._minute, self._untold, Counter()
+            self._start_minute()
+            minute, reported, self._unreported = self._minute, self._unreported, Counter()
         try:
-            found = tell(minute, told)
+            found = report(minute, reported)
         except Exception:
             with self._lock:
-                self._untold += told
+                self._unreported += reported
             raise
         with self._lock:
-            self._turn()
+            self._start_minute()
             if self._minute == minute:
-                self._all = Counter(found) + self._untold
+                self._all = Counter(found) + self._unreported
 
-    def _turn(self) -> None:
+    def _start_minute(self) -> None:
         minute = int(self._clock() // MINUTE)
         if minute != self._minute:
-            self._minute, self._all, self._untold = minute, Counter(), Counter()
+            self._minute, self._all, self._unreported = minute, Counter(), Counter()
 
 
-class Sums:
+class UsageAggregator:
     """An actor that adds up what the replicas of an endpoint tell."""
 
     def __init__(self) -> None:
         self._minute = 0
         self._sums: Counter[Use] = Counter()
 
-    def tell(self, minute: int, told: Mapping[Use, int]) -> dict[Use, int]:
+    def report(self, minute: int, reported: Mapping[Use, int]) -> dict[Use, int]:
         """Adds to a minute, and returns its sums; an older minute's are forgotten when a newer one begins."""
         if minute > self._minute:
             self._minute, self._sums = minute, Counter()
         if minute == self._minute:
-            self._sums += Counter(told)
+            self._sums += Counter(reported)
             return dict(self._sums)
-        return dict(told)
+        return dict(reported)
 
 
-class Sharing:
-    """The thread in which a replica shares its ledger with the others; it starts with the first key that has limits."""
+class UsageSync:
+    """The thread in which a replica shares its counts with the others; it starts with the first key that has limits."""
 
-    def __init__(self, ledger: Ledger, endpoint: str) -> None:
-        self._ledger = ledger
+    def __init__(self, counter: UsageCounter, endpoint: str) -> None:
+        self._counter = counter
         self._name = f"heliostat-quota-{endpoint}"
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
@@ -116,25 +116,25 @@ class Sharing:
     def _run(self) -> None:
         while not self._closed.wait(SHARE_SECONDS):
             try:
-                self._ledger.share(self._tell)
+                self._counter.share(self._report)
             except Exception as error:
                 _log.warning("limits of keys are counted in each replica alone for now: %s", error)
 
-    def _tell(self, minute: int, told: Mapping[Use, int]) -> dict[Use, int]:
+    def _report(self, minute: int, reported: Mapping[Use, int]) -> dict[Use, int]:
         """By way of an actor that is made anew where the replica that had made it is gone."""
         import ray
 
-        sums: Any = ray.remote(num_cpus=0)(Sums).options(name=self._name, get_if_exists=True).remote()
-        found: dict[Use, int] = ray.get(sums.tell.remote(minute, dict(told)), timeout=5)
+        sums: Any = ray.remote(num_cpus=0)(UsageAggregator).options(name=self._name, get_if_exists=True).remote()
+        found: dict[Use, int] = ray.get(sums.report.remote(minute, dict(reported)), timeout=5)
         return found
 
 
-class LimitKeys:
+class KeyLimitMiddleware:
     """Passes on what a key's limits allow in this minute; the rest gets 429 with the seconds to the next."""
 
-    def __init__(self, app: App, ledger: Ledger, on_limited: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, app: App, counter: UsageCounter, on_limited: Callable[[], None] = lambda: None) -> None:
         self.app = app
-        self.ledger = ledger
+        self.counter = counter
         self.on_limited = on_limited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,18 +145,18 @@ class LimitKeys:
             return
         self.on_limited()
         for kind, limit in ((REQUESTS, key.requests_per_minute), (TOKENS, key.tokens_per_minute)):
-            if limit is not None and self.ledger.used((key.name, kind)) >= limit:
+            if limit is not None and self.counter.used((key.name, kind)) >= limit:
                 await send_error(send, self._too_much(key.name, kind, limit))
                 return
-        self.ledger.add((key.name, REQUESTS))
-        token = _spend.set(lambda tokens: self.ledger.add((key.name, TOKENS), tokens))
+        self.counter.add((key.name, REQUESTS))
+        token = _spend.set(lambda tokens: self.counter.add((key.name, TOKENS), tokens))
         try:
             await self.app(scope, receive, send)
         finally:
             _spend.reset(token)
 
     def _too_much(self, name: str, kind: str, limit: int) -> RequestError:
-        left = self.ledger.seconds_left()
+        left = self.counter.seconds_left()
         return RequestError(
             429,
             f"key {name!r}: {limit} {kind} a minute are allowed and used up; try again in {left} s",

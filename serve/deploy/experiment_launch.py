@@ -11,7 +11,7 @@ from heliostat.serve.deploy.applications import deployed, plain_url, run, runnin
 from heliostat.serve.deploy.experiment_ending import END_SECONDS, end
 from heliostat.serve.deploy.launch import Endpoint, deploy
 from heliostat.serve.experiment.config import Experiment
-from heliostat.serve.experiment.coordinator import start_board
+from heliostat.serve.experiment.coordinator import start_coordinator
 
 
 def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool = True) -> Experiment:
@@ -36,7 +36,7 @@ def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool =
         share=share, by=by, guarded=guarded, baseline=baseline.version, candidate=args.version, url=plain_url(candidate)
     )
     try:
-        start_board(args.name, experiment, end)
+        start_coordinator(args.name, experiment, end)
         run(baseline, experiment)
         wait(baseline, time.monotonic() + END_SECONDS)
     except BaseException:

@@ -31,10 +31,10 @@ def middlewares() -> Sequence[Any]:
     from starlette.middleware import Middleware
 
     name = ray.get_runtime_context().get_actor_name() or ""
-    return [Middleware(Fallback)] if name.startswith(_PROXY) else []
+    return [Middleware(FallbackMiddleware)] if name.startswith(_PROXY) else []
 
 
-class Fallback:
+class FallbackMiddleware:
     """Asks Ray's proxy again where a replica was lost on the way, and gives its errors the form of ours."""
 
     def __init__(self, app: App) -> None:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, Send, invalid, send_error, send_event
 from heliostat.serve.http.limits import parse_json, read_body, timed_out
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 
 ALLOWED = re.compile(
     r"/v1/(chat/completions|completions|responses|messages|embeddings|classify|score|rerank|pooling)(/.*)?"
@@ -23,7 +23,7 @@ TOKEN_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 MOST_AT_ONCE = ("n", "best_of")
 
 
-def guarded(app: App, config: ServeConfig, served: Served) -> App:
+def guarded(app: App, config: ServeConfig, served: ServedModels) -> App:
     """`app` with the limits of the spec, for the models that are `served`; what they refuse never reaches it."""
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +44,7 @@ def guarded(app: App, config: ServeConfig, served: Served) -> App:
     return limited
 
 
-def addressed(asked: dict[str, Any], body: bytes, scope: Scope, served: Served) -> bytes:
+def addressed(asked: dict[str, Any], body: bytes, scope: Scope, served: ServedModels) -> bytes:
     """The body with the name of the model that it asks for; RequestError as `Served.pick`.
 
     Where it names none it gets one: the engine would take its base model, and here that may be an adapter's.

@@ -21,7 +21,7 @@ from heliostat.serve.errors import RequestError, invalid, sse_event
 from heliostat.serve.http.limits import parse_body, read_body, timed_out
 from heliostat.serve.http.openapi import body_of
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 
 _log = log.get(__name__)
 Asked = ChatRequest | CompletionRequest
@@ -32,7 +32,7 @@ UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 class OpenAIApi:
     """The routes of an engine."""
 
-    def __init__(self, engine: Engine, served: Served, config: ServeConfig, metrics: ServeMetrics) -> None:
+    def __init__(self, engine: Engine, served: ServedModels, config: ServeConfig, metrics: ServeMetrics) -> None:
         self.engine = engine
         self.served = served
         self.config = config
@@ -122,7 +122,7 @@ class OpenAIApi:
 class Reply:
     """The bodies of one response."""
 
-    def __init__(self, asked: Asked, served: Served, prompt_tokens: int) -> None:
+    def __init__(self, asked: Asked, served: ServedModels, prompt_tokens: int) -> None:
         self.chat = isinstance(asked, ChatRequest)
         self.with_usage = asked.stream_options is not None and asked.stream_options.include_usage
         self.prompt_tokens = prompt_tokens

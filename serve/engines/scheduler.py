@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from heliostat.infra import log
-from heliostat.serve.compute.turns import Turns
+from heliostat.serve.compute.model_thread import ModelThread
 from heliostat.serve.engines.base import FinishReason, Sampling
 from heliostat.serve.engines.lora import Adapters
 from heliostat.serve.engines.sampling import Score, generator_of, next_tokens, scores
@@ -76,7 +76,7 @@ class Scheduler:
         self.cache = SlotCache()
         self.running: list[Answer] = []
         self.waiting: deque[Answer] = deque()
-        self._turns = Turns("heliostat-engine", lambda: self.waiting or self.running, self._turn)
+        self._thread = ModelThread("heliostat-engine", lambda: self.waiting or self.running, self._turn)
 
     def submit(self, prompt: Sequence[int], sampling: Sampling, model: str = "") -> Answer:
         """Takes a request, for the adapter called `model` where there is one.
@@ -86,7 +86,7 @@ class Scheduler:
         generator = generator_of(sampling, self.device)
         adapter = self.adapters.index.get(model) if self.adapters else None
         answer = Answer(prompt, sampling, generator, asyncio.get_running_loop(), adapter)
-        with self._turns.adding():
+        with self._thread.adding():
             self.waiting.append(answer)
         return answer
 
@@ -97,11 +97,11 @@ class Scheduler:
     @property
     def alive(self) -> bool:
         """Whether the thread that runs the model is there."""
-        return self._turns.alive
+        return self._thread.alive
 
     def close(self) -> None:
         """Ends the thread after the step that it is in."""
-        self._turns.close()
+        self._thread.close()
 
     def _turn(self) -> None:
         try:
@@ -134,7 +134,7 @@ class Scheduler:
     def _admit(self) -> list[Answer]:
         """The next prompts, in the order they came, as far as rows, memory and the size of one pass allow."""
         admitted: list[Answer] = []
-        with self._turns.lock:
+        with self._thread.lock:
             while self.waiting and len(self.running) + len(admitted) < self.max_rows:
                 candidate = self.waiting[0]
                 if candidate.cancelled:
@@ -150,8 +150,8 @@ class Scheduler:
         longest_prompt = max(len(answer.prompt) for answer in batch)
         if admitted and longest_prompt * len(batch) > PROMPT_TOKENS:
             return False
-        everyone = [*self.running, *batch]
-        return len(everyone) == 1 or len(everyone) * max(one.reserved for one in everyone) <= self.max_cached
+        all_models = [*self.running, *batch]
+        return len(all_models) == 1 or len(all_models) * max(one.reserved for one in all_models) <= self.max_cached
 
     def _read(self, admitted: Sequence[Answer]) -> torch.Tensor:
         """Logits [answers, vocabulary] after each prompt."""

@@ -26,7 +26,7 @@ from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.models.adapter_check import VLLM_RANKS, check_rank, named
 from heliostat.serve.models.adapter_settings import SETTINGS, parse_settings
 from heliostat.serve.models.bundles import Fetched
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -58,7 +58,7 @@ def knows(folder: Path) -> bool:
     return bool(set(config.get("architectures") or ()) & set(ModelRegistry.get_supported_archs()))
 
 
-async def load(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
+async def load(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
     """The service for a model's files; ConfigError for an option that vLLM does not take.
 
     Raises ModelError with vLLM's reason where the engine does not start. The files are not needed afterwards.
@@ -72,7 +72,7 @@ async def load(found: Fetched, config: ServeConfig, served: Served, metrics: Ser
         folder = stack.enter_context(scratch("adapters"))
         adapters = await asyncio.to_thread(_kept, found.adapters, folder)
         args = await asyncio.to_thread(arguments, found.folder, config, served.name, adapters)
-        engine = await asyncio.to_thread(_start, args, metrics, {one.name: one.label for one in served.everyone})
+        engine = await asyncio.to_thread(_start, args, metrics, {one.name: one.label for one in served.all_models})
         stack.callback(engine.shutdown)
         app, requests = await _application(engine, args)
         close = stack.pop_all().close

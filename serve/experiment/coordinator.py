@@ -22,7 +22,7 @@ FLOOR_SECONDS = 0.005
 _log = log.get(__name__)
 
 
-def find_board(name: str) -> Any:
+def find_coordinator(name: str) -> Any:
     """The actor of an endpoint's experiment; None where there is none."""
     import ray
 
@@ -31,12 +31,12 @@ def find_board(name: str) -> Any:
     return None
 
 
-def start_board(name: str, experiment: Experiment, end: Callable[[str], object]) -> None:
+def start_coordinator(name: str, experiment: Experiment, end: Callable[[str], object]) -> None:
     """An actor that lives until the experiment ends, whoever began it; `end`, of the name, is how it ends one."""
     import ray
 
     options = {"name": _actor_name(name), "namespace": NAMESPACE, "lifetime": "detached", "max_restarts": -1}
-    ray.remote(num_cpus=0, **options)(Board).remote(name, experiment.model_dump(mode="json"), end)
+    ray.remote(num_cpus=0, **options)(Coordinator).remote(name, experiment.model_dump(mode="json"), end)
 
 
 def _actor_name(name: str) -> str:
@@ -49,7 +49,7 @@ def new_arms() -> Arms:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ExperimentStatus:
     """How an experiment stands."""
 
     name: str
@@ -60,7 +60,7 @@ class Standing:
     """Why the candidate gets no more requests; None while it does."""
 
 
-class Board:
+class Coordinator:
     """The actor: `tell` is what replicas call each second, `standing` what commands do."""
 
     def __init__(self, name: str, experiment: dict[str, Any], end: Callable[[str], object]) -> None:
@@ -71,9 +71,9 @@ class Board:
         self._arms = new_arms()
         self._verdict: str | None = None
 
-    def tell(self, told: Arms) -> bool:
+    def report(self, reported: Arms) -> bool:
         """Adds what one replica saw; tells whether the candidate is still to get requests."""
-        for which, arm in told.items():
+        for which, arm in reported.items():
             self._arms[which].merge(arm)
         if self._verdict is None and self._experiment.guarded:
             self._verdict = verdict(self._experiment, self._arms)
@@ -82,9 +82,9 @@ class Board:
                 threading.Thread(target=self._take_away, daemon=True).start()
         return self._verdict is None
 
-    def standing(self) -> Standing:
+    def status(self) -> ExperimentStatus:
         """What is known so far."""
-        return Standing(self._name, self._experiment, self._started, self._arms, self._verdict)
+        return ExperimentStatus(self._name, self._experiment, self._started, self._arms, self._verdict)
 
     def _take_away(self) -> None:
         try:

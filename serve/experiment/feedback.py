@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from heliostat.infra.config.strict import StrictModel
-from heliostat.serve.experiment.split import FEEDBACK_PATH, Split
+from heliostat.serve.experiment.middleware import FEEDBACK_PATH, ExperimentMiddleware
 from heliostat.serve.http.limits import parse_body, read_body
 from heliostat.serve.http.openapi import body_of
 
@@ -25,14 +25,14 @@ class Feedback(StrictModel):
     """0 for bad, 1 for good."""
 
 
-def feedback_route(split: Split) -> APIRouter:
+def feedback_route(middleware: ExperimentMiddleware) -> APIRouter:
     """204 where it was counted, 404 where no experiment compares this version."""
     router = APIRouter()
 
     @router.post(FEEDBACK_PATH, status_code=204, openapi_extra=body_of(Feedback))
     async def feedback(request: Request) -> Response:
         given = parse_body(Feedback, await read_body(request, MAX_BYTES))
-        split.feedback(given.version.rpartition("@")[2], given.value)
+        middleware.feedback(given.version.rpartition("@")[2], given.value)
         return Response(status_code=204)
 
     return router

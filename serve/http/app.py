@@ -1,4 +1,4 @@
-"""The HTTP application of a replica: one door for every task, with keys, limits, metrics and error bodies."""
+"""The HTTP application of a replica: the same for every task, with keys, limits, metrics and error bodies."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from heliostat.infra import log
-from heliostat.serve.access.auth import RequireKey
-from heliostat.serve.access.keyring import KeyRing
-from heliostat.serve.access.quota import Ledger, LimitKeys, Sharing
+from heliostat.serve.access.auth import ApiKeyMiddleware
+from heliostat.serve.access.control import AccessControl
+from heliostat.serve.access.quota import KeyLimitMiddleware
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import REFUSALS, App, RequestError
-from heliostat.serve.http.limits import OngoingLimit
+from heliostat.serve.http.limits import OngoingLimitMiddleware
 from heliostat.serve.http.page import page
-from heliostat.serve.metrics import Measure, ServeMetrics
-from heliostat.serve.models.served import Served
+from heliostat.serve.metrics import MetricsMiddleware, ServeMetrics
+from heliostat.serve.models.served_models import ServedModels
 
 _log = log.get(__name__)
 
@@ -42,42 +42,28 @@ class Service:
     """Whether `POST /v1/explain` is one of its routes."""
 
 
-@dataclass(frozen=True)
-class Doors:
-    """Who may come in, and how much of it."""
-
-    keys: KeyRing
-    ledger: Ledger
-    sharing: Sharing
-
-    def close(self) -> None:
-        """Ends their threads."""
-        self.keys.close()
-        self.sharing.close()
-
-
 def create_app(
-    served: Served,
+    served: ServedModels,
     service: Service,
     config: ServeConfig,
-    doors: Doors | None,
+    access: AccessControl | None,
     metrics: ServeMetrics,
 ) -> App:
     """The whole application, from the outside in: metrics, keys and their limits, ongoing requests, routes.
 
-    Without `doors` it is open to everyone.
+    Without `access` it is open to everyone.
     """
     if config.has_page:
-        service.router.include_router(page(served, needs_key=doors is not None, explains=service.explains))
+        service.router.include_router(page(served, needs_key=access is not None, explains=service.explains))
     app: App = _routes(served, service)
-    app = OngoingLimit(app, config.max_ongoing_requests, metrics.ongoing)
-    if doors:
-        app = LimitKeys(app, doors.ledger, doors.sharing.start)
-        app = RequireKey(app, doors.keys, *(one.name for one in served.everyone))
-    return _Lifespan(Measure(app, metrics))
+    app = OngoingLimitMiddleware(app, config.max_ongoing_requests, metrics.ongoing)
+    if access:
+        app = KeyLimitMiddleware(app, access.counter, access.sync.start)
+        app = ApiKeyMiddleware(app, access.keys, *(one.name for one in served.all_models))
+    return _LifespanMiddleware(MetricsMiddleware(app, metrics))
 
 
-class _Lifespan:
+class _LifespanMiddleware:
     """Answers the server's start and stop messages, which mean nothing to the layers inside."""
 
     def __init__(self, app: App) -> None:
@@ -92,7 +78,7 @@ class _Lifespan:
             await send({"type": f"lifespan.{phase}.complete"})
 
 
-def _routes(served: Served, service: Service) -> App:
+def _routes(served: ServedModels, service: Service) -> App:
     app = FastAPI(
         title=served.name,
         version=served.version,
@@ -113,7 +99,7 @@ def _routes(served: Served, service: Service) -> App:
     return app
 
 
-def _common(served: Served, service: Service) -> APIRouter:
+def _common(served: ServedModels, service: Service) -> APIRouter:
     router = APIRouter()
     adapters = {"adapters": {one.name: one.version for one in served.adapters}} if served.adapters else {}
 

@@ -19,7 +19,7 @@ Body = TypeVar("Body", bound=BaseModel)
 Answer = TypeVar("Answer")
 
 
-class OngoingLimit:
+class OngoingLimitMiddleware:
     """Passes on as many requests as may be worked on at once; the next one gets 429 right away."""
 
     def __init__(self, app: App, limit: int, changed: Callable[[int], None]) -> None:

@@ -30,7 +30,7 @@ def fetched_together(args: AppArgs) -> Iterator[Fetched]:
     endpoint_url = args.storage.endpoint_url
     with scratch("model") as temporary:
         own, folders = temporary / "own", {}
-        beside: dict[str, PublishedModel] = {}
+        adapter_descriptions: dict[str, PublishedModel] = {}
         description = fetch_parts(*locate(args.url, endpoint_url), own, args.digest, endpoint_url)
         if description.base:
             folders[args.name] = own / ADAPTER
@@ -39,8 +39,8 @@ def fetched_together(args: AppArgs) -> Iterator[Fetched]:
             folder = temporary / f"adapter-{at}"
             with named(name):
                 fetch_directory(*locate(one.url, endpoint_url), folder, digest=one.digest)
-                folders[name], beside[name] = folder / ADAPTER, read_description(folder)
-        yield Fetched(own / (BASE if description.base else WEIGHTS), description, folders, beside)
+                folders[name], adapter_descriptions[name] = folder / ADAPTER, read_description(folder)
+        yield Fetched(own / (BASE if description.base else WEIGHTS), description, folders, adapter_descriptions)
 
 
 def _copy_tokenizer(adapter: Path, base: Path) -> None:

@@ -34,7 +34,7 @@ class Fetched:
     description: PublishedModel
     adapters: dict[str, Path] = field(default_factory=dict)
     """Folders of peft's adapters by the name that requests give; the model's own name means its adapter then."""
-    beside: dict[str, PublishedModel] = field(default_factory=dict)
+    adapter_descriptions: dict[str, PublishedModel] = field(default_factory=dict)
     """What the adapters beside the model say of themselves."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from heliostat.serve.compute.turns import Turns
+from heliostat.serve.compute.model_thread import ModelThread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -56,27 +56,27 @@ class Batcher(Generic[Item, Result]):
         self.limits = limits
         self.observe = observe
         self._queue: deque[_Waiting[Item, Result]] = deque()
-        self._turns = Turns("heliostat-batcher", lambda: self._queue, self._turn)
+        self._thread = ModelThread("heliostat-batcher", lambda: self._queue, self._turn)
 
     async def submit(self, items: Sequence[Item]) -> list[Result]:
         """The result for each item, in order; raises what the model raised. A cancelled caller leaves the queue."""
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(item, self.length(item), loop.create_future(), loop) for item in items]
-        with self._turns.adding():
+        with self._thread.adding():
             self._queue.extend(waiting)
         return list(await asyncio.gather(*(one.answer for one in waiting)))
 
     @property
     def alive(self) -> bool:
         """Whether the thread that runs the model is there."""
-        return self._turns.alive
+        return self._thread.alive
 
     def close(self) -> None:
         """Ends the thread once the batch that it works on is done."""
-        self._turns.close()
+        self._thread.close()
 
     def _turn(self) -> None:
-        with self._turns.lock:
+        with self._thread.lock:
             batch = self._take()
         if batch:
             self._answer(batch)

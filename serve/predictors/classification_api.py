@@ -14,9 +14,9 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import RequestError, invalid
 from heliostat.serve.http.app import Service
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.models.served import Served
-from heliostat.serve.predictors.doors import Door, Given, Options
+from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.explanation_api import ExplainApi
+from heliostat.serve.predictors.inputs import InputProcessor, ModelInput, Options
 
 if TYPE_CHECKING:
     from heliostat.serve.explain.base import Explainer
@@ -40,34 +40,34 @@ class Classifier(Protocol):
 
 
 class ClassificationApi:
-    """The route of a classifier, for the kind of input that comes through `door`."""
+    """The route of a classifier, for the kind of input that `processor` reads."""
 
     def __init__(
         self,
-        door: Door[Any, Any],
+        processor: InputProcessor[Any, Any],
         classifier: Classifier,
-        served: Served,
+        served: ServedModels,
         config: ServeConfig,
         metrics: ServeMetrics,
     ) -> None:
-        self.door = door
+        self.processor = processor
         self.classifier = classifier
         self.served = served
         self.config = config
         self.metrics = metrics
         self.router = APIRouter()
-        describe = self.router.post("/v1/predict", response_model=door.answered, openapi_extra=door.body)
+        describe = self.router.post("/v1/predict", response_model=processor.answered, openapi_extra=processor.body)
         describe(self.predict)
 
     async def predict(self, request: Request) -> JSONResponse:
         """Labels for one or more inputs."""
-        return await self.door.respond(request, self.served, self.config, self.answer)
+        return await self.processor.respond(request, self.served, self.config, self.answer)
 
     async def answer(self, asked: Options) -> dict[str, Any]:
         """The body of the response, all but its latency."""
-        given = await self.door.items(asked)
+        given = await self.processor.items(asked)
         scores = await self.classifier.predict([one.item for one in given])
-        usage = self.door.count(given, self.metrics)
+        usage = self.processor.count(given, self.metrics)
         return {
             "model": self.served.name,
             "version": self.served.version,
@@ -78,7 +78,7 @@ class ClassificationApi:
     async def check_probe(self, probe: dict[str, Any]) -> None:
         """Raises ModelError where the loaded model answers otherwise than the trained one did."""
         try:
-            (given,) = await self.door.items(self.door.probe(probe["input"]))
+            (given,) = await self.processor.items(self.processor.probe(probe["input"]))
         except RequestError as error:
             raise ModelError(f"the loaded model does not take its probe ({error.message})") from error
         (answer,) = await self.classifier.predict([given.item])
@@ -86,18 +86,18 @@ class ClassificationApi:
 
 
 def classifier_service(
-    door: Door[Any, Any],
+    processor: InputProcessor[Any, Any],
     classifier: Classifier,
-    served: Served,
+    served: ServedModels,
     config: ServeConfig,
     metrics: ServeMetrics,
     explainer: Explainer[Any] | None = None,
 ) -> Service:
-    """The classifier with its routes; what it is asked comes through `door`. With an explainer it says why, too."""
-    api = ClassificationApi(door, classifier, served, config, metrics)
-    parts: list[Classifier | Door[Any, Any] | ExplainApi] = [door, classifier]
+    """The classifier with its routes; `processor` reads its requests. With an explainer it says why, too."""
+    api = ClassificationApi(processor, classifier, served, config, metrics)
+    parts: list[Classifier | InputProcessor[Any, Any] | ExplainApi] = [processor, classifier]
     if explainer:
-        why = ExplainApi(door, explainer, served, config, metrics)
+        why = ExplainApi(processor, explainer, served, config, metrics)
         api.router.include_router(why.router)
         parts.append(why)
 
@@ -125,10 +125,10 @@ def check_answer(answer: dict[str, float], expected: dict[str, Any], tolerance: 
         )
 
 
-def _prediction(scores: dict[str, float], given: Given[Any], top_k: int | None) -> dict[str, Any]:
+def _prediction(scores: dict[str, float], given: ModelInput[Any], top_k: int | None) -> dict[str, Any]:
     if not all(map(math.isfinite, scores.values())):
         raise invalid(given.field, f"{given.field}: the model has no finite answer to it")
     ranked = sorted(scores.items(), key=lambda item: -item[1])
     label, score = ranked[0]
     kept = {name: round(value, 6) for name, value in ranked[:top_k]}
-    return {"label": label, "score": round(score, 6), "scores": kept, **given.beside}
+    return {"label": label, "score": round(score, 6), "scores": kept, **given.details}

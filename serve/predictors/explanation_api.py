@@ -17,9 +17,9 @@ from heliostat.serve.errors import invalid
 from heliostat.serve.explain.answers import ImageExplanation, TableExplanation, TextExplanation
 from heliostat.serve.http.multipart import FORM
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.models.served import Served
-from heliostat.serve.predictors.doors import Door, Given, Options
+from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.images import Images
+from heliostat.serve.predictors.inputs import InputProcessor, ModelInput, Options
 from heliostat.serve.predictors.tables import Tables
 
 if TYPE_CHECKING:
@@ -44,25 +44,25 @@ class ExplainApi:
 
     def __init__(
         self,
-        door: Door[Any, Any],
+        processor: InputProcessor[Any, Any],
         explainer: Explainer[Any],
-        served: Served,
+        served: ServedModels,
         config: ServeConfig,
         metrics: ServeMetrics,
     ) -> None:
-        self.door = asking_why(door)
+        self.processor = asking_why(processor)
         self.explainer = explainer
         self.served = served
         self.config = config
         self.metrics = metrics
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="heliostat-explain")
         self.router = APIRouter()
-        body = body_of(self.door, explainer)
+        body = body_of(self.processor, explainer)
         self.router.post("/v1/explain", response_model=ExplainResponse, openapi_extra=body)(self.explain)
 
     async def explain(self, request: Request) -> JSONResponse:
         """Why one or more inputs have a label."""
-        return await self.door.respond(request, self.served, self.config, self.answer)
+        return await self.processor.respond(request, self.served, self.config, self.answer)
 
     async def answer(self, asked: Any) -> dict[str, Any]:
         """The body of the response, all but its latency.
@@ -73,8 +73,8 @@ class ExplainApi:
             self.explainer.check(asked.label, asked.method)
         except ConfigError as error:
             raise invalid(str(error).partition(":")[0], str(error)) from None
-        given = await self.door.items(asked)
-        usage = self.door.count(given, self.metrics)
+        given = await self.processor.items(asked)
+        usage = self.processor.count(given, self.metrics)
         return {
             "model": self.served.name,
             "version": self.served.version,
@@ -85,9 +85,9 @@ class ExplainApi:
             "usage": usage,
         }
 
-    def _explain(self, given: Given[Any], raw: Any, asked: Any) -> dict[str, Any]:
+    def _explain(self, given: ModelInput[Any], raw: Any, asked: Any) -> dict[str, Any]:
         """Of one input; a text is explained as it came, because its words have places in it."""
-        item = given.item if isinstance(self.door, Tables | Images) else raw
+        item = given.item if isinstance(self.processor, Tables | Images) else raw
         try:
             return self.explainer.explain(item, asked.label, asked.method).model_dump()
         except DataError as error:
@@ -98,10 +98,10 @@ class ExplainApi:
         self.thread.shutdown(wait=False, cancel_futures=True)
 
 
-def asking_why(door: Door[Any, Any]) -> Door[Any, Any]:
-    """The same door, whose requests may name a label and a method."""
-    found = copy.copy(door)
-    found.asked = with_why(door.asked)
+def asking_why(processor: InputProcessor[Any, Any]) -> InputProcessor[Any, Any]:
+    """The same processor, whose requests may name a label and a method."""
+    found = copy.copy(processor)
+    found.asked = with_why(processor.asked)
     if isinstance(found, Images):
         found.form = with_why(found.form)
     return found
@@ -117,9 +117,9 @@ def with_why(asked: type[Options]) -> Any:
     )
 
 
-def body_of(door: Door[Any, Any], explainer: Explainer[Any]) -> dict[str, Any]:
-    """For the route's `openapi_extra`: what the door takes, and which labels and methods there are."""
-    body = door.body
+def body_of(processor: InputProcessor[Any, Any], explainer: Explainer[Any]) -> dict[str, Any]:
+    """For the route's `openapi_extra`: what the processor takes, and which labels and methods there are."""
+    body = processor.body
     contents = body["requestBody"]["content"]
     known = {"label": explainer.labels, "method": explainer.methods}
     for kind, content in contents.items():

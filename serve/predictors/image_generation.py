@@ -23,7 +23,7 @@ from heliostat.serve.http.app import Service
 from heliostat.serve.http.limits import in_time, parse_body, read_body
 from heliostat.serve.http.openapi import body_of
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.batcher import Batcher
 from heliostat.serve.predictors.passes import TRIED, batches, run, tried
 
@@ -155,7 +155,7 @@ class ImageGenerator:
 class GenerationApi:
     """The route of a generator."""
 
-    def __init__(self, generator: Generator, served: Served, config: ServeConfig) -> None:
+    def __init__(self, generator: Generator, served: ServedModels, config: ServeConfig) -> None:
         self.generator = generator
         self.served = served
         self.config = config
@@ -193,7 +193,7 @@ class GenerationApi:
         return JSONResponse(answer)
 
 
-def generator_service(generator: ImageGenerator, served: Served, config: ServeConfig) -> Service:
+def generator_service(generator: ImageGenerator, served: ServedModels, config: ServeConfig) -> Service:
     """The generator with its route."""
     api = GenerationApi(generator, served, config)
     return Service(lambda probe, _: generator.check_probe(probe), generator.check_health, generator.close, api.router)

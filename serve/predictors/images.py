@@ -13,7 +13,7 @@ from heliostat.infra.registry.inputs import ImageInputs, image_bytes
 from heliostat.serve.errors import invalid
 from heliostat.serve.http.limits import parse_form, read_body
 from heliostat.serve.http.multipart import FORM, media_type, read_form
-from heliostat.serve.predictors.doors import MOST_INPUTS, Door, Given, Options, PredictRequest
+from heliostat.serve.predictors.inputs import MOST_INPUTS, InputProcessor, ModelInput, Options, PredictRequest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ class ImageForm(Options):
         return [(f"image.{at}", data) for at, data in enumerate(self.image)]
 
 
-class Images(Door["ImageRequest | ImageForm", "np.ndarray"]):
+class Images(InputProcessor["ImageRequest | ImageForm", "np.ndarray"]):
     """Requests with images."""
 
     def __init__(self, inputs: ImageInputs) -> None:
@@ -82,12 +82,12 @@ class Images(Door["ImageRequest | ImageForm", "np.ndarray"]):
             return await super().read(request, limit_bytes)
         return parse_form(self.form, fields)
 
-    async def items(self, asked: ImageRequest | ImageForm) -> list[Given[np.ndarray]]:
+    async def items(self, asked: ImageRequest | ImageForm) -> list[ModelInput[np.ndarray]]:
         """Each image, uint8 [height, width, channels]; RequestError 422 names the first that cannot be used.
 
         One after the other, so that the images of a request that was given up are decoded no further.
         """
-        return [Given(field, await self.apart(self._pixels, field, image)) for field, image in asked.inputs]
+        return [ModelInput(field, await self.in_thread(self._pixels, field, image)) for field, image in asked.inputs]
 
     def collate(self, batch: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         """Images as the model takes them: uint8 [images, height, width, channels]."""

@@ -14,13 +14,13 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.explain.loading import available, of_program
 from heliostat.serve.http.app import Service
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.models.tokenizers import read_tokenizer
 from heliostat.serve.predictors import image_generation
 from heliostat.serve.predictors.batcher import Batcher
 from heliostat.serve.predictors.classification_api import classifier_service
-from heliostat.serve.predictors.doors import Item
 from heliostat.serve.predictors.images import Images
+from heliostat.serve.predictors.inputs import Item
 from heliostat.serve.predictors.passes import TRIED, batches, run, tried
 from heliostat.serve.predictors.tables import Tables
 from heliostat.serve.predictors.texts import Encoded, TextEncoder, Texts
@@ -94,7 +94,7 @@ class PaddedTexts(Texts):
         return self.inputs.padded([one.ids for one in batch])
 
 
-def program_service(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
+def program_service(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
     """The program in the bundle with the route for its kind of input; ModelError where it does not fit its description.
 
     On a GPU too it computes in float32, without the shorter TensorFloat-32.
@@ -112,16 +112,16 @@ def program_service(found: Fetched, config: ServeConfig, served: Served, metrics
         generator.check_outputs(found.description.name)
         return image_generation.generator_service(generator, served, config)
     assert inputs is not None
-    door = door_of(inputs, found.folder)
-    check_outputs(program, door.collate, door.blank, device, found.description)
+    processor = processor_of(inputs, found.folder)
+    check_outputs(program, processor.collate, processor.blank, device, found.description)
     classifier: ProgramClassifier[Any] = ProgramClassifier(
-        program, door.collate, found.description.labels, device, config, metrics
+        program, processor.collate, found.description.labels, device, config, metrics
     )
     explainer = available(lambda: of_program(program, found.folder, found.description, device))
-    return classifier_service(door, classifier, served, config, metrics, explainer)
+    return classifier_service(processor, classifier, served, config, metrics, explainer)
 
 
-def door_of(inputs: TableInputs | ImageInputs | TextInputs, folder: Path) -> Tables | Images | PaddedTexts:
+def processor_of(inputs: TableInputs | ImageInputs | TextInputs, folder: Path) -> Tables | Images | PaddedTexts:
     """The way from requests to a classifier in the model folder `folder`."""
     if isinstance(inputs, TableInputs):
         return Tables(inputs)

@@ -12,7 +12,7 @@ from pydantic import Field, WithJsonSchema, create_model
 from heliostat.infra.errors import DataError
 from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs
 from heliostat.serve.errors import invalid
-from heliostat.serve.predictors.doors import MOST_INPUTS, Door, Given, PredictRequest
+from heliostat.serve.predictors.inputs import MOST_INPUTS, InputProcessor, ModelInput, PredictRequest
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ class TableRequest(PredictRequest):
     rows: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_INPUTS)] | None = None
 
 
-class Tables(Door[TableRequest, list[float]]):
+class Tables(InputProcessor[TableRequest, list[float]]):
     """Requests with rows."""
 
     def __init__(self, inputs: TableInputs) -> None:
@@ -40,10 +40,10 @@ class Tables(Door[TableRequest, list[float]]):
         """A row of zeros, to try a model with."""
         return [0.0] * self.inputs.width
 
-    async def items(self, asked: TableRequest) -> list[Given[list[float]]]:
+    async def items(self, asked: TableRequest) -> list[ModelInput[list[float]]]:
         """The features of each row, float [width]; RequestError 422 names the row and the column that is wrong."""
-        features = await self.apart(self._features, asked.inputs)
-        return [Given(field, row) for (field, _), row in zip(asked.inputs, features, strict=True)]
+        features = await self.in_thread(self._features, asked.inputs)
+        return [ModelInput(field, row) for (field, _), row in zip(asked.inputs, features, strict=True)]
 
     def collate(self, batch: Sequence[list[float]]) -> dict[str, torch.Tensor]:
         """Rows as the model takes them: float32 [rows, width]."""

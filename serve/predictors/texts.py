@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from pydantic import AfterValidator, BaseModel, Field
 
 from heliostat.serve.errors import invalid
-from heliostat.serve.predictors.doors import MOST_INPUTS, Door, Given, Prediction, PredictRequest, PredictResponse
+from heliostat.serve.predictors.inputs import (
+    MOST_INPUTS,
+    InputProcessor,
+    ModelInput,
+    Prediction,
+    PredictRequest,
+    PredictResponse,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -100,7 +107,7 @@ class TextEncoder:
         return Encoded(found.ids, len(found.ids) + cut)
 
 
-class Texts(Door[TextRequest, Encoded]):
+class Texts(InputProcessor[TextRequest, Encoded]):
     """Requests with texts."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -111,19 +118,19 @@ class Texts(Door[TextRequest, Encoded]):
         """The input of a probe as a request; training cut it as well."""
         return TextRequest(**values, truncate=True)
 
-    async def items(self, asked: TextRequest) -> list[Given[Encoded]]:
+    async def items(self, asked: TextRequest) -> list[ModelInput[Encoded]]:
         """The texts as token ids; RequestError 422 where tokens would be cut off unasked."""
         fields, texts = zip(*asked.inputs, strict=True)
-        encoded = await self.apart(self.encoder.encode, texts)
+        encoded = await self.in_thread(self.encoder.encode, texts)
         if not asked.truncate:
             for field, one in zip(fields, encoded, strict=True):
                 self._check_length(field, one)
         return [
-            Given(field, one, len(one.ids), {"truncated": one.truncated})
+            ModelInput(field, one, len(one.ids), {"truncated": one.truncated})
             for field, one in zip(fields, encoded, strict=True)
         ]
 
-    def usage(self, given: Sequence[Given[Encoded]]) -> dict[str, int]:
+    def usage(self, given: Sequence[ModelInput[Encoded]]) -> dict[str, int]:
         """The tokens that were read."""
         tokens = sum(one.units for one in given)
         return {"prompt_tokens": tokens, "total_tokens": tokens}

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.published import PublishedModel
+    from heliostat.serve.access.control import AccessControl
     from heliostat.serve.args import AppArgs
     from heliostat.serve.config import ServeConfig
     from heliostat.serve.errors import App
-    from heliostat.serve.experiment.split import Split
-    from heliostat.serve.http.app import Doors, Service
+    from heliostat.serve.experiment.middleware import ExperimentMiddleware
+    from heliostat.serve.http.app import Service
     from heliostat.serve.metrics import ServeMetrics
     from heliostat.serve.models.bundles import Fetched
-    from heliostat.serve.models.served import Served
+    from heliostat.serve.models.served_models import ServedModels
 
 
-async def start(args: AppArgs, doors: Doors | None, metrics: ServeMetrics, split: Split) -> tuple[Service, App]:
+async def start(
+    args: AppArgs, access: AccessControl | None, metrics: ServeMetrics, experiment: ExperimentMiddleware
+) -> tuple[Service, App]:
     """Fetches, verifies and loads the model, asks it its probe, and puts the HTTP application around it.
 
     With its adapters, which are asked theirs. The bundles' files are gone when this returns.
@@ -39,23 +42,25 @@ async def start(args: AppArgs, doors: Doors | None, metrics: ServeMetrics, split
     except Exception:
         service.close()
         raise
-    service.router.include_router(feedback_route(split))
-    return service, split.around(create_app(served, service, args.config, doors, metrics))
+    service.router.include_router(feedback_route(experiment))
+    return service, experiment.around(create_app(served, service, args.config, access, metrics))
 
 
-def served_by(args: AppArgs, found: Fetched) -> Served:
+def served_by(args: AppArgs, found: Fetched) -> ServedModels:
     """The model and its adapters, as requests name them."""
-    from heliostat.serve.models.served import Served
+    from heliostat.serve.models.served_models import ServedModels
 
-    def one(name: str, version: str, described: PublishedModel, **more: Any) -> Served:
+    def one(name: str, version: str, described: PublishedModel, **more: Any) -> ServedModels:
         who = (name, version, described.task, described.run_id, described.created)
-        return Served(*who, chats=described.has_chat_template, **more)
+        return ServedModels(*who, chats=described.has_chat_template, **more)
 
-    adapters = [one(name, args.adapters[name].version, it, parent=args.name) for name, it in found.beside.items()]
+    adapters = [
+        one(name, args.adapters[name].version, it, parent=args.name) for name, it in found.adapter_descriptions.items()
+    ]
     return one(args.name, args.version, found.description, adapters=tuple(adapters))
 
 
-async def check_probes(service: Service, found: Fetched, served: Served) -> None:
+async def check_probes(service: Service, found: Fetched, served: ServedModels) -> None:
     """Asks the model and each adapter what they were asked when they were published.
 
     Raises ModelError, with the key of the spec for an adapter, where one answers otherwise.
@@ -64,13 +69,13 @@ async def check_probes(service: Service, found: Fetched, served: Served) -> None
 
     if found.description.probe:
         await service.check_probe(found.description.probe, served.name)
-    for name, described in found.beside.items():
+    for name, described in found.adapter_descriptions.items():
         with named(name):
             if described.probe:
                 await service.check_probe(described.probe, name)
 
 
-async def load(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
+async def load(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
     """The service for a model's files: by what it takes in, its task, and the engine that the spec names."""
     if found.description.inputs:
         from heliostat.serve.predictors.programs import program_service
@@ -88,7 +93,7 @@ async def load(found: Fetched, config: ServeConfig, served: Served, metrics: Ser
     return await asyncio.to_thread(_generation, found, config, served, metrics)
 
 
-def _classification(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
+def _classification(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
     from heliostat.serve.explain.loading import available, encoder
     from heliostat.serve.predictors import text_classification
     from heliostat.serve.predictors.classification_api import classifier_service
@@ -99,7 +104,7 @@ def _classification(found: Fetched, config: ServeConfig, served: Served, metrics
     return classifier_service(Texts(model.encoder), model, served, config, metrics, explainer)
 
 
-def _generation(found: Fetched, config: ServeConfig, served: Served, metrics: ServeMetrics) -> Service:
+def _generation(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
     from heliostat.serve.engines import transformers
     from heliostat.serve.engines.base import check_probe
     from heliostat.serve.engines.openai_api import OpenAIApi

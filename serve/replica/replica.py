@@ -13,33 +13,33 @@ from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.replica.autoscaling import FIRST_TOKEN_SECONDS
 
 if TYPE_CHECKING:
+    from heliostat.serve.access.control import AccessControl
     from heliostat.serve.errors import App
-    from heliostat.serve.http.app import Doors
 
 
 class Replica:
     """One process that serves: the HTTP application and the model behind it."""
 
     def __init__(self, args: Mapping[str, Any]) -> None:
-        from heliostat.serve.experiment.split import Split
+        from heliostat.serve.experiment.middleware import ExperimentMiddleware
         from heliostat.serve.metrics import Buffer
 
         self.args = configuration.build(AppArgs, args)
-        self.doors = doors(self.args)
-        self.split = Split(self.args.name, self.args.config)
+        self.access = access_control(self.args)
+        self.experiment = ExperimentMiddleware(self.args.name, self.args.config)
         self.metrics = Buffer()
 
     async def __serve_build_asgi_app__(self) -> App:
         """Loads the model and returns what Ray Serve mounts at the route."""
-        from heliostat.serve.http.last_words import Witness
-        from heliostat.serve.http.wire import Wire
+        from heliostat.serve.http.first_chunk import FirstChunkMiddleware
+        from heliostat.serve.http.stream_guard import StreamGuard
         from heliostat.serve.metrics import ServeMetrics
         from heliostat.serve.replica.loading import start
 
         self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
-        self.service, app = await start(self.args, self.doors, self.counts, self.split)
-        self.witness = Witness()
-        return Wire(app, self.witness)
+        self.service, app = await start(self.args, self.access, self.counts, self.experiment)
+        self.guard = StreamGuard()
+        return FirstChunkMiddleware(app, self.guard)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What Ray Serve hands to the policy that decides how many replicas there are."""
@@ -48,30 +48,30 @@ class Replica:
 
     def reconfigure(self, experiment: Mapping[str, Any]) -> None:
         """Begins or ends an experiment; Ray Serve calls it at the start too."""
-        self.split.configure(configuration.build(Experiment, experiment) if experiment else None)
+        self.experiment.configure(configuration.build(Experiment, experiment) if experiment else None)
 
     def check_health(self) -> None:
         """Raises where the replica must be replaced."""
         self.service.check_health()
 
     def __del__(self) -> None:
-        for part in (getattr(self, name, None) for name in ("service", "witness", "split", "metrics", "doors")):
+        for part in (getattr(self, name, None) for name in ("service", "guard", "experiment", "metrics", "access")):
             if part:
                 part.close()
 
 
-def doors(args: AppArgs) -> Doors | None:
+def access_control(args: AppArgs) -> AccessControl | None:
     """The keys that open this endpoint, and what is counted of them; None where it is open to everyone.
 
     ConfigError where there should be keys and are none.
     """
+    from heliostat.serve.access.control import AccessControl
     from heliostat.serve.access.keyring import KeyRing
-    from heliostat.serve.access.quota import Ledger, Sharing
-    from heliostat.serve.http.app import Doors
+    from heliostat.serve.access.quota import UsageCounter, UsageSync
 
     if args.config.auth == "none":
         return None
-    ledger, store = Ledger(), open_store(args.storage)
+    counter, store = UsageCounter(), open_store(args.storage)
     keys = KeyRing(hash_keys(",".join(args.keys)) + keys_from_environment(required=False), store)
     keys_from_environment(required=keys.is_empty)
-    return Doors(keys, ledger, Sharing(ledger, args.name))
+    return AccessControl(keys, counter, UsageSync(counter, args.name))

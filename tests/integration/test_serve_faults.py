@@ -23,7 +23,7 @@ from heliostat.serve.access.keys import generate_key
 from heliostat.serve.args import AppArgs
 from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
 from heliostat.serve.errors import sse_event
-from heliostat.serve.http.last_words import GONE
+from heliostat.serve.http.stream_guard import GONE
 from tests.integration.tiny_models import app_args, classifier, generator, publish
 from tests.ports import free_port
 from tests.waiting import until

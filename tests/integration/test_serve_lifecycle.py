@@ -23,10 +23,10 @@ from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.args import AppArgs
 from heliostat.serve.deploy import experiment_ending
-from heliostat.serve.deploy.experiment_ending import last_standing, standing
+from heliostat.serve.deploy.experiment_ending import experiment_status, last_experiment_status
 from heliostat.serve.deploy.experiment_launch import promote, start
 from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
-from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, find_board
+from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, find_coordinator
 from tests.integration.tiny_models import app_args, classifier, publish
 from tests.ports import free_port
 from tests.waiting import until
@@ -110,15 +110,15 @@ def test_a_candidate_gets_its_share_and_takes_over(endpoint: Endpoint, arguments
         promote("sentiment")
         assert endpoints() == {"sentiment": "5"}
     assert set(found) == {"sentiment@4", "sentiment@5"}, found
-    assert standing("sentiment") is None
-    assert last_standing("sentiment", arguments["5"].storage).experiment == experiment
+    assert experiment_status("sentiment") is None
+    assert last_experiment_status("sentiment", arguments["5"].storage).experiment == experiment
     with asking(endpoint.url) as found:
         until(lambda: sum(found.values()) >= 20, "requests are answered", seconds=30)
     assert set(found) == {"sentiment@5"}
 
 
 def seen() -> Any:
-    found = standing("sentiment")
+    found = experiment_status("sentiment")
     assert found
     return found
 
@@ -128,16 +128,16 @@ def test_a_candidate_that_fails_is_taken_away_and_no_client_sees_it(
 ) -> None:
     with asking(endpoint.url) as found:
         start(arguments["6"], 0.3)
-        board = find_board("sentiment")
+        coordinator = find_coordinator("sentiment")
         until(lambda: "sentiment.candidate" not in endpoints(), "the candidate is taken away", seconds=90)
-        until(lambda: standing("sentiment") is None, "the experiment has ended", seconds=30)
+        until(lambda: experiment_status("sentiment") is None, "the experiment has ended", seconds=30)
     assert set(found) == {"sentiment@5"}, found
-    record = last_standing("sentiment", StorageConfig(url=str(storage)))
+    record = last_experiment_status("sentiment", StorageConfig(url=str(storage)))
     assert record.verdict
     assert record.verdict.startswith("version 6 failed")
     assert record.arms[CANDIDATE].errors == record.arms[CANDIDATE].requests > 0
-    monkeypatch.setattr(experiment_ending, "find_board", lambda name: board)
-    assert standing("sentiment") is None, "also for who found the board before it ended"
+    monkeypatch.setattr(experiment_ending, "find_coordinator", lambda name: coordinator)
+    assert experiment_status("sentiment") is None, "also for who found the coordinator before it ended"
 
 
 def test_a_candidate_takes_over_where_there_is_no_room_for_another_replica(
@@ -154,7 +154,7 @@ def test_a_candidate_takes_over_where_there_is_no_room_for_another_replica(
         promote("crowded")
         assert {name: version for name, version in endpoints().items() if "crowded" in name} == {"crowded": "5"}
     assert set(found) == {"crowded@4", "crowded@5"}, found
-    assert last_standing("crowded", arguments["5"].storage).experiment.candidate == "5"
+    assert last_experiment_status("crowded", arguments["5"].storage).experiment.candidate == "5"
     undeploy("crowded")
 
 

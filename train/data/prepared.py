@@ -67,10 +67,10 @@ def prepare(data: DataConfig, encoder: Encoder, storage: StorageConfig, progress
         return found
     from heliostat.train.data.prepare.pipeline import build
 
-    tell = progress or _silent
+    post_event = progress or _silent
     with scratch("data") as staging:
-        summary = build(source, data, encoder, staging, tell)
-        tell("publish", 0, 0)
+        summary = build(source, data, encoder, staging, post_event)
+        post_event("publish", 0, 0)
         metadata = {**summary, "source": data.source, "format": FORMAT_VERSION}
         publish_once(open_store(storage), f"data/{fingerprint}", staging, metadata)
     return open_prepared(storage, fingerprint)
@@ -103,7 +103,7 @@ def fingerprint_of(source: Source, data: DataConfig, encoder: Encoder) -> str:
     parts = {
         "version": FORMAT_VERSION,
         "format": source.format,
-        "files": [[source.telling(file), file_digest(file)] for file in [*source.files, *source.beside]],
+        "files": [[source.name_part(file), file_digest(file)] for file in [*source.files, *source.label_files]],
         "data": data.model_dump(mode="json", exclude={"source", "format", "augment"}),
         "encoder": [type(encoder).__module__, type(encoder).__qualname__, encoder.fingerprint()],
     }

@@ -18,7 +18,7 @@ from heliostat.train.models.bases import END, TOKENIZER
 
 
 @dataclass(frozen=True)
-class PieceEncoder(Encoder):
+class SubwordEncoder(Encoder):
     """Texts to ids by byte-pair encoding (Sennrich et al. 2016) of their UTF-8 bytes, so that no sign is unknown."""
 
     tokenizer: Tokenizer | None = None
@@ -33,7 +33,7 @@ class PieceEncoder(Encoder):
         """What makes two records the same."""
         return record[data.columns.text]
 
-    def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> PieceEncoder:
+    def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> SubwordEncoder:
         """`data.vocabulary` pieces, of which 256 are the bytes themselves."""
         tokenizer = Tokenizer(BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

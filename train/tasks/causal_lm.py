@@ -16,7 +16,7 @@ from heliostat.train.data.config import Columns, DataConfig
 from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.packing import IGNORED, can_pack, pack, unpack
 from heliostat.train.data.rows import Rows
-from heliostat.train.encoders.subwords import PieceEncoder
+from heliostat.train.encoders.subwords import SubwordEncoder
 from heliostat.train.models import pretrained
 from heliostat.train.models.kernels.cross_entropy import give_targets, score
 from heliostat.train.tasks.base import Batch, Example, shortened
@@ -118,10 +118,10 @@ class CausalLM:
     metric = "loss"
     mode = "min"
 
-    def encoder(self, data: DataConfig, folder: Path | None) -> ChatEncoder | PieceEncoder:
+    def encoder(self, data: DataConfig, folder: Path | None) -> ChatEncoder | SubwordEncoder:
         """Chats where `data.columns` names messages or prompt and answer; plain texts otherwise."""
         if folder is None:
-            return PieceEncoder()
+            return SubwordEncoder()
         return ChatEncoder(pretrained.tokenizer(folder), pretrained.tokenizer_fingerprint(folder))
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:

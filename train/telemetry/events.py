@@ -16,10 +16,10 @@ from heliostat.train.parallel.distributed import World
 from heliostat.train.telemetry.stats import StepStats
 
 
-def tell(board: Any, world: World, kind: str, event: dict[str, Any]) -> None:
+def post_event(channel: Any, world: World, kind: str, event: dict[str, Any]) -> None:
     """Posts an event from rank 0 and goes on."""
     if world.is_first:
-        board.post.remote({"kind": kind, **event})
+        channel.post.remote({"kind": kind, **event})
 
 
 def metric_labels(job: Job, world: World) -> dict[str, str]:
@@ -27,7 +27,7 @@ def metric_labels(job: Job, world: World) -> dict[str, str]:
     return {"model": job.name, "run": job.run_id, "rank": str(world.rank)}
 
 
-def step_reporter(job: Job, board: Any, world: World, peak: float) -> Callable[[StepStats], None]:
+def step_reporter(job: Job, channel: Any, world: World, peak: float) -> Callable[[StepStats], None]:
     """What happens after each step: metrics from every rank, an event from rank 0. `peak` is the device's FLOP/s."""
     labels = metric_labels(job, world)
 
@@ -49,7 +49,7 @@ def step_reporter(job: Job, board: Any, world: World, peak: float) -> Callable[[
             metrics.record(metric, value, labels)
         waited(labels, "data", stats.data_seconds)
         waited(labels, "communication", stats.communication_seconds)
-        tell(board, world, "step", {**asdict(stats), **rates, "mfu": mfu, "memory_bytes": memory})
+        post_event(channel, world, "step", {**asdict(stats), **rates, "mfu": mfu, "memory_bytes": memory})
 
     return on_step
 

@@ -26,11 +26,11 @@ class Notices:
 
 
 class RayNotices(Notices):
-    """From the driver, through the board, and from Ray, which hears of nodes that are drained or pre-empted."""
+    """From the driver, through its channel, and from Ray, which hears of nodes that are drained or pre-empted."""
 
-    def __init__(self, world: World, board: Any) -> None:
+    def __init__(self, world: World, channel: Any) -> None:
         self.world = world
-        self.board = board
+        self.channel = channel
         self._asked = time.monotonic()
         self._known: Any = None
 
@@ -44,7 +44,7 @@ class RayNotices(Notices):
         import ray.train
 
         self._asked = time.monotonic()
-        if self.world.from_first(lambda: ray.get(self.board.is_stopping.remote())):
+        if self.world.from_first(lambda: ray.get(self.channel.is_stopping.remote())):
             return "stop"
         known, self._known = self._known, ray.train.get_preemption_info()
         return "save" if self._known is not None and self._known != known else ""

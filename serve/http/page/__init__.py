@@ -11,14 +11,14 @@ from importlib.resources import files
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 
 PICTURES = ("image-classification", "image-generation")
 """Tasks whose page shows pictures: the person's and the model's, as `data:` URLs and from nowhere else."""
 PLACE = "/*SERVED*/{}"
 
 
-def page(served: Served, needs_key: bool, explains: bool) -> APIRouter:
+def page(served: ServedModels, needs_key: bool, explains: bool) -> APIRouter:
     """The route `/`. The page's script is named by its hash, so that a browser runs nothing else there."""
     about = {
         "name": served.name, "version": served.version, "task": served.task, "needs_key": needs_key,

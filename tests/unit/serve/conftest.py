@@ -14,14 +14,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heliostat.infra.metrics import Metric
+from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.keyring import KeyRing
 from heliostat.serve.access.keys import digest_of
-from heliostat.serve.access.quota import Ledger, Sharing
+from heliostat.serve.access.quota import UsageCounter, UsageSync
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
-from heliostat.serve.http.app import Doors, Service
+from heliostat.serve.http.app import Service
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 
 KEY = "a-key-of-the-tests-0123456789"
 
@@ -56,8 +57,10 @@ def recorded() -> Recorded:
 
 
 @pytest.fixture
-def served() -> Served:
-    return Served("tiny", "7", "text-classification", "run-1", datetime(2026, 1, 1, tzinfo=timezone.utc), chats=True)
+def served() -> ServedModels:
+    return ServedModels(
+        "tiny", "7", "text-classification", "run-1", datetime(2026, 1, 1, tzinfo=timezone.utc), chats=True
+    )
 
 
 @pytest.fixture
@@ -65,14 +68,14 @@ def config() -> ServeConfig:
     return ServeConfig(max_body_bytes=2000, timeout_seconds=5, max_tokens=64, max_batch_size=4, precision="fp32")
 
 
-def doors_of(*keys: str) -> Doors:
+def doors_of(*keys: str) -> AccessControl:
     """Keys of the environment, `name:sha256`, and nothing in storage."""
-    ledger = Ledger()
-    return Doors(KeyRing(keys), ledger, Sharing(ledger, "tiny"))
+    counter = UsageCounter()
+    return AccessControl(KeyRing(keys), counter, UsageSync(counter, "tiny"))
 
 
 @pytest.fixture
-def doors() -> Doors:
+def access() -> AccessControl:
     return doors_of(f"tests:{digest_of(KEY)}")
 
 

@@ -13,7 +13,7 @@ from heliostat.serve.access.keys import add_key, digest_of
 from heliostat.serve.app import ADMITTED, application, build
 from heliostat.serve.args import AppArgs
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.replica.replica import doors
+from heliostat.serve.replica.replica import access_control
 from heliostat.serve.replica.scaling import draining
 
 ARGS = {"name": "sentiment", "url": "/models/sentiment/r", "digest": "0" * 64, "version": "3"}
@@ -88,15 +88,15 @@ def test_keys_of_arguments_environment_and_storage_open_the_endpoint(
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     local = {**ARGS, "storage": {"url": str(tmp_path)}}
     with pytest.raises(ConfigError, match=f"{ENVIRONMENT}.*heliostat keys add"):
-        doors(AppArgs.model_validate(local))
+        access_control(AppArgs.model_validate(local))
     monkeypatch.setenv(ENVIRONMENT, KEY)
     stored = add_key(open_store(str(tmp_path)), "shop")
-    found = doors(AppArgs.model_validate({**local, "keys": [HASHED]}))
+    found = access_control(AppArgs.model_validate({**local, "keys": [HASHED]}))
     assert found
     digests = [HASHED.partition(":")[2], digest_of(KEY), digest_of(stored)]
     assert [found.keys.find(digest) is not None for digest in (*digests, "0" * 64)] == [True, True, True, False]
     found.close()
-    assert doors(AppArgs.model_validate({**local, "config": {"auth": "none"}})) is None
+    assert access_control(AppArgs.model_validate({**local, "config": {"auth": "none"}})) is None
 
 
 def test_no_key_is_in_what_is_shown_of_an_application(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from heliostat.infra import metrics as catalogue
 from heliostat.serve.errors import Receive, Scope, Send
-from heliostat.serve.metrics import Buffer, Measure, ServeMetrics
+from heliostat.serve.metrics import Buffer, MetricsMiddleware, ServeMetrics
 from tests.unit.serve.conftest import Recorded
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,7 @@ async def ask(
         sent.append(message)
 
     scope = {"type": "http", "path": f"/tiny{path}", "root_path": "/tiny", "headers": []}
-    await Measure(app, recorded.metrics)(scope, nothing, send)
+    await MetricsMiddleware(app, recorded.metrics)(scope, nothing, send)
     return sent
 
 

@@ -68,8 +68,8 @@ def run(folder: Path, path: Path, encoder: Encoder, **options: Any) -> Result:
     """The steps of `prepare.build` in this process, block by block, without Ray."""
     data = DataConfig(source=str(path), **options)
     source = find_source(path, data.format)
-    blocks = [block for i in range(len(source.files)) for block in scan.screen(source, i, data, encoder)]
-    plan = select.decide(pa.concat_tables(blocks[::-1]).select(scan.KEYS), source, data, encoder)
+    blocks = [block for i in range(len(source.files)) for block in scan.scan(source, i, data, encoder)]
+    plan = select.select(pa.concat_tables(blocks[::-1]).select(scan.KEYS), source, data, encoder)
     encoder = encoder.fit(pipeline.training_records(blocks[::-1], plan), data)
     encoded = [encode_block(block, data, encoder, plan.cutoff, plan.bounds) for block in blocks[::-1]]
     out = Path(mkdtemp(prefix="out-", dir=folder))

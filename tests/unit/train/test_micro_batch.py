@@ -9,7 +9,7 @@ import torch
 from heliostat.infra.errors import TrainingError
 from heliostat.train import micro_batch
 from heliostat.train.loop import Run
-from heliostat.train.micro_batch import fitting, is_out_of_memory, told_of_memory, with_room
+from heliostat.train.micro_batch import fitting, is_out_of_memory, report_out_of_memory, with_room
 from heliostat.train.parallel.distributed import World
 
 
@@ -77,43 +77,43 @@ def test_what_an_allocator_says_is_known() -> None:
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
 
 
-class FakeBoard:
+class FakeChannel:
     def __init__(self) -> None:
         self.told: list[tuple[int, int]] = []
         self.shrink = SimpleNamespace(remote=lambda *values: self.told.append(values))
 
 
 @pytest.fixture
-def board(monkeypatch: pytest.MonkeyPatch) -> FakeBoard:
+def channel(monkeypatch: pytest.MonkeyPatch) -> FakeChannel:
     monkeypatch.setattr("ray.get", lambda value: value)
-    return FakeBoard()
+    return FakeChannel()
 
 
-def test_running_out_of_memory_is_told_with_the_size_and_the_rank(board: FakeBoard) -> None:
-    with pytest.raises(torch.OutOfMemoryError), told_of_memory(run_on(World(1, 2, "cuda")), board):
+def test_running_out_of_memory_is_told_with_the_size_and_the_rank(channel: FakeChannel) -> None:
+    with pytest.raises(torch.OutOfMemoryError), report_out_of_memory(run_on(World(1, 2, "cuda")), channel):
         raise torch.OutOfMemoryError
-    assert board.told == [(8, 1)]
+    assert channel.told == [(8, 1)]
 
 
-def test_other_errors_are_not_told(board: FakeBoard) -> None:
-    with pytest.raises(RuntimeError, match="shapes"), told_of_memory(run_on(World(1, 2, "cuda")), board):
+def test_other_errors_are_not_told(channel: FakeChannel) -> None:
+    with pytest.raises(RuntimeError, match="shapes"), report_out_of_memory(run_on(World(1, 2, "cuda")), channel):
         raise RuntimeError("shapes do not fit")
-    assert board.told == []
+    assert channel.told == []
 
 
-def test_one_record_that_is_too_much_ends_the_run_with_what_to_do(board: FakeBoard) -> None:
+def test_one_record_that_is_too_much_ends_the_run_with_what_to_do(channel: FakeChannel) -> None:
     with (
         pytest.raises(TrainingError, match=r"worker 1: .* lower data\.max_length"),
-        told_of_memory(run_on(World(1, 2, "cuda"), size=1), board),
+        report_out_of_memory(run_on(World(1, 2, "cuda"), size=1), channel),
     ):
         raise torch.OutOfMemoryError
-    assert board.told == []
+    assert channel.told == []
 
 
 def test_the_board_halves_once_for_ranks_that_run_out_together() -> None:
-    from heliostat.train.launch import Board
+    from heliostat.train.launch import DriverChannel
 
-    made: Any = Board()
+    made: Any = DriverChannel()
     assert made.micro_batch_limit() is None
     for rank in (0, 1):
         made.shrink(13, rank)

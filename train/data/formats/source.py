@@ -20,14 +20,14 @@ class Source:
 
     files: tuple[Path, ...]
     format: str
-    beside: tuple[Path, ...] = ()
+    label_files: tuple[Path, ...] = ()
     """Files with the labels of those in `files`, where these do not hold them."""
 
     def place(self, file: int, number: int) -> str:
         """How an error names record `number` of file number `file`."""
         return place(self.files[file], self.format, number)
 
-    def telling(self, file: Path) -> str:
+    def name_part(self, file: Path) -> str:
         """What of the name of one of the files its records depend on."""
         return FORMATS[self.format].name_part(file)
 

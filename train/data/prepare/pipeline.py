@@ -43,7 +43,7 @@ def build(source: Source, data: DataConfig, encoder: Encoder, folder: Path, prog
     with _ray_data(source):
         progress("read", 0, 0)
         screened = ray.data.read_datasource(Files(source, data, encoder), **_reading(source)).materialize()
-        plan = select.decide(_collected(screened.select_columns(scan.KEYS)), source, data, encoder)
+        plan = select.select(_collected(screened.select_columns(scan.KEYS)), source, data, encoder)
         progress("read", plan.counts["read"], plan.counts["read"])
         blocks = screened.iter_batches(batch_size=None, batch_format="pyarrow")
         encoder = encoder.fit(training_records(blocks, plan), data)
@@ -85,7 +85,7 @@ class Files(Datasource):
 
         def blocks() -> Iterator[pa.Table]:
             for file in group:
-                yield from scan.screen(source, file, data, encoder)
+                yield from scan.scan(source, file, data, encoder)
 
         files = tuple(str(source.files[file]) for file in group)
         metadata = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=files)

@@ -50,7 +50,7 @@ KEYS = ["file", "number", "status", "digest", "label", "problem"]
 """The columns of a row that decisions are made by: all but the record itself."""
 
 
-def screen(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Iterator[pa.Table]:
+def scan(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Iterator[pa.Table]:
     """One row of `ROW` for each record of file number `file`, in its order.
 
     A DataError becomes the last row, with status BROKEN and the message in `problem`: it reaches the user as

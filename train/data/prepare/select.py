@@ -36,7 +36,7 @@ class Plan:
     counts: dict[str, int]
 
 
-def decide(keys: pa.Table, source: Source, data: DataConfig, encoder: Encoder) -> Plan:
+def select(keys: pa.Table, source: Source, data: DataConfig, encoder: Encoder) -> Plan:
     """The plan for screened records (the columns `screen.KEYS`, in any order).
 
     Raises DataError for the first record that could not be read, where nothing is left, or where labels

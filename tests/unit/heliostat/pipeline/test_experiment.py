@@ -18,9 +18,9 @@ from heliostat.infra.registry import registry
 from heliostat.pipeline import experiment
 from heliostat.serve.deploy import applications, launch
 from heliostat.serve.experiment.config import Experiment
-from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, Standing, new_arms
+from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, ExperimentStatus, new_arms
 from heliostat.spec import load_spec
-from heliostat.view.experiment import show_standing
+from heliostat.view.experiment import show_experiment_status
 from heliostat.view.terminal import View
 
 EXPERIMENT = Experiment(share=0.1, baseline="3", candidate="4", url="http://127.0.0.1:8000/tiny.candidate")
@@ -29,8 +29,8 @@ STARTED = datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc)
 
 def shown(arms: Arms, verdict: str | None = None, ended: bool = False) -> list[str]:
     out = io.StringIO()
-    standing = Standing("tiny", EXPERIMENT, STARTED, arms, verdict)
-    show_standing(standing, ended=ended, view=View(Console(file=out, width=200, highlight=False)))
+    status = ExperimentStatus("tiny", EXPERIMENT, STARTED, arms, verdict)
+    show_experiment_status(status, ended=ended, view=View(Console(file=out, width=200, highlight=False)))
     return [" ".join(line.split()) for line in out.getvalue().splitlines() if line.strip()]
 
 

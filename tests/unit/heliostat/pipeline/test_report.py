@@ -12,7 +12,7 @@ from rich.console import Console
 
 from heliostat.infra.errors import StorageError
 from heliostat.infra.registry.registry import ModelVersion
-from heliostat.pipeline.report import STEP_METRICS, measured, report_on_model, report_on_run, whole
+from heliostat.pipeline.report import STEP_METRICS, event_metrics, merge_curves, report_on_model, report_on_run
 from heliostat.results import Curves, Trained
 from heliostat.spec import Spec, load_spec
 from heliostat.train.data.prepared import Prepared
@@ -64,20 +64,20 @@ def write(spec: Spec, run: FakeRun, run_of: Trained) -> str | None:
 
 
 def test_events_become_metrics() -> None:
-    found = measured(STEP)
+    found = event_metrics(STEP)
     assert found["train/loss"] == 0.5
     assert found.keys() == {f"train/{name}" for name in STEP_METRICS}
-    assert measured({"kind": "report", "step": 4, "metrics": {"loss": 1.0}}) == {"validation/loss": 1.0}
-    assert measured({"kind": "result", "metrics": {"f1": 0.5}}) == {"test/f1": 0.5}
-    assert measured({"kind": "error", "message": "lost"}) == {}
+    assert event_metrics({"kind": "report", "step": 4, "metrics": {"loss": 1.0}}) == {"validation/loss": 1.0}
+    assert event_metrics({"kind": "result", "metrics": {"f1": 0.5}}) == {"test/f1": 0.5}
+    assert event_metrics({"kind": "error", "message": "lost"}) == {}
 
 
 def test_a_run_that_was_gone_on_with_is_drawn_from_its_start(capsys: pytest.CaptureFixture[str]) -> None:
     seen = {"train/loss": {2: 2.5, 3: 2.0}, "test/f1": {0: 0.5}}
-    assert whole(cast("Any", FakeRun()), seen, "f1") == {
+    assert merge_curves(cast("Any", FakeRun()), seen, "f1") == {
         "train/loss": {1: 4.0, 2: 2.5, 3: 2.0}, "validation/f1": {2: 0.5}, "test/f1": {0: 0.5},
     }  # fmt: skip
-    assert whole(cast("Any", FakeRun(away=True)), seen, "f1") == seen
+    assert merge_curves(cast("Any", FakeRun(away=True)), seen, "f1") == seen
     assert "curves begin where this command does: the server does not answer" in capsys.readouterr().err
 
 

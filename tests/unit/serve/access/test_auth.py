@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from heliostat.infra.errors import ConfigError
-from heliostat.serve.access.auth import ENVIRONMENT, RequireKey, hash_keys, keys_from_environment
+from heliostat.serve.access.auth import ENVIRONMENT, ApiKeyMiddleware, hash_keys, keys_from_environment
 from heliostat.serve.access.keyring import KeyRing
 from heliostat.serve.errors import Receive, Scope, Send
 
@@ -33,7 +33,7 @@ async def ask(keys: tuple[str, ...], *authorization: str, path: str = "/v1/predi
 
     headers = [(b"authorization", value.encode()) for value in authorization]
     scope = {"type": "http", "path": f"/tiny{path}", "root_path": "/tiny", "headers": headers}
-    await RequireKey(answer, KeyRing(keys), "tiny")(scope, receive, send)
+    await ApiKeyMiddleware(answer, KeyRing(keys), "tiny")(scope, receive, send)
     return sent
 
 

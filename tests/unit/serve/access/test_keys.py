@@ -13,13 +13,14 @@ from typer.testing import CliRunner
 from heliostat.cli import app as cli
 from heliostat.infra.errors import ConfigError, IntegrityError
 from heliostat.infra.storage.local import LocalStore
+from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.keyring import KeyRing
 from heliostat.serve.access.keys import add_key, digest_of, generate_key, list_keys, remove_key
-from heliostat.serve.access.quota import REQUESTS, TOKENS, Ledger, Sharing, Sums, spend
+from heliostat.serve.access.quota import REQUESTS, TOKENS, UsageAggregator, UsageCounter, UsageSync, spend
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
-from heliostat.serve.http.app import Doors, create_app
-from heliostat.serve.models.served import Served
+from heliostat.serve.http.app import create_app
+from heliostat.serve.models.served_models import ServedModels
 from tests.unit.serve.conftest import KEY, Recorded, service_of
 from tests.waiting import until
 
@@ -32,7 +33,7 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(str(tmp_path))
 
 
-def endpoint(store: LocalStore, served: Served, recorded: Recorded, ledger: Ledger) -> App:
+def endpoint(store: LocalStore, served: ServedModels, recorded: Recorded, counter: UsageCounter) -> App:
     """One that reads and writes 10 tokens for each request."""
     router = APIRouter()
 
@@ -42,9 +43,9 @@ def endpoint(store: LocalStore, served: Served, recorded: Recorded, ledger: Ledg
         return {}
 
     config = ServeConfig()
-    doors = Doors(KeyRing((f"own:{digest_of(KEY)}",), store), ledger, Sharing(ledger, "tiny"))
-    doors.sharing.start = lambda: None  # type: ignore[method-assign]
-    return create_app(served, service_of(router), config, doors, recorded.metrics)
+    access = AccessControl(KeyRing((f"own:{digest_of(KEY)}",), store), counter, UsageSync(counter, "tiny"))
+    access.sync.start = lambda: None  # type: ignore[method-assign]
+    return create_app(served, service_of(router), config, access, recorded.metrics)
 
 
 async def ask(app: App, key: str) -> httpx.Response:
@@ -97,12 +98,12 @@ def test_keys_that_cannot_be_read_leave_those_known_before(store: LocalStore) ->
 
 
 async def test_a_key_that_has_ended_or_is_for_another_model_opens_nothing(
-    store: LocalStore, served: Served, recorded: Recorded
+    store: LocalStore, served: ServedModels, recorded: Recorded
 ) -> None:
     old = add_key(store, "old", expires=NOW - timedelta(days=1))
     other = add_key(store, "other", models=("chat",))
     mine = add_key(store, "mine", expires=NOW + timedelta(days=1), models=("chat", "tiny"))
-    app = endpoint(store, served, recorded, Ledger())
+    app = endpoint(store, served, recorded, UsageCounter())
     found = {name: await ask(app, key) for name, key in (("old", old), ("other", other), ("mine", mine), ("own", KEY))}
     assert {name: one.status_code for name, one in found.items()} == {"old": 401, "other": 403, "mine": 200, "own": 200}
     assert found["old"].json()["error"]["code"] == "expired_api_key"
@@ -113,11 +114,11 @@ async def test_a_key_that_has_ended_or_is_for_another_model_opens_nothing(
     ("limits", "allowed"), [({"requests_per_minute": 2}, 2), ({"tokens_per_minute": 25}, 3), ({}, 5)]
 )
 async def test_what_is_over_the_limit_of_a_key_waits_for_the_next_minute(
-    store: LocalStore, served: Served, recorded: Recorded, limits: dict[str, Any], allowed: int
+    store: LocalStore, served: ServedModels, recorded: Recorded, limits: dict[str, Any], allowed: int
 ) -> None:
     clock = [60_000.0 + 18]
     key, free = add_key(store, "shop", **limits), add_key(store, "free")
-    app = endpoint(store, served, recorded, Ledger(lambda: clock[0]))
+    app = endpoint(store, served, recorded, UsageCounter(lambda: clock[0]))
     answers = [await ask(app, key) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200] * allowed + [429] * (5 - allowed)
     if allowed < 5:
@@ -130,32 +131,32 @@ async def test_what_is_over_the_limit_of_a_key_waits_for_the_next_minute(
 
 def test_replicas_know_of_each_other_after_they_shared() -> None:
     clock = [60_000.0]
-    first, second, sums = Ledger(lambda: clock[0]), Ledger(lambda: clock[0]), Sums()
+    first, second, sums = UsageCounter(lambda: clock[0]), UsageCounter(lambda: clock[0]), UsageAggregator()
     first.add(("shop", REQUESTS), 3)
     second.add(("shop", REQUESTS), 4)
     second.add(("shop", TOKENS), 10)
-    for ledger in (first, second, first):
-        ledger.share(sums.tell)
+    for counter in (first, second, first):
+        counter.share(sums.report)
     assert (first.used(("shop", REQUESTS)), second.used(("shop", REQUESTS))) == (7, 7)
     assert first.used(("shop", TOKENS)) == 10
     clock[0] += 60
     first.add(("shop", REQUESTS))
-    first.share(sums.tell)
+    first.share(sums.report)
     assert (first.used(("shop", REQUESTS)), second.used(("shop", REQUESTS))) == (1, 0)
 
 
 def test_what_could_not_be_told_is_told_the_next_time() -> None:
-    ledger, sums = Ledger(lambda: 60_000.0), Sums()
-    ledger.add(("shop", REQUESTS))
+    counter, sums = UsageCounter(lambda: 60_000.0), UsageAggregator()
+    counter.add(("shop", REQUESTS))
 
     def unreachable(minute: int, told: Any) -> Any:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        ledger.share(unreachable)
-    assert ledger.used(("shop", REQUESTS)) == 1
-    ledger.share(sums.tell)
-    assert sums.tell(1000, {}) == {("shop", REQUESTS): 1}
+        counter.share(unreachable)
+    assert counter.used(("shop", REQUESTS)) == 1
+    counter.share(sums.report)
+    assert sums.report(1000, {}) == {("shop", REQUESTS): 1}
 
 
 def test_the_commands_add_list_and_remove(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

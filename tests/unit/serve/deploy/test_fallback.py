@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from heliostat.serve.deploy.fallback import ATTEMPTS, REPLAYED_BYTES, Fallback
+from heliostat.serve.deploy.fallback import ATTEMPTS, REPLAYED_BYTES, FallbackMiddleware
 from heliostat.serve.errors import App, Message, Receive, Scope, Send
 
 TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
@@ -75,7 +75,7 @@ LOST: list[list[Message | Exception]] = [
 @pytest.mark.parametrize("lost", LOST)
 def test_a_request_whose_replica_is_lost_is_asked_again(lost: list[Message | Exception]) -> None:
     proxy = Proxy(lost, lost, GOOD)
-    status, found, _ = answer(ask(Fallback(proxy), b"a", b" joy"))
+    status, found, _ = answer(ask(FallbackMiddleware(proxy), b"a", b" joy"))
     assert (status, found) == (200, {"label": "positive"})
     assert proxy.asked == [b"a joy"] * 3
 
@@ -83,7 +83,7 @@ def test_a_request_whose_replica_is_lost_is_asked_again(lost: list[Message | Exc
 @pytest.mark.parametrize("lost", LOST)
 def test_it_gives_up_after_a_few_attempts_and_says_no_more_than_it_must(lost: list[Message | Exception]) -> None:
     proxy = Proxy(lost)
-    status, found, _ = answer(ask(Fallback(proxy), b"a joy"))
+    status, found, _ = answer(ask(FallbackMiddleware(proxy), b"a joy"))
     assert (status, found["error"]["code"], len(proxy.asked)) == (500, "replica_lost", ATTEMPTS)
     assert "Traceback" not in found["error"]["message"]
 
@@ -91,13 +91,13 @@ def test_it_gives_up_after_a_few_attempts_and_says_no_more_than_it_must(lost: li
 def test_a_body_that_is_not_kept_is_sent_once() -> None:
     long = [b"x" * REPLAYED_BYTES, b"y", b"z"]
     proxy = Proxy(LOST[0])
-    assert answer(ask(Fallback(proxy), *long))[0] == 500
+    assert answer(ask(FallbackMiddleware(proxy), *long))[0] == 500
     assert proxy.asked == [b"".join(long)]
 
 
 def test_too_many_waiting_requests_hear_when_to_come_again() -> None:
     proxy = Proxy([start(429, [*TEXT, (b"retry-after", b"7")]), body(b"Request dropped due to backpressure")])
-    status, found, headers = answer(ask(Fallback(proxy), b"a joy"))
+    status, found, headers = answer(ask(FallbackMiddleware(proxy), b"a joy"))
     assert (status, found["error"]["type"], headers[b"retry-after"]) == (429, "rate_limit_error", b"7")
     assert "serve.max_queued_requests" in found["error"]["message"]
     assert len(proxy.asked) == 1
@@ -113,16 +113,16 @@ def test_too_many_waiting_requests_hear_when_to_come_again() -> None:
 )
 def test_what_a_replica_says_passes_as_it_is(messages: list[Message]) -> None:
     proxy = Proxy(messages)
-    assert ask(Fallback(proxy), b"a joy") == messages
+    assert ask(FallbackMiddleware(proxy), b"a joy") == messages
     assert len(proxy.asked) == 1
 
 
 def test_an_answer_that_breaks_after_it_began_is_not_begun_again() -> None:
     proxy = Proxy([start(200, JSON), body(b'{"label"', more=True), RuntimeError("the actor died")], GOOD)
     with pytest.raises(RuntimeError, match="died"):
-        ask(Fallback(proxy), b"a joy")
+        ask(FallbackMiddleware(proxy), b"a joy")
 
 
 def test_rays_own_routes_are_left_alone() -> None:
     sick = [start(503, TEXT), body(b"unhealthy")]
-    assert ask(Fallback(Proxy(sick)), b"", path="/-/healthz") == sick
+    assert ask(FallbackMiddleware(Proxy(sick)), b"", path="/-/healthz") == sick

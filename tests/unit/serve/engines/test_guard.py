@@ -13,13 +13,13 @@ from starlette.responses import JSONResponse, StreamingResponse
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.guard import guarded
 from heliostat.serve.errors import App, Receive, Scope, Send
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 
 CONFIG = ServeConfig(max_body_bytes=200, max_tokens=50, max_batch_size=4, timeout_seconds=0.2)
 
 CREATED = datetime(2026, 1, 1, tzinfo=timezone.utc)
-LEGAL = Served("legal", "2", "causal-lm", "run-2", CREATED, parent="chat")
-CHAT = Served("chat", "7", "causal-lm", "run-1", CREATED, adapters=(LEGAL,))
+LEGAL = ServedModels("legal", "2", "causal-lm", "run-2", CREATED, parent="chat")
+CHAT = ServedModels("chat", "7", "causal-lm", "run-1", CREATED, adapters=(LEGAL,))
 
 
 async def engine(scope: Scope, receive: Receive, send: Send) -> None:

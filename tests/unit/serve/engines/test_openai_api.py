@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from heliostat.serve.access.control import AccessControl
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import Delta, Sampling, TokenScore
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.errors import App, invalid
-from heliostat.serve.http.app import Doors, create_app
-from heliostat.serve.models.served import Served
+from heliostat.serve.http.app import create_app
+from heliostat.serve.models.served_models import ServedModels
 from tests.unit.serve.conftest import KEY, Client, Recorded, error_of, service_of
 
 pytestmark = pytest.mark.anyio
@@ -70,9 +71,9 @@ def engine() -> Parrot:
 
 
 @pytest.fixture
-def app(engine: Parrot, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded) -> App:
+def app(engine: Parrot, served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded) -> App:
     api = OpenAIApi(engine, served, config, recorded.metrics)
-    return create_app(served, service_of(api.router), config, doors, recorded.metrics)
+    return create_app(served, service_of(api.router), config, access, recorded.metrics)
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ async def test_a_completion(client: Client, engine: Parrot) -> None:
 
 @pytest.mark.parametrize("chats", [True, False])
 async def test_conversations_are_described_where_the_model_takes_them(
-    engine: Parrot, served: Served, config: ServeConfig, recorded: Recorded, chats: bool
+    engine: Parrot, served: ServedModels, config: ServeConfig, recorded: Recorded, chats: bool
 ) -> None:
     model = replace(served, chats=chats)
     api = OpenAIApi(engine, model, config, recorded.metrics)
@@ -227,11 +228,11 @@ async def test_a_failure_half_way_is_an_event_and_no_done(client: Client, engine
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_time_limit_ends_an_answer(
-    engine: Parrot, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded, stream: bool
+    engine: Parrot, served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded, stream: bool
 ) -> None:
     hasty = config.model_copy(update={"timeout_seconds": 0.1})
     api = OpenAIApi(engine, served, hasty, recorded.metrics)
-    client = Client(create_app(served, service_of(api.router), hasty, doors, recorded.metrics))
+    client = Client(create_app(served, service_of(api.router), hasty, access, recorded.metrics))
     engine.pause_seconds = 0.04
     response = await client.post("/v1/completions", {**COMPLETION, "stream": stream})
     if stream:  # the status is out with the first piece

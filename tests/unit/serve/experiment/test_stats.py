@@ -7,7 +7,7 @@ import statistics
 import pytest
 
 from heliostat.serve.experiment.config import Experiment
-from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Board, new_arms, verdict
+from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Coordinator, new_arms, verdict
 from heliostat.serve.experiment.stats import (
     ALPHA,
     LOG_SCALE,
@@ -148,16 +148,16 @@ def test_all_failures_on_both_sides_are_no_difference() -> None:
 
 def test_the_board_adds_up_and_stops_a_bad_candidate() -> None:
     ended: list[str] = []
-    board = Board("tiny", EXPERIMENT.model_dump(mode="json"), ended.append)
-    assert board.tell(arms((60, 0, 0.1), (1, 0, 0.1)))
-    assert not board.tell(arms((60, 0, 0.1), (9, 9, 0.1)))
-    assert not board.tell(new_arms())
-    standing = board.standing()
+    coordinator = Coordinator("tiny", EXPERIMENT.model_dump(mode="json"), ended.append)
+    assert coordinator.report(arms((60, 0, 0.1), (1, 0, 0.1)))
+    assert not coordinator.report(arms((60, 0, 0.1), (9, 9, 0.1)))
+    assert not coordinator.report(new_arms())
+    status = coordinator.status()
     until(lambda: ended == ["tiny"], "the end of the experiment", 10)
-    assert (standing.arms[CANDIDATE].requests, standing.arms[CANDIDATE].errors) == (10, 9)
-    assert standing.verdict == "version 4 failed 9 of 10 requests, version 3 0 of 120: rolled back"
+    assert (status.arms[CANDIDATE].requests, status.arms[CANDIDATE].errors) == (10, 9)
+    assert status.verdict == "version 4 failed 9 of 10 requests, version 3 0 of 120: rolled back"
 
 
 def test_an_experiment_that_is_not_guarded_goes_on() -> None:
-    board = Board("tiny", EXPERIMENT.model_copy(update={"guarded": False}).model_dump(mode="json"), list)
-    assert board.tell(arms((60, 0, 0.1), (60, 60, 0.1)))
+    coordinator = Coordinator("tiny", EXPERIMENT.model_copy(update={"guarded": False}).model_dump(mode="json"), list)
+    assert coordinator.report(arms((60, 0, 0.1), (60, 60, 0.1)))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from heliostat.serve.errors import Receive, RequestError, Scope, Send
-from heliostat.serve.http.limits import OngoingLimit, parse_body, read_body
+from heliostat.serve.http.limits import OngoingLimitMiddleware, parse_body, read_body
 
 pytestmark = pytest.mark.anyio
 
@@ -80,7 +80,7 @@ def test_a_wrong_field_is_a_422_that_names_it(body: bytes, param: str | None, me
     assert "\n" not in caught.value.message
 
 
-class Door:
+class InputProcessor:
     """An application that holds requests until told to answer."""
 
     def __init__(self) -> None:
@@ -103,37 +103,37 @@ class Door:
     async def receive(self) -> Any:
         raise AssertionError("nobody reads the body here")
 
-    def ask(self, limit: OngoingLimit, method: str = "POST", path: str = "/") -> asyncio.Task[None]:
+    def ask(self, limit: OngoingLimitMiddleware, method: str = "POST", path: str = "/") -> asyncio.Task[None]:
         scope = {"type": "http", "method": method, "path": path}
         coroutine = limit(scope, self.receive, self.send)
         return asyncio.ensure_future(coroutine)
 
 
 async def test_the_request_above_the_limit_is_refused_at_once_and_the_others_are_not() -> None:
-    door = Door()
-    limit = OngoingLimit(door, 2, door.counts.append)
-    held = [door.ask(limit), door.ask(limit)]
+    processor = InputProcessor()
+    limit = OngoingLimitMiddleware(processor, 2, processor.counts.append)
+    held = [processor.ask(limit), processor.ask(limit)]
     await asyncio.sleep(0)
-    await door.ask(limit)
-    assert door.statuses == [429]
-    assert int(door.headers[b"retry-after"]) >= 1
-    looked = door.ask(limit, "GET")
-    door.open.set()
+    await processor.ask(limit)
+    assert processor.statuses == [429]
+    assert int(processor.headers[b"retry-after"]) >= 1
+    looked = processor.ask(limit, "GET")
+    processor.open.set()
     await asyncio.gather(*held, looked)
-    await door.ask(limit)
-    assert door.statuses == [429, 200, 200, 200, 200]
-    assert door.counts == [1, 2, 1, 0, 1, 0]
+    await processor.ask(limit)
+    assert processor.statuses == [429, 200, 200, 200, 200]
+    assert processor.counts == [1, 2, 1, 0, 1, 0]
 
 
 async def test_a_request_that_fails_or_is_cancelled_gives_its_place_back() -> None:
-    door = Door()
-    limit = OngoingLimit(door, 1, door.counts.append)
-    cancelled = door.ask(limit)
+    processor = InputProcessor()
+    limit = OngoingLimitMiddleware(processor, 1, processor.counts.append)
+    cancelled = processor.ask(limit)
     await asyncio.sleep(0)
     cancelled.cancel()
     await asyncio.gather(cancelled, return_exceptions=True)
-    door.open.set()
-    (failure,) = await asyncio.gather(door.ask(limit, path="/fails"), return_exceptions=True)
+    processor.open.set()
+    (failure,) = await asyncio.gather(processor.ask(limit, path="/fails"), return_exceptions=True)
     assert isinstance(failure, RuntimeError)
-    await door.ask(limit)
-    assert door.statuses == [200]
+    await processor.ask(limit)
+    assert processor.statuses == [200]

@@ -14,13 +14,14 @@ import pytest
 from fastapi import APIRouter
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from heliostat.serve.access.control import AccessControl
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.attention import register
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.engines.transformers import TransformersEngine
-from heliostat.serve.http.app import Doors, create_app
+from heliostat.serve.http.app import create_app
 from heliostat.serve.models.bundles import Fetched
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.programs import program_service
 from tests.tiny_programs import ROW, WRITERS, description
 from tests.unit.serve.conftest import Client, Recorded, service_of
@@ -97,7 +98,11 @@ def malformed(draw: random.Random, body: dict[str, Any]) -> bytes:
 
 @pytest.fixture
 def client(
-    llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, served: Served, doors: Doors, recorded: Recorded
+    llama: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    served: ServedModels,
+    access: AccessControl,
+    recorded: Recorded,
 ) -> Iterator[Client]:
     """The real engine, and a classifier, behind one application."""
     config = ServeConfig(max_body_bytes=2000, timeout_seconds=20, max_tokens=16, max_batch_size=4, precision="fp32")
@@ -109,7 +114,7 @@ def client(
     router = APIRouter()
     router.include_router(OpenAIApi(engine, served, config, recorded.metrics).router)
     router.include_router(text_api(WordCounter(), served, config, recorded.metrics).router)
-    yield Client(create_app(served, service_of(router), config, doors, recorded.metrics))
+    yield Client(create_app(served, service_of(router), config, access, recorded.metrics))
     engine.check_health()
     engine.close()
 
@@ -132,7 +137,7 @@ async def test_malformed_bodies_are_refused_and_harm_nothing(client: Client) -> 
 
 
 @pytest.mark.parametrize("kind", list(WRITERS))
-async def test_so_are_those_to_a_program(tmp_path: Path, kind: str, served: Served, recorded: Recorded) -> None:
+async def test_so_are_those_to_a_program(tmp_path: Path, kind: str, served: ServedModels, recorded: Recorded) -> None:
     config = ServeConfig(max_body_bytes=2000, timeout_seconds=20)
     described = description(kind, WRITERS[kind](tmp_path))
     service = program_service(Fetched(tmp_path, described), config, served, recorded.metrics)

@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import positive_data_acceptance
 from schemathesis.core.result import Ok
 
+from heliostat.serve.access.control import AccessControl
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.experiment.feedback import feedback_route
-from heliostat.serve.experiment.split import Split
-from heliostat.serve.http.app import Doors, create_app
+from heliostat.serve.experiment.middleware import ExperimentMiddleware
+from heliostat.serve.http.app import create_app
 from heliostat.serve.models.bundles import Fetched
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.programs import program_service
 from tests.tiny_programs import WRITERS, description
 from tests.unit.serve.conftest import KEY, Recorded, service_of
@@ -30,14 +31,16 @@ HEADERS = {"authorization": f"Bearer {KEY}"}
 
 
 @pytest.fixture
-def api(served: Served, config: ServeConfig, doors: Doors, recorded: Recorded) -> schemathesis.BaseSchema:
+def api(
+    served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded
+) -> schemathesis.BaseSchema:
     """Every route of ours in one application, by its own description."""
     config = config.model_copy(update={"max_body_bytes": 1_000_000})
     router = APIRouter()
     router.include_router(OpenAIApi(Parrot(), served, config, recorded.metrics).router)
     router.include_router(text_api(WordCounter(), served, config, recorded.metrics).router)
-    router.include_router(feedback_route(Split("tiny", config)))
-    app = create_app(served, service_of(router), config, doors, recorded.metrics)
+    router.include_router(feedback_route(ExperimentMiddleware("tiny", config)))
+    app = create_app(served, service_of(router), config, access, recorded.metrics)
     return schemathesis.openapi.from_asgi("/openapi.json", app, headers=HEADERS)
 
 
@@ -52,7 +55,7 @@ def test_each_route_does_what_it_says(api: schemathesis.BaseSchema, mode: schema
 @pytest.mark.parametrize("kind", list(WRITERS))
 def test_so_does_the_route_of_a_program(
     tmp_path: Path,
-    served: Served,
+    served: ServedModels,
     config: ServeConfig,
     recorded: Recorded,
     kind: str,

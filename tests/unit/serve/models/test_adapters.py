@@ -60,7 +60,7 @@ def test_adapters_of_the_base_model_are_fetched_with_it_and_gone_afterwards(stor
     args = arguments(storage, model, legal="legal", support="support")
     with fetched_together(args) as found:
         assert list(found.adapters) == [*(["chat"] if model == "own" else []), "legal", "support"]
-        assert list(found.beside) == ["legal", "support"]
+        assert list(found.adapter_descriptions) == ["legal", "support"]
         assert (found.folder / "model.safetensors").exists()
         assert AutoTokenizer.from_pretrained(found.folder).chat_template
         assert not (found.folder / "adapter_config.json").exists()

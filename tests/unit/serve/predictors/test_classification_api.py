@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 
+from heliostat.serve.access.control import AccessControl
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http.app import Doors, create_app
+from heliostat.serve.http.app import create_app
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.classification_api import ClassificationApi
 from heliostat.serve.predictors.texts import Encoded, Texts
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
@@ -51,7 +52,7 @@ class WordCounter:
         return [{"negative": (1 - p) * 0.75, "neutral": (1 - p) * 0.25, "positive": p} for p in positive]
 
 
-def text_api(model: WordCounter, served: Served, config: ServeConfig, metrics: ServeMetrics) -> ClassificationApi:
+def text_api(model: WordCounter, served: ServedModels, config: ServeConfig, metrics: ServeMetrics) -> ClassificationApi:
     return ClassificationApi(Texts(model), model, served, config, metrics)
 
 
@@ -61,9 +62,11 @@ def model() -> WordCounter:
 
 
 @pytest.fixture
-def client(model: WordCounter, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded) -> Client:
+def client(
+    model: WordCounter, served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded
+) -> Client:
     api = text_api(model, served, config, recorded.metrics)
-    return Client(create_app(served, service_of(api.router), config, doors, recorded.metrics), PREFIX)
+    return Client(create_app(served, service_of(api.router), config, access, recorded.metrics), PREFIX)
 
 
 async def test_one_text_gives_one_prediction(client: Client) -> None:
@@ -176,7 +179,7 @@ async def test_health_and_models(client: Client) -> None:
     assert (await client.http.get("/v1/models", headers={"authorization": ""})).status_code == 401
 
 
-async def test_health_fails_with_the_model(served: Served, config: ServeConfig, recorded: Recorded) -> None:
+async def test_health_fails_with_the_model(served: ServedModels, config: ServeConfig, recorded: Recorded) -> None:
     def ended() -> None:
         raise RuntimeError("the thread has ended")
 
@@ -202,11 +205,11 @@ async def test_a_fault_of_ours_is_a_500_that_tells_nothing(client: Client, model
 
 
 async def test_an_answer_that_takes_too_long_is_a_504(
-    model: WordCounter, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded
+    model: WordCounter, served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded
 ) -> None:
     hasty = config.model_copy(update={"timeout_seconds": 0.05})
     api = text_api(model, served, hasty, recorded.metrics)
-    client = Client(create_app(served, service_of(api.router), hasty, doors, recorded.metrics))
+    client = Client(create_app(served, service_of(api.router), hasty, access, recorded.metrics))
     model.delay_seconds = 5
     response = await client.post("/v1/predict", {"text": "a"})
     assert (response.status_code, error_of(response)["code"]) == (504, "timeout")
@@ -214,11 +217,11 @@ async def test_an_answer_that_takes_too_long_is_a_504(
 
 
 async def test_requests_above_the_limit_get_429_and_all_are_counted(
-    model: WordCounter, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded
+    model: WordCounter, served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded
 ) -> None:
     narrow = config.model_copy(update={"max_ongoing_requests": 2})
     api = text_api(model, served, narrow, recorded.metrics)
-    client = Client(create_app(served, service_of(api.router), narrow, doors, recorded.metrics))
+    client = Client(create_app(served, service_of(api.router), narrow, access, recorded.metrics))
     model.delay_seconds = 0.05
     responses = await asyncio.gather(*(client.post("/v1/predict", {"text": "a"}) for _ in range(3)))
     assert sorted(response.status_code for response in responses) == [200, 200, 429]
@@ -232,7 +235,7 @@ async def test_requests_above_the_limit_get_429_and_all_are_counted(
 
 
 async def test_without_authentication_no_key_is_needed(
-    model: WordCounter, served: Served, config: ServeConfig, recorded: Recorded
+    model: WordCounter, served: ServedModels, config: ServeConfig, recorded: Recorded
 ) -> None:
     open_to_all = config.model_copy(update={"auth": "none"})
     api = text_api(model, served, open_to_all, recorded.metrics)

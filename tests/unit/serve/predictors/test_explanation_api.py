@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from heliostat.infra.images import decode
+from heliostat.serve.access.control import AccessControl
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http.app import Doors, Service, create_app
+from heliostat.serve.http.app import Service, create_app
 from heliostat.serve.models.bundles import Fetched
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.programs import program_service
 from tests.tiny_programs import LABELS, ROW, WRITERS, description, in_base64
 from tests.unit.serve.conftest import Client, Recorded, error_of
@@ -27,15 +28,15 @@ ASKED: dict[str, dict[str, Any]] = {"table": {"row": ROW}, "image": {"image": IM
 
 
 @pytest.fixture
-def ask(tmp_path: Path, served: Served, config: ServeConfig, recorded: Recorded) -> Iterator[Ask]:
+def ask(tmp_path: Path, served: ServedModels, config: ServeConfig, recorded: Recorded) -> Iterator[Ask]:
     """A client of an endpoint with the program of a kind."""
     services: list[Service] = []
 
-    def client(kind: str, doors: Doors | None = None, **more: Any) -> Client:
+    def client(kind: str, access: AccessControl | None = None, **more: Any) -> Client:
         found = Fetched(tmp_path, description(kind, WRITERS[kind](tmp_path)))
         settings = config.model_copy(update={"timeout_seconds": 60, **more})
         services.append(program_service(found, settings, served, recorded.metrics))
-        return Client(create_app(served, services[-1], settings, doors, recorded.metrics))
+        return Client(create_app(served, services[-1], settings, access, recorded.metrics))
 
     yield client
     for service in services:
@@ -115,8 +116,8 @@ async def test_a_text_is_cut_where_that_is_asked_for(ask: Ask) -> None:
     assert len(found["words"]) == 6
 
 
-async def test_it_needs_a_key_as_predictions_do(ask: Ask, doors: Doors) -> None:
-    client = ask("table", doors)
+async def test_it_needs_a_key_as_predictions_do(ask: Ask, access: AccessControl) -> None:
+    client = ask("table", access)
     client.http.headers["authorization"] = "Bearer wrong"
     assert (await client.post("/v1/explain", ASKED["table"])).status_code == 401
 

@@ -14,9 +14,10 @@ from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode
 from heliostat.infra.registry import programs
 from heliostat.infra.registry.inputs import NoiseInputs
+from heliostat.serve.access.control import AccessControl
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http.app import Doors, create_app
-from heliostat.serve.models.served import Served
+from heliostat.serve.http.app import create_app
+from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.image_generation import SEEDS, GenerationApi, ImageGenerator
 from tests.tiny_programs import LABELS, NOISE, OfNoise, in_base64, noise_program
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
@@ -35,9 +36,11 @@ def generator(tmp_path: Path, config: ServeConfig, recorded: Recorded) -> Iterat
 
 
 @pytest.fixture
-def client(generator: ImageGenerator, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded) -> Client:
+def client(
+    generator: ImageGenerator, served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded
+) -> Client:
     api = GenerationApi(generator, served, config)
-    return Client(create_app(served, service_of(api.router), config, doors, recorded.metrics))
+    return Client(create_app(served, service_of(api.router), config, access, recorded.metrics))
 
 
 def pixels(image: str) -> np.ndarray:
@@ -70,7 +73,9 @@ async def test_a_class_is_given_where_it_is_asked_for(client: Client) -> None:
     assert same == [label == "dog" for label in free["labels"]], "the others are drawn anew, and those stay"
 
 
-async def test_a_class_must_be_known(client: Client, served: Served, config: ServeConfig, recorded: Recorded) -> None:
+async def test_a_class_must_be_known(
+    client: Client, served: ServedModels, config: ServeConfig, recorded: Recorded
+) -> None:
     response = await client.post("/v1/predict", {"label": "cow"})
     assert error_of(response)["message"] == "label: 'cow' given; must be 'cat' or 'dog'"
     schema = (await client.http.get("/openapi.json")).json()["paths"]["/v1/predict"]["post"]["requestBody"]
@@ -141,7 +146,9 @@ def test_each_seed_that_is_allowed_has_images_of_its_own() -> None:
     assert not any(torch.equal(largest, other) for other in others)
 
 
-async def test_an_answer_that_takes_too_long_is_a_504(served: Served, config: ServeConfig, recorded: Recorded) -> None:
+async def test_an_answer_that_takes_too_long_is_a_504(
+    served: ServedModels, config: ServeConfig, recorded: Recorded
+) -> None:
     hasty = config.model_copy(update={"timeout_seconds": 0.05})
     api = GenerationApi(Slow(), served, hasty)
     client = Client(create_app(served, service_of(api.router), hasty, None, recorded.metrics))

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from heliostat.infra.images import data_url, png
+from heliostat.serve.access.control import AccessControl
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http.app import Doors, create_app
-from heliostat.serve.models.served import Served
+from heliostat.serve.http.app import create_app
+from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.classification_api import ClassificationApi
 from heliostat.serve.predictors.images import Images
 from tests.tiny_programs import IMAGE
@@ -42,17 +43,19 @@ class Brightness:
 
 
 @pytest.fixture
-def door() -> Iterator[Images]:
+def processor() -> Iterator[Images]:
     made = Images(IMAGE)
     yield made
     made.close()
 
 
 @pytest.fixture
-def client(door: Images, served: Served, config: ServeConfig, doors: Doors, recorded: Recorded) -> Client:
+def client(
+    processor: Images, served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded
+) -> Client:
     wide = config.model_copy(update={"max_body_bytes": 100_000})
-    api = ClassificationApi(door, Brightness(), served, wide, recorded.metrics)
-    return Client(create_app(served, service_of(api.router), wide, doors, recorded.metrics))
+    api = ClassificationApi(processor, Brightness(), served, wide, recorded.metrics)
+    return Client(create_app(served, service_of(api.router), wide, access, recorded.metrics))
 
 
 def shade(tone: int, height: int = 4, width: int = 3) -> np.ndarray:
@@ -151,12 +154,12 @@ async def test_a_request_that_cannot_be_used_is_refused(
 
 
 async def test_an_image_of_another_size_is_resized_where_the_model_wants_it() -> None:
-    door = Images(IMAGE.model_copy(update={"resize": True}))
+    processor = Images(IMAGE.model_copy(update={"resize": True}))
     file = io.BytesIO()
     Image.new("L", (30, 20), 77).save(file, "JPEG", quality=95)
-    asked = door.asked.model_validate({"image": base64.b64encode(file.getvalue()).decode()})
-    (given,) = await door.items(asked)
-    door.close()
+    asked = processor.asked.model_validate({"image": base64.b64encode(file.getvalue()).decode()})
+    (given,) = await processor.items(asked)
+    processor.close()
     assert given.item.shape == IMAGE.shape
     assert given.item == pytest.approx(77, abs=2)
-    assert door.collate([given.item, given.item])["pixels"].shape == (2, *IMAGE.shape)
+    assert processor.collate([given.item, given.item])["pixels"].shape == (2, *IMAGE.shape)

@@ -16,7 +16,7 @@ from heliostat.infra.registry import programs
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.http.app import Service, create_app
 from heliostat.serve.models.bundles import Fetched
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.programs import program_service
 from tests.tiny_programs import LABELS, ROW, TABLE, WRITERS, OfTable, description, in_base64
 from tests.unit.serve.conftest import Client, Recorded, error_of
@@ -31,7 +31,7 @@ ASKED: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.fixture
-def load(tmp_path: Path, served: Served, config: ServeConfig, recorded: Recorded) -> Iterator[Load]:
+def load(tmp_path: Path, served: ServedModels, config: ServeConfig, recorded: Recorded) -> Iterator[Load]:
     """Loads the program of a kind, with its probe or another description."""
     services = []
 
@@ -49,7 +49,7 @@ def load(tmp_path: Path, served: Served, config: ServeConfig, recorded: Recorded
         service.close()
 
 
-def client(service: Service, served: Served, config: ServeConfig, recorded: Recorded) -> Client:
+def client(service: Service, served: ServedModels, config: ServeConfig, recorded: Recorded) -> Client:
     return Client(create_app(served, service, config, None, recorded.metrics))
 
 
@@ -62,7 +62,7 @@ async def test_the_probe_of_training_is_answered_as_then(load: Load, kind: str, 
 
 @pytest.mark.parametrize("kind", list(ASKED))
 async def test_answers_in_a_batch_are_those_of_each_input_alone(
-    load: Load, kind: str, served: Served, config: ServeConfig, recorded: Recorded
+    load: Load, kind: str, served: ServedModels, config: ServeConfig, recorded: Recorded
 ) -> None:
     asked = client(load(kind), served, config, recorded)
     alone = [(await asked.post("/v1/predict", one)).json() for one in ASKED[kind]]
@@ -79,7 +79,7 @@ async def test_answers_in_a_batch_are_those_of_each_input_alone(
 
 
 async def test_requests_at_once_share_passes(
-    load: Load, served: Served, config: ServeConfig, recorded: Recorded
+    load: Load, served: ServedModels, config: ServeConfig, recorded: Recorded
 ) -> None:
     asked = client(load("table"), served, config, recorded)
     rows = [{"row": {**ROW, "age": age}} for age in range(12)]
@@ -120,7 +120,7 @@ def test_a_folder_without_a_program_or_its_tokenizer_is_refused(load: Load) -> N
 
 
 async def test_an_answer_that_is_not_finite_is_the_requests_fault_alone(
-    load: Load, served: Served, config: ServeConfig, recorded: Recorded
+    load: Load, served: ServedModels, config: ServeConfig, recorded: Recorded
 ) -> None:
     def write(folder: Path) -> None:
         model = OfTable()
@@ -137,7 +137,7 @@ async def test_an_answer_that_is_not_finite_is_the_requests_fault_alone(
 
 
 async def test_a_text_is_cut_when_it_may_be_and_unknown_words_count_as_in_training(
-    load: Load, served: Served, config: ServeConfig, recorded: Recorded
+    load: Load, served: ServedModels, config: ServeConfig, recorded: Recorded
 ) -> None:
     asked = client(load("text"), served, config, recorded)
     response = await asked.post("/v1/predict", {"texts": ["joy", "joy " * 7]})

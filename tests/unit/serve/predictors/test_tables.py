@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def door() -> Iterator[Tables]:
+def processor() -> Iterator[Tables]:
     made = Tables(TABLE)
     yield made
     made.close()
@@ -27,13 +27,13 @@ def without(name: str) -> dict[str, Any]:
     return {key: value for key, value in ROW.items() if key != name}
 
 
-async def test_rows_become_the_features_of_training(door: Tables) -> None:
+async def test_rows_become_the_features_of_training(processor: Tables) -> None:
     rows = [ROW, {**ROW, "weight in kg": None}, without("colour"), {**ROW, "size": 2}, {**ROW, "age": 40.5}]
-    given = await door.items(TableRequest(rows=rows))
+    given = await processor.items(TableRequest(rows=rows))
     assert [one.field for one in given] == [f"rows.{at}" for at in range(5)]
     assert [one.item for one in given] == [TABLE.features(row) for row in rows]
     assert given[3].item[2:5] == [0, 1, 0]
-    collated = door.collate([one.item for one in given])["features"]
+    collated = processor.collate([one.item for one in given])["features"]
     assert (str(collated.dtype), list(collated.shape)) == ("torch.float32", [5, TABLE.width])
 
 
@@ -59,29 +59,29 @@ async def test_rows_become_the_features_of_training(door: Tables) -> None:
     ],
 )
 async def test_what_is_wrong_is_named_by_row_and_column(
-    door: Tables, row: dict[str, Any], param: str, message: str
+    processor: Tables, row: dict[str, Any], param: str, message: str
 ) -> None:
     with pytest.raises(RequestError) as caught:
-        await door.items(TableRequest(rows=[ROW, row]))
+        await processor.items(TableRequest(rows=[ROW, row]))
     assert (caught.value.status, caught.value.param) == (422, param)
     assert caught.value.message.startswith(message)
 
 
 @pytest.mark.parametrize("body", [{}, {"row": ROW, "rows": [ROW]}, {"rows": []}, {"rows": [ROW] * 257}, {"row": [1]}])
-def test_one_row_or_a_list_of_some_is_needed(door: Tables, body: dict[str, Any]) -> None:
+def test_one_row_or_a_list_of_some_is_needed(processor: Tables, body: dict[str, Any]) -> None:
     with pytest.raises(RequestError) as caught:
-        parse_body(door.asked, json.dumps(body).encode())
+        parse_body(processor.asked, json.dumps(body).encode())
     assert caught.value.status == 422
 
 
-def test_a_column_that_is_given_twice_is_refused(door: Tables) -> None:
+def test_a_column_that_is_given_twice_is_refused(processor: Tables) -> None:
     with pytest.raises(RequestError, match="'age': given twice in one object") as caught:
-        parse_body(door.asked, b'{"rows": [{"age": 1}, {"age": 1, "size": "2", "age": 2}]}')
+        parse_body(processor.asked, b'{"rows": [{"age": 1}, {"age": 1, "size": "2", "age": 2}]}')
     assert (caught.value.status, caught.value.param) == (422, "age")
 
 
-def test_the_description_has_the_columns(door: Tables) -> None:
-    properties = door.body["requestBody"]["content"]["application/json"]["schema"]["properties"]
+def test_the_description_has_the_columns(processor: Tables) -> None:
+    properties = processor.body["requestBody"]["content"]["application/json"]["schema"]["properties"]
     row = properties["row"]["anyOf"][0]
     assert row == properties["rows"]["anyOf"][0]["items"] == row_schema(TABLE)
     assert row["required"] == ["age", "size"]
@@ -97,8 +97,8 @@ def test_the_description_has_the_columns(door: Tables) -> None:
 @pytest.mark.parametrize("value", ["true", "-3", "1e3", "01", "1.50", "null", "[1]", '"x"', "é"])
 async def test_what_the_description_allows_as_a_category_is_taken(value: str) -> None:
     inputs = TableInputs(columns=(CategoryColumn(name="c", values=("other", value)),))
-    door = Tables(inputs)
+    processor = Tables(inputs)
     for spelled in row_schema(inputs)["properties"]["c"]["enum"]:
-        (given,) = await door.items(TableRequest(row={"c": spelled}))
+        (given,) = await processor.items(TableRequest(row={"c": spelled}))
         assert given.item == [float(spelled == "other"), float(spelled != "other")]
-    door.close()
+    processor.close()

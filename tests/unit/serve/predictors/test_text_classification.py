@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry.published import PublishedModel
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.classification_api import ClassificationApi
 from heliostat.serve.predictors.text_classification import TextClassifier, load, padded
 from heliostat.serve.predictors.texts import Texts
@@ -100,7 +100,7 @@ async def test_a_long_text_is_cut_and_its_whole_length_known(classifier: TextCla
 
 
 async def test_the_probe_must_be_answered_as_before(
-    classifier: TextClassifier, folder: Path, served: Served, config: ServeConfig, recorded: Recorded
+    classifier: TextClassifier, folder: Path, served: ServedModels, config: ServeConfig, recorded: Recorded
 ) -> None:
     api = ClassificationApi(Texts(classifier.encoder), classifier, served, config, recorded.metrics)
     scores = dict(zip(LABELS, alone(folder, "fox"), strict=True))

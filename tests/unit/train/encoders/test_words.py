@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from heliostat.infra.registry.inputs import TextInputs
-from heliostat.train.encoders.subwords import PieceEncoder
+from heliostat.train.encoders.subwords import SubwordEncoder
 from heliostat.train.encoders.words import UNKNOWN_ID, WordEncoder
 from heliostat.train.models.bases import END, INPUTS, TOKENIZER
 from tests.unit.train.prepared import Result, many, reviews, run
@@ -52,14 +52,14 @@ def test_markup_ends_before_the_next_begins(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [ODD, "a\nb  c\t", "'quoted' and 3.14"])
 def test_pieces_say_every_text_again(tmp_path: Path, text: str) -> None:
-    result = run(tmp_path, reviews(tmp_path, many(200)), PieceEncoder(), vocabulary=300)
+    result = run(tmp_path, reviews(tmp_path, many(200)), SubwordEncoder(), vocabulary=300)
     pieces = tokenizer(result)
     assert pieces.decode(pieces.encode(text).ids) == text
     assert pieces.get_vocab_size() == 300
 
 
 def test_a_text_of_a_language_model_ends_and_every_piece_is_a_target(tmp_path: Path) -> None:
-    result = run(tmp_path, reviews(tmp_path, many(200)), PieceEncoder(), vocabulary=400)
+    result = run(tmp_path, reviews(tmp_path, many(200)), SubwordEncoder(), vocabulary=400)
     end = tokenizer(result).token_to_id(END)
     train = result.tables["train"]
     assert {row[-1] for row in train["input_ids"].to_pylist()} == {end}
@@ -71,7 +71,7 @@ def test_a_decoder_is_drawn_the_same_on_every_machine(tmp_path: Path) -> None:
     from heliostat.train.models.architectures.config import Decoder
     from heliostat.train.models.architectures.decoder import write_decoder
 
-    result = run(tmp_path, reviews(tmp_path, many(200)), PieceEncoder(), vocabulary=300)
+    result = run(tmp_path, reviews(tmp_path, many(200)), SubwordEncoder(), vocabulary=300)
     for name in ("one", "two"):
         config = Decoder(layers=1, hidden=16, heads=2)
         write_decoder(config, result.folder / TOKENIZER, END, 64, tmp_path / name)

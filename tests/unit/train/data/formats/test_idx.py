@@ -45,7 +45,7 @@ def header(*sizes: int, kind: int = 8) -> bytes:
 def test_images_come_with_their_labels(tmp_path: Path) -> None:
     images, labels = pair(tmp_path)
     source = find_source(tmp_path, "auto")
-    assert (source.format, source.files, source.beside) == ("idx", (images,), (labels,))
+    assert (source.format, source.files, source.label_files) == ("idx", (images,), (labels,))
     found = rows(images)
     assert [(number, record["label"]) for number, record in found] == [(1, "5"), (2, "0"), (3, "9")]
     assert found[1][1]["image"].tolist() == IMAGES[1][:, :, None].tolist()
@@ -63,10 +63,10 @@ def test_several_pairs_compressed_or_with_dots_in_their_names(tmp_path: Path) ->
         file.rename(file.with_name(file.name.replace("-idx", ".idx")))
     source = find_source(tmp_path, "auto")
     assert [file.name for file in source.files] == ["t10k-images.idx3-ubyte", "train-images-idx3-ubyte.gz"]
-    assert [file.name for file in source.beside] == ["t10k-labels.idx1-ubyte", "train-labels-idx1-ubyte.gz"]
+    assert [file.name for file in source.label_files] == ["t10k-labels.idx1-ubyte", "train-labels-idx1-ubyte.gz"]
     for file in source.files:
         assert [record["label"] for _, record in rows(file)] == ["5", "0", "9"]
-    assert find_source(source.files[1], "auto").beside == source.beside[1:]
+    assert find_source(source.files[1], "auto").label_files == source.label_files[1:]
 
 
 def test_images_may_have_three_channels(tmp_path: Path) -> None:

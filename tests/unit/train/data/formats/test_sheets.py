@@ -52,7 +52,7 @@ def test_rows_are_images_in_the_order_of_the_numbers_in_names(tmp_path: Path) ->
     (tmp_path / "package.json").write_text("{}")
     source = find_source(tmp_path, "sheets")
     assert [file.name for file in source.files] == ["data_batch_2.png", "data_batch_10.png", "test_batch.png"]
-    assert [file.name for file in source.beside] == ["train_lables.json", "test_lables.json"]
+    assert [file.name for file in source.label_files] == ["train_lables.json", "test_lables.json"]
     assert [labels_of(file) for file in source.files] == [["1", "2", "3"], ["4", "5"], ["cat", "dog"]]
     for file, images in zip(source.files, (first, second), strict=False):
         for at, (number, record) in enumerate(rows(file)):

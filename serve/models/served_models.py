@@ -13,7 +13,7 @@ from heliostat.serve.metrics import ADAPTER
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModels:
     """A model that answers, with the adapters beside it."""
 
     name: str
@@ -23,12 +23,12 @@ class Served:
     created: datetime
     chats: bool = False
     """Whether it takes conversations."""
-    adapters: tuple[Served, ...] = ()
+    adapters: tuple[ServedModels, ...] = ()
     parent: str | None = None
     """Of an adapter: the model at whose endpoint it answers."""
 
     @property
-    def everyone(self) -> tuple[Served, ...]:
+    def all_models(self) -> tuple[ServedModels, ...]:
         """The model, then its adapters."""
         return (self, *self.adapters)
 
@@ -52,17 +52,17 @@ class Served:
             **parent,
         }
 
-    def open_to(self, scope: Scope) -> list[Served]:
+    def open_to(self, scope: Scope) -> list[ServedModels]:
         """Those that the key of a request may ask."""
         key: ApiKey | None = scope.get("heliostat.key")
-        return [one for one in self.everyone if key is None or key.opens(one.name)]
+        return [one for one in self.all_models if key is None or key.opens(one.name)]
 
-    def pick(self, name: str | None, scope: Scope) -> Served:
+    def pick(self, name: str | None, scope: Scope) -> ServedModels:
         """The one that a request asks for, the model itself where it names none; the scope then says who answers.
 
         Raises RequestError 404 where none has the name, 403 where the request's key is for others.
         """
-        found = next((one for one in self.everyone if name in (None, one.name)), None)
+        found = next((one for one in self.all_models if name in (None, one.name)), None)
         mine = self.open_to(scope)
         if found is None:
             names = ", ".join(repr(one.name) for one in mine)

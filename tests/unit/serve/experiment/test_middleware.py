@@ -17,13 +17,13 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
-from heliostat.serve.experiment import split as module
+from heliostat.serve.experiment import middleware as module
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, new_arms
 from heliostat.serve.experiment.feedback import feedback_route
-from heliostat.serve.experiment.split import Split, Teller, is_candidates
+from heliostat.serve.experiment.middleware import ExperimentMiddleware, Reporter, goes_to_candidate
 from heliostat.serve.http.app import create_app
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
 from tests.waiting import until
 
@@ -97,8 +97,8 @@ class Heard:
         self.arms = new_arms()
         self.answer: Callable[[], bool] = lambda: True
 
-    def tell(self, told: Arms) -> bool:
-        for which, arm in told.items():
+    def report(self, reported: Arms) -> bool:
+        for which, arm in reported.items():
             self.arms[which].merge(arm)
         return self.answer()
 
@@ -110,8 +110,8 @@ class Heard:
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     found = Heard()
-    monkeypatch.setattr(module, "TELL_SECONDS", 0.05)
-    monkeypatch.setattr(Teller, "_tell_board", lambda self, told: found.tell(told))
+    monkeypatch.setattr(module, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(Reporter, "_report_to_coordinator", lambda self, reported: found.report(reported))
     return found
 
 
@@ -120,25 +120,29 @@ def experiment(url: str, **settings: Any) -> Experiment:
 
 
 @pytest.fixture
-def split(url: str, heard: Heard, served: Served, recorded: Recorded) -> Iterator[Split]:
+def middleware(url: str, heard: Heard, served: ServedModels, recorded: Recorded) -> Iterator[ExperimentMiddleware]:
     """An application whose requests go to the candidate, all but one in a million."""
     config = ServeConfig(max_body_bytes=2000, timeout_seconds=2)
-    made, service = Split("tiny", config), service_of(model("7"))
+    made, service = ExperimentMiddleware("tiny", config), service_of(model("7"))
     service.router.include_router(feedback_route(made))
     made.around(create_app(served, service, config, None, recorded.metrics))
     made.configure(experiment(url))
-    until(lambda: made.teller is not None and made.teller.is_trusted, "the board has answered", 10)
+    until(lambda: made.reporter is not None and made.reporter.is_trusted, "the board has answered", 10)
     yield made
     made.close()
 
 
-async def ask(split: Split, body: Any = TEXT, headers: dict[str, str] | None = None) -> httpx.Response:
-    return await Client(split).http.post("/v1/predict", json=body, headers=headers)
+async def ask(
+    middleware: ExperimentMiddleware, body: Any = TEXT, headers: dict[str, str] | None = None
+) -> httpx.Response:
+    return await Client(middleware).http.post("/v1/predict", json=body, headers=headers)
 
 
-async def test_the_candidate_gets_the_request_as_it_came_and_its_answer_comes_back(split: Split, heard: Heard) -> None:
+async def test_the_candidate_gets_the_request_as_it_came_and_its_answer_comes_back(
+    middleware: ExperimentMiddleware, heard: Heard
+) -> None:
     key = "Bearer key-of-a-client"
-    response = await Client(split).http.post("/v1/predict?a=1&b", json=TEXT, headers={"authorization": key})
+    response = await Client(middleware).http.post("/v1/predict?a=1&b", json=TEXT, headers={"authorization": key})
     assert response.json() == {"version": "4", "asked": TEXT, "key": key, "query": "a=1&b"}
     assert response.headers["x-model-version"] == "tiny@4"
     until(lambda: heard.count() == ((0, 0), (1, 0)), "it is counted", 10)
@@ -147,29 +151,29 @@ async def test_the_candidate_gets_the_request_as_it_came_and_its_answer_comes_ba
 
 @pytest.mark.parametrize(("fault", "errors"), [(500, 1), (503, 1), (429, 0)])
 async def test_what_the_candidate_fails_at_the_baseline_answers(
-    split: Split, heard: Heard, fault: int, errors: int
+    middleware: ExperimentMiddleware, heard: Heard, fault: int, errors: int
 ) -> None:
-    response = await ask(split, {"fault": fault})
+    response = await ask(middleware, {"fault": fault})
     assert (response.status_code, response.json()["version"]) == (200, "7")
     assert response.json()["asked"] == {"fault": fault}
     until(lambda: heard.count() == ((1, 0), (errors, errors)), "both are counted", 10)
 
 
-async def test_a_candidate_that_is_gone_costs_no_request(split: Split, heard: Heard) -> None:
-    split.configure(experiment("http://127.0.0.1:9"))
-    until(lambda: split.teller is not None and split.teller.is_trusted, "the board has answered", 10)
-    assert (await ask(split)).json()["version"] == "7"
+async def test_a_candidate_that_is_gone_costs_no_request(middleware: ExperimentMiddleware, heard: Heard) -> None:
+    middleware.configure(experiment("http://127.0.0.1:9"))
+    until(lambda: middleware.reporter is not None and middleware.reporter.is_trusted, "the board has answered", 10)
+    assert (await ask(middleware)).json()["version"] == "7"
     until(lambda: heard.count() == ((1, 0), (1, 1)), "both are counted", 10)
 
 
-async def test_a_clients_own_fault_is_nobodys(split: Split, heard: Heard) -> None:
-    assert (await ask(split, {"fault": 422})).status_code == 422
-    assert (await ask(split)).status_code == 200
+async def test_a_clients_own_fault_is_nobodys(middleware: ExperimentMiddleware, heard: Heard) -> None:
+    assert (await ask(middleware, {"fault": 422})).status_code == 422
+    assert (await ask(middleware)).status_code == 200
     until(lambda: heard.count() == ((0, 0), (1, 0)), "the good one is counted", 10)
 
 
-async def test_a_stream_that_breaks_ends_with_an_error_event(split: Split, heard: Heard) -> None:
-    response = await ask(split, {"fault": "cut"})
+async def test_a_stream_that_breaks_ends_with_an_error_event(middleware: ExperimentMiddleware, heard: Heard) -> None:
+    response = await ask(middleware, {"fault": "cut"})
     assert response.status_code == 200
     first, last = response.text.strip().split("\n\n")
     assert first == "data: one"
@@ -177,75 +181,77 @@ async def test_a_stream_that_breaks_ends_with_an_error_event(split: Split, heard
     until(lambda: heard.count() == ((0, 0), (1, 1)), "it is counted", 10)
 
 
-async def test_an_answer_that_breaks_and_is_no_stream_ends_the_connection(split: Split) -> None:
-    with listening(split) as url:
+async def test_an_answer_that_breaks_and_is_no_stream_ends_the_connection(middleware: ExperimentMiddleware) -> None:
+    with listening(middleware) as url:
         async with httpx.AsyncClient() as http:
             with pytest.raises(httpx.RemoteProtocolError):
                 await http.post(f"{url}/v1/predict", json={"fault": "cut json"})
 
 
-async def test_a_client_that_leaves_ends_the_candidates_work(split: Split) -> None:
+async def test_a_client_that_leaves_ends_the_candidates_work(middleware: ExperimentMiddleware) -> None:
     LEFT.clear()
-    with listening(split) as url:
+    with listening(middleware) as url:
         ask = httpx.AsyncClient().stream("POST", f"{url}/v1/predict", json={"fault": "slow"})
         async with ask as response:
             await anext(response.aiter_bytes())
         await asyncio.to_thread(until, LEFT.is_set, "the candidate's work has ended", 10)
 
 
-async def test_what_is_no_question_to_a_model_stays(split: Split, heard: Heard) -> None:
-    response = await Client(split).http.get("/v1/predict")
+async def test_what_is_no_question_to_a_model_stays(middleware: ExperimentMiddleware, heard: Heard) -> None:
+    response = await Client(middleware).http.get("/v1/predict")
     assert response.status_code == 405
     long = {"text": "x" * 3000}
-    assert (await ask(split, long)).json()["version"] == "7"
+    assert (await ask(middleware, long)).json()["version"] == "7"
     until(lambda: heard.count() == ((1, 0), (0, 0)), "the long one is counted", 10)
 
 
 async def test_all_goes_to_the_baseline_once_the_board_says_so_or_nothing(
-    split: Split, heard: Heard, monkeypatch: pytest.MonkeyPatch
+    middleware: ExperimentMiddleware, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard.answer = lambda: False
-    until(lambda: split.teller is not None and not split.teller.is_trusted, "the board is heard", 10)
-    assert (await ask(split)).json()["version"] == "7"
+    until(lambda: middleware.reporter is not None and not middleware.reporter.is_trusted, "the board is heard", 10)
+    assert (await ask(middleware)).json()["version"] == "7"
     heard.answer = lambda: True
-    until(lambda: split.teller is not None and split.teller.is_trusted, "the board is heard", 10)
+    until(lambda: middleware.reporter is not None and middleware.reporter.is_trusted, "the board is heard", 10)
     monkeypatch.setattr(module, "TRUST_SECONDS", 0.0)
 
     def silent() -> bool:
         raise RuntimeError("no board")
 
     heard.answer = silent
-    until(lambda: split.teller is not None and not split.teller.is_trusted, "trust has run out", 10)
-    assert (await ask(split)).json()["version"] == "7"
+    until(lambda: middleware.reporter is not None and not middleware.reporter.is_trusted, "trust has run out", 10)
+    assert (await ask(middleware)).json()["version"] == "7"
 
 
-async def test_what_was_not_told_is_told_later(split: Split, heard: Heard) -> None:
+async def test_what_was_not_told_is_told_later(middleware: ExperimentMiddleware, heard: Heard) -> None:
     calls: list[float] = []
 
     def sometimes() -> bool:
         calls.append(time.monotonic())
         return True
 
-    def broken(told: Arms) -> bool:
+    def broken(reported: Arms) -> bool:
         raise RuntimeError("no board")
 
-    assert split.teller
-    split.teller._tell = broken
-    await ask(split)
+    assert middleware.reporter
+    middleware.reporter._report = broken
+    await ask(middleware)
     await asyncio.sleep(0.2)
     assert heard.count() == ((0, 0), (0, 0))
-    split.teller._tell = heard.tell
+    middleware.reporter._report = heard.report
     until(lambda: heard.count() == ((0, 0), (1, 0)), "it is told", 10)
 
 
-async def test_feedback_is_counted_for_the_version_that_answered(split: Split, heard: Heard) -> None:
-    client = Client(split)
-    version = (await ask(split)).headers["x-model-version"]
+async def test_feedback_is_counted_for_the_version_that_answered(
+    middleware: ExperimentMiddleware, heard: Heard
+) -> None:
+    client = Client(middleware)
+    version = (await ask(middleware)).headers["x-model-version"]
     assert (await client.post("/v1/feedback", {"version": version, "value": 1})).status_code == 204
     assert (await client.post("/v1/feedback", {"version": "7", "value": 0.5})).status_code == 204
     until(lambda: heard.arms[BASELINE].feedback.n == heard.arms[CANDIDATE].feedback.n == 1, "both are counted", 10)
     assert (heard.arms[BASELINE].feedback.mean, heard.arms[CANDIDATE].feedback.mean) == (0.5, 1.0)
-    split.configure(None)
+    middleware.configure(None)
     for body, status in (({"version": "4", "value": 1}, 404), ({"version": "4", "value": 2}, 422), ({}, 422)):
         response = await client.post("/v1/feedback", body)
         assert response.status_code == status
@@ -257,11 +263,11 @@ def test_shares_are_kept_and_a_header_always_goes_the_same_way() -> None:
         return {"headers": [(b"x-user", user.encode())] if user else []}
 
     drawn = experiment("http://x", share=0.3)
-    assert sum(is_candidates(drawn, scope(None)) for _ in range(3000)) == pytest.approx(900, abs=120)
+    assert sum(goes_to_candidate(drawn, scope(None)) for _ in range(3000)) == pytest.approx(900, abs=120)
     sticky = experiment("http://x", share=0.3, by="X-User")
-    ways = {user: is_candidates(sticky, scope(user)) for user in map(str, range(3000))}
+    ways = {user: goes_to_candidate(sticky, scope(user)) for user in map(str, range(3000))}
     assert sum(ways.values()) == pytest.approx(900, abs=120)
-    assert all(is_candidates(sticky, scope(user)) is way for user, way in ways.items())
-    assert not any(is_candidates(sticky, scope(None)) for _ in range(100))
+    assert all(goes_to_candidate(sticky, scope(user)) is way for user, way in ways.items())
+    assert not any(goes_to_candidate(sticky, scope(None)) for _ in range(100))
     other = experiment("http://x", share=0.3, by="x-user", candidate="5")
-    assert sum(is_candidates(other, scope(user)) != way for user, way in ways.items()) > 500
+    assert sum(goes_to_candidate(other, scope(user)) != way for user, way in ways.items()) > 500

@@ -1,4 +1,4 @@
-"""The last words of streams whose replica is killed: a process beside it holds their connections too, and says them."""
+"""Streams whose replica is killed still end with an error event: a process beside it holds their connections too."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from itertools import count
 from pathlib import Path
 
 from heliostat.serve.errors import RequestError, sse_event
-from heliostat.serve.http.witness import HOLD, RELEASE, message
+from heliostat.serve.http.stream_guard_process import HOLD, RELEASE, message
 
 GONE = RequestError(503, "the replica that wrote this answer is gone; ask again", code="replica_lost")
 """The last event of a stream that its replica could not end."""
-_PROGRAM = Path(__file__).with_name("witness.py")
+_PROGRAM = Path(__file__).with_name("stream_guard_process.py")
 
 
-class Witness:
+class StreamGuard:
     """The process, from the replica's side; it ends with the replica, or when it is closed."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Witness:
     def hold(self, connection: socket.socket) -> int:
         """Keeps a connection on which a chunked answer has begun; returns what releases it."""
         number = next(self._numbers)
-        with suppress(OSError):  # without a witness, streams go on as they would
+        with suppress(OSError):  # without the process, streams go on as they would
             socket.send_fds(self._socket, [message(HOLD, number)], [connection.fileno()])
         return number
 
@@ -43,5 +43,5 @@ class Witness:
             self._socket.send(message(RELEASE, number))
 
     def close(self) -> None:
-        """Ends the process; connections that it holds get the last words."""
+        """Ends the process; connections that it holds get the error event."""
         self._socket.close()

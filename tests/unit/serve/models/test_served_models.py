@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
+from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.keyring import KeyRing
 from heliostat.serve.access.keys import ApiKey, digest_of
-from heliostat.serve.access.quota import Ledger, Sharing
+from heliostat.serve.access.quota import UsageCounter, UsageSync
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import Delta, Sampling
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.errors import App
-from heliostat.serve.http.app import Doors, create_app
-from heliostat.serve.models.served import Served
+from heliostat.serve.http.app import create_app
+from heliostat.serve.models.served_models import ServedModels
 from tests.unit.serve.conftest import KEY, Client, Recorded, error_of, service_of
 
 pytestmark = pytest.mark.anyio
@@ -54,23 +55,23 @@ class Keys(KeyRing):
 
 
 @pytest.fixture
-def served() -> Served:
+def served() -> ServedModels:
     beside = [
-        Served(name, version, "causal-lm", f"run-{name}", CREATED, parent="tiny")
+        ServedModels(name, version, "causal-lm", f"run-{name}", CREATED, parent="tiny")
         for name, version in (("legal", "3"), ("support", "5"))
     ]
-    return Served("tiny", "7", "causal-lm", "run-1", CREATED, adapters=tuple(beside))
+    return ServedModels("tiny", "7", "causal-lm", "run-1", CREATED, adapters=tuple(beside))
 
 
-def app_of(served: Served, config: ServeConfig, recorded: Recorded, *models: str) -> App:
+def app_of(served: ServedModels, config: ServeConfig, recorded: Recorded, *models: str) -> App:
     api = OpenAIApi(Mirror(), served, config, recorded.metrics)
-    ledger = Ledger()
-    doors = Doors(Keys(*models), ledger, Sharing(ledger, "tiny"))
-    return create_app(served, service_of(api.router), config, doors, recorded.metrics)
+    counter = UsageCounter()
+    access = AccessControl(Keys(*models), counter, UsageSync(counter, "tiny"))
+    return create_app(served, service_of(api.router), config, access, recorded.metrics)
 
 
 @pytest.fixture
-def app(served: Served, config: ServeConfig, recorded: Recorded) -> App:
+def app(served: ServedModels, config: ServeConfig, recorded: Recorded) -> App:
     return app_of(served, config, recorded)
 
 
@@ -119,11 +120,11 @@ async def test_an_unknown_name_is_404_and_tells_the_known_ones(app: App) -> None
     ],
 )
 async def test_a_key_for_some_models_opens_those_and_no_others(
-    served: Served, config: ServeConfig, recorded: Recorded, models: tuple[str, ...], opened: list[str]
+    served: ServedModels, config: ServeConfig, recorded: Recorded, models: tuple[str, ...], opened: list[str]
 ) -> None:
     client = Client(app_of(served, config, recorded, *models))
     client.http.headers["authorization"] = f"Bearer {LIMITED}"
-    for one in served.everyone:
+    for one in served.all_models:
         response = await client.post("/v1/completions", {"model": one.name, "prompt": "x"})
         assert response.status_code == (200 if one.name in opened else 403)
         if response.status_code == 403:

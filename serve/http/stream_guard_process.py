@@ -1,6 +1,6 @@
 """Holds connections of a replica, and ends what is left on them once the replica is gone.
 
-A program that `last_words` starts. It imports little and nothing of ours, so that it starts at once and stays small.
+A program that `stream_guard` starts. It imports little and nothing of ours, so that it starts at once and stays small.
 """
 
 from __future__ import annotations

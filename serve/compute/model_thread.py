@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Turns:
+class ModelThread:
     """Calls `turn` in a thread of its own for as long as `has_work` says so, and waits for work otherwise.
 
     What both share with other threads is read and changed with `lock` held; `has_work` is called with it.

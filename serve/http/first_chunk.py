@@ -1,4 +1,4 @@
-"""How answers go onto the wire: the head together with the first piece, and streams under the eyes of a witness.
+"""The outermost middleware: sends the head of an answer together with its first chunk, and has streams guarded.
 
 An answer has begun once any byte of it is sent: from then on HAProxy cannot ask another replica. uvicorn sends the head
 by itself, and a replica that is killed right after it takes the answer with it.
@@ -10,15 +10,15 @@ import asyncio
 from typing import Any
 
 from heliostat.serve.errors import App, Message, Receive, Scope, Send
-from heliostat.serve.http.last_words import Witness
+from heliostat.serve.http.stream_guard import StreamGuard
 
 
-class Wire:
+class FirstChunkMiddleware:
     """The outermost layer of a replica."""
 
-    def __init__(self, app: App, witness: Witness) -> None:
+    def __init__(self, app: App, guard: StreamGuard) -> None:
         self.app = app
-        self.witness = witness
+        self.guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; those whose connection nobody knows pass as they are."""
@@ -26,7 +26,7 @@ class Wire:
         if scope["type"] != "http" or cycle is None:
             await self.app(scope, receive, send)
             return
-        cycle.transport = transport = Joining(cycle.transport)
+        cycle.transport = transport = CoalescingTransport(cycle.transport)
         stream: Stream | None = None
 
         async def watched(message: Message) -> None:
@@ -34,7 +34,7 @@ class Wire:
             if message["type"] == "http.response.start":
                 transport.hold()
                 if is_stream(message):
-                    stream = Stream(self.witness, transport.get_extra_info("socket"))
+                    stream = Stream(self.guard, transport.get_extra_info("socket"))
                 await send(message)
                 return
             if stream and not message.get("more_body"):
@@ -50,7 +50,7 @@ class Wire:
                 stream.end()
 
 
-class Joining:
+class CoalescingTransport:
     """A transport that keeps what is written from `hold` to `flush`, to write it at once."""
 
     def __init__(self, transport: Any) -> None:
@@ -85,26 +85,26 @@ class Joining:
 
 
 class Stream:
-    """A stream of events, whose connection the witness holds from a moment after its first piece until its last."""
+    """A stream of events, whose connection the guard holds from a moment after its first piece until its last."""
 
-    def __init__(self, witness: Witness, connection: Any) -> None:
-        self.witness, self.connection = witness, connection
+    def __init__(self, guard: StreamGuard, connection: Any) -> None:
+        self.guard, self.connection = guard, connection
         self.number: int | None = None
         self.has_ended = False
 
     def begin(self) -> None:
-        """In the next turn of the loop: last words before the head is on its way would be garbage."""
+        """In the next iteration of the event loop: an error event before the head is sent would be garbage."""
         asyncio.get_running_loop().call_soon(self._hold)
 
     def _hold(self) -> None:
         if not self.has_ended and self.connection.fileno() >= 0:
-            self.number = self.witness.hold(self.connection)
+            self.number = self.guard.hold(self.connection)
 
     def end(self) -> None:
         """Nothing happens the second time."""
         self.has_ended = True
         if self.number is not None:
-            self.witness.release(self.number)
+            self.guard.release(self.number)
             self.number = None
 
 

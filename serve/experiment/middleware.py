@@ -14,21 +14,21 @@ from heliostat.infra import log
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, Send, send_event
 from heliostat.serve.experiment.config import Experiment
-from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, find_board, new_arms
+from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, find_coordinator, new_arms
 
 if TYPE_CHECKING:
     import aiohttp
 
-TELL_SECONDS = 1.0
+REPORT_SECONDS = 1.0
 TRUST_SECONDS = 5.0
-"""Without a word from the board for so long, the candidate gets nothing."""
+"""Without an answer from the coordinator for so long, the candidate gets nothing."""
 FEEDBACK_PATH = "/v1/feedback"
 OWN_HEADERS = frozenset({b"connection", b"expect", b"host", b"keep-alive", b"transfer-encoding"})
 """Of one connection, not of the request or the answer that goes over it."""
 _log = log.get(__name__)
 
 
-class Split:
+class ExperimentMiddleware:
     """Sends a share of the requests to the candidate; all of them to `app` where there is no experiment.
 
     What the candidate fails to answer, `app` answers: no client sees the failure, and it counts.
@@ -40,20 +40,20 @@ class Split:
         self.name = name
         self.config = config
         self.experiment: Experiment | None = None
-        self.teller: Teller | None = None
+        self.reporter: Reporter | None = None
         self._session: aiohttp.ClientSession | None = None
 
-    def around(self, app: App) -> Split:
+    def around(self, app: App) -> ExperimentMiddleware:
         """Puts it before the application that answers for the baseline."""
         self.app = app
         return self
 
     def configure(self, experiment: Experiment | None) -> None:
         """Begins an experiment, or ends the one that runs."""
-        if self.teller:
-            self.teller.close()
+        if self.reporter:
+            self.reporter.close()
         self.experiment = experiment
-        self.teller = Teller(self.name) if experiment else None
+        self.reporter = Reporter(self.name) if experiment else None
 
     def close(self) -> None:
         """Ends the thread of a running experiment."""
@@ -61,47 +61,47 @@ class Split:
 
     def feedback(self, version: str, value: float) -> None:
         """What a client said of an answer, from 0 to 1; RequestError 404 where no experiment has this version."""
-        experiment, teller = self.experiment, self.teller
+        experiment, reporter = self.experiment, self.reporter
         arms = {experiment.baseline: BASELINE, experiment.candidate: CANDIDATE} if experiment else {}
-        if teller is None or version not in arms:
+        if reporter is None or version not in arms:
             known = " and ".join(arms) or "none, as there is no experiment"
             raise RequestError(404, f"version: {version!r} given; compared are {known}", code="not_found")
-        teller.feedback(arms[version], value)
+        reporter.feedback(arms[version], value)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; those that ask nothing of a model (health, models, the page) are not part of the experiment."""
-        experiment, teller = self.experiment, self.teller
+        experiment, reporter = self.experiment, self.reporter
         asks = scope.get("method") == "POST" and not scope["path"].endswith(FEEDBACK_PATH)
-        if experiment is None or teller is None or not asks:
+        if experiment is None or reporter is None or not asks:
             await self.app(scope, receive, send)
             return
-        if teller.is_trusted and self._fits(scope) and is_candidates(experiment, scope):
+        if reporter.is_trusted and self._fits(scope) and goes_to_candidate(experiment, scope):
             body = await _body(receive)
-            if body is None or await self._relay(experiment, teller, scope, body, receive, send):
+            if body is None or await self._relay(experiment, reporter, scope, body, receive, send):
                 return
             receive = _again(body, receive)
-        await self._answer(teller, scope, receive, send)
+        await self._answer(reporter, scope, receive, send)
 
     def _fits(self, scope: Scope) -> bool:
         length = _header(scope, b"content-length") or b""
         return length.isdigit() and int(length) <= self.config.max_body_bytes
 
-    async def _answer(self, teller: Teller, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, reporter: Reporter, scope: Scope, receive: Receive, send: Send) -> None:
         """By the model in this replica."""
-        watched = Watched(send)
+        watched = TimedSend(send)
         try:
             await self.app(scope, receive, watched)
         finally:
             if watched.status is not None and watched.status >= 500:
-                teller.add(BASELINE, None)
+                reporter.add(BASELINE, None)
             elif watched.status == 200 and watched.seconds is not None:
-                teller.add(BASELINE, watched.seconds)
+                reporter.add(BASELINE, watched.seconds)
 
     async def _relay(
-        self, experiment: Experiment, teller: Teller, scope: Scope, body: bytes, receive: Receive, send: Send
+        self, experiment: Experiment, reporter: Reporter, scope: Scope, body: bytes, receive: Receive, send: Send
     ) -> bool:
         """By the candidate; False where it did not and nothing was sent to the client."""
-        work = asyncio.ensure_future(self._ask(experiment, scope, body, Watched(send), teller))
+        work = asyncio.ensure_future(self._ask(experiment, scope, body, TimedSend(send), reporter))
         left = asyncio.ensure_future(receive())  # all that can come after the body is that the client has gone
         try:
             await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
@@ -110,7 +110,9 @@ class Split:
             work.cancel()
             left.cancel()
 
-    async def _ask(self, experiment: Experiment, scope: Scope, body: bytes, client: Watched, teller: Teller) -> bool:
+    async def _ask(
+        self, experiment: Experiment, scope: Scope, body: bytes, client: TimedSend, reporter: Reporter
+    ) -> bool:
         import aiohttp
 
         query = scope.get("query_string", b"").decode("latin-1")
@@ -128,7 +130,7 @@ class Split:
                     await client({"type": "http.response.body", "body": part, "more_body": True})
                 await client({"type": "http.response.body", "body": b""})
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
-            teller.add(CANDIDATE, None)
+            reporter.add(CANDIDATE, None)
             _log.warning("%s: version %s did not answer: %r", self.name, experiment.candidate, error)
             if client.status is None:
                 return False
@@ -137,7 +139,7 @@ class Split:
             await send_event(client, RequestError(502, "the answer failed half-way", code="internal_error"))
             return True
         if client.status == 200 and client.seconds is not None:
-            teller.add(CANDIDATE, client.seconds)
+            reporter.add(CANDIDATE, client.seconds)
         return True
 
     def _client(self) -> aiohttp.ClientSession:
@@ -152,7 +154,7 @@ class Split:
         return self._session
 
 
-class Watched:
+class TimedSend:
     """A `send` that remembers the status and the seconds to the first byte of the body."""
 
     def __init__(self, send: Send) -> None:
@@ -172,12 +174,12 @@ class Watched:
         await self._send(message)
 
 
-class Teller:
-    """The thread that tells the board each second what this replica saw, and hears whether to go on."""
+class Reporter:
+    """The thread that reports to the coordinator each second what this replica saw, and learns whether to go on."""
 
-    def __init__(self, name: str, tell: Callable[[Arms], bool] | None = None) -> None:
+    def __init__(self, name: str, report: Callable[[Arms], bool] | None = None) -> None:
         self._name = name
-        self._tell = tell or self._tell_board
+        self._report = report or self._report_to_coordinator
         self._lock = threading.Lock()
         self._arms = new_arms()
         self._trusted_until = 0.0
@@ -206,32 +208,32 @@ class Teller:
     def _run(self) -> None:
         closed = False
         while not closed:
-            self._tell_once()
-            closed = self._closed.wait(TELL_SECONDS)
-        self._tell_once()
+            self._report_once()
+            closed = self._closed.wait(REPORT_SECONDS)
+        self._report_once()
 
-    def _tell_once(self) -> None:
+    def _report_once(self) -> None:
         with self._lock:
-            told, self._arms = self._arms, new_arms()
+            reported, self._arms = self._arms, new_arms()
         try:
-            self._trusted_until = time.monotonic() + TRUST_SECONDS if self._tell(told) else 0.0
+            self._trusted_until = time.monotonic() + TRUST_SECONDS if self._report(reported) else 0.0
         except Exception as error:
-            self._keep(told)
-            _log.warning("%s: the experiment's board does not answer: %s", self._name, error)
+            self._keep(reported)
+            _log.warning("%s: the experiment's coordinator does not answer: %s", self._name, error)
 
-    def _keep(self, told: Arms) -> None:
+    def _keep(self, reported: Arms) -> None:
         with self._lock:
-            for which, arm in told.items():
+            for which, arm in reported.items():
                 self._arms[which].merge(arm)
 
-    def _tell_board(self, told: Arms) -> bool:
+    def _report_to_coordinator(self, reported: Arms) -> bool:
         import ray
 
-        board = find_board(self._name)
-        return bool(board and ray.get(board.tell.remote(told), timeout=TRUST_SECONDS))
+        coordinator = find_coordinator(self._name)
+        return bool(coordinator and ray.get(coordinator.report.remote(reported), timeout=TRUST_SECONDS))
 
 
-def is_candidates(experiment: Experiment, scope: Scope) -> bool:
+def goes_to_candidate(experiment: Experiment, scope: Scope) -> bool:
     """Whether the candidate answers this request: by its header where the experiment goes by one, else drawn."""
     if experiment.by is None:
         return random.random() < experiment.share

@@ -18,14 +18,14 @@ import pytest
 
 from heliostat.cluster.folders import free_ports
 from heliostat.serve.errors import Message, Receive, Scope, Send
-from heliostat.serve.http.last_words import GONE, Witness
-from heliostat.serve.http.wire import Wire
+from heliostat.serve.http.first_chunk import FirstChunkMiddleware
+from heliostat.serve.http.stream_guard import GONE, StreamGuard
 from tests.waiting import until
 
 SERVER = """
 import asyncio, sys, uvicorn
-from heliostat.serve.http.last_words import Witness
-from heliostat.serve.http.wire import Wire
+from heliostat.serve.http.stream_guard import StreamGuard
+from heliostat.serve.http.first_chunk import FirstChunkMiddleware
 
 async def app(scope, receive, send):
     await receive()
@@ -38,7 +38,7 @@ async def app(scope, receive, send):
     await asyncio.sleep(0 if scope["path"] == "/short" else 60)
     await send({"type": "http.response.body", "body": b"data: [DONE]\\n\\n"})
 
-uvicorn.run(Wire(app, Witness()), port=int(sys.argv[1]), lifespan="off", log_level="critical", loop=sys.argv[2])
+uvicorn.run(FirstChunkMiddleware(app, StreamGuard()), port=int(sys.argv[1]), lifespan="off", log_level="critical", loop=sys.argv[2])
 """
 
 
@@ -104,7 +104,7 @@ def test_a_connection_whose_stream_has_ended_gets_nothing_more() -> None:
         assert stream.read(1024, timeout=30) == b""
 
 
-def test_the_witness_ends_with_its_server() -> None:
+def test_the_guard_ends_with_its_server() -> None:
     mark = f"heliostat-test-{os.getpid()}"
     with serving(mark=mark) as (process, _):
         assert len(processes(mark)) == 2
@@ -151,7 +151,7 @@ def written(*messages: Message) -> Transport:
         for message in messages:
             await send(message)
 
-    asyncio.run(Wire(app, cast("Witness", None))({"type": "http"}, cycle.receive, cycle.send))
+    asyncio.run(FirstChunkMiddleware(app, cast("StreamGuard", None))({"type": "http"}, cycle.receive, cycle.send))
     return cast("Transport", transport)
 
 

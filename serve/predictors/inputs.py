@@ -1,4 +1,4 @@
-"""How requests to `POST /v1/predict` become what a classifier takes: one door for each kind of input."""
+"""How requests to `POST /v1/predict` become what a classifier takes: an input processor for each kind of input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.http.limits import in_time, parse_body, read_body
 from heliostat.serve.http.openapi import body_of
 from heliostat.serve.metrics import ServeMetrics
-from heliostat.serve.models.served import Served
+from heliostat.serve.models.served_models import ServedModels
 
 MOST_INPUTS = 256
 """Of one request."""
@@ -88,7 +88,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Given(Generic[Item]):
+class ModelInput(Generic[Item]):
     """An input as the model takes it."""
 
     field: str
@@ -96,12 +96,12 @@ class Given(Generic[Item]):
     item: Item
     units: int = 1
     """What it counts for in the limits of a key: the tokens of a text, 1 for any other input."""
-    beside: dict[str, Any] = dataclasses.field(default_factory=dict)
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What its prediction says besides the labels."""
 
 
-class Door(ABC, Generic[Asked, Item]):
-    """What a kind of input brings to the route: its request, and the way from there to the model.
+class InputProcessor(ABC, Generic[Asked, Item]):
+    """Turns requests with one kind of input into what the model takes.
 
     Work that takes long is done in a thread of its own, beside the event loop.
     """
@@ -127,7 +127,7 @@ class Door(ABC, Generic[Asked, Item]):
     async def respond(
         self,
         request: Request,
-        served: Served,
+        served: ServedModels,
         config: ServeConfig,
         answer: Callable[[Asked], Awaitable[dict[str, Any]]],
     ) -> JSONResponse:
@@ -140,21 +140,21 @@ class Door(ABC, Generic[Asked, Item]):
         return JSONResponse(body)
 
     @abstractmethod
-    async def items(self, asked: Asked) -> list[Given[Item]]:
+    async def items(self, asked: Asked) -> list[ModelInput[Item]]:
         """The inputs in their order; RequestError 422 names the first that cannot be used."""
 
-    def usage(self, given: Sequence[Given[Item]]) -> dict[str, int]:
+    def usage(self, given: Sequence[ModelInput[Item]]) -> dict[str, int]:
         """What the answer says of how much was read."""
         return {"inputs": len(given)}
 
-    def count(self, given: Sequence[Given[Item]], metrics: ServeMetrics) -> dict[str, int]:
+    def count(self, given: Sequence[ModelInput[Item]], metrics: ServeMetrics) -> dict[str, int]:
         """Counts what was read, for metrics and for the limits of the request's key; returns its usage."""
         usage = self.usage(given)
         metrics.tokens("prompt", usage.get("prompt_tokens", 0))
         spend(sum(one.units for one in given))
         return usage
 
-    async def apart(self, work: Callable[..., Result], *given: Any) -> Result:
+    async def in_thread(self, work: Callable[..., Result], *given: Any) -> Result:
         """What `work` returns, called in the thread; nothing waits there for a request that was given up."""
         return await asyncio.get_running_loop().run_in_executor(self.thread, work, *given)
 
