@@ -1,0 +1,100 @@
+"""Each Python that is promised can install what constraints.txt pins; asks the package index that pip asks."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT = (ROOT / "pyproject.toml").read_text()
+PROMISED = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PROJECT)
+SOURCE_ONLY = ("deepspeed",)
+"""Packages that come without a wheel; for all others a wheel is demanded, as who installs has no compiler for them."""
+NOT_PINNED = re.compile(r"nvidia-|cuda-|triton$")
+"""What torch pins itself, where it is the build for GPUs."""
+
+
+def pip_setting(name: str) -> str | None:
+    """A setting of pip from its environment or its files."""
+    if given := os.environ.get(f"PIP_{name.upper().replace('-', '_')}"):
+        return given
+    command = [sys.executable, "-m", "pip", "config", "get", f"global.{name}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+
+
+@pytest.fixture(scope="module")
+def index() -> dict[str, str]:
+    """The environment that sends uv to pip's index, and keeps it from fetching Pythons."""
+    names = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE"}
+    found = {variable: pip_setting(name) for name, variable in names.items()}
+    given = {variable: value for variable, value in found.items() if value}
+    return {**os.environ, **given, "UV_PYTHON_DOWNLOADS": "never"}
+
+
+@pytest.fixture(scope="module")
+def resolved(index: dict[str, str]) -> dict[str, subprocess.CompletedProcess[str]]:
+    """What becomes of constraints.txt on each Python."""
+    return {python: resolve(python, ROOT / "constraints.txt", index) for python in PROMISED}
+
+
+def resolve(python: str, constraints: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What `make install` would take on Python `python`, from the metadata of the packages alone."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
+    target = ["--python", sys.executable, "--python-version", python, "--python-platform", "x86_64-manylinux_2_28"]
+    sources = ["--only-binary", ":all:", *(word for name in SOURCE_ONLY for word in ("--no-binary", name))]
+    what = ["--extra", "demo", "--extra", "dev", "--constraint", str(constraints), str(ROOT / "pyproject.toml")]
+    words = [*command, *target, *sources, *what]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def names(done: subprocess.CompletedProcess[str]) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in done.stdout.splitlines()}
+
+
+def pins(python: str) -> Iterator[Requirement]:
+    """The lines of constraints.txt that hold on Python `python`."""
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
+                yield requirement
+
+
+def test_the_lowest_python_that_is_promised_is_the_one_that_everything_checks() -> None:
+    lowest = min(PROMISED, key=lambda version: int(version.split(".")[1]))
+    assert f'requires-python = ">={lowest}"' in PROJECT
+    assert f'target-version = "py{lowest.replace(".", "")}"' in PROJECT, "ruff"
+    assert f'python_version = "{lowest}"' in PROJECT, "mypy"
+    assert f"sys.version_info < ({lowest.replace('.', ', ')})" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("python", PROMISED)
+def test_a_python_that_is_promised_can_install_what_is_pinned(
+    python: str, resolved: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    done = resolved[python]
+    assert done.returncode == 0, done.stderr
+    pinned = [canonicalize_name(requirement.name) for requirement in pins(python)]
+    assert len(pinned) == len(set(pinned)), "a package is pinned twice"
+    assert {name for name in names(done) if not NOT_PINNED.match(name)} <= set(pinned)
+
+
+def test_what_is_pinned_is_needed_on_some_python(resolved: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    pinned = {canonicalize_name(requirement.name) for python in PROMISED for requirement in pins(python)}
+    assert pinned <= set().union(*map(names, resolved.values()))
+
+
+def test_a_pin_that_a_python_cannot_install_is_found(tmp_path: Path, index: dict[str, str]) -> None:
+    wrong = tmp_path / "constraints.txt"
+    wrong.write_text("networkx==3.6.1\n")
+    done = resolve(PROMISED[0], wrong, index)
+    assert done.returncode != 0
+    assert "networkx==3.6.1" in done.stderr
