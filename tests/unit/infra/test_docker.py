@@ -8,7 +8,6 @@ import importlib.metadata
 import os
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,48 +16,16 @@ from packaging.requirements import Requirement
 from heliostat import __version__
 from heliostat.cluster.haproxy import ingress
 from heliostat.serve.deploy.ingress import CLOSE_SECONDS
+from tests.dockerfile import FOLDER, builds, command, lasting, of, packages, steps
+from tests.guides import ROOT
 from tests.package_sets import closure, serve_packages
 
-ROOT = Path(__file__).resolve().parents[3]
-FOLDER = ROOT / "infra" / "docker"
+STAGES = ("serve", "train", "cluster")
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|INDEX_URL", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Step:
-    """One instruction, in the stage that it belongs to."""
-
-    stage: str
-    word: str
-    text: str
-
-
-def steps() -> list[Step]:
-    text = re.sub(r"^\s*#.*\n", "", (FOLDER / "Dockerfile").read_text(), flags=re.MULTILINE)
-    found, stage = [], ""
-    for line in re.sub(r"\\\n\s*", "", text).splitlines():
-        if not line.strip():
-            continue
-        word, _, rest = line.strip().partition(" ")
-        if word == "FROM":
-            stage = rest.split(" AS ")[1]
-        found.append(Step(stage, word, rest))
-    return found
-
-
-def of(word: str, stage: str | None = None) -> list[str]:
-    return [step.text for step in steps() if step.word == word and stage in (None, step.stage)]
-
-
-def ancestry(stage: str) -> list[str]:
-    """The stage and those that it is built on, the first one first."""
-    parents = {text.split(" AS ")[1]: text.split(" AS ")[0] for text in of("FROM")}
-    parent = parents[stage]
-    return [*ancestry(parent), stage] if parent in parents else [stage]
-
-
 def test_the_file_was_read() -> None:
-    assert {step.stage for step in steps()} == {"", "wheel", "base", "serve", "train"}
+    assert {step.stage for step in steps()} == {"", "wheel", "base", *STAGES}
     assert len(of("RUN")) >= 5
 
 
@@ -72,20 +39,22 @@ def test_base_images_are_pinned_to_a_patch_release() -> None:
     assert {image for image in images if image not in stages} == {"python:${PYTHON_VERSION}"}
 
 
-@pytest.mark.parametrize("stage", ["serve", "train"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_an_image_runs_as_a_user_without_rights(stage: str) -> None:
     users = of("USER", stage)
     assert users[-1] == "1000:1000", "numeric, so that Kubernetes can tell that it is not root"
-    after = [step.word for step in steps() if step.stage == stage]
-    assert "RUN" not in after[after.index("USER") :]
+    after = [(step.word, step.text) for step in steps() if step.stage == stage]
+    assert "RUN" not in [word for word, _ in after[after.index(("USER", "1000:1000")) :]]
     assert any("useradd --uid 1000" in text for text in of("RUN", "base"))
 
 
-@pytest.mark.parametrize("stage", ["serve", "train"])
-def test_an_image_says_how_it_is_run_and_how_it_fares(stage: str) -> None:
-    assert of("ENTRYPOINT", stage) == ['["heliostat"]']
-    assert len(of("HEALTHCHECK", stage)) == 1
-    assert len(of("CMD", stage)) == 1
+@pytest.mark.parametrize(
+    ("stage", "entry_point"), [("serve", ["heliostat"]), ("train", ["heliostat"]), ("cluster", [])]
+)
+def test_an_image_says_how_it_is_run_and_how_it_fares(stage: str, entry_point: list[str]) -> None:
+    assert command("ENTRYPOINT", stage) == entry_point
+    assert len(lasting("HEALTHCHECK", stage)) == 1
+    assert len(of("CMD", stage)) == 1, "one that is inherited goes with the entry point"
 
 
 def test_sources_exist_and_reach_the_build() -> None:
@@ -121,8 +90,8 @@ def test_no_layer_holds_a_secret() -> None:
 def test_what_is_installed_is_pinned() -> None:
     for stage in ("serve", "train"):
         [install] = [text for text in of("RUN", stage) if "pip install" in text]
-        for command in re.findall(r"pip install ([^&;]+)", install):
-            assert "--constraint" in command or "--no-deps" in command, command
+        for words in re.findall(r"pip install ([^&;]+)", install):
+            assert "--constraint" in words or "--no-deps" in words, words
     assert all("--no-install-recommends" in text for text in of("RUN") if "apt-get install" in text)
 
 
@@ -139,17 +108,10 @@ def test_an_image_has_haproxy_as_a_machine_of_ones_own_has(stage: str, tmp_path:
     assert os.access(tmp_path / "heliostat-haproxy", os.X_OK)
 
 
-def test_only_training_has_a_compiler() -> None:
-    def installs(stage: str, package: str) -> bool:
-        return any(re.search(rf"install\b.*\b{re.escape(package)}(\s|$)", text) for text in runs(stage))
-
-    def runs(stage: str) -> list[str]:
-        return [text for one in ancestry(stage) for text in of("RUN", one)]
-
-    assert installs("train", "g++")
-    assert not installs("serve", "g++")
-    assert installs("serve", "wget"), "KubeRay's probes call it"
-    assert installs("train", "wget"), "KubeRay's probes call it"
+def test_an_image_has_what_is_called_in_it_and_no_more() -> None:
+    assert packages("serve") == {"wget"}, "KubeRay's probes call it"
+    assert packages("train") == {"wget", "g++"}
+    assert packages("cluster") == {"wget", "g++", "openssh-client", "rsync"}
 
 
 def imports(module: str, seen: dict[str, set[str]]) -> None:
@@ -198,7 +160,5 @@ def test_what_serving_installs_is_what_the_project_depends_on() -> None:
     assert all(one.name in names for one in serve_packages())
 
 
-def test_the_examples_name_this_version() -> None:
-    comments = re.findall(r"heliostat/(?:train|serve):(\S+)", (FOLDER / "Dockerfile").read_text())
-    assert comments
-    assert set(comments) == {__version__}
+def test_the_examples_build_each_image_under_this_version() -> None:
+    assert builds() == {f"heliostat/{stage}:{__version__}": stage for stage in STAGES}
