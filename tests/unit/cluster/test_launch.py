@@ -242,4 +242,6 @@ def test_every_node_has_the_environment_of_a_node_on_kubernetes(config: dict[str
         exported, _, _ = config[f"{role}_start_ray_commands"][-1].removeprefix("export ").partition(";")
         given = dict(word.split("=", 1) for word in exported.split())
         assert given.pop("RAY_AUTH_MODE") == "token"
+        if role == "head" and config["provider"]["type"] == "local":
+            assert given.pop("RAY_enable_autoscaler_v2") == "0"
         assert given == {name: value for name, value in expected.items() if name not in environment(STAGE)}
