@@ -6,7 +6,7 @@ import importlib.metadata
 import shutil
 import sysconfig
 import venv
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -103,3 +103,12 @@ def programs_of(requirements: Iterable[Requirement]) -> set[str]:
     """Names of the console scripts that come with `requirements`."""
     distributions = map(importlib.metadata.distribution, closure(requirements))
     return {one.name for found in distributions for one in found.entry_points if one.group == "console_scripts"}
+
+
+def owners_by_module() -> dict[str, set[str]]:
+    """Which distributions a top-level module is from; importlib.metadata's own says so from Python 3.11 on."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for distribution in importlib.metadata.distributions():
+        for file in distribution.files or []:
+            found[file.parts[0].partition(".")[0]].add(canonicalize_name(distribution.name))
+    return found

@@ -6,18 +6,22 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+from tests.dockerfile import FOLDER
+from tests.guides import ROOT
+
 PROJECT = (ROOT / "pyproject.toml").read_text()
 PROMISED = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PROJECT)
 SOURCE_ONLY = ("deepspeed",)
 """Packages that come without a wheel; for all others a wheel is demanded, as who installs has no compiler for them."""
+PROJECT_AND_EXTRAS = ("--extra", "demo", "--extra", "dev", str(ROOT / "pyproject.toml"))
+"""What `make install` asks for."""
 NOT_PINNED = re.compile(r"nvidia-|cuda-|triton$")
 """What torch pins itself, where it is the build for GPUs."""
 
@@ -45,13 +49,14 @@ def resolved(index: dict[str, str]) -> dict[str, subprocess.CompletedProcess[str
     return {python: resolve(python, ROOT / "constraints.txt", index) for python in PROMISED}
 
 
-def resolve(python: str, constraints: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """What `make install` would take on Python `python`, from the metadata of the packages alone."""
+def resolve(
+    python: str, constraints: Path, environment: dict[str, str], wanted: Sequence[str] = PROJECT_AND_EXTRAS
+) -> subprocess.CompletedProcess[str]:
+    """What pip would take for `wanted` on Python `python`, from the metadata of the packages alone."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
     target = ["--python", sys.executable, "--python-version", python, "--python-platform", "x86_64-manylinux_2_28"]
     sources = ["--only-binary", ":all:", *(word for name in SOURCE_ONLY for word in ("--no-binary", name))]
-    what = ["--extra", "demo", "--extra", "dev", "--constraint", str(constraints), str(ROOT / "pyproject.toml")]
-    words = [*command, *target, *sources, *what]
+    words = [*command, *target, *sources, "--constraint", str(constraints), *wanted]
     return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -85,6 +90,17 @@ def test_a_python_that_is_promised_can_install_what_is_pinned(
     pinned = [canonicalize_name(requirement.name) for requirement in pins(python)]
     assert len(pinned) == len(set(pinned)), "a package is pinned twice"
     assert {name for name in names(done) if not NOT_PINNED.match(name)} <= set(pinned)
+
+
+def test_the_images_can_install_what_they_ask_for(index: dict[str, str]) -> None:
+    [version] = re.findall(r"^ARG PYTHON_VERSION=([\d.]+)-", (FOLDER / "Dockerfile").read_text(), re.MULTILINE)
+    minor = version.rpartition(".")[0]
+    assert minor in PROMISED
+    for wanted in (FOLDER / "serve.txt", ROOT / "pyproject.toml"):
+        done = resolve(version, ROOT / "constraints.txt", index, [str(wanted)])
+        assert done.returncode == 0, done.stderr
+        pinned = {canonicalize_name(requirement.name) for requirement in pins(minor)}
+        assert {name for name in names(done) if not NOT_PINNED.match(name)} <= pinned
 
 
 def test_what_is_pinned_is_needed_on_some_python(resolved: dict[str, subprocess.CompletedProcess[str]]) -> None:

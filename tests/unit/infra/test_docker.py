@@ -5,10 +5,15 @@ from __future__ import annotations
 import ast
 import fnmatch
 import importlib.metadata
+import json
 import os
 import re
+import shutil
+import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from packaging.requirements import Requirement
@@ -18,7 +23,8 @@ from heliostat.cluster.haproxy import ingress
 from heliostat.serve.deploy.ingress import CLOSE_SECONDS
 from tests.dockerfile import FOLDER, builds, command, lasting, of, packages, steps
 from tests.guides import ROOT
-from tests.package_sets import closure, serve_packages
+from tests.package_sets import closure, make_environment, owners_by_module, serve_packages
+from tests.ports import free_port
 
 STAGES = ("serve", "train", "cluster")
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|INDEX_URL", re.IGNORECASE)
@@ -114,6 +120,55 @@ def test_an_image_has_what_is_called_in_it_and_no_more() -> None:
     assert packages("cluster") == {"wget", "g++", "openssh-client", "rsync"}
 
 
+class Endpoint(BaseHTTPRequestHandler):
+    """Answers with the status that the test says."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status if self.path == "/-/healthz" else 404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.skipif(shutil.which("wget") is None, reason="no wget here")
+def test_the_serving_image_is_healthy_while_the_endpoint_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    [check] = of("HEALTHCHECK", "serve")
+    port = free_port()
+    words = [word.replace(":8000/", f":{port}/") for word in json.loads(check.partition("CMD ")[2])]
+    assert words[-1] == f"http://127.0.0.1:{port}/-/healthz"
+    with ThreadingHTTPServer(("127.0.0.1", port), Endpoint) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        assert subprocess.run(words, check=False).returncode == 0
+        monkeypatch.setattr(Endpoint, "status", 503)
+        assert subprocess.run(words, check=False).returncode != 0
+        server.shutdown()
+    assert subprocess.run(words, check=False).returncode != 0, "nothing listens"
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment with the packages of the serving image, and no others."""
+    return make_environment(tmp_path_factory.mktemp("serve"), serve_packages())
+
+
+def test_the_serving_image_runs_what_it_is_started_with(programs: Path) -> None:
+    [program, *words] = [*command("ENTRYPOINT", "serve"), *command("CMD", "serve")]
+    done = subprocess.run([programs / program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "serve" in done.stdout
+
+
+def test_the_serving_image_loads_the_endpoint_without_what_it_has_not(programs: Path) -> None:
+    code = "import ray.serve, heliostat.serve.app, transformers; import deepspeed"
+    done = subprocess.run([programs / "python", "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'deepspeed'"
+
+
 def imports(module: str, seen: dict[str, set[str]]) -> None:
     """All that a module of ours imports, at its top and inside functions, and what those of ours import in turn."""
     if module in seen or (file := find(module)) is None:
@@ -140,10 +195,10 @@ def test_the_serving_image_has_all_that_serving_imports() -> None:
     imports("heliostat.serve.app", seen)
     assert "heliostat.serve.predictors.text_classification" in seen, "imports inside functions count"
     tops = {name.split(".")[0] for names in seen.values() for name in names} - sys.stdlib_module_names
-    distributions = importlib.metadata.packages_distributions()
+    owners = owners_by_module()
     installed = closure(serve_packages())
     for top in sorted(tops - {"heliostat", "__future__"}):
-        homes = {name.lower().replace("_", "-") for name in distributions.get(top, [])}
+        homes = owners.get(top, set())
         left_out = top.startswith("mypy_boto3") or top in ("vllm", "captum")  # for types; extras of who installs them
         assert left_out or homes & installed, f"{top} ({homes or 'not installed here'}) is not in serve.txt"
 
