@@ -78,7 +78,7 @@ def machines(folder: Path, addresses: Sequence[str], images: Mapping[str, Image]
         _lay_out_machine(folder / address, images)
     command = [*APART, *_program("laptop", LAPTOP, str(folder / LAPTOP), *_visible(folder))]
     command[1:1] = ["--user", "--map-root-user"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
             assert process.stdout.readline() == "ready\n"
