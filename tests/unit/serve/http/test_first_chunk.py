@@ -38,7 +38,8 @@ async def app(scope, receive, send):
     await asyncio.sleep(0 if scope["path"] == "/short" else 60)
     await send({"type": "http.response.body", "body": b"data: [DONE]\\n\\n"})
 
-uvicorn.run(FirstChunkMiddleware(app, StreamGuard()), port=int(sys.argv[1]), lifespan="off", log_level="critical", loop=sys.argv[2])
+whole = FirstChunkMiddleware(app, StreamGuard())
+uvicorn.run(whole, port=int(sys.argv[1]), lifespan="off", log_level="critical", loop=sys.argv[2])
 """
 
 
