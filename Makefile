@@ -26,7 +26,8 @@ $(STAMP): constraints.txt pyproject.toml
 demo: install  ## Walk one real job through every stage
 	$(BIN)/heliostat demo $(if $(KEEP),--keep)
 
-test: install  ## Run all tests
+test: install  ## Run all tests; programs that they need and the system lacks are put into .venv first
+	$(BIN)/python -m tests.tools
 	$(BIN)/python -m pytest $(ARGS)
 
 faults: install  ## Take nodes and storage away from real runs; a quarter of an hour

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,18 +10,20 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from tests.tools import need
+
 ARTIFACTS = Path(__file__).parents[1] / "build" / "screenshots"
 
 
 @contextmanager
 def chromium() -> Iterator[Chrome]:
-    """The browser (Debian: chromium, chromium-driver); it is gone afterwards."""
+    """The browser, which is gone afterwards; the test is skipped where there is none."""
     options = ChromeOptions()
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=900,900"):
         options.add_argument(argument)
-    options.binary_location = shutil.which("chromium") or ""
+    options.binary_location = need("chromium")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    browser = Chrome(options=options, service=Service(need("chromedriver")))
     try:
         yield browser
     finally:

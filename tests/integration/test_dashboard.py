@@ -6,7 +6,6 @@ import io
 import json
 import math
 import re
-import shutil
 import subprocess
 import tempfile
 import time
@@ -41,6 +40,7 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.deploy.launch import Endpoint, deploy
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
+from tests.tools import need
 from tests.waiting import until
 
 DASHBOARDS = Path(__file__).resolve().parents[2] / "infra" / "grafana" / "dashboards"
@@ -76,8 +76,7 @@ class Prometheus:
 @contextmanager
 def prometheus(folder: Path) -> Iterator[Prometheus]:
     """Scrapes the Ray in use each second, from the configuration that Heliostat writes for it."""
-    program = shutil.which("prometheus")
-    assert program, "no prometheus here; the Debian package prometheus has it (.ci/run installs it)"
+    program = need("prometheus")
     config = prometheus_config(folder / "prometheus.yaml")
     values = yaml.safe_load(config.read_text())
     values["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s"}

@@ -30,6 +30,7 @@ from tests.browser import chromium, give, screenshot, text_of, visit
 from tests.guides import RECIPES, ROOT, commands
 from tests.integration.tiny_models import generator
 from tests.ports import free_port
+from tests.tools import need
 from tests.waiting import until
 
 KEY = generate_key()
@@ -207,6 +208,7 @@ def test_what_the_page_of_a_recipe_asks_is_answered(
     if image := describe(trained[name].model.url, None).probe["input"].get("image"):
         for file in ("three.png", "seven.png", "photo.png"):
             (tmp_path / file).write_bytes(base64.b64decode(image))
+    need("curl")
     asked = list(commands(ROOT / "docs" / "recipes" / f"{name}.md", "curl"))
     assert asked
     for call in asked:

@@ -29,6 +29,7 @@ from tests.browser import chromium, give, screenshot, text_of, visit
 from tests.integration.tiny_models import app_args, publish_described
 from tests.ports import free_port
 from tests.tiny_programs import IMAGE, LABELS, ROW, WRITERS, description
+from tests.tools import need
 from tests.waiting import until
 
 KEY = generate_key()
@@ -87,6 +88,7 @@ def test_an_image_is_the_same_in_json_and_in_a_form(endpoints: dict[str, Endpoin
 
 
 def test_what_the_command_prints_can_be_run(endpoints: dict[str, Endpoint], storage: Path, tmp_path: Path) -> None:
+    need("curl")
     image = describe(f"{storage}/models/photos/r1", None).probe["input"]["image"]
     (tmp_path / "image.png").write_bytes(base64.b64decode(image))
     for kind, name in NAMES.items():

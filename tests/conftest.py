@@ -1,0 +1,25 @@
+"""What holds for all tests: those that need a tool of the system which is not here are counted at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests import tools
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the tools that `make test` has unpacked be found."""
+    tools.add_to_path()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Counts the tests that were skipped for what is not here, and says how to have it."""
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]
+    lacking = Counter(reason.partition(tools.LACK)[2] for reason in reasons if tools.LACK in reason)
+    if lacking:
+        counts = ", ".join(f"{tool} ({count})" for tool, count in sorted(lacking.items()))
+        how = tools.how_to_install(lacking)
+        total = sum(lacking.values())
+        terminalreporter.write_line(f"Tests skipped for lack of a tool, {total} in all: {counts}; install with: {how}")
