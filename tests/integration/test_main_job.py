@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from heliostat.infra.storage.store import open_store
 from heliostat.pipeline import prepare, serve, sessions, tune
 from heliostat.spec import Spec, load_spec
 from heliostat.view.terminal import View
+from tests.ports import free_port
 
 EPOCHS = 10
 
@@ -40,10 +40,7 @@ def spec(tmp_path: Path, s3_url: str, tiny_values: dict[str, Any], monkeypatch: 
     monkeypatch.setenv("HELIOSTAT_API_KEYS", "secret-of-the-test")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_values))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return load_spec("tiny.yaml", [f"serve.port={port}"])
+    return load_spec("tiny.yaml", [f"serve.port={free_port()}"])
 
 
 def command(*arguments: str) -> list[str]:
