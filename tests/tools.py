@@ -26,6 +26,8 @@ PACKAGES = {
 FOLDER = Path(sys.prefix) / "tools"
 """Where packages are unpacked; its bin has what starts their tools."""
 KEPT = ("bin", "lib", "usr/bin", "usr/lib", "usr/share/fonts")
+UNUSED = ("libgl1-mesa-dri", "libllvm", "libz3", "libjs-")
+"""How packages begin that others depend on and no test uses: drivers of graphics cards, scripts of Prometheus."""
 SECONDS = 900
 LACK = "there is no "
 
@@ -64,12 +66,13 @@ def main() -> int:
     """Provides what is missing; returns 1 where that fails in continuous integration, which may skip nothing."""
     add_to_path()
     wanted = missing(PACKAGES)
-    for packages in dict.fromkeys(PACKAGES[tool] for tool in wanted):
-        _say(f"{' and '.join(packages)}: not here; unpacking Debian's packages into {FOLDER}")
-        try:
-            unpack(packages, FOLDER)
-        except UnavailableError as error:
-            _say(f"{' and '.join(packages)}: {error}")
+    with TemporaryDirectory() as scratch:
+        for packages in dict.fromkeys(PACKAGES[tool] for tool in wanted):
+            _say(f"{' and '.join(packages)}: not here; unpacking Debian's packages into {FOLDER}")
+            try:
+                unpack(packages, FOLDER, Path(scratch))
+            except UnavailableError as error:
+                _say(f"{' and '.join(packages)}: {error}")
     if lacking := missing(wanted):
         _say(f"Tests that need {', '.join(lacking)} are skipped; to run them: {how_to_install(lacking)}")
     return 1 if lacking and os.environ.get("CI") else 0
@@ -80,20 +83,22 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def unpack(packages: Sequence[str], folder: Path) -> None:
+def unpack(packages: Sequence[str], folder: Path, scratch: Path) -> None:
     """Unpacks the packages, and those they depend on that the system lacks, and writes what starts their tools.
+
+    `scratch` is thrown away afterwards; what lists it has of packages is used again.
 
     Raises UnavailableError where they cannot be had, or do not run here.
     """
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
         raise UnavailableError("there is no apt-get here to have them from")
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder) as scratch:
-        for archive in _download(packages, Path(scratch)):
-            run(["dpkg", "-x", archive, scratch + "/files"])
-        for kept in KEPT:
-            if (source := Path(scratch, "files", kept)).exists():
-                shutil.copytree(source, folder / "files" / kept, symlinks=True, dirs_exist_ok=True)
+    for archive in _download(packages, scratch):
+        run(["dpkg", "-x", archive, scratch / "files"])
+        archive.unlink()
+    for kept in KEPT:
+        if (source := scratch / "files" / kept).exists():
+            shutil.copytree(source, folder / "files" / kept, symlinks=True, dirs_exist_ok=True)
+    shutil.rmtree(scratch / "files", ignore_errors=True)
     for tool in [tool for tool, those in PACKAGES.items() if those == tuple(packages)]:
         _write_starter(tool, folder)
 
@@ -101,26 +106,27 @@ def unpack(packages: Sequence[str], folder: Path) -> None:
 def _download(packages: Sequence[str], scratch: Path) -> list[Path]:
     """The archives of the packages and of what they need, fetched with lists of our own: those of the system may be
     old, or not there, and only root renews them."""
-    for name in ("lists/partial", "cache/archives/partial"):
-        (scratch / name).mkdir(parents=True)
     apt = ["apt-get", "-q", f"-oDir::State::lists={scratch}/lists", f"-oDir::Cache={scratch}/cache"]
     apt += ["-oAPT::Sandbox::User=root", "-oAcquire::http::Timeout=30", "-oAcquire::Retries=1"]
-    run([*apt, "update"])
+    if not (scratch / "lists").exists():
+        for name in ("lists/partial", "cache/archives/partial"):
+            (scratch / name).mkdir(parents=True)
+        run([*apt, "update"])
     planned = run([*apt, "install", "--simulate", "--no-install-recommends", *packages])
     names = [line.split()[1] for line in planned.splitlines() if line.startswith("Inst ")]
-    run([*apt, "download", *(names or packages)], cwd=scratch / "cache")
+    run([*apt, "download", *(name for name in names if not name.startswith(UNUSED))], cwd=scratch / "cache")
     return sorted((scratch / "cache").glob("*.deb"))
 
 
 def _write_starter(tool: str, folder: Path) -> None:
     """Writes bin/<tool>, which starts the unpacked tool with its own libraries and fonts."""
     files, starter = folder / "files", folder / "bin" / tool
+    starter.parent.mkdir(parents=True, exist_ok=True)
     fonts = "".join(f"<dir>{place}/usr/share/fonts</dir>" for place in ("", files))
     (folder / "fonts.conf").write_text(f"<fontconfig>{fonts}<cachedir>{folder}/cache</cachedir></fontconfig>\n")
     found = [path for path in (files / "usr/lib" / tool / tool, files / "usr/bin" / tool) if path.exists()]
     if not found:
         raise UnavailableError(f"{tool} is not among what was unpacked")
-    starter.parent.mkdir(exist_ok=True)
     starter.write_text(
         "#!/bin/sh\n"
         f'export LD_LIBRARY_PATH="{":".join(_libraries(files))}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"\n'
