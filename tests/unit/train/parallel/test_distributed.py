@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib
+import sys
+
 import deepspeed
 import pytest
 import torch
@@ -45,6 +48,15 @@ def test_the_shared_memory_all_reduce_is_loaded_on_cpus_only(
     assert loaded == expected
     assert all(deepspeed.ops.__compatible_ops__.values())
     assert LEFT_OUT not in caplog.text
+
+
+def test_an_import_is_spared_for_a_while_and_what_is_loaded_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    with distributed.without("this"), pytest.raises(ImportError):
+        importlib.import_module("this")
+    assert "this" not in sys.modules
+    with distributed.without("json"):
+        assert importlib.import_module("json").loads("1") == 1
 
 
 @pytest.mark.parametrize("rank", [0, 1])
