@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,11 +24,18 @@ from tests.seaweedfs import BUCKET, seaweedfs
 
 
 @pytest.fixture(scope="session", autouse=True)
-def operators() -> Iterator[None]:
-    """Tests have homes and caches of their own; what DeepSpeed compiles, a minute's work, they share."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCH_EXTENSIONS_DIR", str(operators_folder()))
-        yield
+def surroundings() -> Iterator[None]:
+    """A token and folders of their own for the Rays of this process, so that it joins, and disturbs, none of the user's
+    or of another worker's. What DeepSpeed compiles, a minute's work, all share."""
+    with TemporaryDirectory(dir="/tmp", prefix="hs-", ignore_cleanup_errors=True) as folder:
+        (Path(folder) / "token").write_text(secrets.token_hex(32))
+        (Path(folder) / "token").chmod(0o600)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TORCH_EXTENSIONS_DIR", str(operators_folder()))
+            patch.setenv("RAY_AUTH_TOKEN_PATH", f"{folder}/token")
+            patch.setenv("RAY_TMPDIR", folder)
+            patch.setenv("HELIOSTAT_HOME", folder)
+            yield
 
 
 @pytest.fixture(scope="session")
