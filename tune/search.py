@@ -13,6 +13,8 @@ from heliostat.train import tasks
 from heliostat.train.job import Job
 from heliostat.train.launch import gpus_wanted, innermost
 from heliostat.tune.config import TuneConfig
+from heliostat.tune.schedulers import build_scheduler
+from heliostat.tune.searchers import build_searcher
 from heliostat.tune.space import build_space, check_space
 
 
@@ -104,30 +106,6 @@ def build_tuner(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-
-
-def build_scheduler(config: TuneConfig) -> Any:
-    """ASHA (Li et al. 2020) over the share of a trial that is done, halving at each rung; or none."""
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-
-    if config.scheduler == "none":
-        return FIFOScheduler()
-    return ASHAScheduler(
-        time_attr="progress", grace_period=max(1, round(100 * config.grace)), max_t=100, reduction_factor=2
-    )
-
-
-def build_searcher(config: TuneConfig) -> Any:
-    """What proposes the values: Optuna's TPE (Bergstra et al. 2011), or independent draws."""
-    from ray.tune.search.basic_variant import BasicVariantGenerator
-
-    if config.search == "random":
-        return BasicVariantGenerator(random_state=config.seed, max_concurrent=config.concurrent)
-    import optuna
-    from ray.tune.search.optuna import OptunaSearch
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return OptunaSearch(seed=config.seed)
 
 
 def as_trial(result: Any, config: TuneConfig) -> Trial:
