@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from heliostat.infra.installed import TRAINING, require
+from heliostat.operations.endpoints import detached
 from heliostat.pipeline import prepare, serve, sessions, train, tune
-from heliostat.pipeline.endpoints import detached
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
 

@@ -22,6 +22,6 @@ def bench(
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Put load on an OpenAI or predict endpoint: throughput, TTFT, inter-token latency, errors."""
-    from heliostat.pipeline.bench import bench as run
+    from heliostat.operations.bench import bench as run
 
     run(url, overrides or [], key, texts, out)

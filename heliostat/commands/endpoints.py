@@ -35,11 +35,11 @@ def serve(
     if planned(loaded, dry_run, "serve"):
         return
     if (canary, ab, by) != (None, None, None):
-        from heliostat.pipeline.experiment import start_beside
+        from heliostat.operations.experiment import start_beside
 
         start_beside(loaded, model, canary, ab, by)
         return
-    from heliostat.pipeline.endpoints import serve_until_stopped
+    from heliostat.operations.endpoints import serve_until_stopped
 
     serve_until_stopped(loaded, model, detach)
 
@@ -50,7 +50,7 @@ def rollback(
     version: Annotated[int | None, typer.Argument(help="The version before, where left out.")] = None,
 ) -> None:
     """Let an endpoint that runs answer from an earlier version again, without a request lost."""
-    from heliostat.pipeline.experiment import roll_back
+    from heliostat.operations.experiment import roll_back
 
     roll_back(name, version)
 
@@ -58,7 +58,7 @@ def rollback(
 @app.command()
 def status() -> None:
     """What of ours is running: the local cluster, endpoints, jobs, leftovers."""
-    from heliostat.pipeline.endpoints import show_status
+    from heliostat.operations.endpoints import show_status
 
     show_status()
 
@@ -70,6 +70,6 @@ def stop(
     ] = None,
 ) -> None:
     """End an endpoint, or all of them with the local cluster."""
-    from heliostat.pipeline.endpoints import stop_serving
+    from heliostat.operations.endpoints import stop_serving
 
     stop_serving(name)

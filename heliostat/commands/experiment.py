@@ -13,7 +13,7 @@ Name = Annotated[str, typer.Argument(help="The endpoint.")]
 @app.command("show")
 def show(name: Name) -> None:
     """What both versions did, and whether they differ; of the last one where none runs."""
-    from heliostat.pipeline.experiment import show_experiment
+    from heliostat.operations.experiment import show_experiment
 
     show_experiment(name)
 
@@ -21,7 +21,7 @@ def show(name: Name) -> None:
 @app.command("promote")
 def promote(name: Name) -> None:
     """Let the candidate answer everything, and end the experiment."""
-    from heliostat.pipeline.experiment import promote_candidate
+    from heliostat.operations.experiment import promote_candidate
 
     promote_candidate(name)
 
@@ -29,6 +29,6 @@ def promote(name: Name) -> None:
 @app.command("stop")
 def stop(name: Name) -> None:
     """Let the baseline answer everything, and take the candidate away."""
-    from heliostat.pipeline.experiment import stop_experiment
+    from heliostat.operations.experiment import stop_experiment
 
     stop_experiment(name)

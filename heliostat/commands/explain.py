@@ -25,6 +25,6 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as POST /v1/explain answers.")] = False,
 ) -> None:
     """Say why a published classifier answers as it does: what in the input speaks for a label, and what against it."""
-    from heliostat.pipeline.explain import explain as run
+    from heliostat.operations.explain import explain as run
 
     run(full_reference(model), given, label, method, html, as_json)

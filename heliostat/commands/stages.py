@@ -64,7 +64,7 @@ def plan(
 ) -> None:
     """Estimate memory at each ZeRO stage, what fits on which accelerator, time and price; start nothing."""
     loaded = load_spec(spec, overrides or [])
-    from heliostat.pipeline.plan import show_plan
+    from heliostat.operations.plan import show_plan
     from heliostat.view.terminal import View
 
     show_plan(loaded, View(), price or [], mfu)

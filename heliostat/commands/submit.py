@@ -29,6 +29,6 @@ def submit(
     loaded = load_spec(spec, overrides or [])
     if planned(loaded, dry_run, f"submit {command} to {address}"):
         return
-    from heliostat.pipeline.submit import submit_command
+    from heliostat.operations.submit import submit_command
 
     submit_command(command, loaded, address, wait)

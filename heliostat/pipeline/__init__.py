@@ -1,4 +1,4 @@
-"""The stages of the path, a file each: prepare, tune, train, evaluate, serve; and what commands beside them do.
+"""The stages of the path, a file each: prepare, tune, train, evaluate, serve.
 
-Stages run inside a session of `sessions` and tell a View how they fare; commands and the demo are made of them.
+They run inside a session of `sessions` and report to a View; commands and the demo are made of them.
 """

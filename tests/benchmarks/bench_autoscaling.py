@@ -20,7 +20,7 @@ from typing import Any
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.folders import free_ports
 from heliostat.cluster.session.session import session
-from heliostat.pipeline.bench import drawn
+from heliostat.operations.bench import drawn
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.bench.config import BenchConfig

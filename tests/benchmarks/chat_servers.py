@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from heliostat.cluster.folders import free_ports
-from heliostat.pipeline.bench import drawn
+from heliostat.operations.bench import drawn
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.bench.config import BenchConfig

@@ -23,7 +23,7 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ConfigError, IntegrityError, ModelError, ResourceError
 from heliostat.infra.storage.local import LocalStore
-from heliostat.pipeline.bench import bench
+from heliostat.operations.bench import bench
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import add_key, generate_key, remove_key
 from heliostat.serve.args import AppArgs

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError, ResourceError
-from heliostat.pipeline import bench as benching
+from heliostat.operations import bench as benching
 from heliostat.serve.bench.config import BenchConfig
 from heliostat.serve.bench.load import drive
 from heliostat.serve.bench.summary import summarise

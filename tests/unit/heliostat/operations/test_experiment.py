@@ -15,7 +15,7 @@ from rich.console import Console
 
 from heliostat.infra.errors import ConfigError, ModelError, ResourceError
 from heliostat.infra.registry import registry
-from heliostat.pipeline import experiment
+from heliostat.operations import experiment
 from heliostat.serve.deploy import applications, launch
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, ExperimentStatus, new_arms
