@@ -21,6 +21,7 @@ PACKAGES = {
     "chromium": ("chromium", "chromium-driver"),  # looks at the pages of endpoints
     "chromedriver": ("chromium", "chromium-driver"),
     "curl": ("curl",),  # runs the calls that guides show
+    "wget": ("wget",),  # asks for an image's health
 }
 """Name of each tool -> the Debian packages that have it."""
 FOLDER = Path(sys.prefix) / "tools"

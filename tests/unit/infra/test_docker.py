@@ -8,7 +8,6 @@ import importlib.metadata
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +24,7 @@ from tests.dockerfile import FOLDER, builds, command, lasting, of, packages, ste
 from tests.guides import ROOT
 from tests.package_sets import closure, make_environment, owners_by_module, serve_packages
 from tests.ports import free_port
+from tests.tools import need
 
 STAGES = ("serve", "train", "cluster")
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|INDEX_URL", re.IGNORECASE)
@@ -134,8 +134,8 @@ class Endpoint(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.skipif(shutil.which("wget") is None, reason="no wget here")
 def test_the_serving_image_is_healthy_while_the_endpoint_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    need("wget")
     [check] = of("HEALTHCHECK", "serve")
     port = free_port()
     words = [word.replace(":8000/", f":{port}/") for word in json.loads(check.partition("CMD ")[2])]
