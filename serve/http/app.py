@@ -1,4 +1,4 @@
-"""The HTTP application of a replica: the same for every task, with keys, limits, metrics and error bodies."""
+"""The HTTP application of a replica: middlewares for metrics, keys and limits, the common routes, and error bodies."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _log = log.get(__name__)
 
 @dataclass(frozen=True)
 class Service:
-    """What a task brings: a model, and the routes to it."""
+    """What a task provides: the routes to its model, and hooks to check and close it."""
 
     check_probe: Callable[[dict[str, Any], str], Awaitable[None]]
-    """Asks the model of a name what it was asked when it was published; ModelError where it answers otherwise."""
+    """Sends a named model its published probe; raises ModelError if the answer differs from the published one."""
     check_health: Callable[[], None]
-    """Raises where the model can answer no more, so that the replica is replaced."""
+    """Raises if the model can no longer answer, so that Ray Serve replaces the replica."""
     close: Callable[[], None]
-    """Ends the threads and processes that the service started."""
+    """Stops the threads and processes that the service started."""
     router: APIRouter = field(default_factory=APIRouter)
     application: App | None = None
-    """Answers what neither `router` nor the routes of every model do, the description of its API included."""
+    """ASGI app for all paths that neither `router` nor the common routes handle; it serves its own `/openapi.json`."""
     explains: bool = False
-    """Whether `POST /v1/explain` is one of its routes."""
+    """Whether the service has the route `POST /v1/explain`."""
 
 
 def create_app(
@@ -49,9 +49,9 @@ def create_app(
     access: AccessControl | None,
     metrics: ServeMetrics,
 ) -> App:
-    """The whole application, from the outside in: metrics, keys and their limits, ongoing requests, routes.
+    """The replica's ASGI app; middlewares from the outside in: metrics, API keys, key limits, ongoing requests.
 
-    Without `access` it is open to everyone.
+    If `access` is None, no key is needed.
     """
     if config.has_page:
         service.router.include_router(page(served, needs_key=access is not None, explains=service.explains))
@@ -64,7 +64,7 @@ def create_app(
 
 
 class _LifespanMiddleware:
-    """Answers the server's start and stop messages, which mean nothing to the layers inside."""
+    """Answers ASGI lifespan messages, which the inner middlewares do not handle."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -132,7 +132,7 @@ async def _refuse(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _refuse_route(request: Request, error: Exception) -> JSONResponse:
-    """Unknown paths and methods, in the same form as all other errors."""
+    """Handles 404, 405 and other routing errors, with the same error body as all others."""
     assert isinstance(error, HTTPException)
     path = request.url.path
     reasons = {
@@ -147,5 +147,5 @@ async def _refuse_route(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _fail(_: Request, __: Exception) -> JSONResponse:
-    """A fault of ours: the log has the traceback, the client has no part of it."""
+    """Handles unexpected exceptions: the log has the traceback, the client does not see it."""
     return _response(RequestError(500, "the server failed to answer; its log says why", code="internal_error"))

@@ -1,7 +1,7 @@
-"""The outermost middleware: sends the head of an answer together with its first chunk, and has streams guarded.
+"""The outermost middleware: sends response headers together with the first chunk, and registers streams with the guard.
 
-An answer has begun once any byte of it is sent: from then on HAProxy cannot ask another replica. uvicorn sends the head
-by itself, and a replica that is killed right after it takes the answer with it.
+Once any byte of a response is sent, HAProxy can no longer retry the request on another replica. uvicorn sends the
+headers on their own, so that a replica that is killed right after them would lose the response.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from heliostat.serve.http.stream_guard import StreamGuard
 
 
 class FirstChunkMiddleware:
-    """The outermost layer of a replica."""
+    """Holds back the headers until the first chunk, and registers event streams with the `StreamGuard`."""
 
     def __init__(self, app: App, guard: StreamGuard) -> None:
         self.app = app
         self.guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; those whose connection nobody knows pass as they are."""
+        """Handles one request; passes it on unchanged if its connection is unknown."""
         cycle = cycle_of(receive)
         if scope["type"] != "http" or cycle is None:
             await self.app(scope, receive, send)
@@ -51,7 +51,7 @@ class FirstChunkMiddleware:
 
 
 class CoalescingTransport:
-    """A transport that keeps what is written from `hold` to `flush`, to write it at once."""
+    """Wraps a transport: buffers what is written between `hold` and `flush`, and writes it at once."""
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
@@ -61,31 +61,31 @@ class CoalescingTransport:
         return getattr(self._transport, name)
 
     def hold(self) -> None:
-        """From now on."""
+        """Starts buffering."""
         self._held = []
 
     def flush(self) -> bool:
-        """Whether anything was held."""
+        """Writes what was buffered; returns whether there was any."""
         held, self._held = self._held, None
         if held:
             self._transport.write(b"".join(held))
         return bool(held)
 
     def write(self, data: bytes) -> None:
-        """As the transport's."""
+        """Writes, or buffers after `hold`."""
         if self._held is None:
             self._transport.write(data)
         else:
             self._held.append(data)
 
     def close(self) -> None:
-        """As the transport's, after what is held."""
+        """Flushes, then closes the transport."""
         self.flush()
         self._transport.close()
 
 
 class Stream:
-    """A stream of events, whose connection the guard holds from a moment after its first piece until its last."""
+    """A server-sent event stream; the guard holds its connection from just after the first chunk until the last."""
 
     def __init__(self, guard: StreamGuard, connection: Any) -> None:
         self.guard, self.connection = guard, connection
@@ -93,7 +93,7 @@ class Stream:
         self.has_ended = False
 
     def begin(self) -> None:
-        """In the next iteration of the event loop: an error event before the head is sent would be garbage."""
+        """Registers in the next event loop iteration: an error event before the headers would be invalid."""
         asyncio.get_running_loop().call_soon(self._hold)
 
     def _hold(self) -> None:
@@ -101,7 +101,7 @@ class Stream:
             self.number = self.guard.hold(self.connection)
 
     def end(self) -> None:
-        """Nothing happens the second time."""
+        """Releases the connection. Idempotent."""
         self.has_ended = True
         if self.number is not None:
             self.guard.release(self.number)
@@ -109,12 +109,12 @@ class Stream:
 
 
 def cycle_of(receive: Any) -> Any:
-    """uvicorn's own object for a request, under what Ray puts around it; None where it is another server's."""
+    """uvicorn's request object, inside Ray's wrapper; None for another server."""
     cycle = getattr(getattr(receive, "_receive", receive), "__self__", None)
     return cycle if hasattr(cycle, "transport") else None
 
 
 def is_stream(start: Message) -> bool:
-    """Whether an answer that begins so is a stream of events, in chunks."""
+    """Whether a response with these headers is a chunked event stream."""
     headers = dict(start.get("headers", ()))
     return headers.get(b"content-type", b"").startswith(b"text/event-stream") and b"content-length" not in headers

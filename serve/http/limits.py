@@ -1,4 +1,4 @@
-"""How much a request may ask for: its size, its form, and how many there may be at once."""
+"""Limits and validation of requests: body size, JSON and forms, time, and the number of ongoing requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Answer = TypeVar("Answer")
 
 
 class OngoingLimitMiddleware:
-    """Passes on as many requests as may be worked on at once; the next one gets 429 right away."""
+    """Answers 429 at once when `limit` requests are ongoing.
+
+    `changed` is called with the new number of ongoing requests.
+    """
 
     def __init__(self, app: App, limit: int, changed: Callable[[int], None]) -> None:
         self.app = app
@@ -29,7 +32,7 @@ class OngoingLimitMiddleware:
         self.ongoing = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; those without a body (health, models) are not counted."""
+        """Handles one request; only POST counts (not health or models)."""
         if scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
@@ -57,7 +60,7 @@ def _too_many(limit: int) -> RequestError:
 
 
 async def in_time(answer: Awaitable[Answer], seconds: float) -> Answer:
-    """What `answer` gives; RequestError 504 where it takes longer, and then it is given up."""
+    """Awaits `answer`; cancels it and raises RequestError 504 if it takes longer than `seconds`."""
     try:
         return await asyncio.wait_for(answer, seconds)
     except asyncio.TimeoutError:
@@ -65,12 +68,12 @@ async def in_time(answer: Awaitable[Answer], seconds: float) -> Answer:
 
 
 def timed_out(seconds: float) -> RequestError:
-    """504: the model did not answer in time."""
+    """The error 504: the model did not answer in time."""
     return RequestError(504, f"no answer within {seconds:g} s (serve.timeout_seconds)", code="timeout")
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body; RequestError 413 as soon as it is clear that it is too long, whether or not it says so."""
+    """The whole body; raises RequestError 413 as soon as it exceeds the limit, with or without a Content-Length."""
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > limit_bytes:
         raise _too_long(announced, limit_bytes)
@@ -93,7 +96,7 @@ def _too_long(size: str, limit_bytes: int) -> RequestError:
 
 
 def parse_json(body: bytes) -> Any:
-    """The value that the body is; RequestError 400 where it is no JSON."""
+    """The body parsed as JSON; raises RequestError 400 if it is not valid."""
     try:
         return from_json(body)
     except ValueError as error:
@@ -101,7 +104,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def parse_body(schema: type[Body], body: bytes) -> Body:
-    """The body as `schema`; RequestError 400 where it is no JSON and 422 for the first field that is wrong."""
+    """Parses and validates the body; raises RequestError 400 for invalid JSON and 422 for the first invalid field."""
     try:
         found = schema.model_validate_json(body)
         refuse_repeated(body)
@@ -117,7 +120,7 @@ def parse_body(schema: type[Body], body: bytes) -> Body:
 
 
 def parse_form(schema: type[Body], values: Mapping[str, Any]) -> Body:
-    """The fields of a form as `schema`; RequestError 422 for the first that is wrong."""
+    """Validates form fields; raises RequestError 422 for the first invalid one."""
     try:
         return schema.model_validate(values)
     except ValidationError as error:
@@ -125,13 +128,13 @@ def parse_form(schema: type[Body], values: Mapping[str, Any]) -> Body:
 
 
 def _unfit(schema: type[BaseModel], error: ValidationError, value: Any) -> RequestError:
-    """422, with the first field that is wrong."""
+    """The error 422 for the first invalid field."""
     location = error.errors(include_url=False)[0]["loc"]
     return RequestError(422, _explained(schema, value), code="invalid_value", param=_param(location))
 
 
 def _explained(schema: type[BaseModel], value: Any) -> str:
-    """One line in the words that the specs use: field, value, what is allowed."""
+    """One line in the style of config errors: field, value, what is allowed."""
     if not isinstance(value, dict):
         return f"body: a JSON object is needed, and {type(value).__name__} was given"
     try:

@@ -1,4 +1,4 @@
-"""Forms with files (`multipart/form-data`, RFC 7578), as curl, browsers and HTTP clients send them."""
+"""Parses forms with files (`multipart/form-data`, RFC 7578)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from heliostat.serve.errors import RequestError, invalid
 FORM = "multipart/form-data"
 MOST_PARTS = 1000
 MOST_HEAD_BYTES = 4096
-"""Of a part: its names, with that of a file."""
+"""Size limit for the headers of one part (field name and file name)."""
 MOST_PARAMETERS = 16
-"""Of a header; the standard library's reader takes time that grows with their square."""
+"""Limit for the parameters of one header: the standard library's parser takes time quadratic in them."""
 
 
 def media_type(request: Request) -> str:
-    """What the body says that it is, such as FORM."""
+    """Media type of the body according to its Content-Type, such as FORM."""
     return _content_type(request).get_content_type()
 
 
 def read_form(request: Request, body: bytes, several: Collection[str] = ()) -> dict[str, Any]:
-    """The fields by name: a list of contents for those in `several`, the text of any other.
+    """The fields by name: a list of bytes for names in `several`, text for all others.
 
-    Raises RequestError 400 where the body is no form, and 422 for a field that is given twice.
+    Raises RequestError 400 if the body is not a valid form, and 422 if another field occurs twice.
     """
     found: dict[str, Any] = {}
     for name, content in _parts(body, _content_type(request).get_boundary()):
@@ -50,7 +50,7 @@ def _content_type(request: Request) -> Message:
 
 
 def _parts(body: bytes, boundary: str | None) -> list[tuple[str, bytes]]:
-    """Name and content of each part. The body is cut at its boundaries and never read line by line."""
+    """Name and content of each part. Splits at boundaries instead of reading line by line."""
     if not boundary:
         raise _broken("its Content-Type has no boundary")
     mark = b"\r\n--" + boundary.encode("ascii", "replace")

@@ -1,4 +1,4 @@
-"""What an endpoint says of its requests in `/openapi.json`, where routes read their bodies themselves."""
+"""OpenAPI request bodies for routes that parse the body themselves."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pydantic import BaseModel
 
 
 def body_of(schema: type[BaseModel]) -> dict[str, Any]:
-    """For a route's `openapi_extra`: its body is this."""
+    """The `openapi_extra` of a route whose JSON body has this schema."""
     full = schema.model_json_schema()
     content = {"application/json": {"schema": _inlined(full, full.pop("$defs", {}))}}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
-    """With each reference replaced by what it refers to: FastAPI takes in no definitions that are not its own."""
+    """Replaces each `$ref` by its definition: FastAPI does not take in definitions from `openapi_extra`."""
     if isinstance(part, list):
         return [_inlined(one, definitions) for one in part]
     if not isinstance(part, dict):

@@ -1,4 +1,4 @@
-"""Streams whose replica is killed still end with an error event: a process beside it holds their connections too."""
+"""If a replica is killed, its open streams still end with an error event: a helper process holds the connections."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from heliostat.serve.errors import RequestError, sse_event
 from heliostat.serve.http.stream_guard_process import HOLD, RELEASE, message
 
 GONE = RequestError(503, "the replica that wrote this answer is gone; ask again", code="replica_lost")
-"""The last event of a stream that its replica could not end."""
+"""The error event that ends a stream when its replica is killed."""
 _PROGRAM = Path(__file__).with_name("stream_guard_process.py")
 
 
 class StreamGuard:
-    """The process, from the replica's side; it ends with the replica, or when it is closed."""
+    """Starts the helper process and talks to it; the process ends with the replica or on `close`."""
 
     def __init__(self) -> None:
         words = sse_event(GONE.body)
@@ -31,17 +31,17 @@ class StreamGuard:
         self._socket.setblocking(False)
 
     def hold(self, connection: socket.socket) -> int:
-        """Keeps a connection on which a chunked answer has begun; returns what releases it."""
+        """Passes a connection with a chunked response to the process; returns the number to release it by."""
         number = next(self._numbers)
-        with suppress(OSError):  # without the process, streams go on as they would
+        with suppress(OSError):  # without the process, streams work as usual but are not guarded
             socket.send_fds(self._socket, [message(HOLD, number)], [connection.fileno()])
         return number
 
     def release(self, number: int) -> None:
-        """The answer on a connection is at its end."""
+        """Tells the process that the response on a connection is complete."""
         with suppress(OSError):
             self._socket.send(message(RELEASE, number))
 
     def close(self) -> None:
-        """Ends the process; connections that it holds get the error event."""
+        """Stops the process, which first sends the error event on all connections that it still holds."""
         self._socket.close()

@@ -1,6 +1,6 @@
-"""Holds connections of a replica, and ends what is left on them once the replica is gone.
+"""Helper process that holds a replica's connections, and ends their streams when the replica dies.
 
-A program that `stream_guard` starts. It imports little and nothing of ours, so that it starts at once and stays small.
+Started as a program by `stream_guard`. It imports only a few standard modules, so that it starts fast and stays small.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _SEND_SECONDS = 5.0
 
 
 def message(kind: bytes, number: int) -> bytes:
-    """What the replica says: HOLD, beside which a connection comes, or RELEASE of what was held under the number."""
+    """One message to the process: HOLD, sent along with a connection's descriptor, or RELEASE of that number."""
     return b"%s%0*d" % (kind, _MESSAGE_BYTES - 1, number)
 
 
 def main(descriptor: str, words: str) -> None:
-    """Reads the socket `descriptor` until its other end is closed, then writes `words` (in hex) on what is held."""
+    """Reads the socket `descriptor` until the replica closes it, then writes `words` (hex) to all held connections."""
     if os.fork():
-        return  # a process of its own: Ray ends the children of a replica with it
+        return  # detach: Ray kills the child processes of a replica with it
     os.setsid()
     with socket.socket(fileno=int(descriptor)) as replica:
         for connection in _left_over(replica):

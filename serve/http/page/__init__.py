@@ -1,4 +1,4 @@
-"""The page of an endpoint: a person asks the model, and copies the calls that do the same."""
+"""The web page of an endpoint: try the model in a browser, and copy the equivalent API calls."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fastapi.responses import HTMLResponse
 from heliostat.serve.models.served_models import ServedModels
 
 PICTURES = ("image-classification", "image-generation")
-"""Tasks whose page shows pictures: the person's and the model's, as `data:` URLs and from nowhere else."""
+"""Tasks whose page shows images; the Content-Security-Policy allows them as `data:` URLs only."""
 PLACE = "/*SERVED*/{}"
 
 
 def page(served: ServedModels, needs_key: bool, explains: bool) -> APIRouter:
-    """The route `/`. The page's script is named by its hash, so that a browser runs nothing else there."""
+    """The route `/`. The Content-Security-Policy names the script's hash, so that the browser runs no other script."""
     about = {
         "name": served.name, "version": served.version, "task": served.task, "needs_key": needs_key,
         "explains": explains, "chats": served.chats,
