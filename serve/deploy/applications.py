@@ -1,4 +1,4 @@
-"""Applications of Ray Serve, one for each model: put there, waited for, looked at, taken away."""
+"""Ray Serve applications, one per model: deploy, wait, query and delete."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _OUR_ERROR = re.compile(r"heliostat\.infra\.errors\.(\w+): ([^\n]+)")
 
 
 def applications() -> dict[str, ApplicationStatusOverview]:
-    """What Ray Serve says of each application, by name; empty where there is no Serve."""
+    """Ray Serve's status of each application, by name; empty if Serve does not run."""
     from ray import serve
 
     return dict(serve.status().applications)
 
 
 def deployed(name: str) -> AppArgs | None:
-    """What an application was built from; None where there is none of this name, or it is none of ours."""
+    """The args of a running application; None if there is none of this name or it is not one of ours."""
     overview = applications().get(name)
     if overview is None or DEPLOYMENT not in overview.deployments:
         return None
@@ -48,7 +48,7 @@ def deployed(name: str) -> AppArgs | None:
 
 
 def run(args: AppArgs, experiment: Experiment | None = None) -> None:
-    """Puts an application there or replaces it, and does not wait. ConfigError where its route is taken."""
+    """Deploys or updates an application without waiting; raises ConfigError if its route is taken."""
     from ray.serve.api import RunTarget, run_many
     from ray.serve.exceptions import RayServeException
 
@@ -61,7 +61,7 @@ def run(args: AppArgs, experiment: Experiment | None = None) -> None:
 
 
 def running_experiment(name: str) -> Experiment | None:
-    """What is compared behind an application of ours; None where nothing is."""
+    """The experiment that runs behind an application of ours; None if there is none."""
     from ray.serve.context import _get_global_client
 
     info, _ = _get_global_client().get_deployment_info(DEPLOYMENT, name)
@@ -70,7 +70,10 @@ def running_experiment(name: str) -> Experiment | None:
 
 
 def wait(args: AppArgs, until: float) -> None:
-    """Until all replicas are up and the ingress, which learns of them a moment later, reaches one on any connection."""
+    """Waits until all replicas are up and the ingress, which learns of them a moment later, routes to them.
+
+    Raises the replica's own error if the deployment failed, ResourceError after `until` (monotonic seconds).
+    """
     url = plain_url(args)
     while True:
         overview = applications()[args.application]
@@ -85,13 +88,13 @@ def wait(args: AppArgs, until: float) -> None:
 
 
 def _is_up(args: AppArgs, said: dict[str, Any] | None) -> bool:
-    """Whether a replica of just these versions has answered."""
+    """Whether `/health` was answered by a replica with exactly these versions."""
     adapters = {name: one.version for name, one in args.adapters.items()}
     return said is not None and said["version"] == args.version and said.get("adapters", {}) == adapters
 
 
 def reason(overview: ApplicationStatusOverview) -> HeliostatError:
-    """What the replica itself said, in one line; Ray wraps it in its own words and a traceback."""
+    """The replica's own error, in one line; Ray wraps it in its own message and a traceback."""
     text = "\n".join([overview.message, *(one.message for one in overview.deployments.values())])
     found = _OUR_ERROR.findall(text)
     if found:
@@ -115,13 +118,13 @@ def _too_late(args: AppArgs, overview: ApplicationStatusOverview) -> str:
 
 
 def running_replicas(overview: ApplicationStatusOverview) -> int:
-    """Replicas that take requests."""
+    """The number of replicas that take requests."""
     deployment = overview.deployments.get(DEPLOYMENT)
     return deployment.replica_states.get("RUNNING", 0) if deployment else 0  # type: ignore[call-overload]
 
 
 def kill_replicas(name: str) -> None:
-    """Ends the replicas of an application at once."""
+    """Kills the replicas of an application without draining."""
     import ray
 
     for actor in ray.util.list_named_actors(all_namespaces=True):
@@ -131,7 +134,7 @@ def kill_replicas(name: str) -> None:
 
 
 def remove(name: str) -> None:
-    """Takes an application away once its open requests are answered; nothing happens where there is none."""
+    """Deletes an application after its ongoing requests. Idempotent; raises ResourceError if that takes too long."""
     from ray import serve
 
     if name not in applications():
@@ -148,7 +151,7 @@ def remove(name: str) -> None:
 
 
 def health(url: str) -> dict[str, Any] | None:
-    """The answer of `/health`; None where nothing of ours answers."""
+    """The body of `/health`; None if no endpoint of ours answers."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
             found = json.load(response)
@@ -158,11 +161,11 @@ def health(url: str) -> dict[str, Any] | None:
 
 
 def url_of(host: str, port: int, route: str, tls: Tls | None = None) -> str:
-    """Where an endpoint is reached from this machine: as clients do where `tls` is given, else without it."""
+    """The URL of an endpoint from this machine: HTTPS if `tls` is given, else HTTP."""
     address = f"https://{reachable(host)}:{tls.port}" if tls else f"http://{reachable(host)}:{port}"
     return f"{address}{'' if route == '/' else route}"
 
 
 def plain_url(args: AppArgs) -> str:
-    """Where an endpoint is reached from this machine without TLS, which stays inside it."""
+    """The plain HTTP URL of an endpoint, reachable only from this machine if TLS is on."""
     return url_of("127.0.0.1" if args.config.tls else args.config.host, args.config.port, args.route)

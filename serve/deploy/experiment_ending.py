@@ -1,4 +1,4 @@
-"""How an experiment stands, while it runs and afterwards, and its end."""
+"""Status of experiments, running or ended, and how to end one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _statuses = TypeAdapter(ExperimentStatus)
 
 
 def experiment_status(name: str) -> ExperimentStatus | None:
-    """Of the experiment that runs; None where none does."""
+    """Status of the running experiment; None if none runs."""
     import ray
     from ray.exceptions import ActorDiedError
 
@@ -30,7 +30,7 @@ def experiment_status(name: str) -> ExperimentStatus | None:
 
 
 def last_experiment_status(name: str, storage: StorageConfig) -> ExperimentStatus:
-    """Of the experiment that ended last; ConfigError where there was none."""
+    """Recorded status of the last experiment that ended; raises ConfigError if there was none."""
     store = open_store(storage)
     records = sorted(entry.key for entry in store.list(_folder(name)))
     if not records:
@@ -39,9 +39,9 @@ def last_experiment_status(name: str, storage: StorageConfig) -> ExperimentStatu
 
 
 def end(name: str) -> ExperimentStatus | None:
-    """Gives all requests to the baseline, takes the candidate away once it has answered, and records the outcome.
+    """Ends an experiment: sends all requests to the baseline, removes the candidate, and records the status. status.
 
-    Returns how the experiment stood; None where none ran.
+    Returns the experiment's last status; None if none ran.
     """
     import ray
 

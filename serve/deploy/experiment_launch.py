@@ -1,4 +1,4 @@
-"""Begin a canary or an A/B test beside an application that runs, and let the candidate take its place."""
+"""Start a canary or an A/B test beside a running application, and promote its candidate."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from heliostat.serve.experiment.coordinator import start_coordinator
 
 
 def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool = True) -> Experiment:
-    """Puts a version beside the one that is served under the same name, and gives it `share` of the requests.
+    """Deploys a version as the candidate of a running endpoint, and gives it `share` of the requests.
 
-    Returns once replicas send it some. Raises what `deploy` does; ConfigError where nothing is served under the name,
-    where it is the same version, or where an experiment runs. After a failure all is as it was before.
+    Returns when the replicas send it requests. Raises what `deploy` raises, and ConfigError if no endpoint has this
+    name, if it serves the same version already, or if an experiment runs. A failure leaves the endpoint as it was.
     """
     baseline = deployed(args.name)
     if baseline is None:
@@ -28,7 +28,7 @@ def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool =
     if running_experiment(args.name):
         raise ConfigError(f"{args.name}: an experiment runs; heliostat experiment promote or stop ends it")
     config = args.config.model_copy(update={"route": baseline.config.route})
-    # What is compared are versions of the model; adapters answer alike on both sides.
+    # Only versions of the model are compared: both sides have the same keys and adapters.
     shared = {"keys": baseline.keys, "adapters": baseline.adapters}
     candidate = args.model_copy(update={"config": config, **shared, "is_candidate": True})
     deploy(candidate)
@@ -46,9 +46,9 @@ def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool =
 
 
 def promote(name: str) -> Endpoint:
-    """Rolls the endpoint to the candidate and ends the experiment. ConfigError where no candidate is there.
+    """Rolls the endpoint over to the candidate and ends the experiment; raises ConfigError if there is no candidate.
 
-    Where the cluster has no room for one more replica the experiment ends first, which makes room.
+    If the cluster lacks resources for one more replica, the experiment ends first, which frees the candidate's.
     """
     candidate = deployed(name + CANDIDATE_SUFFIX)
     if candidate is None:

@@ -1,7 +1,7 @@
-"""Around Ray's own proxy, which holds requests while an endpoint has no replica: its answers, in our words.
+"""A middleware for Ray Serve's own proxy, which queues requests while an endpoint has no replica.
 
-Ray's proxy gives up a request whose replica is killed; here it is asked again. Its own errors are plain text; clients
-get them in the form that every other error has.
+Ray's proxy gives up a request when its replica is killed; the middleware retries it. Ray's own errors are plain text;
+clients get them with our usual JSON error body.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, S
 
 ATTEMPTS = 4
 REPLAYED_BYTES = 64 * 1024
-"""Of a body that can be sent again."""
+"""Requests with longer bodies are not retried."""
 _PROXY = "SERVE_PROXY_ACTOR"
 _LOST = 500
 _REASONS = {
@@ -22,11 +22,11 @@ _REASONS = {
     _LOST: ("replica_lost", "the replica that was asked is gone; ask again"),
     503: ("unavailable", "no replica can be started for this endpoint"),
 }
-"""What Ray's proxy says by itself, by status; its texts have tracebacks in them."""
+"""Errors of Ray's proxy by status, in our own words: Ray's texts contain tracebacks."""
 
 
 def middlewares() -> Sequence[Any]:
-    """For RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH: Ray puts these around its proxies, and around replicas."""
+    """For RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH. Ray calls it for proxies and replicas; only proxies need it."""
     import ray
     from starlette.middleware import Middleware
 
@@ -35,13 +35,13 @@ def middlewares() -> Sequence[Any]:
 
 
 class FallbackMiddleware:
-    """Asks Ray's proxy again where a replica was lost on the way, and gives its errors the form of ours."""
+    """Retries when a replica was lost before the response began, and rewrites the errors of Ray's proxy."""
 
     def __init__(self, app: App) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handles one request."""
         if scope["type"] != "http" or scope["path"].startswith("/-/"):
             await self.app(scope, receive, send)
             return
@@ -62,7 +62,7 @@ class FallbackMiddleware:
 
 
 class _Request:
-    """A body that can be read several times, as far as it is kept."""
+    """A request body that can be replayed if it is no longer than REPLAYED_BYTES."""
 
     def __init__(self, messages: list[Message], receive: Receive) -> None:
         self.messages, self.receive = messages, receive
@@ -70,7 +70,7 @@ class _Request:
 
     @classmethod
     async def read(cls, receive: Receive) -> _Request:
-        """All messages of the body, or the first REPLAYED_BYTES."""
+        """Reads all messages of the body, or up to REPLAYED_BYTES of it."""
         messages: list[Message] = []
         while sum(len(message.get("body", b"")) for message in messages) <= REPLAYED_BYTES:
             messages.append(await receive())
@@ -79,7 +79,7 @@ class _Request:
         return cls(messages, receive)
 
     def again(self) -> Receive:
-        """What `receive` would say had nobody asked it yet."""
+        """A `receive` that replays the messages read so far, then continues with the rest."""
         left = iter(self.messages)
 
         async def receive() -> Message:
@@ -89,17 +89,17 @@ class _Request:
 
 
 class _Answer:
-    """Passes an answer on, unless it is an error of Ray's own."""
+    """A `send` that passes on the response unless it is an error of Ray's proxy."""
 
     def __init__(self, send: Send) -> None:
         self.send = send
         self.start: Message | None = None
         self.refusal: Message | None = None
-        """How an error of Ray's own begins."""
+        """Start message of such an error; None for any other response."""
         self.has_begun = False
 
     async def __call__(self, message: Message) -> None:
-        """One message of Ray's proxy; how an answer begins is kept until there is more of it."""
+        """Handles one message; delays the start message until the body begins."""
         if message["type"] == "http.response.start":
             self.start, self.refusal = message, message if _is_rays(message) else None
         elif not self.refusal:
@@ -110,7 +110,7 @@ class _Answer:
             await self.send(message)
 
     def error(self) -> RequestError:
-        """The error in our form."""
+        """Ray's error with our usual error body."""
         status = self.refusal["status"] if self.refusal else _LOST
         code, reason = _REASONS[status]
         retry = dict(self.refusal["headers"]).get(b"retry-after") if self.refusal else None
@@ -118,6 +118,6 @@ class _Answer:
 
 
 def _is_rays(start: Message) -> bool:
-    """Errors of our replicas are JSON."""
+    """Whether a response is an error of Ray's proxy: those are plain text, errors of our replicas are JSON."""
     kind = dict(start["headers"]).get(b"content-type", b"")
     return start["status"] in _REASONS and kind.startswith(b"text/plain")

@@ -1,4 +1,4 @@
-"""Ray Serve itself: where it listens, its start and its end."""
+"""Start and stop Ray Serve, and check its addresses."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 30.0
 START_SECONDS = 50.0
-"""For the ingress to come up. Ray gives it five and then kills it, which a busy machine may not meet."""
+"""Time for the ingress to start. Ray allows 5 s and then kills it, which can be too short on a busy machine."""
 CONTROL_SECONDS = 0.25
-"""Between two looks of Serve's controller at its replicas. Ray's tenth of a second costs a laptop 6% of a core."""
+"""Interval of the Serve controller's control loop. Ray's default of 0.1 s costs a laptop 6% of a core."""
 POLL_SECONDS = 0.2
 CLOSE_SECONDS = 1
-"""How long HAProxy takes to close idle connections of clients once it has new routes. Ray would leave them for minutes
-to what it knew before: to no endpoint where one is new, and to replicas that are gone after a roll."""
+"""Time in which HAProxy closes idle client connections after new routes. By default, Ray keeps them for minutes with
+the old routes: new endpoints are not found, and requests go to replicas that a rollout has removed."""
 
 
 def start_serve(config: ServeConfig) -> bool:
-    """Starts Serve where there is none; True where it did. ResourceError where it cannot listen as the spec says."""
+    """Starts Serve if it does not run; returns whether it did. Raises ResourceError if it cannot listen as given."""
     from ray import serve
     from ray.exceptions import RayError
 
@@ -70,7 +70,7 @@ def start_serve(config: ServeConfig) -> bool:
 
 
 def stop_serve() -> None:
-    """Ends Serve. Its own `shutdown` waits inside the actor that is to end, of which Ray complains on the terminal."""
+    """Stops Serve. Ray's own `shutdown` waits inside the actor that it stops, and prints errors about it."""
     import ray
     from ray import serve
     from ray.serve.context import _get_global_client, _set_global_client
@@ -92,7 +92,7 @@ def stop_serve() -> None:
 
 
 def listening() -> HTTPOptionsSchema | None:
-    """How the Serve on this Ray listens; None where there is none."""
+    """The HTTP options of the running Serve; None if it does not run."""
     from ray.serve.context import _get_global_client
 
     client = _get_global_client(raise_if_no_controller_running=False)
@@ -100,7 +100,7 @@ def listening() -> HTTPOptionsSchema | None:
 
 
 def check_port(host: str, port: int, key: str) -> None:
-    """Raises ResourceError where an address of the spec cannot be listened on."""
+    """Raises ResourceError if nothing can listen on this address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -114,7 +114,7 @@ def check_port(host: str, port: int, key: str) -> None:
 
 
 def check_tls(tls: Tls) -> None:
-    """Raises ConfigError where the file is no certificate with its key, or where nothing here could use it."""
+    """Raises ConfigError if the file is not a certificate with its key, or if HAProxy is not available."""
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(tls.certificate, password=lambda: "")
     except (OSError, ValueError) as error:
@@ -127,7 +127,7 @@ def check_tls(tls: Tls) -> None:
 
 
 def check_answers_with_tls(config: ServeConfig) -> None:
-    """Raises ResourceError where clients that connect as `serve.tls` says get no certificate."""
+    """Raises ResourceError if a TLS connection to the configured port gets no certificate."""
     until = time.monotonic() + START_SECONDS
     while config.tls:
         try:
@@ -143,12 +143,12 @@ def check_answers_with_tls(config: ServeConfig) -> None:
 
 
 def reachable(host: str) -> str:
-    """An address at which this machine reaches what listens on `host`."""
+    """An address by which this machine reaches a server that listens on `host`."""
     return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
 
 
 def _controller_environment(config: ServeConfig) -> dict[str, str]:
-    """What Serve's controller reads when it starts, and hands on to proxies and replicas."""
+    """Environment of Serve's controller, which proxies and replicas inherit."""
     environment = {
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": str(CONTROL_SECONDS),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_SECONDS),
@@ -156,7 +156,7 @@ def _controller_environment(config: ServeConfig) -> dict[str, str]:
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(START_SECONDS),
     }
     if config.host in LOOPBACK:
-        # Of all Serve's ports, this is the one that two Rays on one machine would both want.
+        # Of all of Serve's ports, only this fixed one would conflict between two Rays on one machine.
         environment["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(free_ports(1)[0])
     if config.tls:
         environment[TLS_CERTIFICATE], environment[TLS_PORT] = config.tls.certificate, str(config.tls.port)
@@ -165,7 +165,7 @@ def _controller_environment(config: ServeConfig) -> dict[str, str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what Serve tells its developers on the terminal; warnings still come."""
+    """Hides Serve's informational log lines; warnings are still shown."""
     logger = logging.getLogger("ray.serve")
     before = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,6 +1,6 @@
-"""Put published models behind HTTP on the Ray in use, look at them, and take them away.
+"""Deploy published models as HTTP endpoints on the current Ray, list them, and remove them.
 
-Call inside `heliostat.cluster.session.session.session`, which starts or joins Ray with the right environment.
+Call these inside `heliostat.cluster.session.session.session`, which starts or joins Ray with the right environment.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _log = log.get(__name__)
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a model answers."""
+    """A deployed model and its URL."""
 
     url: str
     """`http://host:port/route`; `url + "/v1"` is the base URL for clients of the OpenAI API."""
@@ -52,7 +52,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class EndpointStatus:
-    """An application as Ray Serve sees it."""
+    """Status of an application in Ray Serve."""
 
     name: str
     url: str
@@ -61,23 +61,23 @@ class EndpointStatus:
     replicas: int
     """Replicas that take requests."""
     version: str | None
-    """The version that answers at this moment; None where nothing does."""
+    """The version that answers now; None if none does."""
     adapters: tuple[str, ...]
-    """Those that answer by name beside it, each with its version: `legal@3`."""
+    """Adapters that are served with the model, with their versions: `legal@3`."""
     message: str
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it stands beside another one, in an experiment; it goes when that one goes."""
+        """Whether it is the candidate of an experiment, which is removed along with its endpoint."""
         return self.name.endswith(CANDIDATE_SUFFIX)
 
 
 def deploy(args: AppArgs, *, deadline_seconds: float = START_SECONDS) -> Endpoint:
-    """Serves a published model and returns once it answers; a model that runs under this name is replaced.
+    """Serves a published model and returns when it answers; replaces a model that runs under this name.
 
-    Raises ConfigError where keys are missing, ModelError or IntegrityError where the model is not what was published,
-    ResourceError where the port is taken or no replica is up within the deadline. After a failure all is as it was
-    before: a model that was served still is, and one that was not leaves nothing.
+    Raises ConfigError if keys are missing, ModelError or IntegrityError if the model is not what was published,
+    ResourceError if the port is taken or no replica is up within the deadline. A failure restores the previous state:
+    the model that was served before, or nothing.
     """
     args = args if args.config.auth == "none" else _with_keys(args)
     check_manifest(args.url, args.digest, args.storage.endpoint_url)
@@ -99,9 +99,9 @@ def deploy(args: AppArgs, *, deadline_seconds: float = START_SECONDS) -> Endpoin
 
 
 def undeploy(name: str) -> None:
-    """Takes an endpoint away once its open requests are answered, and its candidate; with the last one, Serve ends.
+    """Removes an endpoint, and its candidate, after their ongoing requests; stops Serve if it was the last endpoint.
 
-    Raises ConfigError where no endpoint has this name.
+    Raises ConfigError if no endpoint has this name.
     """
     if deployed(name) is None:
         running = ", ".join(one.name for one in status()) or "none"
@@ -111,7 +111,7 @@ def undeploy(name: str) -> None:
 
 
 def status() -> list[EndpointStatus]:
-    """All endpoints on the Ray in use, by name."""
+    """Status of all endpoints on the current Ray, sorted by name."""
     found = [(name, overview, deployed(name)) for name, overview in sorted(applications().items())]
     return [_status(name, overview, args) for name, overview, args in found if args is not None]
 
@@ -131,9 +131,9 @@ def _with_keys(args: AppArgs) -> AppArgs:
 
 
 def _restore(name: str, before: AppArgs | None, *, shutdown: bool) -> None:
-    """Undoes a deployment that failed; replicas of the one before, which never stopped, are kept."""
+    """Undoes a failed deployment; replicas of the previous version were never stopped and are kept."""
     if before is None:
-        kill_replicas(name)  # none has answered a request, so none has to drain
+        kill_replicas(name)  # none has taken a request yet, so there is nothing to drain
         _take_away(name, shutdown=shutdown)
         return
     run(before)
@@ -151,7 +151,7 @@ def _take_away(name: str, *, shutdown: bool) -> None:
 
 def _status(name: str, overview: ApplicationStatusOverview, args: AppArgs) -> EndpointStatus:
     address = listening()
-    said = (health(plain_url(args)) if running_replicas(overview) else None) or {}  # a question would start one
+    said = (health(plain_url(args)) if running_replicas(overview) else None) or {}  # a request would start one
     url = url_of(address.host or "", address.port, args.route, args.config.tls) if address else ""
     return EndpointStatus(
         name,
