@@ -1,4 +1,4 @@
-"""Where the replicas of an experiment put together what they saw: an actor that adds up, judges and ends it."""
+"""The actor that adds up what the replicas of an experiment report, compares the versions, and ends the experiment."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from heliostat.serve.experiment.stats import Arm, compare_errors, compare_times
 BASELINE, CANDIDATE = "baseline", "candidate"
 Arms = dict[str, Arm]
 FLOOR_SECONDS = 0.005
-"""A slowdown below this is none: the way to the candidate is a little longer than to the baseline."""
+"""Smaller slowdowns are ignored: requests to the candidate take one network hop more."""
 _log = log.get(__name__)
 
 
 def find_coordinator(name: str) -> Any:
-    """The actor of an endpoint's experiment; None where there is none."""
+    """The coordinator actor of an endpoint's experiment; None if there is none."""
     import ray
 
     with suppress(ValueError):
@@ -32,7 +32,7 @@ def find_coordinator(name: str) -> Any:
 
 
 def start_coordinator(name: str, experiment: Experiment, end: Callable[[str], object]) -> None:
-    """An actor that lives until the experiment ends, whoever began it; `end`, of the name, is how it ends one."""
+    """Starts the coordinator as a detached actor, which outlives its creator; `end(name)` ends the experiment."""
     import ray
 
     options = {"name": _actor_name(name), "namespace": NAMESPACE, "lifetime": "detached", "max_restarts": -1}
@@ -44,24 +44,24 @@ def _actor_name(name: str) -> str:
 
 
 def new_arms() -> Arms:
-    """Nothing known yet."""
+    """Empty statistics of both versions."""
     return {BASELINE: Arm(), CANDIDATE: Arm()}
 
 
 @dataclass(frozen=True)
 class ExperimentStatus:
-    """How an experiment stands."""
+    """Status of an experiment."""
 
     name: str
     experiment: Experiment
     started: datetime
     arms: Arms
     verdict: str | None
-    """Why the candidate gets no more requests; None while it does."""
+    """Why the candidate gets no more requests; None while it gets some."""
 
 
 class Coordinator:
-    """The actor: `tell` is what replicas call each second, `standing` what commands do."""
+    """The coordinator actor: replicas call `report` each second, commands call `status`."""
 
     def __init__(self, name: str, experiment: dict[str, Any], end: Callable[[str], object]) -> None:
         self._name = name
@@ -72,7 +72,7 @@ class Coordinator:
         self._verdict: str | None = None
 
     def report(self, reported: Arms) -> bool:
-        """Adds what one replica saw; tells whether the candidate is still to get requests."""
+        """Adds the statistics of one replica; returns whether the candidate should still get requests."""
         for which, arm in reported.items():
             self._arms[which].merge(arm)
         if self._verdict is None and self._experiment.guarded:
@@ -83,7 +83,7 @@ class Coordinator:
         return self._verdict is None
 
     def status(self) -> ExperimentStatus:
-        """What is known so far."""
+        """The status so far."""
         return ExperimentStatus(self._name, self._experiment, self._started, self._arms, self._verdict)
 
     def _take_away(self) -> None:
@@ -94,7 +94,7 @@ class Coordinator:
 
 
 def verdict(experiment: Experiment, arms: Arms) -> str | None:
-    """Why the candidate is to be taken away, in one line; None where nothing speaks against it (yet)."""
+    """One line that says why the candidate is to be removed; None if there is no reason (yet)."""
     baseline, candidate = arms[BASELINE], arms[CANDIDATE]
     errors, times = compare_errors(baseline, candidate), compare_times(baseline, candidate)
     if errors and errors.low > experiment.max_error_increase:

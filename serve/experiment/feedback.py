@@ -1,4 +1,4 @@
-"""`POST /v1/feedback`: what a client says of an answer that it got, counted for the version that gave it."""
+"""`POST /v1/feedback`: clients rate a response; the rating counts for the version that gave it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Feedback(StrictModel):
 
 
 def feedback_route(middleware: ExperimentMiddleware) -> APIRouter:
-    """204 where it was counted, 404 where no experiment compares this version."""
+    """A route that answers 204, or 404 if no experiment compares this version."""
     router = APIRouter()
 
     @router.post(FEEDBACK_PATH, status_code=204, openapi_extra=body_of(Feedback))

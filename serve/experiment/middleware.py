@@ -1,4 +1,4 @@
-"""The replica's part in an experiment: it answers itself, or passes a request on to the candidate, and counts both."""
+"""The experiment's middleware in a replica: answers or forwards each request to the candidate, and records both."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS = 1.0
 TRUST_SECONDS = 5.0
-"""Without an answer from the coordinator for so long, the candidate gets nothing."""
+"""The candidate gets no requests if the coordinator has not answered for this long."""
 FEEDBACK_PATH = "/v1/feedback"
 OWN_HEADERS = frozenset({b"connection", b"expect", b"host", b"keep-alive", b"transfer-encoding"})
-"""Of one connection, not of the request or the answer that goes over it."""
+"""Hop-by-hop headers, which are not forwarded."""
 _log = log.get(__name__)
 
 
 class ExperimentMiddleware:
-    """Sends a share of the requests to the candidate; all of them to `app` where there is no experiment.
+    """Forwards a share of the requests to the candidate; without an experiment all go to `app`.
 
-    What the candidate fails to answer, `app` answers: no client sees the failure, and it counts.
+    If the candidate fails, `app` answers instead: the client does not see the failure, but it counts.
     """
 
     app: App
@@ -44,23 +44,23 @@ class ExperimentMiddleware:
         self._session: aiohttp.ClientSession | None = None
 
     def around(self, app: App) -> ExperimentMiddleware:
-        """Puts it before the application that answers for the baseline."""
+        """Wraps the application that answers for the baseline; returns itself."""
         self.app = app
         return self
 
     def configure(self, experiment: Experiment | None) -> None:
-        """Begins an experiment, or ends the one that runs."""
+        """Starts an experiment, or ends the running one if None."""
         if self.reporter:
             self.reporter.close()
         self.experiment = experiment
         self.reporter = Reporter(self.name) if experiment else None
 
     def close(self) -> None:
-        """Ends the thread of a running experiment."""
+        """Ends a running experiment and stops its thread."""
         self.configure(None)
 
     def feedback(self, version: str, value: float) -> None:
-        """What a client said of an answer, from 0 to 1; RequestError 404 where no experiment has this version."""
+        """Records a client's rating, from 0 to 1; raises RequestError 404 if no experiment has this version."""
         experiment, reporter = self.experiment, self.reporter
         arms = {experiment.baseline: BASELINE, experiment.candidate: CANDIDATE} if experiment else {}
         if reporter is None or version not in arms:
@@ -69,7 +69,7 @@ class ExperimentMiddleware:
         reporter.feedback(arms[version], value)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; those that ask nothing of a model (health, models, the page) are not part of the experiment."""
+        """Handles one request; those that do not run the model (health, models, the page) are not part of it."""
         experiment, reporter = self.experiment, self.reporter
         asks = scope.get("method") == "POST" and not scope["path"].endswith(FEEDBACK_PATH)
         if experiment is None or reporter is None or not asks:
@@ -87,7 +87,7 @@ class ExperimentMiddleware:
         return length.isdigit() and int(length) <= self.config.max_body_bytes
 
     async def _answer(self, reporter: Reporter, scope: Scope, receive: Receive, send: Send) -> None:
-        """By the model in this replica."""
+        """Answers with this replica's model, and records the outcome for the baseline."""
         watched = TimedSend(send)
         try:
             await self.app(scope, receive, watched)
@@ -100,9 +100,9 @@ class ExperimentMiddleware:
     async def _relay(
         self, experiment: Experiment, reporter: Reporter, scope: Scope, body: bytes, receive: Receive, send: Send
     ) -> bool:
-        """By the candidate; False where it did not and nothing was sent to the client."""
+        """Forwards to the candidate; False if it failed before anything was sent to the client."""
         work = asyncio.ensure_future(self._ask(experiment, scope, body, TimedSend(send), reporter))
-        left = asyncio.ensure_future(receive())  # all that can come after the body is that the client has gone
+        left = asyncio.ensure_future(receive())  # after the body, only a disconnect can come
         try:
             await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
             return work.result() if work.done() else True
@@ -123,7 +123,7 @@ class ExperimentMiddleware:
                 if response.status >= 500:
                     raise aiohttp.ClientError(f"status {response.status}")
                 if response.status == 429:
-                    return False  # it has enough to do, which is no fault
+                    return False  # the candidate is at its limit, which does not count as a failure
                 raw = [(name.lower(), value) for name, value in _passed(response.raw_headers)]
                 await client({"type": "http.response.start", "status": response.status, "headers": raw})
                 async for part in response.content.iter_any():
@@ -135,7 +135,7 @@ class ExperimentMiddleware:
             if client.status is None:
                 return False
             if not client.is_stream:
-                raise  # the server closes the connection, which is the only sign left
+                raise  # the server closes the connection: the only way left to signal the failure
             await send_event(client, RequestError(502, "the answer failed half-way", code="internal_error"))
             return True
         if client.status == 200 and client.seconds is not None:
@@ -155,7 +155,7 @@ class ExperimentMiddleware:
 
 
 class TimedSend:
-    """A `send` that remembers the status and the seconds to the first byte of the body."""
+    """A `send` that records the status and the seconds to the first byte of the body."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -165,7 +165,7 @@ class TimedSend:
         self.seconds: float | None = None
 
     async def __call__(self, message: Message) -> None:
-        """One message of an answer."""
+        """Passes on one message."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.is_stream = any(value.startswith(b"text/event-stream") for _, value in message["headers"])
@@ -175,7 +175,7 @@ class TimedSend:
 
 
 class Reporter:
-    """The thread that reports to the coordinator each second what this replica saw, and learns whether to go on."""
+    """A thread that reports this replica's statistics to the coordinator each second, and learns whether to go on."""
 
     def __init__(self, name: str, report: Callable[[Arms], bool] | None = None) -> None:
         self._name = name
@@ -188,21 +188,21 @@ class Reporter:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the candidate may have requests."""
+        """Whether the candidate may get requests: the coordinator said so within the last TRUST_SECONDS."""
         return time.monotonic() < self._trusted_until
 
     def add(self, which: str, seconds: float | None) -> None:
-        """One request, with the time to its first byte; None where it failed."""
+        """Records one request with its time to first byte; None if it failed."""
         with self._lock:
             self._arms[which].add(seconds)
 
     def feedback(self, which: str, value: float) -> None:
-        """What a client said of an answer."""
+        """Records one rating."""
         with self._lock:
             self._arms[which].feedback.add(value)
 
     def close(self) -> None:
-        """Tells once more and ends."""
+        """Stops the thread after a last report."""
         self._closed.set()
 
     def _run(self) -> None:
@@ -234,7 +234,7 @@ class Reporter:
 
 
 def goes_to_candidate(experiment: Experiment, scope: Scope) -> bool:
-    """Whether the candidate answers this request: by its header where the experiment goes by one, else drawn."""
+    """Whether the candidate answers this request: by the header `experiment.by` if set, else at random."""
     if experiment.by is None:
         return random.random() < experiment.share
     value = _header(scope, experiment.by.lower().encode("latin-1"))
@@ -253,7 +253,7 @@ def _passed(headers: Any) -> list[tuple[bytes, bytes]]:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole body; None where the client went away before its end."""
+    """The whole body; None if the client disconnected before its end."""
     parts = []
     while True:
         message = await receive()
@@ -265,7 +265,7 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once more."""
+    """A `receive` that replays the body."""
     given = False
 
     async def replay() -> Message:

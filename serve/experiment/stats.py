@@ -1,8 +1,8 @@
-"""What is known of each version in an experiment, and what it says about their difference.
+"""Statistics of each version in an experiment, and tests of their difference.
 
-Everyone looks at experiments while they run, and a guard does so every second. The usual p-value would call a
-difference sooner or later where there is none; these hold at every moment at once (Johari, Pekelis, Walsh: "Always
-Valid Inference: Bringing Sequential Analysis to A/B Testing", 2015; the mixture SPRT with a normal mixture).
+Experiments are looked at while they run, and the guard checks every second. An ordinary p-value would sooner or later
+report a difference that does not exist; these are valid at all times (Johari, Pekelis, Walsh: "Always Valid Inference:
+Bringing Sequential Analysis to A/B Testing", 2015; the mixture SPRT with a normal mixture).
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 ALPHA = 0.01
-"""The chance that an experiment without a difference is ever said to have one."""
+"""Probability that an experiment without a real difference ever reports one."""
 RATE_SCALE = 0.1
-"""Differences of rates and values between 0 and 1 that are looked for: the standard deviation of the mixture."""
+"""Standard deviation of the mixture for rates and ratings from 0 to 1: the size of differences to detect."""
 LOG_SCALE = 0.2
-"""The same for times, as differences of logarithms: a fifth faster or slower."""
+"""The same for differences of log times: about 20% faster or slower."""
 BUCKETS_PER_E = 20
-"""Times are counted in buckets that are 5% wide."""
+"""Resolution of the time histogram: buckets are 5% wide."""
 
 
 @dataclass
 class Moments:
-    """Count, mean and sum of squared distances from it; adds up over replicas (Chan, Golub, LeVeque 1979)."""
+    """Count, mean and sum of squared deviations; mergeable across replicas (Chan, Golub, LeVeque 1979)."""
 
     n: int = 0
     mean: float = 0.0
     m2: float = 0.0
 
     def add(self, value: float) -> None:
-        """One value."""
+        """Adds one value."""
         self.merge(Moments(1, value))
 
     def merge(self, other: Moments) -> None:
-        """All values of another one."""
+        """Adds all values of another sample."""
         n = self.n + other.n
         if n:
             apart = other.mean - self.mean
@@ -44,23 +44,23 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """Of one value."""
+        """Sample variance; infinite for fewer than two values."""
         return self.m2 / (self.n - 1) if self.n > 1 else math.inf
 
 
 @dataclass
 class Arm:
-    """One version: its requests, how many failed, how long they took, and what clients said of them."""
+    """Statistics of one version: requests, errors, times and ratings."""
 
     requests: int = 0
     errors: int = 0
     log_seconds: Moments = field(default_factory=Moments)
-    """Logarithm of the seconds to the first byte of the body, of requests that did not fail."""
+    """Natural logarithm of the time to first byte in seconds, of successful requests."""
     buckets: Counter[int] = field(default_factory=Counter)
     feedback: Moments = field(default_factory=Moments)
 
     def add(self, seconds: float | None) -> None:
-        """A request, with its time; None where it failed."""
+        """Adds one request with its time; None if it failed."""
         self.requests += 1
         if seconds is None:
             self.errors += 1
@@ -70,7 +70,7 @@ class Arm:
         self.buckets[math.floor(log * BUCKETS_PER_E)] += 1
 
     def merge(self, other: Arm) -> None:
-        """All that another one knows."""
+        """Adds the statistics of another replica."""
         self.requests += other.requests
         self.errors += other.errors
         self.log_seconds.merge(other.log_seconds)
@@ -79,12 +79,12 @@ class Arm:
 
     @property
     def error_moments(self) -> Moments:
-        """Failed requests as ones among zeros; half a failure and half a success more, so that none is no certainty."""
+        """Moments of the 0/1 error indicator; half an error and half a success are added to the variance."""
         n, rate = self.requests, (self.errors + 0.5) / (self.requests + 1)
         return Moments(n, self.errors / n if n else 0.0, rate * (1 - rate) * max(n - 1, 0))
 
     def quantile(self, q: float) -> float | None:
-        """Seconds that the share `q` of the requests stayed below, to 5%; None where there are none."""
+        """The time in seconds at quantile `q`, within 5%; None if there are no requests."""
         seen, wanted = 0, q * sum(self.buckets.values())
         for bucket in sorted(self.buckets):
             seen += self.buckets[bucket]
@@ -95,18 +95,18 @@ class Arm:
 
 @dataclass(frozen=True)
 class Difference:
-    """Candidate minus baseline."""
+    """Candidate minus baseline, with a confidence interval."""
 
     estimate: float
     low: float
     high: float
-    """The true difference is between both with probability 1 - ALPHA, whenever one looks."""
+    """Bounds of the confidence interval of level 1 - ALPHA, valid at all times."""
     p_value: float
-    """Always valid: it may be looked at whenever one likes."""
+    """Valid at all times, so it may be checked repeatedly."""
 
 
 def difference(baseline: Moments, candidate: Moments, scale: float) -> Difference | None:
-    """Of two means; `scale` is the size of differences that are looked for. None where there are too few values."""
+    """Difference of two means; `scale` is the size of differences to detect. None if there are too few values."""
     if min(baseline.n, candidate.n) < 2:
         return None
     estimate = candidate.mean - baseline.mean
@@ -120,15 +120,15 @@ def difference(baseline: Moments, candidate: Moments, scale: float) -> Differenc
 
 
 def compare_errors(baseline: Arm, candidate: Arm) -> Difference | None:
-    """Of the shares of failed requests."""
+    """Difference of the error rates."""
     return difference(baseline.error_moments, candidate.error_moments, RATE_SCALE)
 
 
 def compare_times(baseline: Arm, candidate: Arm) -> Difference | None:
-    """Of the logarithms of the times: `exp` of it is how many times as long the candidate takes."""
+    """Difference of the mean log times: its `exp` is the ratio of the candidate's time to the baseline's."""
     return difference(baseline.log_seconds, candidate.log_seconds, LOG_SCALE)
 
 
 def compare_feedback(baseline: Arm, candidate: Arm) -> Difference | None:
-    """Of what clients said, between 0 and 1."""
+    """Difference of the mean ratings, from 0 to 1."""
     return difference(baseline.feedback, candidate.feedback, RATE_SCALE)
