@@ -1,7 +1,7 @@
-"""Dynamic batching that adds no waiting.
+"""Dynamic batching without a waiting time.
 
-One thread runs the model. While it is busy, requests gather; when it is free it takes the oldest of them and, where
-shorter ones are padded, those nearest to it in length. A request that finds the model idle starts at once.
+One thread runs the model. While it is busy, requests queue; when it is free, it takes the oldest and, if the model
+pads, those of similar length. A request that finds the model idle starts at once.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a batch may be."""
+    """Limits of a batch."""
 
     size: int
-    """Items."""
+    """Number of items."""
     tokens: int
     """Tokens that the model computes, padding included."""
     padding_share: float | None = 1.0
-    """Share of them that may be padding; None for a model that computes none."""
+    """Largest share of padding among them; None for a model that does not pad."""
 
 
 @dataclass
@@ -39,9 +39,9 @@ class _Waiting(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs `run` on lists of items in a thread of its own and gives each caller its own result.
+    """Runs `run` on batches in a background thread and returns each caller its own result.
 
-    `limits` say how large a batch may be; `observe` is told the size of each.
+    `limits` bound the size of a batch; `observe` is called with each size.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Batcher(Generic[Item, Result]):
         self._thread = ModelThread("heliostat-batcher", lambda: self._queue, self._turn)
 
     async def submit(self, items: Sequence[Item]) -> list[Result]:
-        """The result for each item, in order; raises what the model raised. A cancelled caller leaves the queue."""
+        """The results, in order; raises what the model raised. A cancelled caller's items leave the queue."""
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(item, self.length(item), loop.create_future(), loop) for item in items]
         with self._thread.adding():
@@ -68,11 +68,11 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def alive(self) -> bool:
-        """Whether the thread that runs the model is there."""
+        """Whether the model's thread is running."""
         return self._thread.alive
 
     def close(self) -> None:
-        """Ends the thread once the batch that it works on is done."""
+        """Stops the thread after the current batch."""
         self._thread.close()
 
     def _turn(self) -> None:
@@ -99,10 +99,10 @@ class Batcher(Generic[Item, Result]):
 
 
 def choose(lengths: Sequence[int], limits: Limits) -> list[int]:
-    """Which items go next: the oldest (index 0) and, within the limits, the next; or those nearest to it in length,
-    where items are padded.
+    """Indices of the items of the next batch, within `limits`.
 
-    The oldest always goes, so that none waits forever.
+    The oldest (index 0) always goes, so that none starves. With it go the next in the queue or, if the model pads,
+    those nearest to it in length.
     """
     if not lengths:
         return []

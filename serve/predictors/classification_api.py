@@ -1,4 +1,4 @@
-"""`POST /v1/predict`: inputs of any kind in, labels with their probabilities out."""
+"""`POST /v1/predict` of a classifier: inputs in, labels with probabilities out."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 
 class Classifier(Protocol):
-    """What serving needs of a model."""
+    """What the route needs of a classifier."""
 
     tolerance: float
-    """How far a probability may be from the trained model's."""
+    """Largest allowed difference between a probability and the trained model's."""
 
     async def predict(self, items: Sequence[Any]) -> list[dict[str, float]]:
         """The probability of each label, for each input."""
         ...
 
     def check_health(self) -> None:
-        """Raises where the model can answer no more."""
+        """Raises if the model can no longer answer."""
 
     def close(self) -> None:
-        """Ends its threads."""
+        """Stops its threads."""
 
 
 class ClassificationApi:
-    """The route of a classifier, for the kind of input that `processor` reads."""
+    """The route `/v1/predict` of a classifier, for inputs that `processor` reads."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class ClassificationApi:
         return await self.processor.respond(request, self.served, self.config, self.answer)
 
     async def answer(self, asked: Options) -> dict[str, Any]:
-        """The body of the response, all but its latency."""
+        """The response body without the latency."""
         given = await self.processor.items(asked)
         scores = await self.classifier.predict([one.item for one in given])
         usage = self.processor.count(given, self.metrics)
@@ -76,7 +76,7 @@ class ClassificationApi:
         }
 
     async def check_probe(self, probe: dict[str, Any]) -> None:
-        """Raises ModelError where the loaded model answers otherwise than the trained one did."""
+        """Raises ModelError if the loaded model's answer to its probe differs from the trained model's."""
         try:
             (given,) = await self.processor.items(self.processor.probe(probe["input"]))
         except RequestError as error:
@@ -93,7 +93,7 @@ def classifier_service(
     metrics: ServeMetrics,
     explainer: Explainer[Any] | None = None,
 ) -> Service:
-    """The classifier with its routes; `processor` reads its requests. With an explainer it says why, too."""
+    """A classifier with its routes; `processor` parses the requests. An explainer adds `/v1/explain`."""
     api = ClassificationApi(processor, classifier, served, config, metrics)
     parts: list[Classifier | InputProcessor[Any, Any] | ExplainApi] = [processor, classifier]
     if explainer:
@@ -115,7 +115,7 @@ def classifier_service(
 
 
 def check_answer(answer: dict[str, float], expected: dict[str, Any], tolerance: float) -> None:
-    """Raises ModelError where the label is another or a probability is further off than `tolerance`, or is none."""
+    """Raises ModelError if the label differs, or a probability is not finite or off by more than `tolerance`."""
     label = max(answer, key=answer.__getitem__)
     gap = max(abs(answer[name] - score) for name, score in expected["scores"].items())
     if label != expected["label"] or not gap <= tolerance:

@@ -1,4 +1,4 @@
-"""`POST /v1/explain`: the inputs of `/v1/predict` in, and of each what speaks for a label and what against it."""
+"""`POST /v1/explain`: the inputs of `/v1/predict` in, feature attributions for a label out."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ExplainResponse(BaseModel):
 
 
 class ExplainApi:
-    """The route; explanations are computed in a thread of their own, one after the other."""
+    """The route; explanations are computed one at a time in a background thread."""
 
     def __init__(
         self,
@@ -65,9 +65,9 @@ class ExplainApi:
         return await self.processor.respond(request, self.served, self.config, self.answer)
 
     async def answer(self, asked: Any) -> dict[str, Any]:
-        """The body of the response, all but its latency.
+        """The response body without the latency.
 
-        One input after the other, so that those of a request that was given up are explained no further.
+        Inputs are explained one by one, so that work stops when the request is cancelled.
         """
         try:
             self.explainer.check(asked.label, asked.method)
@@ -86,7 +86,7 @@ class ExplainApi:
         }
 
     def _explain(self, given: ModelInput[Any], raw: Any, asked: Any) -> dict[str, Any]:
-        """Of one input; a text is explained as it came, because its words have places in it."""
+        """Explains one input. A text is passed raw, because words are reported by their position in it."""
         item = given.item if isinstance(self.processor, Tables | Images) else raw
         try:
             return self.explainer.explain(item, asked.label, asked.method).model_dump()
@@ -94,12 +94,12 @@ class ExplainApi:
             raise invalid(given.field, f"{given.field}: {error}") from None
 
     def close(self) -> None:
-        """Ends the thread once the explanation that it works on is done."""
+        """Stops the thread after the current explanation."""
         self.thread.shutdown(wait=False, cancel_futures=True)
 
 
 def asking_why(processor: InputProcessor[Any, Any]) -> InputProcessor[Any, Any]:
-    """The same processor, whose requests may name a label and a method."""
+    """A copy of the processor whose requests also take `label` and `method`."""
     found = copy.copy(processor)
     found.asked = with_why(processor.asked)
     if isinstance(found, Images):
@@ -108,7 +108,7 @@ def asking_why(processor: InputProcessor[Any, Any]) -> InputProcessor[Any, Any]:
 
 
 def with_why(asked: type[Options]) -> Any:
-    """The request `asked` with the two fields."""
+    """The request model `asked` with the fields `label` and `method` added."""
     return create_model(
         f"Explain{asked.__name__}",
         __base__=asked,
@@ -118,7 +118,7 @@ def with_why(asked: type[Options]) -> Any:
 
 
 def body_of(processor: InputProcessor[Any, Any], explainer: Explainer[Any]) -> dict[str, Any]:
-    """For the route's `openapi_extra`: what the processor takes, and which labels and methods there are."""
+    """The route's `openapi_extra`: the processor's body, with the allowed labels and methods."""
     body = processor.body
     contents = body["requestBody"]["content"]
     known = {"label": explainer.labels, "method": explainer.methods}

@@ -1,4 +1,4 @@
-"""`POST /v1/predict` of a generator: a seed and perhaps a class in, images out."""
+"""`POST /v1/predict` of a generator: a seed and optionally a class in, images out."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from heliostat.infra.registry.programs import Program
 
 MOST_IMAGES = 64
-"""Of one request."""
+"""Per request."""
 SEEDS = 2**32
-"""PyTorch's generator on the CPU uses 32 bits of a seed."""
+"""PyTorch's CPU generator uses 32 bits of a seed."""
 PROBE_TOLERANCE = 2.0
-"""Mean difference of a pixel from the trained model's, of 255: float32 on another processor rounds otherwise."""
+"""Largest mean pixel difference (of 255) from the trained model: float32 rounds differently on other processors."""
 PNG = "image/png"
 
 
@@ -54,7 +54,7 @@ class GenerateRequest(BaseModel):
 
 
 def request_of(labels: Sequence[str]) -> type[GenerateRequest]:
-    """The request, with a `label` where the model knows classes."""
+    """The request model, with a `label` field if the model has classes."""
     if not labels:
         return GenerateRequest
     allowed: Any = Literal[tuple(labels)]
@@ -75,18 +75,18 @@ class GenerateResponse(BaseModel):
 
 
 class Generator(Protocol):
-    """What the route needs of a model."""
+    """What the route needs of a generator."""
 
     labels: Sequence[str]
     """The classes that it knows."""
 
     async def generate(self, seed: int, count: int, label: str | None) -> tuple[list[np.ndarray], list[str]]:
-        """So many images, uint8 [height, width, 1 or 3], and their classes; a `label` is one of `labels`."""
+        """`count` images, uint8 [height, width, 1 or 3], and their classes; `label` is one of `labels`."""
         ...
 
 
 class ImageGenerator:
-    """Makes images of noise, computed in float32."""
+    """Generates images from noise, in float32."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class ImageGenerator:
         self.batcher: Batcher[torch.Tensor, np.ndarray] = batches(self.images, config, metrics)
 
     def check_outputs(self, name: str) -> None:
-        """Raises ModelError where the program of the model `name` does not make images of noise."""
+        """Raises ModelError if the program of model `name` does not turn noise into images."""
         for count in TRIED:
             found = tried(self.program, {"noise": self.inputs.noise(0, count)}, self.device, name)
             kind = str(found.dtype).removeprefix("torch.")
@@ -115,22 +115,22 @@ class ImageGenerator:
                 )
 
     async def generate(self, seed: int, count: int, label: str | None) -> tuple[list[np.ndarray], list[str]]:
-        """The images of a seed, uint8 [height, width, 1 or 3], and their classes.
+        """`count` images for a seed, uint8 [height, width, 1 or 3], and their classes.
 
-        The first ones are the same for any count.
+        With the same seed, a smaller `count` gives the first images of a larger one.
         """
         noise = self.inputs.noise(seed, count, None if label is None else self.labels.index(label))
         labels = [self.labels[index] for index in self.inputs.classes_of(noise).tolist()] if self.labels else []
         return await self.batcher.submit(list(noise)), labels
 
     def images(self, batch: Sequence[torch.Tensor]) -> list[np.ndarray]:
-        """One pass: noise in, images out."""
+        """One forward pass: noise in, images out."""
         import torch
 
         return list(run(self.program, {"noise": torch.stack(list(batch))}, self.device).cpu().numpy())
 
     async def check_probe(self, probe: dict[str, Any]) -> None:
-        """Raises ModelError where the loaded model makes another image than the trained one did."""
+        """Raises ModelError if the loaded model's image for its probe differs from the trained model's."""
         (image,), _ = await self.generate(probe["input"]["seed"], 1, None)
         expected = decode(image_bytes(probe["output"]["image"], "probe"), "own", "probe")
         if image.shape != expected.shape:
@@ -143,17 +143,17 @@ class ImageGenerator:
             )
 
     def check_health(self) -> None:
-        """Raises where the model can answer no more."""
+        """Raises if the model can no longer answer."""
         if not self.batcher.alive:
             raise RuntimeError("the thread that runs the model has ended")
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Stops the model's thread."""
         self.batcher.close()
 
 
 class GenerationApi:
-    """The route of a generator."""
+    """The route `/v1/predict` of a generator."""
 
     def __init__(self, generator: Generator, served: ServedModels, config: ServeConfig) -> None:
         self.generator = generator
@@ -194,13 +194,13 @@ class GenerationApi:
 
 
 def generator_service(generator: ImageGenerator, served: ServedModels, config: ServeConfig) -> Service:
-    """The generator with its route."""
+    """A generator with its route."""
     api = GenerationApi(generator, served, config)
     return Service(lambda probe, _: generator.check_probe(probe), generator.check_health, generator.close, api.router)
 
 
 def wants_png(request: Request) -> bool:
-    """Whether a picture is asked for by name, and before JSON."""
+    """Whether the Accept header names PNG, and before JSON."""
     kinds = [kind.partition(";")[0].strip().lower() for kind in request.headers.get("accept", "").split(",")]
     return next((kind for kind in kinds if kind in (PNG, "application/json")), "") == PNG
 

@@ -1,4 +1,4 @@
-"""Images: base64 in JSON, the files of a form, or a body that is one; decoded and made what the model takes."""
+"""Image inputs: base64 in JSON, files in a form, or an image as the body; decoded to the model's input size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 ALONE = "image/"
-"""How the media type begins of a body that is an image file, and nothing beside it."""
+"""Media type prefix of a body that is a single image file."""
 Image = Annotated[str, Field(min_length=1, description="An image file in base64, or a `data:` URL of one.")]
 
 
@@ -42,14 +42,14 @@ class ImageForm(Options):
 
     @property
     def inputs(self) -> list[tuple[str, bytes]]:
-        """Name and content of each file."""
+        """Field name and content of each file."""
         if len(self.image) == 1:
             return [("image", self.image[0])]
         return [(f"image.{at}", data) for at, data in enumerate(self.image)]
 
 
 class Images(InputProcessor["ImageRequest | ImageForm", "np.ndarray"]):
-    """Requests with images."""
+    """Parses requests with images."""
 
     def __init__(self, inputs: ImageInputs) -> None:
         super().__init__(ImageRequest)
@@ -58,7 +58,7 @@ class Images(InputProcessor["ImageRequest | ImageForm", "np.ndarray"]):
 
     @property
     def body(self) -> dict[str, Any]:
-        """For a route's `openapi_extra`: JSON, a form or an image."""
+        """The route's `openapi_extra`: JSON, a form or an image."""
         body = super().body
         file = {"type": "string", "format": "binary"}
         body["requestBody"]["content"] |= {FORM: {"schema": _form_schema()}, f"{ALONE}*": {"schema": file}}
@@ -66,13 +66,13 @@ class Images(InputProcessor["ImageRequest | ImageForm", "np.ndarray"]):
 
     @property
     def blank(self) -> np.ndarray:
-        """A black image, to try a model with."""
+        """A black image, for the trial passes."""
         import numpy as np
 
         return np.zeros(self.inputs.shape, dtype=np.uint8)
 
     async def read(self, request: Request, limit_bytes: int) -> ImageRequest | ImageForm:
-        """The request; RequestError says what is wrong with it."""
+        """The parsed request; raises RequestError if it is not valid."""
         kind = media_type(request)
         if kind == FORM:
             fields = read_form(request, await read_body(request, limit_bytes), several=("image",))
@@ -83,14 +83,14 @@ class Images(InputProcessor["ImageRequest | ImageForm", "np.ndarray"]):
         return parse_form(self.form, fields)
 
     async def items(self, asked: ImageRequest | ImageForm) -> list[ModelInput[np.ndarray]]:
-        """Each image, uint8 [height, width, channels]; RequestError 422 names the first that cannot be used.
+        """Each image, uint8 [height, width, channels]; raises RequestError 422 for the first invalid one.
 
-        One after the other, so that the images of a request that was given up are decoded no further.
+        Images are decoded one by one, so that work stops when the request is cancelled.
         """
         return [ModelInput(field, await self.in_thread(self._pixels, field, image)) for field, image in asked.inputs]
 
     def collate(self, batch: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-        """Images as the model takes them: uint8 [images, height, width, channels]."""
+        """The model's input: uint8 [images, height, width, channels]."""
         import numpy as np
         import torch
 

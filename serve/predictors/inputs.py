@@ -1,4 +1,4 @@
-"""How requests to `POST /v1/predict` become what a classifier takes: an input processor for each kind of input."""
+"""Input processors: turn requests to `POST /v1/predict` into model inputs, one class per kind of input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.models.served_models import ServedModels
 
 MOST_INPUTS = 256
-"""Of one request."""
+"""Per request."""
 
 
 class Options(BaseModel):
@@ -89,21 +89,21 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ModelInput(Generic[Item]):
-    """An input as the model takes it."""
+    """An input in the form that the model takes."""
 
     field: str
-    """Its name in the request."""
+    """Its field name in the request."""
     item: Item
     units: int = 1
-    """What it counts for in the limits of a key: the tokens of a text, 1 for any other input."""
+    """Tokens that it costs towards a key's limits: those of a text, 1 for any other input."""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """What its prediction says besides the labels."""
+    """Further fields of its prediction, besides the labels."""
 
 
 class InputProcessor(ABC, Generic[Asked, Item]):
-    """Turns requests with one kind of input into what the model takes.
+    """Turns requests with one kind of input into model inputs.
 
-    Work that takes long is done in a thread of its own, beside the event loop.
+    Slow work runs in a background thread, so that the event loop is not blocked.
     """
 
     def __init__(self, asked: type[Asked], answered: type[BaseModel] = PredictResponse) -> None:
@@ -113,15 +113,15 @@ class InputProcessor(ABC, Generic[Asked, Item]):
 
     @property
     def body(self) -> dict[str, Any]:
-        """For a route's `openapi_extra`: what is to be sent."""
+        """The route's `openapi_extra`, which describes the request body."""
         return body_of(self.asked)
 
     async def read(self, request: Request, limit_bytes: int) -> Asked:
-        """The request; RequestError says what is wrong with it."""
+        """The parsed request; raises RequestError if it is not valid."""
         return parse_body(self.asked, await read_body(request, limit_bytes))
 
     def probe(self, values: dict[str, Any]) -> Asked:
-        """The input of a probe as a request."""
+        """A request with the input of a probe."""
         return self.asked.model_validate(values)
 
     async def respond(
@@ -131,7 +131,7 @@ class InputProcessor(ABC, Generic[Asked, Item]):
         config: ServeConfig,
         answer: Callable[[Asked], Awaitable[dict[str, Any]]],
     ) -> JSONResponse:
-        """What `answer` makes of the request, in time, with how long all of it took."""
+        """Parses the request and responds with what `answer` returns plus `latency_ms`; 504 on timeout."""
         started = time.perf_counter()
         asked = await self.read(request, config.max_body_bytes)
         served.pick(asked.model, request.scope)
@@ -141,23 +141,23 @@ class InputProcessor(ABC, Generic[Asked, Item]):
 
     @abstractmethod
     async def items(self, asked: Asked) -> list[ModelInput[Item]]:
-        """The inputs in their order; RequestError 422 names the first that cannot be used."""
+        """The model inputs in order; raises RequestError 422 for the first invalid one."""
 
     def usage(self, given: Sequence[ModelInput[Item]]) -> dict[str, int]:
-        """What the answer says of how much was read."""
+        """The `usage` object of the response."""
         return {"inputs": len(given)}
 
     def count(self, given: Sequence[ModelInput[Item]], metrics: ServeMetrics) -> dict[str, int]:
-        """Counts what was read, for metrics and for the limits of the request's key; returns its usage."""
+        """Records the usage in metrics and towards the key's limits; returns it."""
         usage = self.usage(given)
         metrics.tokens("prompt", usage.get("prompt_tokens", 0))
         spend(sum(one.units for one in given))
         return usage
 
     async def in_thread(self, work: Callable[..., Result], *given: Any) -> Result:
-        """What `work` returns, called in the thread; nothing waits there for a request that was given up."""
+        """Runs `work` in the background thread; a queued call is dropped if its request is cancelled."""
         return await asyncio.get_running_loop().run_in_executor(self.thread, work, *given)
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Stops the thread."""
         self.thread.shutdown(wait=False)

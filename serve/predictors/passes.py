@@ -1,4 +1,4 @@
-"""Passes through an exported program: what it is given, in which batches, and whether it takes that at all."""
+"""Forward passes of an exported program: running, trial passes, and batching."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from heliostat.infra.registry.programs import Program
 
 TRIED = (1, 3)
-"""Inputs of the passes that a program is tried with."""
+"""Batch sizes of the trial passes at load time."""
 
 
 def run(program: Program, inputs: Mapping[str, torch.Tensor], device: torch.device) -> torch.Tensor:
-    """What the program makes of `inputs`, computed on `device`."""
+    """The program's output for `inputs`, computed on `device`."""
     import torch
 
     with torch.inference_mode():
@@ -29,7 +29,7 @@ def run(program: Program, inputs: Mapping[str, torch.Tensor], device: torch.devi
 
 
 def tried(program: Program, inputs: Mapping[str, torch.Tensor], device: torch.device, name: str) -> torch.Tensor:
-    """The same before anyone asks; ModelError says of the model `name` that it does not take such inputs."""
+    """`run` as a trial at load time: raises ModelError, with the model's `name`, if the program rejects the inputs."""
     try:
         return run(program, inputs, device)
     except Exception as error:  # an exported program checks shapes and names with errors of all kinds
@@ -40,5 +40,5 @@ def tried(program: Program, inputs: Mapping[str, torch.Tensor], device: torch.de
 def batches(
     work: Callable[[list[Item]], Sequence[Result]], config: ServeConfig, metrics: ServeMetrics
 ) -> Batcher[Item, Result]:
-    """Dynamic batching of inputs of one size, which only `serve.max_batch_size` limits."""
+    """A batcher for inputs of equal size, limited by `serve.max_batch_size` only."""
     return Batcher(work, lambda _: 1, Limits(config.max_batch_size, config.max_batch_size, None), metrics.batch)

@@ -1,4 +1,4 @@
-"""Which label an input has: an exported program, whose inputs are all of one size."""
+"""Classifiers from exported programs, whose inputs all have one size."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 Collate = Callable[[Sequence[Any]], Mapping[str, "torch.Tensor"]]
 PROBE_TOLERANCE = 0.01
-"""How far a probability may be from the trained model's: both compute in float32, maybe on other processors."""
+"""Largest allowed difference from the trained model's probability: both are float32, maybe on different processors."""
 
 
 class ProgramClassifier(Generic[Item]):
-    """Answers with the probability of each label, computed in float32."""
+    """A classifier in float32: returns the probability of each label."""
 
     tolerance = PROBE_TOLERANCE
 
@@ -62,23 +62,23 @@ class ProgramClassifier(Generic[Item]):
         return [dict(zip(self.labels, row, strict=True)) for row in await self.batcher.submit(items)]
 
     def scores(self, batch: Sequence[Item]) -> list[list[float]]:
-        """One pass: inputs in, a probability for each label out."""
+        """One forward pass: inputs in, a probability for each label out."""
         logits = run(self.program, self.collate(batch), self.device)
         found: list[list[float]] = logits.float().softmax(dim=-1).tolist()
         return found
 
     def check_health(self) -> None:
-        """Raises where the model can answer no more."""
+        """Raises if the model can no longer answer."""
         if not self.batcher.alive:
             raise RuntimeError("the thread that runs the model has ended")
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Stops the model's thread."""
         self.batcher.close()
 
 
 class PaddedTexts(Texts):
-    """Requests with texts, for a model that takes them in one length."""
+    """Parses requests with texts, for a model that takes a fixed length."""
 
     def __init__(self, inputs: TextInputs, tokenizer: Tokenizer) -> None:
         super().__init__(TextEncoder(tokenizer, inputs.length))
@@ -86,18 +86,18 @@ class PaddedTexts(Texts):
 
     @property
     def blank(self) -> Encoded:
-        """A text of one token, to try a model with."""
+        """A text of one token, for the trial passes."""
         return Encoded([self.inputs.vocabulary - 1], 1)
 
     def collate(self, batch: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """Texts as the model takes them: int64 [texts, length]; a text without tokens is the unknown word."""
+        """The model's input: int64 [texts, length]; a text without tokens becomes the unknown word."""
         return self.inputs.padded([one.ids for one in batch])
 
 
 def program_service(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
-    """The program in the bundle with the route for its kind of input; ModelError where it does not fit its description.
+    """The bundle's program with the routes for its kind of input; raises ModelError if it does not fit its description.
 
-    On a GPU too it computes in float32, without the shorter TensorFloat-32.
+    TensorFloat-32 is turned off, so that a GPU computes in full float32 too.
     """
     import torch
 
@@ -122,7 +122,7 @@ def program_service(found: Fetched, config: ServeConfig, served: ServedModels, m
 
 
 def processor_of(inputs: TableInputs | ImageInputs | TextInputs, folder: Path) -> Tables | Images | PaddedTexts:
-    """The way from requests to a classifier in the model folder `folder`."""
+    """The input processor for a classifier in the model folder `folder`."""
     if isinstance(inputs, TableInputs):
         return Tables(inputs)
     if isinstance(inputs, ImageInputs):
@@ -133,7 +133,7 @@ def processor_of(inputs: TableInputs | ImageInputs | TextInputs, folder: Path) -
 def check_outputs(
     program: Program, collate: Collate, blank: Any, device: torch.device, description: PublishedModel
 ) -> None:
-    """Raises ModelError where the program does not take what its description says, or has other outputs than labels."""
+    """Raises ModelError if the program rejects the inputs of its description or its outputs do not match the labels."""
     for count in TRIED:
         found = tried(program, collate([blank] * count), device, description.name)
         if found.shape != (count, len(description.labels)):

@@ -1,4 +1,4 @@
-"""Rows of a table: what their columns may hold, and how they become numbers."""
+"""Table inputs: validates the cells of rows and turns them into numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TableRequest(PredictRequest):
 
 
 class Tables(InputProcessor[TableRequest, list[float]]):
-    """Requests with rows."""
+    """Parses requests with rows."""
 
     def __init__(self, inputs: TableInputs) -> None:
         super().__init__(request_of(inputs))
@@ -37,16 +37,16 @@ class Tables(InputProcessor[TableRequest, list[float]]):
 
     @property
     def blank(self) -> list[float]:
-        """A row of zeros, to try a model with."""
+        """A row of zeros, for the trial passes."""
         return [0.0] * self.inputs.width
 
     async def items(self, asked: TableRequest) -> list[ModelInput[list[float]]]:
-        """The features of each row, float [width]; RequestError 422 names the row and the column that is wrong."""
+        """The features of each row, float [width]; RequestError 422 names the first invalid row and column."""
         features = await self.in_thread(self._features, asked.inputs)
         return [ModelInput(field, row) for (field, _), row in zip(asked.inputs, features, strict=True)]
 
     def collate(self, batch: Sequence[list[float]]) -> dict[str, torch.Tensor]:
-        """Rows as the model takes them: float32 [rows, width]."""
+        """The model's input: float32 [rows, width]."""
         import torch
 
         return {"features": torch.tensor(batch, dtype=torch.float32)}
@@ -69,7 +69,7 @@ class Tables(InputProcessor[TableRequest, list[float]]):
 
 
 def _numbers(column: NumberColumn | CategoryColumn, value: Any, field: str) -> list[float]:
-    """The cell as the model takes it; a number is one in JSON too, so that no text is read as a missing one."""
+    """The cell as numbers. A number must be a JSON number, so that no text is read as a missing value."""
     if column.kind == "number" and value is not None and not _is_finite(value):
         raise invalid(field, f"{field}: {repr(value)[:60]} given; a finite number is needed")
     if column.kind == "category" and isinstance(value, float) and not math.isfinite(value):
@@ -86,7 +86,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def request_of(inputs: TableInputs) -> type[TableRequest]:
-    """The request whose description has these columns; what their cells hold is looked at later, for all rows alike."""
+    """The request model with these columns in its schema; cells are validated later, for all rows in one way."""
     row: Any = Annotated[dict[str, Any], WithJsonSchema(row_schema(inputs))]
     rows: Any = Annotated[list[row], Field(min_length=1, max_length=MOST_INPUTS)]
     return create_model("TableRequest", __base__=TableRequest, row=(row | None, None), rows=(rows | None, None))
@@ -104,7 +104,7 @@ def row_schema(inputs: TableInputs) -> dict[str, Any]:
 
 
 def usual_row(inputs: TableInputs) -> dict[str, Any]:
-    """A row that nothing is wrong with: the means of the numbers, and the first of the words."""
+    """An example row: the mean of each number column, the first value of each category column."""
     return {column.name: _usual(column) for column in inputs.columns}
 
 
@@ -113,7 +113,7 @@ def _usual(column: NumberColumn | CategoryColumn) -> float | str:
 
 
 def _cell_schema(column: NumberColumn | CategoryColumn) -> dict[str, Any]:
-    """Of a column."""
+    """JSON Schema of a cell."""
     missing = [] if column.fill is None else [None]
     if column.kind == "category":
         return {"enum": [*(spelled for value in column.values for spelled in _spellings(value)), *missing]}
@@ -121,7 +121,7 @@ def _cell_schema(column: NumberColumn | CategoryColumn) -> dict[str, Any]:
 
 
 def _spellings(value: str) -> list[Any]:
-    """What JSON may hold for a word: a class that is a number in the training data is one in a request too."""
+    """JSON values that stand for a category: one that looks like an integer or boolean may be sent as such, too."""
     try:
         read = json.loads(value)
     except ValueError:

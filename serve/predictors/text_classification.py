@@ -1,4 +1,4 @@
-"""Which label a text has: a Hugging Face encoder with a classification head."""
+"""Text classification with a Hugging Face encoder and a classification head."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     import torch
 
 PROBE_TOLERANCE = 0.05
-"""How far a probability may be from the trained model's: bfloat16 keeps eight bits."""
+"""Largest allowed difference from the trained model's probability: bfloat16 has eight bits of precision."""
 TOKENS = {"cpu": 4096, "cuda": 131_072}
-"""Tokens of one pass, padding included. A CPU gains nothing from more, and its caches lose."""
+"""Tokens per forward pass, padding included. Larger passes are no faster on a CPU and exceed its caches."""
 PADDING_SHARE = {"cpu": 0.1, "cuda": 0.5}
-"""A GPU is faster with few large passes, a CPU with little padding where the model computes it at all."""
+"""Largest share of padding: a GPU prefers few large passes, a CPU little padding (if the model computes padding at
+all)."""
 LENGTH_STEP = 16
-"""On a CPU, oneDNN prepares its kernels anew for each shape, which takes as long as a text: so there are few shapes."""
+"""Pads to multiples of this on a CPU: oneDNN prepares kernels for each new shape, which takes as long as a text."""
 
 
 class TextClassifier:
-    """Answers with the probability of each label."""
+    """Returns the probability of each label."""
 
     tolerance = PROBE_TOLERANCE
 
@@ -56,7 +57,7 @@ class TextClassifier:
         return [dict(zip(self.labels, row, strict=True)) for row in scores]
 
     def scores(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
-        """One pass: token ids of any lengths in, a probability for each label out."""
+        """One forward pass: token ids of any lengths in, a probability for each label out."""
         import torch
 
         step = LENGTH_STEP if self.device.type == "cpu" else 1
@@ -68,21 +69,21 @@ class TextClassifier:
             return logits.float().softmax(dim=-1).tolist()
 
     def check_health(self) -> None:
-        """Raises where the model can answer no more."""
+        """Raises if the model can no longer answer."""
         if not self.batcher.alive:
             raise RuntimeError("the thread that runs the model has ended")
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Stops the model's thread."""
         self.batcher.close()
 
 
 def padded(
     batch: Sequence[Sequence[int]], pad_id: int, step: int = 1, limit: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Ids [texts, width] and their mask, which is None where nothing is padded: attention is faster without.
+    """Ids [texts, width] and the attention mask; None if nothing is padded, as attention is faster without a mask.
 
-    The width is the longest text's, rounded up to a multiple of `step`, but for this not above `limit`.
+    The width is that of the longest text, rounded up to a multiple of `step` but not beyond `limit`.
     """
     import torch
 
@@ -96,7 +97,7 @@ def padded(
 
 
 def load(folder: Path, description: PublishedModel, config: ServeConfig, metrics: ServeMetrics) -> TextClassifier:
-    """The classifier in the model folder `folder`; ModelError where its files do not fit its description."""
+    """The classifier in the model folder `folder`; raises ModelError if its files do not fit its description."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from heliostat.serve.compute.cpu import pack

@@ -1,4 +1,4 @@
-"""Texts: their tokens, and what is said of those that are too long."""
+"""Text inputs: tokenization, and the check of their length."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def not_blank(text: str) -> str:
-    """The text; ValueError where it says nothing, which in training data counts as a missing one."""
+    """The text; raises ValueError if it is blank, which in training data counts as missing."""
     if not text.strip():
         raise ValueError("a character that is no white space is needed")
     return text
@@ -66,11 +66,11 @@ class TextResponse(PredictResponse):
 
 @dataclass(frozen=True)
 class Encoded:
-    """A text as the model reads it."""
+    """A tokenized text."""
 
     ids: list[int]
     total_tokens: int
-    """Tokens of the whole text, those that were cut off included."""
+    """Tokens of the whole text, before truncation."""
 
     @property
     def truncated(self) -> bool:
@@ -79,7 +79,7 @@ class Encoded:
 
 
 class Encoder(Protocol):
-    """What makes tokens of texts."""
+    """A tokenizer with a length limit."""
 
     max_length: int
 
@@ -89,7 +89,7 @@ class Encoder(Protocol):
 
 
 class TextEncoder:
-    """A tokenizer that cuts what is too long, and knows how much it was."""
+    """A Hugging Face tokenizer that truncates, and counts the tokens it cuts off."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
         self.tokenizer = tokenizer
@@ -99,7 +99,7 @@ class TextEncoder:
         self.specials = tokenizer.num_special_tokens_to_add(False)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """The texts as token ids, at most `max_length` each. A review takes about a millisecond."""
+        """The texts as token ids, at most `max_length` each. A review takes about 1 ms."""
         return [self._encoded(found) for found in self.tokenizer.encode_batch_fast(list(texts))]
 
     def _encoded(self, found: Any) -> Encoded:
@@ -108,18 +108,18 @@ class TextEncoder:
 
 
 class Texts(InputProcessor[TextRequest, Encoded]):
-    """Requests with texts."""
+    """Parses requests with texts."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(TextRequest, TextResponse)
         self.encoder = encoder
 
     def probe(self, values: dict[str, Any]) -> TextRequest:
-        """The input of a probe as a request; training cut it as well."""
+        """A request with the input of a probe, truncated as in training."""
         return TextRequest(**values, truncate=True)
 
     async def items(self, asked: TextRequest) -> list[ModelInput[Encoded]]:
-        """The texts as token ids; RequestError 422 where tokens would be cut off unasked."""
+        """The texts as token ids; raises RequestError 422 if one is too long and `truncate` is not set."""
         fields, texts = zip(*asked.inputs, strict=True)
         encoded = await self.in_thread(self.encoder.encode, texts)
         if not asked.truncate:
@@ -131,7 +131,7 @@ class Texts(InputProcessor[TextRequest, Encoded]):
         ]
 
     def usage(self, given: Sequence[ModelInput[Encoded]]) -> dict[str, int]:
-        """The tokens that were read."""
+        """Counts of the tokens."""
         tokens = sum(one.units for one in given)
         return {"prompt_tokens": tokens, "total_tokens": tokens}
 
