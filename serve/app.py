@@ -1,4 +1,4 @@
-"""One published model as one Ray Serve application: configuration in, application out."""
+"""Builds the Ray Serve application of one published model from its configuration."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 DEPLOYMENT = "model"
 ADMITTED = 4096
-"""Requests that Ray lets into a replica, on top of the limit of the spec, so that the replica itself says 429."""
+"""Added to the spec's limit as Ray's limit per replica, so that our own middleware answers 429 instead of Ray."""
 ENVIRONMENT = {
     # One event loop from socket to model: a second one costs two thread switches a request.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    # oneDNN: keep the kernels of every shape that comes up.
+    # oneDNN: cache the kernels of all shapes.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8192",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -33,21 +33,21 @@ ENVIRONMENT = {
 
 
 def build(args: Mapping[str, Any]) -> Application:
-    """The application of a Serve config file, whose `import_path` names this function and whose `args` it gets.
+    """Builds the application in a Serve config file: `import_path` names this function, `args` are passed to it.
 
-    Ray Serve calls builders of exactly one parameter. Raises ConfigError for a field that is missing, unknown or wrong.
+    Ray Serve requires builders to have exactly one parameter. Raises ConfigError for a missing, unknown or wrong field.
     """
     return application(configuration.build(AppArgs, args))
 
 
 def application(args: AppArgs, experiment: Experiment | None = None) -> Application:
-    """The application for `args`; replicas begin or end an `experiment` as they are."""
+    """The application for `args`. An `experiment` is only user_config, so its start or end replaces no replica."""
     from ray import serve
 
-    # Defaults are as written (8), values from elsewhere parsed (8.0); Ray would take them for two configurations.
+    # Defaults are as written (8), parsed values may differ (8.0); Ray would see two configurations.
     args = AppArgs.model_validate_json(args.model_dump_json())
     with warnings.catch_warnings():
-        # The interval of reports has no other setting that works in this version of Ray.
+        # In this version of Ray, no other setting for the interval of reports works.
         warnings.filterwarnings("ignore", message=".*metrics_interval_s", category=DeprecationWarning)
         deployment = serve.deployment(serve.ingress()(Replica), name=DEPLOYMENT, **options(args.config))
     settings = experiment.model_dump(mode="json") if experiment else {}
@@ -56,14 +56,14 @@ def application(args: AppArgs, experiment: Experiment | None = None) -> Applicat
 
 
 def options(config: ServeConfig) -> dict[str, Any]:
-    """How Ray Serve runs the replicas of an endpoint."""
+    """Ray Serve's deployment options for an endpoint."""
     return {
         "ray_actor_options": {**resources(config), "runtime_env": {"env_vars": ENVIRONMENT}},
         "max_ongoing_requests": ADMITTED + config.max_ongoing_requests,
         "autoscaling_config": autoscaling(config),
-        # A model that is refused once is refused again: what it says must reach the user now.
+        # If loading a model fails once, it fails again: report the error now instead of retrying.
         "max_constructor_retry_count": 1,
-        # The replicas of the version before go on until those of the new one answer.
+        # Replicas of the old version keep serving until those of the new one are ready.
         "max_surge_percent": 100,
         "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
         **draining(config),
@@ -72,5 +72,5 @@ def options(config: ServeConfig) -> dict[str, Any]:
 
 
 def fingerprint(args: AppArgs) -> str:
-    """What tells Ray Serve whether replicas have to be replaced: deploying the same again replaces none."""
+    """Deployment version by which Ray Serve decides whether to replace replicas; the same args give the same one."""
     return hashlib.sha256(f"{__version__} {args.model_dump_json()}".encode()).hexdigest()[:16]

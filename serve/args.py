@@ -1,4 +1,4 @@
-"""What an application of Ray Serve is built from: data only."""
+"""The arguments of a Ray Serve application: data only."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class AppArgs(StrictModel):
 
     @property
     def application(self) -> str:
-        """What Ray Serve calls it."""
+        """Its name in Ray Serve."""
         return f"{self.name}{CANDIDATE_SUFFIX}" if self.is_candidate else self.name
 
     @property

@@ -31,7 +31,7 @@ AdapterName = Annotated[str, AfterValidator(_is_name)]
 
 
 def check_names(model: str, adapters: Iterable[str]) -> None:
-    """ValueError where an adapter has the name by which requests ask for the model itself."""
+    """Raises ValueError if an adapter has the name of the model itself."""
     if model in adapters:
         raise ValueError(f"serve.adapters.{model}: {model!r} is the name of the model itself; another name is needed")
 
@@ -45,7 +45,7 @@ class Replicas(StrictModel):
 
     @property
     def first(self) -> int:
-        """How many there are at the start."""
+        """The initial number of replicas."""
         return max(1, self.min)
 
     @model_validator(mode="after")
@@ -110,7 +110,7 @@ class ServeConfig(StrictModel):
 
     @property
     def has_page(self) -> bool:
-        """Whether there is a page."""
+        """Whether the endpoint has a page."""
         return self.host in LOOPBACK if self.page is None else self.page
 
     @field_validator("route")

@@ -1,4 +1,4 @@
-"""What a client is told when a request cannot be answered: the error body of the OpenAI API."""
+"""Errors of requests, with the error body of the OpenAI API."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         504: "The model did not answer in time.",
     }.items()
 }
-"""For the description of the API."""
+"""Error responses in the OpenAPI description."""
 
 
 class RequestError(Exception):
-    """A request that is refused or fails, with the HTTP status and the reason in one line."""
+    """A request that is refused or fails, with the HTTP status and a one-line reason."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class RequestError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """`{"error": {message, type, param, code}}`, which the openai client turns into its own errors."""
+        """`{"error": {message, type, param, code}}`, which the openai client turns into its own exceptions."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         if self.status == 429:
             kind = "rate_limit_error"
@@ -78,12 +78,12 @@ class RequestError(Exception):
 
 
 def invalid(param: str, message: str, code: str = "invalid_value") -> RequestError:
-    """422: the field `param` has a value that is not allowed."""
+    """The error 422: the field `param` has a value that is not allowed."""
     return RequestError(422, message, code=code, param=param)
 
 
 async def send_error(send: Send, error: RequestError) -> None:
-    """The error as a complete response, for code that stands before any framework."""
+    """Sends the error as a complete response, for middlewares outside FastAPI."""
     body = json.dumps(error.body, ensure_ascii=False).encode()
     headers = {
         "content-type": "application/json",
@@ -96,10 +96,10 @@ async def send_error(send: Send, error: RequestError) -> None:
 
 
 def sse_event(body: dict[str, Any]) -> bytes:
-    """A piece of a stream, as a server-sent event."""
+    """Encodes a chunk of a stream as a server-sent event."""
     return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
 async def send_event(send: Send, error: RequestError) -> None:
-    """The error as the last event of a stream whose status is out already."""
+    """Sends the error as the last event of a stream whose status is out already."""
     await send({"type": "http.response.body", "body": sse_event(error.body)})

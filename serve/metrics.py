@@ -1,4 +1,4 @@
-"""What a replica counts, under the names of `heliostat.infra.metrics`."""
+"""Metrics of a replica, with the names in `heliostat.infra.metrics`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from heliostat.serve.errors import App, Message, Receive, Scope, Send
 Record = Callable[[Metric, float, Mapping[str, str]], None]
 FLUSH_SECONDS = 0.5
 ADAPTER = "heliostat.adapter"
-"""Where the scope of a request says which adapter answers it, as `name@version`; nothing for the model itself."""
+"""Key in a request's scope: the adapter that answers it, as `name@version`; empty for the model itself."""
 
 
 class Buffer:
-    """Takes values at the cost of an append and hands them to `record` from a thread of its own.
+    """Queues values, at the cost of an append, and passes them to `record` in a background thread.
 
-    A call into Ray gives the interpreter away and has to wait for it again, behind the thread that runs the model;
-    five of them took a fifth of the event loop's time. Counters are added up and gauges keep their last value first.
+    A call into Ray releases the GIL and then waits for it behind the model's thread; five of them took a fifth of the
+    event loop's time. Before that, counters are summed up and only the last value of a gauge is kept.
     """
 
     def __init__(self, record: Record = catalogue.record, seconds: float = FLUSH_SECONDS) -> None:
@@ -33,11 +33,11 @@ class Buffer:
         self._thread.start()
 
     def add(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
-        """One value; it is exported within a second."""
+        """Queues one value; it is exported within a second."""
         self._values.append((metric, value, labels))
 
     def close(self) -> None:
-        """Hands over what is left and ends the thread."""
+        """Flushes and stops the thread."""
         self._closed.set()
         self._thread.join(timeout=10)
 
@@ -69,42 +69,42 @@ class ServeMetrics:
         self._waits: deque[float] = deque(maxlen=1000)
 
     def request(self, status: int, seconds: float, adapter: str = "") -> None:
-        """One answered request; `adapter` is `name@version`, nothing for the model itself, as below."""
+        """Records one answered request; `adapter` is `name@version`, or empty for the model itself, as below."""
         labels = {**self.labels, "adapter": adapter}
         self.record(catalogue.REQUESTS, 1, {**labels, "status": str(status)})
         self.record(catalogue.REQUEST_SECONDS, seconds, labels)
 
     def ongoing(self, count: int) -> None:
-        """How many requests the replica holds now."""
+        """Records how many requests the replica holds now."""
         self.record(catalogue.ONGOING_REQUESTS, count, self.labels)
 
     def batch(self, size: int) -> None:
-        """How many inputs went through the model together."""
+        """Records the size of a batch."""
         self.record(catalogue.BATCH_SIZE, size, self.labels)
 
     def tokens(self, kind: str, count: int, adapter: str = "") -> None:
-        """Tokens read (`prompt`) or written (`completion`)."""
+        """Counts tokens read (`prompt`) or generated (`completion`)."""
         if count:
             self.record(catalogue.TOKENS, count, {**self.labels, "adapter": adapter, "kind": kind})
 
     def first_token(self, seconds: float, adapter: str = "") -> None:
-        """Seconds from a request to its first token."""
+        """Records the seconds from a request to its first token."""
         self.record(catalogue.TIME_TO_FIRST_TOKEN_SECONDS, seconds, {**self.labels, "adapter": adapter})
         self._waits.append(seconds)
 
     def mean_wait(self) -> float | None:
-        """Mean seconds to the first token since the last call; None where there was none."""
+        """Mean time to first token in seconds since the last call; None if there was none."""
         waits = [self._waits.popleft() for _ in range(len(self._waits))]
         return fmean(waits) if waits else None
 
 
 CLIENT_LEFT = 499
-"""The status that is counted where the client went away before the answer was complete."""
+"""Recorded status if the client disconnected before the response was complete."""
 UNCOUNTED_PATHS = frozenset({"/health"})
 
 
 class MetricsMiddleware:
-    """Counts each request with its status and its time to the last byte, and says which version answers."""
+    """Records each request's status and time to last byte, and adds the header `x-model-version`."""
 
     def __init__(self, app: App, metrics: ServeMetrics) -> None:
         self.app = app
@@ -113,7 +113,7 @@ class MetricsMiddleware:
         self.version = (b"x-model-version", f"{labels['model']}@{labels['version']}".encode("latin-1"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handles one request."""
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if scope["type"] != "http" or path in UNCOUNTED_PATHS:
             await self.app(scope, receive, send)

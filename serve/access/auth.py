@@ -1,7 +1,7 @@
-"""An endpoint answers only to those who have a key for it.
+"""API key authentication of an endpoint.
 
-Keys are in storage (`heliostat keys`), with names, ends and limits, or come from the environment variable
-HELIOSTAT_API_KEYS, separated by commas. Each there is either the key itself or `name:sha256`, the hash of a key in
+Keys are in storage (`heliostat keys`), with names, expiry and limits, or in the environment variable
+HELIOSTAT_API_KEYS, separated by commas. Each entry there is either a key itself or `name:sha256`, the hash of a key in
 hexadecimal, so that a deployment need not know the keys. Only hashes are kept.
 """
 
@@ -24,7 +24,7 @@ _HOW_TO_MAKE_ONE = (
     "heliostat keys add NAME, or open the endpoint to everyone with serve.auth=none"
 )
 OPEN_PATHS = frozenset({"/health", "/", ""})
-"""What load balancers ask, and the page, on which a person gives the key."""
+"""Paths without a key: health checks of load balancers, and the page, where a user enters the key."""
 
 
 def hash_keys(text: str) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def _hashed(entry: str, number: int) -> str:
 
 
 def keys_from_environment(required: bool) -> tuple[str, ...]:
-    """The hashed keys of HELIOSTAT_API_KEYS; ConfigError says how to make one where none is there but required."""
+    """The hashed keys in HELIOSTAT_API_KEYS; raises ConfigError, with advice, if a key is required and none is set."""
     keys = hash_keys(os.environ.get(ENVIRONMENT, ""))
     if required and not keys:
         raise ConfigError(_HOW_TO_MAKE_ONE)
@@ -55,9 +55,9 @@ def keys_from_environment(required: bool) -> tuple[str, ...]:
 
 
 class ApiKeyMiddleware:
-    """Passes on requests that carry `Authorization: Bearer KEY` with a key for one of these models, in their scope.
+    """Requires `Authorization: Bearer KEY` with a valid key for one of the models; puts the key into the scope.
 
-    The others get 401, or 403 where the key is for other models.
+    Answers 401 otherwise, or 403 if the key is for other models.
     """
 
     def __init__(self, app: App, keys: KeyRing, *models: str) -> None:
@@ -66,7 +66,7 @@ class ApiKeyMiddleware:
         self.models = models
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handles one request."""
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path not in OPEN_PATHS:
             try:
@@ -77,7 +77,7 @@ class ApiKeyMiddleware:
         await self.app(scope, receive, send)
 
     def key_of(self, scope: Scope) -> ApiKey:
-        """The request's key; RequestError where it opens nothing here."""
+        """The request's key; raises RequestError if it is missing, unknown, expired or for other models."""
         scheme, _, given = _authorization(scope).partition(b" ")
         key = self.keys.find(hashlib.sha256(given.strip()).hexdigest()) if scheme.lower() == b"bearer" else None
         if key is None:
@@ -90,7 +90,7 @@ class ApiKeyMiddleware:
 
 
 def not_allowed(key: ApiKey, *models: str) -> RequestError:
-    """403: the key is for other models."""
+    """The error 403: the key is for other models."""
     asked = " or ".join(repr(model) for model in models)
     message = f"key {key.name!r} is for {', '.join(key.models)}, not for {asked}"
     return RequestError(403, message, code="model_not_allowed")

@@ -1,4 +1,4 @@
-"""Who may ask an endpoint, and how much."""
+"""Access control of an endpoint: API keys and their usage limits."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from heliostat.serve.access.quota import UsageCounter, UsageSync
 
 @dataclass(frozen=True)
 class AccessControl:
-    """The keys that open an endpoint, and what is counted of their use."""
+    """The API keys of an endpoint, and the counters of their usage."""
 
     keys: KeyRing
     counter: UsageCounter
     sync: UsageSync
 
     def close(self) -> None:
-        """Ends their threads."""
+        """Stops their threads."""
         self.keys.close()
         self.sync.close()

@@ -1,4 +1,4 @@
-"""The keys that open an endpoint, as a replica knows them: of its environment, and in storage, looked at again."""
+"""The API keys that a replica knows: from its environment, and from storage, which it polls."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _log = log.get(__name__)
 
 
 class KeyRing:
-    """Finds a key by its digest. Where storage does not answer, or a key is damaged, what was known before counts."""
+    """Finds keys by digest. If storage does not answer or a stored key is damaged, the last known keys stay valid."""
 
     def __init__(self, hashed: Iterable[str], store: Store | None = None, seconds: float = RELOAD_SECONDS) -> None:
-        """`hashed` are the keys of the environment, `name:sha256`; those in `store` are looked at every `seconds`."""
+        """`hashed` are the keys of the environment, `name:sha256`; those in `store` are polled every `seconds`."""
         started = datetime.now(timezone.utc)
         self._own = [
             ApiKey(name=name, sha256=digest, created=started)
@@ -34,14 +34,15 @@ class KeyRing:
             threading.Thread(target=self._run, args=(seconds,), name="heliostat-keys", daemon=True).start()
 
     def find(self, digest: str) -> ApiKey | None:
-        """The key whose SHA-256 this is.
+        """The key with this SHA-256; None if there is none.
 
-        A look-up by digest tells nothing of the keys by the time it takes: who tries keys cannot choose their digests.
+        A dictionary lookup by digest is safe from timing attacks: an attacker cannot choose the digests of the keys
+        tried.
         """
         return self._known.get(digest)
 
     def reload(self) -> None:
-        """Reads the keys in storage that have changed."""
+        """Reads new and changed keys from storage, and drops deleted ones."""
         if self._store is not None:
             entries = {(entry.key, entry.version) for entry in self._store.list(PREFIX) if entry.key.endswith(".json")}
             self._stored = {one: self._stored.get(one) or read_key(self._store, one[0]) for one in sorted(entries)}
@@ -49,11 +50,11 @@ class KeyRing:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody can come in."""
+        """Whether there is no key at all."""
         return not self._known
 
     def close(self) -> None:
-        """Looks no more."""
+        """Stops polling."""
         self._closed.set()
 
     def _run(self, seconds: float) -> None:

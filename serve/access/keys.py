@@ -1,6 +1,6 @@
-"""API keys with names, in the storage: made, listed and removed by commands, read again by replicas while they run.
+"""Named API keys in storage: commands add, list and remove them, running replicas poll them.
 
-keys/<name>.json   the SHA-256 of one key, and what it allows; the key itself is shown once and kept nowhere
+keys/<name>.json   the SHA-256 of one key, and what it allows; the key itself is shown once and never stored
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ class ApiKey(StrictModel):
 
     @property
     def is_limited(self) -> bool:
-        """Whether what is done with it must be counted."""
+        """Whether its usage must be counted."""
         return bool(self.requests_per_minute or self.tokens_per_minute)
 
     def opens(self, *names: str) -> bool:
-        """Whether it is for one of these models."""
+        """Whether it is valid for one of these models."""
         return not self.models or not set(names).isdisjoint(self.models)
 
     def has_expired(self) -> bool:
-        """Whether its time is over."""
+        """Whether it has expired."""
         return self.expires is not None and self.expires <= datetime.now(timezone.utc)
 
 
 def generate_key() -> str:
-    """A new key, 256 bits."""
+    """A new random key of 256 bits."""
     return secrets.token_urlsafe(32)
 
 
 def digest_of(key: str) -> str:
-    """SHA-256 in hexadecimal, which is all that is kept of a key."""
+    """SHA-256 of a key in hexadecimal; only this is stored."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -70,7 +70,7 @@ def add_key(
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
 ) -> str:
-    """Makes a key and returns it; ConfigError where the name is taken, or a value is not allowed."""
+    """Creates a key and returns it; raises ConfigError if the name is taken or not allowed."""
     key = generate_key()
     if not re.fullmatch(NAME, name) or not name.strip("."):
         raise ConfigError(f"keys add: name {name!r} given; 1 to 64 letters, digits, dots, dashes and _ are allowed")
@@ -85,12 +85,12 @@ def add_key(
 
 
 def list_keys(store: Store) -> list[ApiKey]:
-    """All keys, by name; IntegrityError names one that is damaged."""
+    """All keys, sorted by name; raises IntegrityError if one is damaged."""
     return [read_key(store, entry.key) for entry in store.list(PREFIX) if entry.key.endswith(".json")]
 
 
 def read_key(store: Store, where: str) -> ApiKey:
-    """One key, stored at `where`."""
+    """Reads the key stored at `where`; raises IntegrityError if it is damaged."""
     try:
         return ApiKey.model_validate(json.loads(store.read_bytes(where)))
     except (ValidationError, ValueError) as error:
@@ -98,7 +98,7 @@ def read_key(store: Store, where: str) -> ApiKey:
 
 
 def remove_key(store: Store, name: str) -> None:
-    """Takes a key away; replicas refuse it within seconds. ConfigError where there is none of this name."""
+    """Deletes a key; replicas refuse it within seconds. Raises ConfigError if there is none of this name."""
     try:
         store.read_bytes(_where(name))
     except NotFoundError:

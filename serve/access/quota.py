@@ -1,4 +1,4 @@
-"""What a key may use in a minute: counted in each replica, and over all replicas of an endpoint a second later."""
+"""Limits per key and minute, counted in each replica and synchronized over all replicas of an endpoint each second."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ MINUTE = 60
 SHARE_SECONDS = 1.0
 REQUESTS, TOKENS = "requests", "tokens"
 Use = tuple[str, str]
-"""Name of a key, and what is counted."""
+"""Name of a key, and what is counted: REQUESTS or TOKENS."""
 _log = log.get(__name__)
 _spend: ContextVar[Callable[[int], None]] = ContextVar("spend", default=lambda _: None)
 
 
 def spend(tokens: int) -> None:
-    """Counts tokens for the key of the request that is worked on, if it has one."""
+    """Counts tokens towards the key of the current request, if it has one."""
     _spend.get()(tokens)
 
 
 class UsageCounter:
-    """Uses in the running minute, by clock: this replica's, and what others told of."""
+    """Usage in the current clock minute: this replica's, and that of the others as last synchronized."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -39,24 +39,24 @@ class UsageCounter:
         self._unreported: Counter[Use] = Counter()
 
     def add(self, use: Use, count: int = 1) -> None:
-        """Counts here."""
+        """Adds to this replica's usage."""
         with self._lock:
             self._start_minute()
             self._all[use] += count
             self._unreported[use] += count
 
     def used(self, use: Use) -> int:
-        """So much in this minute, as far as it is known here."""
+        """Usage in this minute over all replicas, as far as known here."""
         with self._lock:
             self._start_minute()
             return self._all[use]
 
     def seconds_left(self) -> int:
-        """Whole seconds to the next minute, 1 to 60."""
+        """Whole seconds until the next minute, 1 to 60."""
         return max(1, math.ceil(MINUTE - self._clock() % MINUTE))
 
     def share(self, report: Callable[[int, Mapping[Use, int]], Mapping[Use, int]]) -> None:
-        """Tells what was counted here since the last time, with its minute, and takes over the sum of all replicas."""
+        """Reports the usage since the last call, with its minute, and takes over the sum of all replicas."""
         with self._lock:
             self._start_minute()
             minute, reported, self._unreported = self._minute, self._unreported, Counter()
@@ -78,14 +78,14 @@ class UsageCounter:
 
 
 class UsageAggregator:
-    """An actor that adds up what the replicas of an endpoint tell."""
+    """An actor that sums up the usage of all replicas of an endpoint."""
 
     def __init__(self) -> None:
         self._minute = 0
         self._sums: Counter[Use] = Counter()
 
     def report(self, minute: int, reported: Mapping[Use, int]) -> dict[Use, int]:
-        """Adds to a minute, and returns its sums; an older minute's are forgotten when a newer one begins."""
+        """Adds a replica's usage and returns the sums of that minute; keeps only the newest minute."""
         if minute > self._minute:
             self._minute, self._sums = minute, Counter()
         if minute == self._minute:
@@ -95,7 +95,7 @@ class UsageAggregator:
 
 
 class UsageSync:
-    """The thread in which a replica shares its counts with the others; it starts with the first key that has limits."""
+    """A thread that synchronizes a replica's usage with the others; started by the first request with a limited key."""
 
     def __init__(self, counter: UsageCounter, endpoint: str) -> None:
         self._counter = counter
@@ -104,13 +104,13 @@ class UsageSync:
         self._closed = threading.Event()
 
     def start(self) -> None:
-        """Starts it where it does not run yet."""
+        """Starts the thread. Idempotent."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="heliostat-quota", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """Ends it."""
+        """Stops the thread."""
         self._closed.set()
 
     def _run(self) -> None:
@@ -121,7 +121,7 @@ class UsageSync:
                 _log.warning("limits of keys are counted in each replica alone for now: %s", error)
 
     def _report(self, minute: int, reported: Mapping[Use, int]) -> dict[Use, int]:
-        """By way of an actor that is made anew where the replica that had made it is gone."""
+        """Reports to the aggregator actor, which is created again if the replica that owned it is gone."""
         import ray
 
         sums: Any = ray.remote(num_cpus=0)(UsageAggregator).options(name=self._name, get_if_exists=True).remote()
@@ -130,7 +130,7 @@ class UsageSync:
 
 
 class KeyLimitMiddleware:
-    """Passes on what a key's limits allow in this minute; the rest gets 429 with the seconds to the next."""
+    """Answers 429, with the seconds to the next minute, when a key has used up its limit."""
 
     def __init__(self, app: App, counter: UsageCounter, on_limited: Callable[[], None] = lambda: None) -> None:
         self.app = app
@@ -138,7 +138,7 @@ class KeyLimitMiddleware:
         self.on_limited = on_limited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; those without a body are not counted."""
+        """Handles one request; only POST counts."""
         key: ApiKey | None = scope.get("heliostat.key")
         if key is None or not key.is_limited or scope["method"] != "POST":
             await self.app(scope, receive, send)

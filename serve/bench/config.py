@@ -1,4 +1,4 @@
-"""What `heliostat bench` asks of an endpoint."""
+"""Settings of `heliostat bench`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Load on an endpoint: closed-loop, by users who ask again once they are answered, or open-loop, at a rate of arrivals.
+"""Load generation: closed-loop, by users who wait for each response, or open-loop, with random arrivals at a rate.
 
-Under open load a request counts from when it should have been sent, so that an answer that makes the next request late
-is not forgotten.
+In open loop, a request is timed from when it was due, so that delays caused by slow earlier responses count.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from heliostat.serve.bench.config import BenchConfig
 from heliostat.serve.bench.target import Sample, Target, find_target, read_answer
 
 Ask = Callable[[int, float], Awaitable[None]]
-"""Sends the request of that number, due at that second, and waits for its answer."""
+"""Sends the request with this number, due at this second, and waits for its response."""
 
 
 async def drive(
     config: BenchConfig, key: str | None, texts: Sequence[str], on_done: Callable[[int], None]
 ) -> tuple[Target, list[Sample], float]:
-    """Asks with `texts` in turns: what was asked, the requests in the order in which they were due, seconds in all.
+    """Sends the requests, cycling through `texts`; returns the target, the samples by due time, and the seconds.
 
-    `on_done` hears how many are answered. Raises as `find_target` does.
+    `on_done` is called with the number of responses so far. Raises what `find_target` raises.
     """
     timeout, connector = aiohttp.ClientTimeout(config.timeout_seconds), aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
@@ -55,7 +54,7 @@ async def _closed(ask: Ask, config: BenchConfig, started: float) -> None:
 
 
 async def _open(ask: Ask, config: BenchConfig, rate: float, started: float) -> None:
-    """Arrivals of a Poisson process: the times between them are exponential."""
+    """Poisson arrivals: the times between them are exponentially distributed."""
     draw, due, asked = random.Random(config.seed), 0.0, []
     for at in range(config.requests):
         await asyncio.sleep(started + due - time.perf_counter())

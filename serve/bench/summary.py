@@ -1,4 +1,4 @@
-"""What a load has shown: rates, errors, and the distribution of each time."""
+"""Results of a load test: rates, errors, and the distribution of each time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PERCENTILES = (50, 90, 99)
 
 @dataclass(frozen=True)
 class Times:
-    """A distribution, in milliseconds."""
+    """Summary of a distribution, in milliseconds."""
 
     mean: float
     p50: float
@@ -26,7 +26,7 @@ class Times:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Times | None:
-        """Of these times; None where there are none."""
+        """Summarizes times in seconds; None if there are none."""
         if not seconds:
             return None
         values = np.asarray(seconds) * 1000
@@ -36,26 +36,26 @@ class Times:
 
 @dataclass(frozen=True)
 class Summary:
-    """All requests of a load; times are those of good answers only."""
+    """Summary of all requests; times are those of successful ones only."""
 
     requests: int
     errors: dict[str, int]
-    """What went wrong -> how often."""
+    """Error -> how often it occurred."""
     seconds: float
     requests_per_second: float
-    """Good answers."""
+    """Successful ones only."""
     tokens_per_second: float
-    """Generated, in good answers."""
+    """Generated tokens, in successful responses."""
     latency: Times | None
-    """From when a request was due to the end of its answer."""
+    """From when a request was due to the end of its response."""
     first_token: Times | None
-    """From when a request was due to the first piece of text (TTFT)."""
+    """From when a request was due to the first chunk of text (TTFT)."""
     inter_token: Times | None
-    """Between a piece of text and the next of the same answer (ITL)."""
+    """Between consecutive chunks of text of one response (ITL)."""
 
 
 def summarise(samples: Sequence[Sample], seconds: float) -> Summary:
-    """The figures of `samples`, which took `seconds` in all."""
+    """Summarizes `samples`, which took `seconds` in all."""
     good = [sample for sample in samples if not sample.error]
     return Summary(
         requests=len(samples),
@@ -70,7 +70,7 @@ def summarise(samples: Sequence[Sample], seconds: float) -> Summary:
 
 
 def latencies(samples: Sequence[Sample]) -> tuple[list[float], list[float]]:
-    """Percentiles from 0 to 100, and the latency of good answers at each, in milliseconds."""
+    """Percentiles from 0 to 100, and the latency of successful responses at each, in milliseconds."""
     seconds = [sample.ended - sample.due for sample in samples if not sample.error]
     places = np.linspace(0, 100, 101)
     return (places.tolist(), (np.percentile(seconds, places) * 1000).tolist()) if seconds else ([], [])

@@ -1,4 +1,4 @@
-"""What is asked: the routes of OpenAI's interface, streamed, or `/v1/predict`; and how an answer is read."""
+"""The endpoint under load: its route (OpenAI API, streamed, or `/v1/predict`), and how its responses are read."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PATHS: dict[str, Kind] = {
     "/v1/completions": "completions",
     "/v1/predict": "predict",
 }
-"""In the order in which `auto` prefers them."""
+"""In the order of preference of `auto`."""
 BODIES = {"row", "rows", "image", "images", "seed"}
-"""Fields of requests to `/v1/predict` that are no texts: a line of JSON with one of them is sent as it is."""
+"""Non-text fields of requests to `/v1/predict`: a line of JSON with one of them is sent as it is."""
 
 
 @dataclass
@@ -30,12 +30,12 @@ class Sample:
     due: float
     """When it should have been sent."""
     error: str = ""
-    """What went wrong, in a few words; empty where nothing did."""
+    """Short description of the error; empty if there was none."""
     ended: float = 0.0
     pieces: list[float] = field(default_factory=list)
-    """When each piece of a stream's text was there."""
+    """Arrival time of each chunk of text in a stream."""
     tokens: int = 0
-    """Generated."""
+    """Number of generated tokens."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Target:
     headers: Mapping[str, str]
 
     def body(self, text: str, max_tokens: int) -> dict[str, Any]:
-        """What is posted: a greedy answer, streamed, or a prediction."""
+        """The JSON body of a request: greedy, streamed generation, or a prediction."""
         model = {"model": self.model} if self.model else {}
         if self.kind == "predict":
             return {**(row_or_image(text) or {"text": text, "truncate": True}), **model}
@@ -58,7 +58,7 @@ class Target:
 
 
 def row_or_image(line: str) -> dict[str, Any] | None:
-    """The body of a request that is no text, such as `{"row": {...}}`; None where `line` is a text."""
+    """The request body in a line of JSON such as `{"row": {...}}`; None if `line` is a text."""
     try:
         found = json.loads(line)
     except ValueError:
@@ -67,9 +67,9 @@ def row_or_image(line: str) -> dict[str, Any] | None:
 
 
 async def find_target(config: BenchConfig, key: str | None, session: aiohttp.ClientSession) -> Target:
-    """The route to ask at `config.url`.
+    """Finds the route and the model at `config.url`.
 
-    Raises ResourceError where nothing answers there or the key is refused, ConfigError where no route is known.
+    Raises ResourceError if nothing answers there or the key is refused, ConfigError if no known route is found.
     """
     root, headers = config.url.rstrip("/"), {"Authorization": f"Bearer {key}"} if key else {}
     kind = config.kind if config.kind != "auto" else await _kind(root, headers, session)
@@ -93,7 +93,7 @@ async def _kind(root: str, headers: Mapping[str, str], session: aiohttp.ClientSe
 
 
 async def _json(url: str, headers: Mapping[str, str], session: aiohttp.ClientSession) -> Any:
-    """The JSON at `url`; None where there is no such route."""
+    """The JSON at `url`; None if there is no such route."""
     try:
         async with session.get(url, headers=headers) as response:
             if response.status in (401, 403):
@@ -104,7 +104,7 @@ async def _json(url: str, headers: Mapping[str, str], session: aiohttp.ClientSes
 
 
 async def read_answer(response: aiohttp.ClientResponse, sample: Sample, now: Callable[[], float]) -> None:
-    """Reads an answer to its end; `now` tells the time of a piece."""
+    """Reads a response to its end; `now` gives the arrival time of a chunk."""
     if response.status != 200:
         sample.error = f"HTTP {response.status}"
         await response.read()
@@ -128,7 +128,7 @@ async def _read_stream(response: aiohttp.ClientResponse, sample: Sample, now: Ca
             if choice.get("text") or choice.get("delta", {}).get("content"):
                 sample.pieces.append(now())
             if choice.get("finish_reason"):
-                sample.error = ""  # not all servers say [DONE] after it
+                sample.error = ""  # not all servers send [DONE] after it
         if usage := body.get("usage"):
             sample.tokens = usage["completion_tokens"]
 

@@ -1,7 +1,7 @@
-"""Faster linear layers on a CPU with bfloat16 units (AMX, AVX512-BF16): weights in oneDNN's own layout, packed once.
+"""Faster linear layers on CPUs with bfloat16 units (AMX, AVX512-BF16): weights are packed once, in oneDNN's layout.
 
-PyTorch lays the weights out anew in every call unless a model is compiled, which takes a minute at each start. These
-are the operators that a compiled model would call.
+PyTorch reorders the weights in every call unless a model is compiled, which takes a minute at each start. These are the
+operators that a compiled model would call.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 SMALLEST = 64
-"""Layers with fewer inputs or outputs, such as a head with two labels, gain nothing."""
+"""Layers with fewer inputs or outputs, such as a head with two labels, are not packed: it brings nothing."""
 
 
 class PackedLinear(nn.Module):
@@ -32,7 +32,7 @@ class PackedLinear(nn.Module):
 
 
 def pack(model: nn.Module) -> nn.Module:
-    """Replaces the linear layers of a bfloat16 model on the CPU, in place; any other model stays as it is."""
+    """Replaces the linear layers of a bfloat16 model on the CPU, in place; leaves other models unchanged."""
     weight = next(model.parameters())
     if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not _supported():
         return model
@@ -52,7 +52,7 @@ def _supported() -> bool:
 
 
 def _gelu_follows(module: nn.Module) -> bool:
-    """Whether this is the half of a BERT-like layer that is one linear layer and the exact GELU."""
+    """Whether `module` is the part of a BERT-like layer with one linear layer followed by the exact GELU."""
     from transformers.activations import GELUActivation
 
     activation = getattr(module, "intermediate_act_fn", None)

@@ -1,4 +1,4 @@
-"""Where a replica computes, and in which precision."""
+"""Device and precision of a replica."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _log = log.get(__name__)
 
 
 def device_of(config: ServeConfig) -> torch.device:
-    """A GPU where the replica was given one, else the CPU, with as many threads as the replica has CPUs."""
+    """A GPU if the replica was given one, else the CPU, with as many threads as the replica has CPUs."""
     import torch
 
     if config.gpus_per_replica > 0 and torch.cuda.is_available():
@@ -28,7 +28,7 @@ def device_of(config: ServeConfig) -> torch.device:
 
 
 def dtype_of(config: ServeConfig, device: torch.device) -> torch.dtype:
-    """bfloat16 where the spec wants it and the processor computes in it; elsewhere it would be slower than float32."""
+    """bfloat16 if configured and supported in hardware; without it, bfloat16 would be slower than float32."""
     import torch
 
     if config.precision == "fp32":
@@ -40,7 +40,7 @@ def dtype_of(config: ServeConfig, device: torch.device) -> torch.dtype:
 
 
 def cache_bytes(device: torch.device) -> int:
-    """How much memory the keys and values of running answers may take: a share of what is free now."""
+    """Memory for the KV cache: a share of what is free now."""
     import torch
 
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The thread that runs a model, turn by turn."""
+"""The background thread that runs a model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 
 class ModelThread:
-    """Calls `turn` in a thread of its own for as long as `has_work` says so, and waits for work otherwise.
+    """Calls `turn` in a background thread as long as `has_work` returns true, and waits for work otherwise.
 
-    What both share with other threads is read and changed with `lock` held; `has_work` is called with it.
+    State shared with other threads is accessed with `lock` held; `has_work` is called with it held.
     """
 
     def __init__(self, name: str, has_work: Callable[[], object], turn: Callable[[], None]) -> None:
@@ -23,7 +23,7 @@ class ModelThread:
 
     @contextmanager
     def adding(self) -> Iterator[None]:
-        """Holds the lock while work is added, then wakes the thread; RuntimeError once it is closed."""
+        """Holds the lock while work is added, then wakes the thread; raises RuntimeError once it is closed."""
         with self.lock:
             if self._closed:
                 raise RuntimeError("the model is shutting down")
@@ -32,11 +32,11 @@ class ModelThread:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread is there."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Ends the thread after the turn that it is in; work that has not begun stays undone."""
+        """Stops the thread after the current turn; pending work is dropped."""
         with self.lock:
             self._closed = True
             self.lock.notify()

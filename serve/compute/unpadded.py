@@ -1,8 +1,8 @@
-"""Classifiers whose encoder computes what the head reads, and no padding (as in Zeng et al. 2022, "unpadded BERT").
+"""Classifier encoders that skip padding and what the head does not read (as in Zeng et al. 2022, "unpadded BERT").
 
-Inside the encoder the texts of a batch lie one after the other in a single row, and each attends to itself alone. The
-head reads the first token of each text, so the last layer computes no other: a sixth of the work of six layers, saved
-without a change to any answer. Embeddings and heads stay as the model has them.
+Inside the encoder, the texts of a batch are concatenated in a single row, and each attends only to itself. The head
+reads the first token of each text, so the last layer computes only that: a sixth of the work of six layers, saved
+without changing any result. Embeddings and heads are the model's own.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from torch import nn
 
 NAME = "heliostat_unpadded"
 MODEL_TYPES = frozenset({"bert", "camembert", "electra", "roberta", "xlm-roberta"})
-"""Models whose encoder is all that mixes tokens, and takes positions from the embeddings alone."""
+"""Models in which only the encoder mixes tokens, and only the embeddings depend on positions."""
 PLACE_STEP = 16
-"""A text's place in a row is a multiple of this many tokens: attention to 239 tokens takes twice as long as to 240."""
+"""A text's slot in the row is a multiple of this many tokens: attention over 239 tokens takes twice as long as over
+240."""
 ROW_STEP = 32
-"""Rows are multiples of this many tokens: oneDNN prepares a kernel for each shape, for as long as a text takes."""
+"""Row lengths are multiples of this: oneDNN prepares kernels for each new shape, which takes as long as a text."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Where the tokens of a padded batch are once they lie in one row, each text in a place of its own."""
+    """Layout of a padded batch after its texts are concatenated in one row, each in a slot of its own."""
 
     places: list[int]
-    """Tokens of the place of each text, in the order of the batch; what the text leaves free is masked."""
+    """Length of each text's slot in tokens, in batch order; unused tokens of a slot are masked."""
     sources: torch.Tensor
-    """Of each token of the row, its place in the flattened batch; any where no text is."""
+    """Index of each token of the row in the flattened batch; arbitrary for unused tokens."""
     masks: list[torch.Tensor | None]
-    """Of each text what is added to its scores [1, 1, 1, tokens of its place]; None where its place is full."""
+    """Additive attention mask [1, 1, 1, slot length] of each text; None if its slot is full."""
 
     @classmethod
     def of(cls, mask: torch.Tensor, dtype: torch.dtype) -> Row:
-        """The row for a mask [texts, tokens] that is true where a token is, and for states of `dtype`."""
+        """The row for a mask [texts, tokens] that is true for real tokens, and for hidden states of `dtype`."""
         lengths: list[int] = mask.sum(1).tolist()
         places = [-(-length // PLACE_STEP) * PLACE_STEP for length in lengths]
         places[-1] += -sum(places) % ROW_STEP
@@ -48,17 +49,17 @@ class Row:
 
     @property
     def firsts(self) -> list[int]:
-        """Where in the row each text begins."""
+        """Index of each text's first token in the row."""
         return list(accumulate(self.places[:-1], initial=0))
 
     def join(self, padded: torch.Tensor) -> torch.Tensor:
-        """[texts, tokens, width] as a row [1, tokens of all places, width]."""
+        """Turns [texts, tokens, width] into a row [1, tokens of all slots, width]."""
         return padded.flatten(0, 1)[self.sources].unsqueeze(0)
 
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, queries: list[int], scale: float
     ) -> torch.Tensor:
-        """[1, tokens, heads, width]: the `queries[i]` tokens of text i attend to the tokens of text i."""
+        """Attention within each text: [1, tokens, heads, width], for the first `queries[i]` tokens of text i."""
         texts = zip(
             torch.split(query, queries, 2),
             torch.split(key, self.places, 2),
@@ -75,9 +76,9 @@ def _masked(length: int, free: int, dtype: torch.dtype) -> torch.Tensor:
 
 
 def unpad(model: Any) -> bool:
-    """Has a classifier skip all that its head does not read, in place; False, and nothing changed, where it cannot.
+    """Makes a classifier skip padding, in place; returns False, and changes nothing, if it is not supported.
 
-    On CPUs: an accelerator would rather have one kernel for all texts than one for each.
+    For CPUs only: an accelerator prefers one kernel for all texts over one for each.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import flash_attention_mask
@@ -97,26 +98,26 @@ def unpad(model: Any) -> bool:
 
 def _enter(_: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     padded = args[0]
-    mask = options.get("attention_mask")  # flash_attention_mask leaves [texts, tokens], or None where all are tokens
+    mask = options.get("attention_mask")  # flash_attention_mask leaves [texts, tokens], or None if nothing is padded
     row = Row.of(padded.new_ones(padded.shape[:2], dtype=torch.bool) if mask is None else mask, padded.dtype)
     return (row.join(padded), *args[1:]), {**options, "attention_mask": None, "row": row}
 
 
 def _leave(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
-    """The encoder's output [1, texts, width] as a batch of texts with one token each: [texts, 1, width]."""
+    """Turns the encoder's output [1, texts, width] into a batch with one token per text: [texts, 1, width]."""
     output.last_hidden_state = output.last_hidden_state.transpose(0, 1)
     return output
 
 
 class FirstTokenLayer(nn.Module):
-    """An encoder's last layer, for the first token of each text: [1, tokens of a row, width] to [1, texts, width]."""
+    """An encoder's last layer, only for each text's first token: [1, row tokens, width] to [1, texts, width]."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, states: torch.Tensor, *_: Any, row: Row, **__: Any) -> torch.Tensor:
-        """What `layer` would give for the first token of each text."""
+        """The output of `layer` for the first token of each text."""
         mixer = self.layer.attention.self
         firsts = states[:, row.firsts]
         query, key, value = (
@@ -140,7 +141,7 @@ def attention(
     scaling: float,
     **_options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention within each text of a row, in the form that transformers calls.
+    """Scaled dot-product attention within each text of a row, with the signature that transformers expects.
 
     `query`, `key` and `value` [1, heads, tokens, width]; returns [1, tokens, heads, width].
     """

@@ -1,4 +1,4 @@
-"""Attention for one new token a row: heads that share keys are put side by side instead of copying the keys."""
+"""Attention for grouped-query models: groups query heads by their key head instead of copying the keys."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def attend(
     scaling: float | None = None,
     **kwargs: Any,  # noqa: ARG001
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot product attention, returned as [rows, tokens, heads, size].
+    """Scaled dot-product attention, returned as [rows, tokens, heads, size].
 
-    The query is [rows, heads, tokens, size], key and value are [rows, key heads, positions, size]. Without a mask a
-    token sees itself and all before it. With one token a row, the query heads of a group are as many queries of their
-    common key head, which gives the same numbers with no copy of the cache.
+    The query is [rows, heads, tokens, size], key and value are [rows, key heads, positions, size]. Without a mask,
+    attention is causal. With one token per row, the query heads of a group become queries of their shared key head,
+    which gives the same result without a copy of the cache.
     """
     rows, heads, tokens, size = query.shape
     causal = attention_mask is None and tokens > 1
@@ -37,7 +37,7 @@ def attend(
 
 
 def register() -> str:
-    """Makes the function known to transformers; returns the name to load models with."""
+    """Registers the function with transformers; returns the name to load models with."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)

@@ -1,4 +1,4 @@
-"""Limits around an OpenAI application that is not ours: its paths, the size of requests and answers, and their time."""
+"""Limits around vLLM's own OpenAI application: allowed paths, size of requests and responses, and time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ALLOWED = re.compile(
     r"/v1/(chat/completions|completions|responses|messages|embeddings|classify|score|rerank|pooling)(/.*)?"
     r"|/(tokenize|detokenize|version|openapi\.json)"
 )
-"""What clients ask for; engines have routes for their operators beside these."""
+"""Routes for clients; engines also have routes for operators, which are blocked."""
 TOKEN_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 MOST_AT_ONCE = ("n", "best_of")
 
 
 def guarded(app: App, config: ServeConfig, served: ServedModels) -> App:
-    """`app` with the limits of the spec, for the models that are `served`; what they refuse never reaches it."""
+    """Wraps `app` in the spec's limits, for the models in `served`; refused requests never reach `app`."""
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -45,16 +45,16 @@ def guarded(app: App, config: ServeConfig, served: ServedModels) -> App:
 
 
 def addressed(asked: dict[str, Any], body: bytes, scope: Scope, served: ServedModels) -> bytes:
-    """The body with the name of the model that it asks for; RequestError as `Served.pick`.
+    """The body with a model name in it; raises what `ServedModels.pick` raises.
 
-    Where it names none it gets one: the engine would take its base model, and here that may be an adapter's.
+    A missing name is filled in: the engine would use its base model, but the served model may be an adapter.
     """
     model = served.pick(asked.get("model"), scope)
     return body if asked.get("model") else json.dumps({**asked, "model": model.name}).encode()
 
 
 def check_amounts(asked: Any, config: ServeConfig) -> dict[str, Any]:
-    """What is asked; RequestError 422 where it is more tokens, or more answers at once, than the spec allows."""
+    """Returns the request; raises RequestError 422 if it asks for more tokens or choices than the spec allows."""
     if not isinstance(asked, dict):
         raise RequestError(422, "body: a JSON object is needed", code="invalid_value")
     for fields, most, key in (
@@ -69,7 +69,7 @@ def check_amounts(asked: Any, config: ServeConfig) -> dict[str, Any]:
 
 
 async def within_time(app: App, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
-    """One request; after so many seconds 504, or an error event where the answer is a stream that has begun."""
+    """Handles one request; on a timeout sends 504, or an error event if a stream has begun."""
     begun = False
 
     async def watched(message: Message) -> None:
@@ -84,7 +84,7 @@ async def within_time(app: App, scope: Scope, receive: Receive, send: Send, seco
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """What `receive` would have said had nobody read the body yet."""
+    """A `receive` that replays the body."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

@@ -1,9 +1,9 @@
-"""Low-rank adapters on one base model: the rows of a pass share its weights, and each has its own adapter or none.
+"""LoRA adapters on one base model: the rows of a batch share its weights, and each has its own adapter or none.
 
-LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685) adds `B A x` to what a layer makes of `x`. The layer itself
-works on all rows at once, and the small products are added to the rows of each adapter, as in S-LoRA (Sheng et al.
-2023, https://arxiv.org/abs/2311.03285). Rows of one adapter go together: gathering the matrices by row, which a GPU's
-kernels do well, has a CPU copy them for every row, and takes several times as long.
+LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685) adds `B A x` to a layer's output for `x`. The layer itself runs
+on all rows at once, and the small products are added to the rows of each adapter, as in S-LoRA (Sheng et al. 2023,
+https://arxiv.org/abs/2311.03285). Rows are grouped by adapter: gathering the matrices per row, which suits GPU kernels,
+makes a CPU copy them for every row, and takes several times as long.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from heliostat.serve.models.adapter_settings import MATRICES, SETTINGS, parse_se
 
 _NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 Pair = tuple[torch.Tensor, torch.Tensor]
-"""The matrices of one layer: A transposed [inputs, rank], and B transposed [rank, outputs] with the scale in it."""
+"""Matrices of one layer: A transposed [inputs, rank], and B transposed [rank, outputs], multiplied by the scale."""
 
 
 class Adapters:
-    """The adapters of a model, by name, and which of them the rows of a pass have."""
+    """The adapters of a model, and the assignment of the current batch's rows to them."""
 
     def __init__(self, names: Iterable[str], device: torch.device) -> None:
         self.index = {name: at for at, name in enumerate(names)}
         self.device = device
         self.groups: list[tuple[int, torch.Tensor]] = []
-        """Each adapter that some rows have, and those rows."""
+        """Each adapter used in the batch, with its rows."""
         self.chosen: list[int | None] = []
-        """The adapter of each row."""
+        """The adapter index of each row."""
 
     def choose(self, chosen: Sequence[int | None]) -> None:
-        """The next pass has these rows: each with the adapter of this index, or None."""
+        """Sets the adapter index of each row of the next forward pass; None for the base model."""
         chosen = list(chosen)
         if chosen == self.chosen:
             return
@@ -46,10 +46,10 @@ class Adapters:
 
 
 class WithAdapters(nn.Module):
-    """A layer whose rows may have adapters; for the others it is the layer alone, to the last bit."""
+    """A layer with adapters; rows without one get exactly the output of the layer alone, bit for bit."""
 
     def __init__(self, layer: nn.Module, pairs: Sequence[Pair | None], adapters: Adapters) -> None:
-        """`pairs` are those of the adapters in their order; None for one that leaves this layer as it is."""
+        """`pairs` holds the matrices of each adapter, in order; None for one that does not change this layer."""
         super().__init__()
         self.layer = layer
         self.pairs = pairs
@@ -68,9 +68,9 @@ class WithAdapters(nn.Module):
 
 
 def attach(model: nn.Module, folders: Mapping[str, Path]) -> Adapters:
-    """Puts the adapters in `folders`, by name, beside the layers of `model`, in place.
+    """Adds the adapters in `folders`, by name, to the layers of `model`, in place.
 
-    Raises ModelError for one that is no plain LoRA adapter, or that belongs to layers which the model does not have.
+    Raises ModelError for one that is not a plain LoRA adapter, or that has layers which the model does not have.
     """
     weight = next(model.parameters())
     adapters = Adapters(folders, weight.device)
@@ -82,7 +82,7 @@ def attach(model: nn.Module, folders: Mapping[str, Path]) -> Adapters:
 
 
 def read(folder: Path, like: torch.Tensor) -> dict[str, Pair]:
-    """The matrices of the adapter in `folder`, by the name of their layer; of the type and at the place of `like`."""
+    """The matrices of the adapter in `folder`, by layer name, with the dtype and device of `like`."""
     settings = parse_settings((folder / SETTINGS).read_bytes(), SETTINGS)
     from safetensors.torch import load_file
 

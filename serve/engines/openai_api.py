@@ -1,4 +1,4 @@
-"""The OpenAI API: `/v1/chat/completions` and `/v1/completions`, whole or streamed."""
+"""The OpenAI API: `/v1/chat/completions` and `/v1/completions`, streamed or not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from heliostat.serve.models.served_models import ServedModels
 _log = log.get(__name__)
 Asked = ChatRequest | CompletionRequest
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-"""Asks proxies on the way to pass each piece on as it comes."""
+"""Tells proxies on the way not to buffer the stream."""
 
 
 class OpenAIApi:
@@ -53,7 +53,7 @@ class OpenAIApi:
         return await self.respond(request, CompletionRequest)
 
     async def respond(self, request: Request, schema: type[Asked]) -> Response:
-        """Either kind of request: read, checked, then answered whole or as a stream."""
+        """Answers either kind of request, in one response or as a stream."""
         started = time.perf_counter()
         asked = parse_body(schema, await read_body(request, self.config.max_body_bytes))
         model = self.served.pick(asked.model, request.scope)
@@ -64,7 +64,7 @@ class OpenAIApi:
         reply = Reply(asked, model, len(prompt))
         deltas = self.within_time(self.engine.generate(prompt, sampling, model.name), started, model.label)
         if asked.stream:
-            # The first piece is awaited here, so that a failure before it still has a status of its own.
+            # Await the first chunk here, so that an error before it still gets its own status code.
             first = await anext(deltas)
             return StreamingResponse(reply.stream(first, deltas), media_type="text/event-stream", headers=UNBUFFERED)
         return JSONResponse(reply.whole([delta async for delta in deltas]))
@@ -76,7 +76,7 @@ class OpenAIApi:
         return await self.engine.encode_prompt(asked.prompt)
 
     def sampling(self, asked: Asked, prompt_tokens: int) -> Sampling:
-        """How to generate; RequestError 422 where prompt or answer would be too long."""
+        """The sampling parameters; raises RequestError 422 if prompt and response would be too long."""
         field, wanted = asked.asked_tokens
         context, most = self.engine.context_tokens, self.config.max_tokens
         source = "messages" if isinstance(asked, ChatRequest) else "prompt"
@@ -99,7 +99,7 @@ class OpenAIApi:
         )
 
     async def within_time(self, deltas: AsyncIterator[Delta], started: float, adapter: str) -> AsyncIterator[Delta]:
-        """The pieces of an answer, counted for its adapter; RequestError 504 where the last is not there in time."""
+        """Streams the chunks and records metrics for the adapter; raises RequestError 504 if the last one is late."""
         limit, tokens, first = self.config.timeout_seconds, 0, True
         try:
             while True:
@@ -120,7 +120,7 @@ class OpenAIApi:
 
 
 class Reply:
-    """The bodies of one response."""
+    """Builds the response bodies of one request."""
 
     def __init__(self, asked: Asked, served: ServedModels, prompt_tokens: int) -> None:
         self.chat = isinstance(asked, ChatRequest)
@@ -136,7 +136,7 @@ class Reply:
         }
 
     def whole(self, deltas: list[Delta]) -> dict[str, Any]:
-        """The body of an answer that is not streamed."""
+        """The body of a response that is not streamed."""
         text, reason = "".join(delta.text for delta in deltas), deltas[-1].finish_reason
         content = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
         choice = {"index": 0, **content, "logprobs": self.logprobs(deltas), "finish_reason": reason}
@@ -144,7 +144,7 @@ class Reply:
         return {**self.head, "object": kind, "choices": [choice], "usage": self.usage(deltas[-1])}
 
     async def stream(self, first: Delta, rest: AsyncIterator[Delta]) -> AsyncIterator[bytes]:
-        """The answer as server-sent events. A failure half-way is an event too, as the status is out already."""
+        """The response as server-sent events. An error half-way is sent as an event, as the status is out already."""
         try:
             if self.chat:
                 yield self.event({"role": "assistant", "content": ""}, None)
@@ -164,11 +164,11 @@ class Reply:
 
     @property
     def kind(self) -> str:
-        """What a streamed piece is called."""
+        """The `object` field of a streamed chunk."""
         return "chat.completion.chunk" if self.chat else "text_completion"
 
     def piece(self, delta: Delta) -> bytes:
-        """One piece of the answer as an event."""
+        """One chunk of the response as an event."""
         content = {"content": delta.text} if delta.text else {}
         return self.event(content, delta.finish_reason, self.logprobs([delta]))
 
@@ -180,7 +180,7 @@ class Reply:
         return sse_event({**self.head, "object": self.kind, "choices": [choice], **usage})
 
     def logprobs(self, deltas: list[Delta]) -> dict[str, Any] | None:
-        """The scores of the tokens in these pieces, as the kind of request has them; None where none were asked for."""
+        """The log-probabilities in the format of the request's kind; None if not requested."""
         if not self.told:
             return None
         scores = [score for delta in deltas for score in delta.scores]
@@ -198,7 +198,7 @@ class Reply:
         }
 
     def usage(self, last: Delta) -> dict[str, int]:
-        """Tokens read and written."""
+        """The `usage` object: token counts."""
         done = last.completion_tokens
         return {
             "prompt_tokens": self.prompt_tokens,
@@ -213,5 +213,5 @@ def _scored(score: TokenScore) -> dict[str, Any]:
 
 
 def _token(text: str) -> dict[str, Any]:
-    """Text and bytes; a part of a character is known by neither, so that its bytes are null."""
+    """Text and bytes of a token; null bytes for an incomplete character, whose bytes are not known."""
     return {"token": text, "bytes": None if "\ufffd" in text else list(text.encode())}

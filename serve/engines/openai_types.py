@@ -1,6 +1,6 @@
-"""The requests of the OpenAI API that Heliostat answers, each field with what is allowed.
+"""Supported requests of the OpenAI API, with the allowed values of each field.
 
-A field that would change the answer and is not supported is refused, never ignored.
+An unsupported field that would change the response is refused, never ignored.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Ignored = Any
-"""Accepted and without effect: notes that a client makes for itself."""
+"""Accepted without effect: the client's own annotations."""
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -54,12 +54,12 @@ class _Generation(_Strict):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The stop strings, however they were given."""
+        """The stop strings as a tuple."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
     def asked_tokens(self) -> tuple[str, int | None]:
-        """The field that bounds the answer, and its value."""
+        """Name and value of the field that limits the length of the response."""
         return "max_tokens", self.max_tokens
 
 
@@ -78,7 +78,7 @@ class ChatMessage(_Strict):
     name: str | None = None
 
     def plain(self) -> dict[str, str]:
-        """The message as chat templates know it."""
+        """The message in the form that chat templates take."""
         content = self.content
         text = content if isinstance(content, str) else "".join(part.text for part in content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
@@ -101,12 +101,12 @@ class ChatRequest(_Generation):
 
     @property
     def told_logprobs(self) -> int | None:
-        """How many of the likeliest tokens are told with each; None where nothing is."""
+        """How many likeliest tokens to return log-probabilities for; None for no log-probabilities."""
         return self.top_logprobs or 0 if self.logprobs else None
 
     @property
     def asked_tokens(self) -> tuple[str, int | None]:
-        """The newer name wins."""
+        """`max_completion_tokens`, the newer name, takes precedence."""
         if self.max_completion_tokens is not None:
             return "max_completion_tokens", self.max_completion_tokens
         return super().asked_tokens
@@ -122,5 +122,5 @@ class CompletionRequest(_Generation):
 
     @property
     def told_logprobs(self) -> int | None:
-        """How many of the likeliest tokens are told with each; None where nothing is."""
+        """How many likeliest tokens to return log-probabilities for; None for no log-probabilities."""
         return self.logprobs

@@ -1,4 +1,4 @@
-"""The next token of each running answer."""
+"""Sampling of the next token of each running request."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from heliostat.serve.engines.base import Sampling
 
 CANDIDATES = 256
-"""How many of the likeliest tokens are looked at before the whole vocabulary has to be sorted."""
+"""How many of the likeliest tokens are tried for `top_p` before the whole vocabulary is sorted."""
 
 
 def generator_of(sampling: Sampling, device: torch.device) -> torch.Generator | None:
-    """The source of randomness of one answer; None where none is needed."""
+    """The random generator of one request; None for greedy decoding."""
     if sampling.temperature == 0:
         return None
     generator = torch.Generator(device)
@@ -28,7 +28,7 @@ def generator_of(sampling: Sampling, device: torch.device) -> torch.Generator | 
 def next_tokens(
     logits: torch.Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator | None]
 ) -> list[int]:
-    """One token id for each row of `logits` [answers, vocabulary]."""
+    """One token id for each row of `logits` [requests, vocabulary]."""
     tokens: list[int] = logits.argmax(dim=-1).tolist()
     for row, (sampling, generator) in enumerate(zip(samplings, generators, strict=True)):
         if generator is not None:
@@ -38,14 +38,14 @@ def next_tokens(
 
 @dataclass(frozen=True)
 class Score:
-    """Log-probability of a token, and ids and log-probabilities of the likeliest in its place."""
+    """Log-probability of a token, and ids and log-probabilities of the likeliest ones at its position."""
 
     logprob: float
     likeliest: tuple[tuple[int, float], ...]
 
 
 def scores(logits: torch.Tensor, samplings: Sequence[Sampling], tokens: Sequence[int]) -> list[Score | None]:
-    """Of each row of `logits` [answers, vocabulary] that asks for it, what its token had; None of the others."""
+    """The scores of `tokens`, for each row of `logits` [requests, vocabulary]; None for rows without `top_logprobs`."""
     return [
         None if sampling.top_logprobs is None else _score(row, token, sampling.top_logprobs)
         for row, sampling, token in zip(logits, samplings, tokens, strict=True)
@@ -59,7 +59,7 @@ def _score(logits: torch.Tensor, token: int, count: int) -> Score:
 
 
 def draw(logits: torch.Tensor, top_p: float, generator: torch.Generator) -> int:
-    """A token drawn from the smallest set of likeliest tokens whose probability reaches `top_p`.
+    """Draws a token from the smallest set of likeliest tokens whose probability reaches `top_p`.
 
     Nucleus sampling, Holtzman et al. 2020 (https://arxiv.org/abs/1904.09751).
     """

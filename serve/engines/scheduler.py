@@ -1,4 +1,4 @@
-"""Continuous batching: answers join and leave the running batch between two steps of the model."""
+"""Continuous batching: requests join and leave the running batch between two steps of the model."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from heliostat.serve.engines.sampling import Score, generator_of, next_tokens, s
 from heliostat.serve.engines.slots import SlotCache
 
 PROMPT_TOKENS = 2048
-"""Tokens of prompts, padding included, that are read between two steps of the running answers."""
+"""Most prompt tokens, padding included, that are prefilled between two decoding steps."""
 _log = log.get(__name__)
 
 Event = tuple[int, FinishReason | None, Score | None]
-"""A new token, why the answer ends with it, or None while it goes on, and its score where that was asked for."""
+"""A new token, the finish reason or None, and the token's score if requested."""
 
 
 @dataclass(eq=False)
 class Answer:
-    """One request as the scheduler knows it."""
+    """The scheduler's state of one request."""
 
     prompt: Sequence[int]
     sampling: Sampling
     generator: torch.Generator | None
     loop: asyncio.AbstractEventLoop
     adapter: int | None = None
-    """Which adapter its row has."""
+    """Index of its adapter; None for the base model."""
     events: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
     last: int = 0
     """The token that the next step reads."""
     length: int = 0
-    """Positions of its row that are filled."""
+    """Filled positions in its row of the KV cache."""
     generated: int = 0
     complete: bool = False
     cancelled: bool = False
 
     @property
     def reserved(self) -> int:
-        """Positions that it may come to fill."""
+        """The most positions that it may fill."""
         return len(self.prompt) + self.sampling.max_tokens
 
 
 class Scheduler:
-    """Runs a causal language model of transformers in a thread of its own.
+    """Runs a causal language model of transformers in a background thread.
 
-    At most `max_rows` answers run at once, and together they reserve at most `max_cached` positions.
+    At most `max_rows` requests run at once, and together they reserve at most `max_cached` positions of the KV cache.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class Scheduler:
         self._thread = ModelThread("heliostat-engine", lambda: self.waiting or self.running, self._turn)
 
     def submit(self, prompt: Sequence[int], sampling: Sampling, model: str = "") -> Answer:
-        """Takes a request, for the adapter called `model` where there is one.
+        """Queues a request, for the adapter called `model` if there is one.
 
-        Its tokens come as events. Call from the event loop that will read them.
+        Its tokens arrive as events. Call it in the event loop that will read them.
         """
         generator = generator_of(sampling, self.device)
         adapter = self.adapters.index.get(model) if self.adapters else None
@@ -91,16 +91,16 @@ class Scheduler:
         return answer
 
     def cancel(self, answer: Answer) -> None:
-        """Ends the work on an answer before the next step."""
+        """Cancels a request before the next step."""
         answer.cancelled = True
 
     @property
     def alive(self) -> bool:
-        """Whether the thread that runs the model is there."""
+        """Whether the model's thread is running."""
         return self._thread.alive
 
     def close(self) -> None:
-        """Ends the thread after the step that it is in."""
+        """Stops the thread after the current step."""
         self._thread.close()
 
     def _turn(self) -> None:
@@ -111,7 +111,7 @@ class Scheduler:
             self._fail(error)
 
     def _advance_all(self) -> None:
-        """Reads new prompts where there is room, then adds one token to every running answer."""
+        """Prefills new prompts as far as there is room, then decodes one token for every running request."""
         self._drop(lambda answer: answer.cancelled)
         admitted = self._admit()
         with torch.inference_mode():
@@ -123,7 +123,7 @@ class Scheduler:
             self.cache.clear()
 
     def _drop(self, leaves: Callable[[Answer], bool]) -> None:
-        """Takes answers out of the running batch; the last row moves to the place of one that leaves."""
+        """Removes requests from the running batch; the last row moves to the place of each that leaves."""
         for row in range(len(self.running) - 1, -1, -1):
             if leaves(self.running[row]):
                 last = self.running.pop()
@@ -132,7 +132,7 @@ class Scheduler:
                     self.running[row] = last
 
     def _admit(self) -> list[Answer]:
-        """The next prompts, in the order they came, as far as rows, memory and the size of one pass allow."""
+        """Takes the next prompts from the queue, in order, as far as rows, memory and the size of one prefill allow."""
         admitted: list[Answer] = []
         with self._thread.lock:
             while self.waiting and len(self.running) + len(admitted) < self.max_rows:
@@ -154,7 +154,7 @@ class Scheduler:
         return len(all_models) == 1 or len(all_models) * max(one.reserved for one in all_models) <= self.max_cached
 
     def _read(self, admitted: Sequence[Answer]) -> torch.Tensor:
-        """Logits [answers, vocabulary] after each prompt."""
+        """Prefills prompts; returns the logits [requests, vocabulary] after each."""
         lengths = [len(answer.prompt) for answer in admitted]
         first = len(self.running)
         self.running.extend(admitted)
@@ -165,7 +165,7 @@ class Scheduler:
         return self._forward(admitted, *left_padded([answer.prompt for answer in admitted]))
 
     def _step(self) -> torch.Tensor:
-        """Logits [answers, vocabulary] after the last token of each running answer."""
+        """Decodes one step; returns the logits [requests, vocabulary] of each running request."""
         self.observe(len(self.running))
         positions = torch.tensor([answer.length for answer in self.running])
         for answer in self.running:
@@ -196,7 +196,7 @@ class Scheduler:
         return out.logits[:, -1]
 
     def _emit(self, answers: Sequence[Answer], logits: torch.Tensor) -> None:
-        """Hands each answer its next token and removes those that are complete."""
+        """Samples and publishes the next token of each request, and removes those that are complete."""
         samplings = [answer.sampling for answer in answers]
         tokens = next_tokens(logits, samplings, [answer.generator for answer in answers])
         news = list(self._advance(answers, tokens, scores(logits, samplings, tokens)))
@@ -224,9 +224,9 @@ class Scheduler:
 
 
 def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Ids and positions [prompts, longest], and what each token sees [prompts, 1, longest, longest].
+    """Ids and positions [prompts, longest], and the attention mask [prompts, 1, longest, longest].
 
-    The last is None where no prompt is padded: then a token sees itself and all before it.
+    The mask is None if no prompt is padded: then attention is causal.
     """
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     width = int(lengths.max())
@@ -234,18 +234,18 @@ def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.T
     column, start = torch.arange(width), (width - lengths)[:, None]
     if not start.any():
         return ids, column.expand(len(prompts), -1), None
-    # A padding token sees itself alone: one that sees nothing would turn into NaN.
+    # A padding token sees only itself: seeing nothing would give NaN.
     real = (column >= start)[:, None] | torch.eye(width, dtype=torch.bool)
     return ids, (column - start).clamp(min=0), (real & (column <= column[:, None]))[:, None]
 
 
 def _publish(news: Sequence[tuple[Answer, Event | Exception]]) -> None:
-    """Wakes each event loop once, whatever the number of its requests."""
+    """Publishes the events, waking each event loop only once."""
     for loop in {answer.loop for answer, _ in news}:
         mine = [(answer, event) for answer, event in news if answer.loop is loop]
         try:
             loop.call_soon_threadsafe(_put, mine)
-        except RuntimeError:  # the loop is closed: its requests are gone
+        except RuntimeError:  # the loop is closed, and its requests with it
             continue
 
 

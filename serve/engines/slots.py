@@ -1,7 +1,7 @@
-"""Keys and values of the running answers: one row each, written in place, so that answers come and go without copies.
+"""KV cache of the running requests: one row each, written in place, so that requests come and go without copies.
 
-Rows 0 to n-1 are the running answers. Position p of a row holds its p-th token. A new prompt is read as a batch of
-its own, padded on the left; each later step adds one position to every row.
+Rows 0 to n-1 are the running requests. Position p of a row holds its p-th token. New prompts are prefilled as a batch
+of their own, padded on the left; each later step adds one position to every row.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 
 BLOCK = 128
-"""Positions by which the rows grow."""
+"""Rows grow by multiples of this many positions."""
 
 
 class SlotCache:
-    """What transformers' models ask of a cache, on buffers [rows, heads, positions, head size] for each layer."""
+    """Implements transformers' cache interface with buffers [rows, heads, positions, head size] for each layer."""
 
     is_compileable = False
 
@@ -31,11 +31,11 @@ class SlotCache:
         self._longest = 0
 
     def clear(self) -> None:
-        """Forgets all rows and gives their memory back."""
+        """Drops all rows and frees their memory."""
         self.keys, self.values, self.rows, self.positions = [], [], 0, 0
 
     def reserve(self, rows: int, positions: int) -> None:
-        """Makes room; what is stored stays. Sizes grow in steps, so that this happens rarely."""
+        """Grows the buffers and keeps their content. Sizes grow in steps, so that this is rare."""
         rows = max(self.rows, rows if rows <= self.rows else 1 << (rows - 1).bit_length())
         positions = max(self.positions, -(-positions // BLOCK) * BLOCK)
         if (rows, positions) == (self.rows, self.positions):
@@ -46,16 +46,16 @@ class SlotCache:
         self.rows, self.positions = rows, positions
 
     def read_prompts(self, first_row: int, lengths: Sequence[int]) -> None:
-        """The next pass reads prompts of these lengths, padded on the left, into rows from `first_row` on."""
+        """Prepares to prefill prompts of these lengths, padded on the left, into rows from `first_row` on."""
         self._first_row, self._lengths = first_row, lengths
 
     def step(self, positions: torch.Tensor, longest: int) -> None:
-        """The next pass adds the token at `positions` [rows] to each running row, the longest then `longest`."""
+        """Prepares to write one token per running row at `positions` [rows]; `longest` is the length after it."""
         self._lengths, self._at, self._longest = None, positions, longest
         self._row_ids = torch.arange(len(positions), device=positions.device)
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Copies the first `length` positions of a row over another."""
+        """Copies the first `length` positions of one row over another."""
         for buffers in (self.keys, self.values):
             for buffer in buffers:
                 buffer[target, :, :length] = buffer[source, :, :length]
@@ -63,7 +63,7 @@ class SlotCache:
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stores what a layer computed, [rows, heads, tokens, head size], and returns what it attends to."""
+        """Stores a layer's keys and values [rows, heads, tokens, head size]; returns those to attend to."""
         if layer_idx == len(self.keys):
             self.keys.append(_empty(keys, self.rows, self.positions))
             self.values.append(_empty(values, self.rows, self.positions))
@@ -85,12 +85,12 @@ class SlotCache:
             buffer[self._first_row + at, :, :length] = new[at, :, width - length :]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Unused: masks and positions are given to the model."""
+        """Unused: masks and positions are passed to the model."""
         return 0
 
 
 def _empty(like: torch.Tensor, rows: int, positions: int) -> torch.Tensor:
-    # Zeros, for a masked position still takes part in a product, and what was in memory may be NaN.
+    # Zeros: masked positions still take part in products, and uninitialized memory may be NaN.
     return like.new_zeros(rows, like.shape[1], positions, like.shape[3])
 
 

@@ -1,4 +1,4 @@
-"""From token ids to text that can be sent: whole characters, and nothing that may belong to a stop string."""
+"""Incremental detokenization: releases whole characters, and nothing that may be part of a stop string."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class TextStream:
-    """One answer as it grows."""
+    """The text of one response as it grows."""
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
         from tokenizers.decoders import DecodeStream
@@ -24,13 +24,13 @@ class TextStream:
         self.stopped = False
 
     def push(self, token: int) -> str:
-        """What can be sent after one more token; `stopped` is set where a stop string came up."""
+        """The text to send after one more token; sets `stopped` if a stop string was found."""
         self.ids.append(token)
         self.text += self.decoder.step(self.tokenizer, token) or ""
         return self._release(held_back(self.text, self.stop))
 
     def finish(self) -> str:
-        """What was held back: the start of a stop string that never came, or bytes that make no character."""
+        """Returns what was held back: the start of a stop string that never came, or an incomplete character."""
         if self.stopped:
             return ""
         whole = self.tokenizer.decode(self.ids, skip_special_tokens=True)
@@ -49,7 +49,7 @@ class TextStream:
 
 
 def first_stop(text: str, stop: Sequence[str], since: int = 0) -> int | None:
-    """Where in `text` the earliest stop string begins, `since` or later; None where there is none."""
+    """Index of the earliest stop string in `text` from `since` on; None if there is none."""
     found = [at for at in (text.find(one, since) for one in stop) if at >= 0]
     return min(found, default=None)
 

@@ -1,4 +1,4 @@
-"""The engine that needs nothing but transformers: any causal language model, on a CPU or a GPU."""
+"""The engine that needs only transformers: any causal language model, on a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ATTENTION = frozenset({"full_attention", "sliding_attention"})
 
 
 class TransformersEngine:
-    """Continuous batching over a model of transformers; greedy answers are those of its own `generate`."""
+    """Continuous batching with a transformers model; greedy results equal those of its own `generate`."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class TransformersEngine:
         return await self._in_thread(self._encode, prompt, add_special_tokens)
 
     async def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
-        """Token ids of a conversation; RequestError where the model's chat template is missing or refuses it."""
+        """Token ids of a conversation; raises RequestError if the chat template is missing or refuses it."""
         return await self._in_thread(self._encode_chat, messages)
 
     async def _in_thread(self, function: Any, *args: Any) -> list[int]:
@@ -78,7 +78,7 @@ class TransformersEngine:
         return self._encode(text, False)
 
     async def generate(self, prompt: Sequence[int], sampling: Sampling, model: str = "") -> AsyncIterator[Delta]:
-        """The answer, piece by piece; closing the iterator takes the request out of the batch."""
+        """Streams the response; closing the iterator removes the request from the batch."""
         stream, count = TextStream(self.tokenizer.backend_tokenizer, sampling.stop), 0
         answer = self.scheduler.submit(prompt, sampling, model)
         try:
@@ -87,7 +87,7 @@ class TransformersEngine:
                 piece, reason = "", None
                 for token, reason, score in await _events(answer):
                     piece, count = piece + stream.push(token), count + 1
-                    if score and reason != "stop":  # the token that ends an answer is no part of it
+                    if score and reason != "stop":  # the end token is not part of the response
                         told.append(self._told(token, score))
                     if stream.stopped:
                         reason = "stop"
@@ -109,18 +109,18 @@ class TransformersEngine:
         return TokenScore(text(token), score.logprob, tuple((text(one), value) for one, value in score.likeliest))
 
     def check_health(self) -> None:
-        """Raises where the thread that runs the model has ended."""
+        """Raises if the model's thread has ended."""
         if not self.scheduler.alive:
             raise RuntimeError("the thread that runs the model has ended")
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Stops the threads."""
         self.scheduler.close()
         self.encoding.shutdown(wait=False)
 
 
 async def _events(answer: Answer) -> list[Event]:
-    """The next events of an answer, all that are there; raises what the model raised."""
+    """All pending events of a request, at least one; raises what the model raised."""
     events = [await answer.events.get()]
     while not answer.events.empty():
         events.append(answer.events.get_nowait())
@@ -131,9 +131,9 @@ async def _events(answer: Answer) -> list[Event]:
 
 
 def context_of(config: Any) -> int:
-    """Tokens that a model can attend to; within a sliding window, full attention gives the same.
+    """Context length of a model; limited to the sliding window, within which full attention gives the same result.
 
-    Raises ModelError for layers that keep another state than keys and values.
+    Raises ModelError for layers with other state than keys and values.
     """
     text = config.get_text_config()
     others = set(getattr(text, "layer_types", None) or ()) - ATTENTION
@@ -147,7 +147,7 @@ def context_of(config: Any) -> int:
 
 
 def cache_positions(model: Any) -> int:
-    """How many tokens' keys and values fit in the share of memory that is theirs."""
+    """How many tokens fit in the KV cache's share of memory."""
     text, weight = model.config.get_text_config(), next(model.parameters())
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -156,7 +156,7 @@ def cache_positions(model: Any) -> int:
 
 
 def end_tokens(model: Any) -> frozenset[int]:
-    """The tokens that end an answer: those that `generate` takes, and no others, so that both say the same."""
+    """The tokens that end a response: exactly those of `generate`, so that both give the same result."""
     ends = model.generation_config.eos_token_id
     if ends is None:
         return frozenset()
@@ -166,9 +166,9 @@ def end_tokens(model: Any) -> frozenset[int]:
 def load(
     folder: Path, config: ServeConfig, metrics: ServeMetrics, adapters: Mapping[str, Path] | None = None
 ) -> TransformersEngine:
-    """The engine for the model folder `folder`, with the adapters in these folders beside it.
+    """The engine for the model folder `folder`, with the adapters in these folders.
 
-    Raises ModelError where it is a model that it cannot run, or where an adapter does not fit it.
+    Raises ModelError if the model is not supported or an adapter does not fit it.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 

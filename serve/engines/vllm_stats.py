@@ -1,4 +1,4 @@
-"""What vLLM does, as Heliostat's metrics, and what it reads and writes, for the key that asked."""
+"""Records vLLM's activity as Heliostat metrics, and counts tokens towards the request's key."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from heliostat.serve.metrics import ServeMetrics
 
 
 class Metered(AsyncLLM):
-    """The engine, which counts tokens for the request in whose context it is asked and the adapter that answers."""
+    """A vLLM engine that counts tokens for the current request's key and for the adapter that answers."""
 
     metrics: ServeMetrics
     labels: Mapping[str, str]
-    """What metrics call an adapter, by its name."""
+    """Metric label of each adapter, by name."""
 
     async def generate(self, prompt: Any, sampling_params: Any, *args: Any, **options: Any) -> AsyncGenerator[Any]:
-        """As AsyncLLM."""
+        """As in AsyncLLM, and counts tokens."""
         is_first, cumulative = True, sampling_params.output_kind is RequestOutputKind.CUMULATIVE
         told = 0
         async for output in super().generate(prompt, sampling_params, *args, **options):
@@ -32,7 +32,7 @@ class Metered(AsyncLLM):
             yield output
 
     async def encode(self, *args: Any, **options: Any) -> AsyncGenerator[Any]:
-        """As AsyncLLM."""
+        """As in AsyncLLM, and counts tokens."""
         async for output in super().encode(*args, **options):
             self._count("prompt", len(output.prompt_token_ids or ()), options)
             yield output
@@ -44,13 +44,13 @@ class Metered(AsyncLLM):
 
 
 def counter(metrics: ServeMetrics) -> Callable[..., StatLoggerBase]:
-    """Makes the logger that vLLM calls after each pass."""
+    """The class of the stat logger that vLLM calls after each step."""
 
     class Counter(StatLoggerBase):
-        """Counts answers in the batch, and the time to first tokens."""
+        """Records batch sizes and times to first token."""
 
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
-            """Nothing of vLLM's configuration is needed."""
+            """vLLM's configuration is not needed."""
 
         def record(
             self,
@@ -59,7 +59,7 @@ def counter(metrics: ServeMetrics) -> Callable[..., StatLoggerBase]:
             mm_cache_stats: Any = None,
             engine_idx: int = 0,
         ) -> None:
-            """After a pass of the engine."""
+            """Called after each step of the engine."""
             if scheduler_stats is not None and scheduler_stats.num_running_reqs:
                 metrics.batch(scheduler_stats.num_running_reqs)
             if iteration_stats is not None:
@@ -67,6 +67,6 @@ def counter(metrics: ServeMetrics) -> Callable[..., StatLoggerBase]:
                     metrics.first_token(seconds)
 
         def log_engine_initialized(self) -> None:
-            """The replica says so itself."""
+            """Does nothing: the replica logs this itself."""
 
     return Counter

@@ -1,4 +1,4 @@
-"""What an explanation says: the same for the command line and for `POST /v1/explain`."""
+"""Results of explanations, the same for the command line and `POST /v1/explain`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all explanations have in common: a label, a method, and a model that has an answer."""
+"""Base class of explainers: a label, a method, and a classifier."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Target:
-    """What is explained."""
+    """The label to explain, and the method."""
 
     at: int
-    """Place of the label among the outputs."""
+    """Index of the label among the outputs."""
     label: str
     score: float
     predicted: str
@@ -28,18 +28,18 @@ class Target:
 
 
 class Explainer(ABC, Generic[Item]):
-    """A classifier that says why."""
+    """Explains the predictions of a classifier."""
 
     methods: ClassVar[tuple[Method, ...]]
-    """What can be chosen; the first one where nothing is."""
+    """The methods to choose from; the first is the default."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = tuple(labels)
 
     def explain(self, item: Item, label: str | None = None, method: str | None = None) -> Explanation:
-        """Why `label`, or the likeliest one.
+        """Explains `label`, or the likeliest one if None.
 
-        Raises ConfigError for a label or a method that is not known, DataError for an input without a finite answer.
+        Raises ConfigError for an unknown label or method, DataError if the model's output is not finite.
         """
         self.check(label, method)
         chosen = next(one for one in self.methods if method in (None, one))
@@ -53,7 +53,7 @@ class Explainer(ABC, Generic[Item]):
         return self.explained(item, target)
 
     def check(self, label: str | None, method: str | None) -> None:
-        """Raises ConfigError, which names what is known, for a label or a method that is not."""
+        """Raises ConfigError, which lists what is allowed, for an unknown label or method."""
         if label is not None and label not in self.labels:
             raise ConfigError(f"label: {label[:60]!r} given; {', '.join(self.labels)} are known")
         if method is not None and method not in self.methods:
@@ -61,8 +61,8 @@ class Explainer(ABC, Generic[Item]):
 
     @abstractmethod
     def logits(self, item: Item) -> torch.Tensor:
-        """Of all labels: float [1, labels]."""
+        """Logits of all labels: float [1, labels]."""
 
     @abstractmethod
     def explained(self, item: Item, target: Target) -> Explanation:
-        """The explanation."""
+        """The explanation of `target` for `item`."""

@@ -1,4 +1,4 @@
-"""Integrated gradients (Sundararajan, Taly and Yan 2017, https://arxiv.org/abs/1703.01365), until they are complete."""
+"""Integrated gradients (Sundararajan, Taly and Yan 2017, https://arxiv.org/abs/1703.01365), until they converge."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from heliostat.infra.errors import DataError
 from heliostat.serve.explain.answers import Convergence
 
 STEPS = (32, 64, 128, 256, 512)
-"""Tried in this order. More help where the logit has kinks between baseline and input, as it has with ReLU."""
+"""Tried in this order. More steps help if the logit has kinks between baseline and input, as with ReLU."""
 TOLERANCE = 0.01
-"""Of the difference of logits; of 1, where the difference is smaller, because nobody reads less than 0.01 logits."""
+"""Allowed error, relative to the difference of logits or to 1 if that is larger: less than 0.01 logits is
+irrelevant."""
 AT_ONCE = 32
-"""Points of one pass: memory of the largest is what the gradients of so many inputs take."""
+"""Points per forward pass; limits the memory for gradients."""
 Logit = Callable[..., torch.Tensor]
-"""Inputs [rows, ...], and what belongs to them, to the logit of one label [rows]."""
+"""A function from inputs [rows, ...], and further tensors, to the logit of one label [rows]."""
 
 
 def integrated_gradients(
     logit: Logit, point: torch.Tensor, baseline: torch.Tensor, beside: tuple[torch.Tensor, ...] = ()
 ) -> tuple[torch.Tensor, Convergence]:
-    """Attributions of the numbers in `point` [1, ...], in the same shape, and how complete they are.
+    """Attributions of the values in `point` [1, ...], in the same shape, and their convergence.
 
-    `beside` are tensors [1, ...] that `logit` takes too and that stay as they are.
+    `beside` are further tensors [1, ...] that `logit` takes and that stay constant. Raises DataError if gradients are
+    not finite.
     """
     from captum.attr import IntegratedGradients
 

@@ -1,4 +1,4 @@
-"""Exported programs, run with other values in them than their inputs give: gradients need numbers to start from."""
+"""Runs exported programs with some intermediate values replaced, to compute gradients with respect to these."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _METADATA = torch.ops.aten._assert_tensor_metadata.default
 
 
 class Run(Interpreter):
-    """One pass through a program's graph, in which some nodes have values that were given."""
+    """One run of a program's graph in which some nodes have given values."""
 
     def __init__(self, program: Program, given: Mapping[str, torch.Tensor]) -> None:
         super().__init__(program.graph)
         self.given = given
         self.seen: dict[str, torch.Tensor] = {}
-        """Values of the nodes that look something up in a table of embeddings."""
+        """Outputs of the embedding nodes."""
 
     def run_node(self, node: Node) -> Any:
-        """The node's value; pixels that are numbers already are not asked whether they are bytes."""
+        """The node's value. Metadata checks are skipped, because pixels may be float here instead of bytes."""
         if node.name in self.given:
             return self.given[node.name]
         if node.target is _METADATA:
@@ -36,16 +36,16 @@ class Run(Interpreter):
         return found
 
     def outputs(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """What the program makes of `inputs`."""
+        """The program's output for `inputs`."""
         names = [str(node.target) for node in self.graph.find_nodes(op="placeholder")]
         (found,) = self.run(*(inputs[name] for name in names), enable_io_processing=False)
         return found
 
 
 def embedding_of(program: Program, what: str) -> str:
-    """The node that turns `input_ids` into embeddings; ModelError, which begins with `what`, where it is not just one.
+    """Name of the node that embeds `input_ids`; raises ModelError, beginning with `what`, if there is not exactly one.
 
-    Beside it there may be embeddings of other things, such as places.
+    Other embeddings, such as of positions, are allowed.
     """
     nodes = program.graph.graph.find_nodes(op="call_function", target=_EMBEDDING)
     found = [node.name for node in nodes if getattr(node.args[1], "name", "") == "input_ids"]

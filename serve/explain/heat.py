@@ -1,4 +1,4 @@
-"""The picture of what an image's cells do: the image in grey, green where it speaks for the label, red against."""
+"""Heat map of an image's attributions: the image in grey, green for the label, red against it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 FOR = np.array([26, 160, 72], dtype=np.float32)
 AGAINST = np.array([214, 48, 57], dtype=np.float32)
 STRONGEST = 0.75
-"""Share of the colour where a cell does most; the rest is the image."""
+"""Opacity of the colour in the cell with the largest attribution; the rest is the image."""
 
 
 def over(image: np.ndarray, grid: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
-    """`image`, uint8 [height, width, channels], under the colours of `grid` [rows, columns], as RGB."""
+    """`image`, uint8 [height, width, channels], with the colours of `grid` [rows, columns] over it, as RGB."""
     height, width = image.shape[:2]
     grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2)
     values = np.kron(shares(grid), np.ones(cell))[:height, :width, None]
@@ -22,7 +22,7 @@ def over(image: np.ndarray, grid: np.ndarray, cell: tuple[int, int]) -> np.ndarr
 
 
 def shares(values: np.ndarray) -> np.ndarray:
-    """As shares of the largest, whatever its sign; zero where all are."""
+    """Values divided by the largest absolute value; zeros if all are zero."""
     largest = np.abs(values).max(initial=0.0)
     found: np.ndarray = values / largest if largest else np.zeros_like(values)
     return found

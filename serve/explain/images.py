@@ -1,4 +1,4 @@
-"""Images: what happens to the logit where a part of the image is hidden, or how it reacts to each pixel."""
+"""Explanations of images: occlusion (hide a part, watch the logit) and saliency (gradients of pixels)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 CELLS = 16
-"""Cells of a grid along a side, at most. What is hidden is two cells wide and high, and moves by one."""
+"""Largest number of grid cells per side. The occlusion window is two cells wide and high, and moves by one."""
 AT_ONCE = 16
-"""Images of one pass."""
+"""Images per forward pass."""
 
 
 class ImageExplainer(Explainer["np.ndarray"]):
-    """Explains images as the model takes them: uint8 [height, width, channels]. What is hidden has the mean colour."""
+    """Explains model inputs: uint8 [height, width, channels]. Hidden parts get the mean colour."""
 
     methods = ("occlusion", "saliency")
 
@@ -42,11 +42,11 @@ class ImageExplainer(Explainer["np.ndarray"]):
         self.window = (min(2 * self.cell[0], height), min(2 * self.cell[1], width), channels)
 
     def logits(self, item: np.ndarray) -> torch.Tensor:
-        """Of all labels: float [1, labels]."""
+        """Logits of all labels: float [1, labels]."""
         return self.program(pixels=torch.from_numpy(item[None]).to(self.device))
 
     def explained(self, item: np.ndarray, target: Target) -> ImageExplanation:
-        """What each cell of the image does."""
+        """The attribution of each cell of the image."""
         method = self.occlusion if target.method == "occlusion" else self.saliency
         grid = in_cells(method(torch.from_numpy(item[None]).to(self.device).float(), target.at).cpu(), self.cell)
         return ImageExplanation(
@@ -61,7 +61,7 @@ class ImageExplainer(Explainer["np.ndarray"]):
         )
 
     def occlusion(self, pixels: torch.Tensor, at: int) -> torch.Tensor:
-        """By how much the logit falls with a place hidden (Zeiler and Fergus 2014), the mean of the windows over it.
+        """How much the logit falls when a pixel is hidden (Zeiler and Fergus 2014), averaged over its windows.
 
         `pixels` float [1, height, width, channels]; returns float [height, width].
         """
@@ -78,9 +78,9 @@ class ImageExplainer(Explainer["np.ndarray"]):
         return found[0, :, :, 0]
 
     def saliency(self, pixels: torch.Tensor, at: int) -> torch.Tensor:
-        """The size of the logit's gradient for each pixel, of its channels the largest (Simonyan et al. 2013).
+        """Absolute gradient of the logit for each pixel, the largest of its channels (Simonyan et al. 2013).
 
-        In logits for the whole way from black to white; the shapes are those of `occlusion`.
+        In logits per full range from black to white; shapes as in `occlusion`.
         """
         from captum.attr import Saliency
 
@@ -92,6 +92,6 @@ class ImageExplainer(Explainer["np.ndarray"]):
 
 
 def in_cells(found: torch.Tensor, cell: tuple[int, int]) -> torch.Tensor:
-    """The means of `found` [height, width] over cells: [rows, columns]; the last of either may be narrower."""
+    """The means of `found` [height, width] over cells: [rows, columns]; cells at the end may be smaller."""
     means: torch.Tensor = torch.nn.functional.avg_pool2d(found[None], cell, cell, ceil_mode=True)[0]
     return means

@@ -1,4 +1,4 @@
-"""Which explainer a published model has, by its task and by what it takes in."""
+"""Chooses the explainer of a published model, by task and kind of input."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _log = log.get(__name__)
 
 
 def installed() -> bool:
-    """Whether there is what explanations are computed with: the extra `explain`."""
+    """Whether the packages of the extra `explain` are installed."""
     return find_spec("captum") is not None
 
 
 def check_installed() -> None:
-    """Raises ResourceError where it is not."""
+    """Raises ResourceError if they are not."""
     if not installed():
         raise ResourceError("explain: captum is not installed; pip install 'heliostat[explain]' installs it")
 
 
 def available(load: Callable[[], Explainer[Any]]) -> Explainer[Any] | None:
-    """What `load` gives, for an endpoint: None where the extra is not installed, or where a model has no explainer."""
+    """What `load` returns, for an endpoint; None if the extra is not installed or the model has no explainer."""
     if not installed():
         return None
     import captum.attr  # noqa: F401  # seconds, which the first request would wait for
@@ -48,13 +48,13 @@ def available(load: Callable[[], Explainer[Any]]) -> Explainer[Any] | None:
 
 
 def check_classifier(description: PublishedModel) -> None:
-    """Raises ModelError for a model that generates."""
+    """Raises ModelError if the model is not a classifier."""
     if not description.task.endswith("-classification"):
         raise ModelError(f"{description.name}: its task is {description.task}; only classifiers can be explained")
 
 
 def load(folder: Path, description: PublishedModel, device: torch.device | str = "cpu") -> Explainer[Any]:
-    """The explainer of the model in the model folder `folder`, in float32; ModelError where there is none for it."""
+    """The explainer of the model in the model folder `folder`, in float32; raises ModelError if there is none."""
     check_classifier(description)
     if description.inputs is None:
         return encoder(folder, description, device)
@@ -68,7 +68,7 @@ def load(folder: Path, description: PublishedModel, device: torch.device | str =
 def of_program(
     program: Program, folder: Path, description: PublishedModel, device: torch.device | str
 ) -> Explainer[Any]:
-    """The explainer of an exported program that is loaded already; ModelError where there is none for it."""
+    """The explainer of a loaded exported program; raises ModelError if there is none for it."""
     from heliostat.serve.explain.images import ImageExplainer
     from heliostat.serve.explain.tables import TableExplainer
     from heliostat.serve.explain.texts import ProgramWords, TextExplainer
@@ -88,7 +88,7 @@ def of_program(
 def encoder(folder: Path, description: PublishedModel, device: torch.device | str) -> TextExplainer:
     """The explainer of a Hugging Face classifier.
 
-    A copy of its own: the one that serves computes what its answer needs and nothing that has gradients.
+    Loads the model again: the one that serves has layers replaced by faster ones without gradients.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -103,7 +103,7 @@ def encoder(folder: Path, description: PublishedModel, device: torch.device | st
 
 
 def cutting(tokenizer: Tokenizer, length: int) -> Tokenizer:
-    """The tokenizer, which now cuts at `length` tokens and pads nothing."""
+    """Makes the tokenizer truncate at `length` tokens, without padding; returns it."""
     tokenizer.no_padding()
     tokenizer.enable_truncation(length)
     return tokenizer

@@ -1,4 +1,4 @@
-"""Rows of a table: integrated gradients of the features, from the mean of the training split."""
+"""Explanations of table rows: integrated gradients of the features, from the mean of the training split."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from heliostat.serve.explain.gradients import integrated_gradients
 
 
 class TableExplainer(Explainer[list[float]]):
-    """Explains rows as the model takes them: float [width].
+    """Explains model inputs: float [width].
 
-    The baseline is zero everywhere: for a number the mean of the training split, for a category none of its words.
+    The baseline is zero everywhere: the training mean for a number, no category for a category.
     """
 
     methods = ("integrated_gradients",)
@@ -30,11 +30,11 @@ class TableExplainer(Explainer[list[float]]):
         self.device = torch.device(device)
 
     def logits(self, item: list[float]) -> torch.Tensor:
-        """Of all labels: float [1, labels]."""
+        """Logits of all labels: float [1, labels]."""
         return self.program(features=self._features(item))
 
     def explained(self, item: list[float], target: Target) -> TableExplanation:
-        """What each column does; the words of a category count together."""
+        """The attribution of each column, summed over the features of a category."""
         features = self._features(item)
         found, convergence = integrated_gradients(
             lambda rows: self.program(features=rows)[:, target.at], features, torch.zeros_like(features)
@@ -62,5 +62,5 @@ class TableExplainer(Explainer[list[float]]):
 
 
 def readable(value: float | str) -> float | str:
-    """A number without the noise of having been standardised and back."""
+    """A number rounded to 7 digits, to hide the rounding error of standardisation."""
     return value if isinstance(value, str) else float(f"{value:.7g}")

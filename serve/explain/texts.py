@@ -1,4 +1,4 @@
-"""Texts: integrated gradients of the embeddings, from a text of as many tokens that say nothing."""
+"""Explanations of texts: integrated gradients of the embeddings, from a baseline of as many neutral tokens."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 
 class Embedded(Protocol):
-    """A model that can be asked with embeddings."""
+    """A model that can be run on embeddings."""
 
     silent_id: int
-    """The token that stands for all others in the baseline."""
+    """The neutral token, which replaces all others in the baseline."""
 
     def inputs(self, ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask of a text as the model takes them: int64 [1, length]."""
         ...
 
     def embed(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Of each token: float [1, length, width]."""
+        """Embeddings of the tokens: float [1, length, width]."""
         ...
 
     def logits(self, embeddings: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Of all labels: float [texts, labels]."""
+        """Logits of all labels: float [texts, labels]."""
         ...
 
 
 class ProgramWords:
-    """An exported program; its embeddings are a node of its graph. The baseline is unknown words."""
+    """An exported program, whose embeddings are a node of its graph. The neutral token is the unknown word."""
 
     def __init__(self, program: Program, inputs: TextInputs, what: str, device: torch.device | str = "cpu") -> None:
         self.program = program
@@ -50,49 +50,49 @@ class ProgramWords:
         self.device = torch.device(device)
 
     def inputs(self, ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask, padded to the one length that the program takes."""
+        """Ids and mask, padded to the program's fixed length."""
         found = self.settings.padded([ids])
         return found["input_ids"].to(self.device), found["attention_mask"].to(self.device)
 
     def embed(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """What the node makes of the tokens."""
+        """Output of the embedding node."""
         run = Run(self.program, {})
         run.outputs({"input_ids": ids, "attention_mask": mask})
         return run.seen[self.node].detach()
 
     def logits(self, embeddings: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """With these embeddings in place of the node's. cuDNN has no gradients of an LSTM that does not train."""
+        """Logits for these embeddings. cuDNN is off: it has no gradients of an LSTM in evaluation mode."""
         with torch.backends.cudnn.flags(enabled=False):
             return Run(self.program, {self.node: embeddings}).outputs({"input_ids": ids, "attention_mask": mask})
 
 
 class EncoderWords:
-    """A Hugging Face encoder with a classification head. The baseline is padding that is not masked."""
+    """A Hugging Face encoder with a classification head. The neutral token is padding, not masked."""
 
     def __init__(self, model: Any, silent_id: int) -> None:
         self.model = model
         self.silent_id = silent_id
 
     def inputs(self, ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and a mask that leaves nothing out."""
+        """Ids and an attention mask of ones."""
         found = torch.tensor([list(ids)], device=self.model.device)
         return found, torch.ones_like(found)
 
     def embed(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """The embeddings of the words, without those of their places."""
+        """The token embeddings, without those of positions."""
         found: torch.Tensor = self.model.get_input_embeddings()(ids).detach()
         return found
 
     def logits(self, embeddings: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """With these embeddings."""
+        """Logits for these embeddings."""
         found: torch.Tensor = self.model(inputs_embeds=embeddings, attention_mask=mask).logits
         return found
 
 
 class TextExplainer(Explainer[str]):
-    """Explains texts. Tokens that the tokenizer adds, such as [CLS], are in the baseline too, and so count for nothing.
+    """Explains texts. Special tokens, such as [CLS], are the same in the baseline, so they get no attribution.
 
-    `tokenizer` cuts at the longest that the model takes, and pads nothing.
+    `tokenizer` truncates at the model's maximum length, without padding.
     """
 
     methods = ("integrated_gradients",)
@@ -103,12 +103,12 @@ class TextExplainer(Explainer[str]):
         self.tokenizer = tokenizer
 
     def logits(self, item: str) -> torch.Tensor:
-        """Of all labels: float [1, labels]."""
+        """Logits of all labels: float [1, labels]."""
         ids, mask = self.model.inputs(self._encoded(item).ids)
         return self.model.logits(self.model.embed(ids, mask), ids, mask)
 
     def explained(self, item: str, target: Target) -> TextExplanation:
-        """What each word does, the pieces of a word together."""
+        """The attribution of each word, summed over its tokens."""
         encoded = self._encoded(item)
         ids, mask = self.model.inputs(encoded.ids)
         silent, count = ids.clone(), len(encoded.ids)

@@ -1,4 +1,4 @@
-"""From pieces of words, as a model sees them, back to the words of the text."""
+"""Sums token attributions over the words of a text."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import regex
 from heliostat.serve.explain.answers import WordAttribution
 
 _WORD = regex.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
-"""A word with its apostrophes and combining marks, which the standard library leaves out, or a punctuation mark."""
+"""A word with its apostrophes and combining marks (which `re` would not match), or a punctuation mark."""
 Span = tuple[int, int]
-"""Of characters: from, up to."""
+"""Start and end (exclusive) in characters."""
 
 
 def by_word(text: str, pieces: Sequence[Span], attributions: Sequence[float]) -> list[WordAttribution]:
-    """The words of which there are pieces, each with the sum of what its pieces do.
+    """The words with the summed attributions of their tokens; `pieces` are the tokens' spans.
 
-    A piece of several words counts for that of which it holds most; one that holds no character of a word, for none.
+    A token that spans several words counts for the one that it overlaps most; one that overlaps none is left out.
     """
     spans = [match.span() for match in _WORD.finditer(text)]
     sums: dict[int, float] = {}
@@ -33,7 +33,7 @@ def by_word(text: str, pieces: Sequence[Span], attributions: Sequence[float]) ->
 
 
 def _word_at(spans: Sequence[Span], piece: Span) -> int | None:
-    """Which of the words `piece` is of."""
+    """Index of the word that `piece` overlaps most; None if it overlaps none."""
     start, end = piece
     first = max(0, bisect_right(spans, start, key=lambda span: span[0]) - 1)
     best, most = None, 0

@@ -1,4 +1,4 @@
-"""Whether adapters can be served beside a model, by what storage says of both."""
+"""Checks whether adapters can be served with a model, from their manifests and descriptions in storage."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 TASK = "causal-lm"
 TOKENIZER = ("tokenizer.json", CHAT_TEMPLATE)
-"""What makes tokens of a conversation: the same for all models of an endpoint."""
+"""Files that must be the same for all models of an endpoint."""
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What `max_lora_rank` of vLLM may be."""
+"""Allowed values of vLLM's `max_lora_rank`."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A bundle in storage whose manifest is the one that is expected."""
+    """A bundle in storage whose manifest has been checked against its digest."""
 
     url: str
     manifest: Manifest
@@ -46,27 +46,27 @@ class Stored:
 
     @property
     def base(self) -> Mapping[str, FileEntry]:
-        """The files of its base model by name; a whole model is its own."""
+        """The files of its base model, by name; of the model itself if it is not an adapter."""
         described = self.described
         if described.base is None:
             return self.below(WEIGHTS)
         return check_manifest(described.base.url, described.base.digest, self.endpoint_url).files
 
     def read(self, name: str) -> bytes:
-        """One file."""
+        """Reads one file."""
         store, prefix = locate(self.url, self.endpoint_url)
         return bundle.read_file(store, prefix, name, self.manifest)
 
     def below(self, folder: str) -> dict[str, FileEntry]:
-        """What is in a folder of it, by the names there."""
+        """The files in one of its folders, by their names relative to it."""
         files = self.manifest.files.items()
         return {name.removeprefix(f"{folder}/"): entry for name, entry in files if name.startswith(f"{folder}/")}
 
 
 def check_adapters(args: AppArgs) -> None:
-    """Raises ModelError or IntegrityError, with the key of the spec, for the first adapter that cannot be served.
+    """Raises ModelError or IntegrityError, with the spec's key, for the first adapter that cannot be served.
 
-    Reads manifests and descriptions and no weights, so that a command can refuse before it starts anything.
+    Reads manifests and descriptions but no weights, so that a command can refuse before it starts anything.
     """
     if not args.adapters:
         return
@@ -88,7 +88,7 @@ def check_adapters(args: AppArgs) -> None:
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Puts the key of the spec before what is wrong with an adapter."""
+    """Prefixes a ModelError with the spec's key of an adapter."""
     try:
         yield
     except ModelError as error:
@@ -96,12 +96,12 @@ def named(name: str) -> Iterator[None]:
 
 
 def stored(url: str, digest: str, endpoint_url: str | None) -> Stored:
-    """The bundle at `url`; raises as `check_manifest` does."""
+    """The bundle at `url`; raises what `check_manifest` raises."""
     return Stored(url.rstrip("/"), check_manifest(url, digest, endpoint_url), endpoint_url)
 
 
 def check_rank(rank: int, engine: str) -> None:
-    """Raises ModelError for a rank that the engine does not take."""
+    """Raises ModelError for a LoRA rank that the engine does not support."""
     if engine == "vllm" and rank > VLLM_RANKS[-1]:
         raise ModelError(f"rank {rank} given; vllm takes {VLLM_RANKS[-1]} at most, and engine: transformers any")
 
@@ -122,7 +122,7 @@ def _check_is_one(adapter: Stored) -> None:
 
 
 def _check_base(adapter: Stored, served: Mapping[str, FileEntry], model: str) -> None:
-    """By content: the same files may be stored in two places."""
+    """Compares by content: the same files may be stored in two places."""
     differing = [name for name, entry in adapter.base.items() if served.get(name) != entry]
     if differing:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""A base model and the adapters beside it, from storage to verified files."""
+"""Fetches and verifies a base model and its adapters."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def fetched_together(args: AppArgs) -> Iterator[Fetched]:
-    """The base model and all adapters, each file verified; gone afterwards. Raises what `check_adapters` does.
+    """The base model and all adapters, verified, in a temporary folder. Raises what `check_adapters` raises.
 
-    A model that is an adapter itself is not merged: it answers as one of them, under its own name.
+    If the served model is itself an adapter, it is not merged: it is served as an adapter under its own name.
     """
     check_adapters(args)
     endpoint_url = args.storage.endpoint_url
@@ -44,7 +44,7 @@ def fetched_together(args: AppArgs) -> Iterator[Fetched]:
 
 
 def _copy_tokenizer(adapter: Path, base: Path) -> None:
-    """The base model is stored without a tokenizer; each adapter brings it along."""
+    """Copies the tokenizer: base models are stored without one, each adapter has it."""
     for file in adapter.iterdir():
         if file.name not in (SETTINGS, MATRICES):
             shutil.copy(file, base / file.name)

@@ -1,4 +1,4 @@
-"""Which adapters an endpoint has, and what peft's own file says of one."""
+"""Parses peft's `adapter_config.json`."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 from heliostat.infra.errors import ModelError
 
 SETTINGS, MATRICES = "adapter_config.json", "adapter_model.safetensors"
-"""What peft calls the files of an adapter."""
+"""File names of a peft adapter."""
 NOT_PLAIN = (
     "use_dora", "use_qalora", "use_bdlora", "lora_bias", "modules_to_save", "rank_pattern", "alpha_pattern",
     "layer_replication", "target_parameters", "trainable_token_indices", "alora_invocation_tokens", "arrow_config",
     "kasa_config", "velora_config", "monteclora_config",
 )  # fmt: skip
-"""Keys of peft that make another thing of LoRA than the product of two matrices for each layer."""
+"""Options of peft with which a layer is more than the product of two LoRA matrices."""
 
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
-"""How matrices may have begun of which a part is in the base model's weights, which are then no longer the base's."""
+"""Initializations of peft that also change the base model's weights, so that the published base would not fit."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What has to be known of an adapter besides its matrices."""
+    """Settings of an adapter that its matrices do not contain."""
 
     rank: int
     scale: float
-    """What the product of the two matrices is multiplied by."""
+    """Factor of the product of the two matrices."""
 
 
 def parse_settings(data: bytes, source: str) -> Settings:
-    """The settings in an `adapter_config.json`; ModelError names `source` and the first key that is not served."""
+    """Parses an `adapter_config.json`; raises ModelError with `source` and the first unsupported key."""
     given: dict[str, Any] = json.loads(data)
     if given.get("peft_type") != "LORA":
         raise ModelError(f"{source}: peft_type {given.get('peft_type')!r}; LORA is served")

@@ -1,4 +1,4 @@
-"""From a published model in storage to verified files that a replica can load."""
+"""Fetches and verifies published models for a replica."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ TASKS: dict[str, tuple[str | None, ...]] = {
     "image-classification": ("image",),
     "image-generation": ("noise",),
 }
-"""What is served, and the kinds of input that a published model may have for it: None for a Hugging Face model."""
+"""Served tasks, each with the allowed kinds of input: None for a Hugging Face model."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """The files of a published model, each verified."""
+    """The verified files of a published model."""
 
     folder: Path
-    """A Hugging Face model folder, or that of a program."""
+    """A Hugging Face model folder, or that of an exported program."""
     description: PublishedModel
     adapters: dict[str, Path] = field(default_factory=dict)
-    """Folders of peft's adapters by the name that requests give; the model's own name means its adapter then."""
+    """Folders of peft adapters by served name; may include the model's own name if it is an adapter."""
     adapter_descriptions: dict[str, PublishedModel] = field(default_factory=dict)
-    """What the adapters beside the model say of themselves."""
+    """Descriptions of the adapters served with the model."""
 
 
 def locate(url: str, endpoint_url: str | None) -> tuple[Store, str]:
@@ -45,9 +45,9 @@ def locate(url: str, endpoint_url: str | None) -> tuple[Store, str]:
 
 
 def check_manifest(url: str, digest: str, endpoint_url: str | None) -> bundle.Manifest:
-    """The manifest at `url`; ModelError where no bundle is there, IntegrityError where it is another one.
+    """The manifest at `url`; raises ModelError if there is no bundle, IntegrityError if its digest differs.
 
-    Reads the manifest and nothing else, so that a command can refuse before it starts anything.
+    Reads only the manifest, so that a command can refuse before it starts anything.
     """
     store, prefix = locate(url, endpoint_url)
     try:
@@ -60,17 +60,17 @@ def check_manifest(url: str, digest: str, endpoint_url: str | None) -> bundle.Ma
 
 
 def describe(url: str, endpoint_url: str | None) -> PublishedModel:
-    """What the bundle at `url` says of itself, not verified: for what a person is shown, not for what answers."""
+    """The description of the bundle at `url`, not verified: for display only."""
     store, prefix = locate(url, endpoint_url)
     return parse_description(store.read_bytes(f"{prefix}/{DESCRIPTION}"), source=f"{url}/{DESCRIPTION}")
 
 
 @contextmanager
 def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[Fetched]:
-    """The bundle at `url`, each file verified; gone afterwards.
+    """The bundle at `url`, verified, in a temporary folder.
 
-    Raises ModelError where the bundle is missing, cannot be served or was not published, IntegrityError where a
-    byte differs from what was published.
+    Raises ModelError if the bundle is missing, cannot be served or was not published, IntegrityError if a byte differs
+    from what was published.
     """
     check_manifest(url, digest, endpoint_url)
     store, prefix = locate(url, endpoint_url)
@@ -82,7 +82,7 @@ def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[Fetched
 
 
 def check_task(description: PublishedModel, url: str) -> None:
-    """Raises ModelError where the task of the model at `url` cannot be served, or not with what it takes in."""
+    """Raises ModelError if the model's task, or its kind of input, cannot be served."""
     if description.task not in TASKS:
         raise ModelError(f"{url}: task {description.task!r} cannot be served; {', '.join(TASKS)} can")
     kind = description.inputs.kind if description.inputs else None

@@ -1,4 +1,4 @@
-"""Which models answer at an endpoint, and which of them a request asks for by name."""
+"""The models that an endpoint serves, and the lookup of the one that a request names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heliostat.serve.metrics import ADAPTER
 
 @dataclass(frozen=True)
 class ServedModels:
-    """A model that answers, with the adapters beside it."""
+    """A served model with its adapters; an adapter is one, too."""
 
     name: str
     version: str
@@ -25,7 +25,7 @@ class ServedModels:
     """Whether it takes conversations."""
     adapters: tuple[ServedModels, ...] = ()
     parent: str | None = None
-    """Of an adapter: the model at whose endpoint it answers."""
+    """For an adapter: the name of the model at whose endpoint it is served."""
 
     @property
     def all_models(self) -> tuple[ServedModels, ...]:
@@ -34,12 +34,12 @@ class ServedModels:
 
     @property
     def label(self) -> str:
-        """`name@version` of an adapter, as metrics are labelled; nothing for the model itself."""
+        """Metric label: `name@version` of an adapter, empty for the model itself."""
         return f"{self.name}@{self.version}" if self.parent else ""
 
     @property
     def card(self) -> dict[str, Any]:
-        """What `/v1/models` says of it, without its adapters."""
+        """Its object in `/v1/models`, without its adapters."""
         parent = {"parent": self.parent} if self.parent else {}
         return {
             "id": self.name,
@@ -53,14 +53,14 @@ class ServedModels:
         }
 
     def open_to(self, scope: Scope) -> list[ServedModels]:
-        """Those that the key of a request may ask."""
+        """The models that the request's key allows."""
         key: ApiKey | None = scope.get("heliostat.key")
         return [one for one in self.all_models if key is None or key.opens(one.name)]
 
     def pick(self, name: str | None, scope: Scope) -> ServedModels:
-        """The one that a request asks for, the model itself where it names none; the scope then says who answers.
+        """The model that a request names, or the model itself if None; records its label in the scope.
 
-        Raises RequestError 404 where none has the name, 403 where the request's key is for others.
+        Raises RequestError 404 if there is no such model, 403 if the request's key is for others.
         """
         found = next((one for one in self.all_models if name in (None, one.name)), None)
         mine = self.open_to(scope)

@@ -1,4 +1,4 @@
-"""Tokenizers beside exported programs."""
+"""Tokenizers of exported programs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer beside a program; ModelError where there is none or it cannot be read."""
+    """The tokenizer in a program's folder; raises ModelError if it is missing or cannot be read."""
     from tokenizers import Tokenizer
 
     file = folder / TOKENIZER
     try:
         return Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing more special
+    except Exception as error:  # the library raises only plain Exception
         raise ModelError(f"{file}: cannot be read ({str(error).splitlines()[0][:200]})") from error
 
 

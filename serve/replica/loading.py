@@ -1,4 +1,4 @@
-"""What a replica does before it answers: fetch, verify and load a model and its adapters, and ask their probes."""
+"""Startup of a replica: fetches, verifies and loads a model and its adapters, and checks their probes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 async def start(
     args: AppArgs, access: AccessControl | None, metrics: ServeMetrics, experiment: ExperimentMiddleware
 ) -> tuple[Service, App]:
-    """Fetches, verifies and loads the model, asks it its probe, and puts the HTTP application around it.
+    """Fetches, verifies and loads the model and its adapters, checks their probes, and builds the ASGI app.
 
-    With its adapters, which are asked theirs. The bundles' files are gone when this returns.
+    The bundles' files are deleted when this returns.
     """
     from heliostat.serve.experiment.feedback import feedback_route
     from heliostat.serve.http.app import create_app
@@ -47,7 +47,7 @@ async def start(
 
 
 def served_by(args: AppArgs, found: Fetched) -> ServedModels:
-    """The model and its adapters, as requests name them."""
+    """The model and its adapters, under their served names."""
     from heliostat.serve.models.served_models import ServedModels
 
     def one(name: str, version: str, described: PublishedModel, **more: Any) -> ServedModels:
@@ -61,9 +61,9 @@ def served_by(args: AppArgs, found: Fetched) -> ServedModels:
 
 
 async def check_probes(service: Service, found: Fetched, served: ServedModels) -> None:
-    """Asks the model and each adapter what they were asked when they were published.
+    """Sends the model and each adapter their published probes.
 
-    Raises ModelError, with the key of the spec for an adapter, where one answers otherwise.
+    Raises ModelError, with the spec's key for an adapter, if an answer differs.
     """
     from heliostat.serve.models.adapter_check import named
 
@@ -76,7 +76,7 @@ async def check_probes(service: Service, found: Fetched, served: ServedModels) -
 
 
 async def load(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
-    """The service for a model's files: by what it takes in, its task, and the engine that the spec names."""
+    """The service for a model's files, by kind of input, task and the spec's engine."""
     if found.description.inputs:
         from heliostat.serve.predictors.programs import program_service
 

@@ -1,4 +1,4 @@
-"""One process that serves."""
+"""The Ray Serve deployment class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Replica:
-    """One process that serves: the HTTP application and the model behind it."""
+    """One serving process: the HTTP application and the model behind it."""
 
     def __init__(self, args: Mapping[str, Any]) -> None:
         from heliostat.serve.experiment.middleware import ExperimentMiddleware
@@ -30,7 +30,7 @@ class Replica:
         self.metrics = Buffer()
 
     async def __serve_build_asgi_app__(self) -> App:
-        """Loads the model and returns what Ray Serve mounts at the route."""
+        """Loads the model and returns the ASGI app that Ray Serve mounts at the route."""
         from heliostat.serve.http.first_chunk import FirstChunkMiddleware
         from heliostat.serve.http.stream_guard import StreamGuard
         from heliostat.serve.metrics import ServeMetrics
@@ -42,16 +42,16 @@ class Replica:
         return FirstChunkMiddleware(app, self.guard)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What Ray Serve hands to the policy that decides how many replicas there are."""
+        """Metrics for Ray Serve's autoscaling policy."""
         wait = self.counts.mean_wait()
         return {} if wait is None else {FIRST_TOKEN_SECONDS: wait}
 
     def reconfigure(self, experiment: Mapping[str, Any]) -> None:
-        """Begins or ends an experiment; Ray Serve calls it at the start too."""
+        """Starts or ends an experiment; Ray Serve also calls it at startup."""
         self.experiment.configure(configuration.build(Experiment, experiment) if experiment else None)
 
     def check_health(self) -> None:
-        """Raises where the replica must be replaced."""
+        """Raises if the replica must be replaced."""
         self.service.check_health()
 
     def __del__(self) -> None:
@@ -61,9 +61,9 @@ class Replica:
 
 
 def access_control(args: AppArgs) -> AccessControl | None:
-    """The keys that open this endpoint, and what is counted of them; None where it is open to everyone.
+    """API keys and usage limits of this endpoint; None if it is open to everyone.
 
-    ConfigError where there should be keys and are none.
+    Raises ConfigError if keys are required and there are none.
     """
     from heliostat.serve.access.control import AccessControl
     from heliostat.serve.access.keyring import KeyRing

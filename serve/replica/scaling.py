@@ -1,4 +1,4 @@
-"""From the `serve` section to what Ray Serve scales, drains and restarts by. Pure functions."""
+"""Ray Serve's scaling and shutdown options from the `serve` section. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from heliostat.serve.config import ServeConfig
 
 DRAIN_SECONDS = 3.0
-"""How long a replica that is to stop still takes requests, so that the ingress can take it off its list first."""
+"""How long a stopping replica still takes requests, so that the ingress can remove it first."""
 SHUTDOWN_MARGIN_SECONDS = 5.0
 REPORT_SECONDS = 1.0
 """How often a replica reports its ongoing requests."""
 START_SECONDS = 10.0
-"""About how long a replica takes to start."""
+"""Rough start time of a replica, sent as Retry-After."""
 WINDOW_SECONDS = 5.0
-"""Over how long they are averaged before the delays of the spec count."""
+"""Averaging window of ongoing requests, before the delays of the spec apply."""
 
 POLICY = "heliostat.serve.replica.autoscaling:FirstTokenPolicy"
 
@@ -38,7 +38,7 @@ def autoscaling(config: ServeConfig) -> dict[str, Any]:
 
 
 def holding(config: ServeConfig) -> dict[str, Any]:
-    """How requests wait while there is no replica; those beyond the limit hear when to come again."""
+    """Queueing while there is no replica: requests beyond the limit get 429 with Retry-After."""
     from ray.serve.config import BackpressureConfig
 
     return {
@@ -48,7 +48,7 @@ def holding(config: ServeConfig) -> dict[str, Any]:
 
 
 def draining(config: ServeConfig) -> dict[str, float]:
-    """How a replica stops: it finishes what it has begun, the longest allowed answer included."""
+    """Shutdown of a replica: it finishes its ongoing requests, up to the longest allowed one."""
     return {
         "graceful_shutdown_wait_loop_s": 0.2,
         "graceful_shutdown_timeout_s": DRAIN_SECONDS + config.timeout_seconds + SHUTDOWN_MARGIN_SECONDS,
