@@ -1,4 +1,4 @@
-"""What accelerators can do and cost: memory, arithmetic in bfloat16, price."""
+"""Memory, bfloat16 peak and price of accelerators."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from heliostat.infra.memory import GIB
 
 TERA = 1e12
 PRICES_OF = "2026-11"
-"""When `usd_per_hour` was looked up."""
+"""When the prices in `usd_per_hour` were looked up."""
 
 
 @dataclass(frozen=True)
 class Accelerator:
-    """One kind of device, by the vendor's own figures."""
+    """One kind of device, with the vendor's own figures."""
 
     name: str
     words: tuple[str, ...]
-    """What is in the name that the driver gives the device, such as `NVIDIA A100-SXM4-80GB`."""
+    """Words in the device name that the driver reports, such as `NVIDIA A100-SXM4-80GB`."""
     memory_bytes: int
     peak_flops: float
     """bfloat16 with float32 accumulation, dense, FLOP/s; data sheets print twice as much, with sparsity."""
     data_sheet: str
     usd_per_hour: float | None = None
-    """Of one device, on demand, AWS us-east-1 (https://aws.amazon.com/ec2/pricing/on-demand/); None where unknown."""
+    """Price of one device, on demand, AWS us-east-1 (https://aws.amazon.com/ec2/pricing/on-demand/); None if
+    unknown."""
 
 
 _NVIDIA = "https://www.nvidia.com/en-us/data-center/"
@@ -37,10 +38,10 @@ ACCELERATORS = (
     Accelerator("L40S", ("L40S",), 48 * GIB, 362 * TERA, _NVIDIA + "l40s/", 1.86),
     Accelerator("L4", ("L4",), 24 * GIB, 121 * TERA, _NVIDIA + "l4/", 0.80),
 )
-"""A device is the first that fits: names that say more come first."""
+"""The first match counts, so more specific names come first."""
 
 
 def accelerator_of(device_name: str) -> Accelerator | None:
-    """The accelerator that a driver calls `device_name`; None for one that is not in the table."""
+    """The accelerator with this driver name; None if it is not in the table."""
     words = device_name.upper().replace("-", " ").split()
     return next((one for one in ACCELERATORS if set(one.words) <= set(words)), None)

@@ -9,7 +9,7 @@ from heliostat.infra.errors import DataError
 
 
 def file_digest(file: Path) -> str:
-    """SHA-256 of the file's bytes, in hex; DataError where it cannot be read."""
+    """SHA-256 of the file's content, in hex; raises DataError if it cannot be read."""
     digest = hashlib.sha256()
     try:
         with file.open("rb") as stream:

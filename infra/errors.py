@@ -5,14 +5,14 @@ HeliostatError            exit code 1
 ├── DataError             the data cannot be used as the spec says
 ├── ModelError            a model is missing or cannot be loaded
 │   └── IntegrityError    stored files differ from their manifest
-├── StorageError          a file system or bucket refuses or stays silent
+├── StorageError          a file system or bucket refuses or does not answer
 │   └── NotFoundError     no such object
 ├── ResourceError         too few CPUs or GPUs, a port in use, no cluster
 └── TrainingError         a run failed for a reason that the user can act on
     └── StoppedError      a run was told to stop, and did; exit code 143
 
 Each message is one line that names the key, file or field, its value and what is allowed. The command line
-prints it and exits with the code; nothing else catches these, except where a retry is the design.
+prints it and exits with the code; nothing else catches these, except for deliberate retries.
 """
 
 
@@ -41,7 +41,7 @@ class IntegrityError(ModelError):
 
 
 class StorageError(HeliostatError):
-    """A file system or bucket refuses or stays silent."""
+    """A file system or bucket refuses or does not answer."""
 
 
 class NotFoundError(StorageError):

@@ -1,8 +1,8 @@
-"""Image files as arrays of pixels, in one way for the data that a model learns from and for requests.
+"""Decodes image files into arrays of pixels, in the same way for training data and for requests.
 
-PNG, JPEG, BMP, WebP and GIF with 8 bits a channel. What would have to be guessed is refused: which frame of an
-animation counts, what lies behind a transparent pixel, how four inks look on a screen, and which 8 of 16 bits matter.
-An image is turned as its EXIF orientation says; its colour profile is left aside.
+Supports PNG, JPEG, BMP, WebP and GIF with 8 bits per channel. Ambiguous images are refused: animations, transparent
+pixels, CMYK, and 16 bits per channel. An image is rotated according to its EXIF orientation; its colour profile is
+ignored.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from PIL import Image, UnidentifiedImageError
 from heliostat.infra.errors import DataError
 
 PNG = "data:image/png;base64,"
-"""How a `data:` URL of a PNG file begins."""
+"""Prefix of a `data:` URL of a PNG file."""
 MAX_PIXELS = 1 << 25
-"""About 5,800 x 5,800, which take 100 MB; a file of a few kilobytes can claim to hold more than any memory."""
+"""About 5,800 x 5,800 pixels, or 100 MB: a file of a few kilobytes can claim more pixels than fit into memory."""
 Mode = Literal["rgb", "grey", "own"]
-"""Three channels, one, or as many as the file has: one where it is black and white or grey, else three."""
+"""Three channels, one, or as many as the file has: one if it is black and white or grey, else three."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF")
 _GREY = ("1", "L", "LA")
@@ -37,15 +37,15 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each EXIF orientation but the upright one (CIPA DC-008, tag 0x0112)."""
+"""The transformation that undoes each EXIF orientation other than the upright one (CIPA DC-008, tag 0x0112)."""
 _ORIENTATION = 0x0112
 
 
 def decode(data: bytes, mode: Mode, what: str) -> np.ndarray:
     """The image file `data` as uint8 [height, width, channels].
 
-    Raises DataError, whose message begins with `what`, where it is no image, is damaged, has more than MAX_PIXELS or
-    would have to be guessed at.
+    Raises DataError, whose message begins with `what`, if it is not an image, is damaged, is ambiguous or has more than
+    MAX_PIXELS.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -58,13 +58,13 @@ def decode(data: bytes, mode: Mode, what: str) -> np.ndarray:
         raise DataError(f"{what}: far too many pixels; {MAX_PIXELS:,} are allowed") from None
     except UnidentifiedImageError:
         raise DataError(f"{what}: no image; PNG, JPEG, BMP, WebP or GIF is needed") from None
-    except Exception as error:  # each decoder has its own errors for bytes that make no sense
+    except Exception as error:  # each decoder raises its own errors for invalid bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{what}: damaged image: {reason[:200]}") from None
 
 
 def in_mode(pixels: np.ndarray, mode: Mode) -> np.ndarray:
-    """`pixels`, uint8 [height, width, 1 or 3], in `mode`; grey is ITU-R BT.601's luma."""
+    """Converts `pixels`, uint8 [height, width, 1 or 3], to `mode`; grey is ITU-R BT.601's luma."""
     channels = pixels.shape[2]
     if mode == "rgb" and channels == 1:
         return np.repeat(pixels, 3, axis=2)
@@ -74,12 +74,12 @@ def in_mode(pixels: np.ndarray, mode: Mode) -> np.ndarray:
 
 
 def is_coloured(pixels: np.ndarray) -> bool:
-    """Whether the channels of `pixels`, uint8 [height, width, 1 or 3], differ anywhere."""
+    """Whether the channels of `pixels`, uint8 [height, width, 1 or 3], differ in any pixel."""
     return bool((pixels != pixels[:, :, :1]).any())
 
 
 def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`pixels`, uint8 [.., .., 1 or 3], as uint8 [height, width, 1 or 3]: bilinear, smoothed where it gets smaller."""
+    """Resizes `pixels`, uint8 [.., .., 1 or 3], to uint8 [height, width, 1 or 3]: bilinear, with antialiasing."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     found = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
     return found.reshape(height, width, pixels.shape[2])
@@ -93,7 +93,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def grid(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Images of one size, uint8 [height, width, channels], in about as many rows as columns; black where none is."""
+    """Images of one size, uint8 [height, width, channels], tiled in a square grid; black where there is none."""
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     height, width, channels = images[0].shape
@@ -104,28 +104,28 @@ def grid(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def data_url(pixels: np.ndarray) -> str:
-    """The same as a `data:` URL, which pages show."""
+    """The image as a `data:` URL of a PNG file."""
     return f"{PNG}{base64.b64encode(png(pixels)).decode()}"
 
 
 def _check(image: Image.Image, data: bytes) -> None:
-    """DataError where the header alone says that the image cannot be used."""
+    """Raises DataError if the header alone shows that the image cannot be used."""
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"{image.width} x {image.height} pixels; {MAX_PIXELS:,} in all are allowed")
-    # A JPEG's further pictures are previews and maps of brightness; the first is the image (CIPA DC-007).
+    # The further images in a JPEG (MPO) are previews and gain maps; the first is the image (CIPA DC-007).
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise DataError("an animation; one picture is needed")
-    if image.format == "PNG" and data[24:25] == b"\x10":  # the depth in the header; the decoder drops 8 bits unseen
+    if image.format == "PNG" and data[24:25] == b"\x10":  # bit depth in the header; the decoder silently drops 8 bits
         raise DataError("16 bits a channel; 8 are needed")
     if image.mode not in _GREY + _COLOUR:
         raise DataError(f"{image.mode} pixels; grey, RGB or a palette is needed")
 
 
 def _opaque(image: Image.Image, data: bytes) -> Image.Image:
-    """The image as `L` or `RGB`. Raises DataError where a pixel is not opaque."""
+    """The image as `L` or `RGB`; raises DataError if a pixel is not opaque."""
     transparent = image.info.get("transparency")
     if image.format == "PNG" and image.mode == "L" and isinstance(transparent, int):
-        image.info["transparency"] = transparent * 255 // (2 ** data[24] - 1)  # the decoder scales the pixels alone
+        image.info["transparency"] = transparent * 255 // (2 ** data[24] - 1)  # the decoder scales only the pixels
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise DataError("transparent pixels; opaque ones are needed")
     return image.convert("L" if image.mode in _GREY else "RGB")

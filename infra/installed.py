@@ -1,6 +1,6 @@
-"""Which of the packages that Heliostat depends on are here: an image or an environment may hold a part of them.
+"""Checks which of Heliostat's dependencies are installed: an image or an environment may have only some of them.
 
-Nothing beyond the standard library is imported, since any of them may be missing.
+Imports only the standard library, since any other package may be missing.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Iterable
 from importlib import metadata, util
 
 MODULES = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
-"""Modules that are called otherwise than the packages that bring them."""
+"""Modules whose package has another name."""
 SERVING = {"boto3", "fastapi", "pydantic", "ray", "torch", "transformers"}
-"""What the serving image has, among others."""
+"""Some of the packages in the serving image."""
 TRAINING = ("deepspeed", "pyarrow")
-"""Modules without which a Ray need not be started for data or training."""
+"""Modules needed for data preparation or training: without them it is not worth starting Ray."""
 ADVICE = "pip install heliostat installs it"
 SERVES_ONLY = "this image serves only; use the train image, or pip install heliostat"
 
 
 def missing_packages() -> list[str]:
-    """The packages that Heliostat depends on and that are not installed, sorted; those of its extras do not count."""
+    """Heliostat's required dependencies that are not installed, sorted; extras do not count."""
     try:
         lines = metadata.requires("heliostat") or []
-    except metadata.PackageNotFoundError:  # a checkout that is on the path and not installed
+    except metadata.PackageNotFoundError:  # a checkout that is on the path but not installed
         return []
     names = [re.split(r"[^\w.-]", line)[0].lower() for line in lines if ";" not in line]
     return sorted(name for name in names if not _is_installed(name))
@@ -38,13 +38,13 @@ def _is_installed(name: str) -> bool:
 
 
 def advice(missing: Iterable[str]) -> str:
-    """What to do about missing packages."""
+    """How to get the missing packages."""
     lost = set(missing)
     return SERVES_ONLY if "deepspeed" in lost and not lost & SERVING else ADVICE
 
 
 def explain(error: ModuleNotFoundError) -> str | None:
-    """One line for a module that is not there because packages are missing; None where all are, or it is ours."""
+    """One line for an error caused by a missing package; None if no package is missing or the module is ours."""
     module = (error.name or "").partition(".")[0]
     missing = missing_packages()
     if not missing or module in ("", "heliostat"):
@@ -54,7 +54,7 @@ def explain(error: ModuleNotFoundError) -> str | None:
 
 
 def require(*modules: str) -> None:
-    """Raises ModuleNotFoundError for the first module that is not there, which a command would miss only later."""
+    """Raises ModuleNotFoundError for the first missing module, before a command would fail later."""
     for module in modules:
         if util.find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)

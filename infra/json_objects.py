@@ -1,4 +1,4 @@
-"""JSON objects whose keys all differ. Of a key that is given twice, readers of JSON keep the last without a word."""
+"""Parses JSON objects and refuses repeated keys, of which JSON parsers silently keep the last."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class RepeatedKeyError(ValueError):
-    """A key is given twice in one object."""
+    """A key occurs twice in one object."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"{key[:60]!r}: given twice in one object")
@@ -16,9 +16,9 @@ class RepeatedKeyError(ValueError):
 
 
 def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these keys and values, for `json.loads(..., object_pairs_hook=distinct)`.
+    """The object of these pairs, for `json.loads(..., object_pairs_hook=distinct)`.
 
-    Raises RepeatedKeyError for the first key that is given twice.
+    Raises RepeatedKeyError for the first repeated key.
     """
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -28,5 +28,5 @@ def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def refuse_repeated(text: bytes) -> None:
-    """Raises RepeatedKeyError where an object in `text`, which is known to be JSON, has a key twice."""
+    """Raises RepeatedKeyError if an object in `text`, which must be valid JSON, repeats a key."""
     json.loads(text, object_pairs_hook=distinct)

@@ -1,7 +1,7 @@
-"""Logs that say which rank speaks, on standard error.
+"""Logging to standard error, with the rank in each line.
 
-HELIOSTAT_LOG_LEVEL sets the level (INFO where left out). Rank 0, and a process without a rank, log at that
-level; the other ranks log warnings and errors only, or everything at DEBUG.
+HELIOSTAT_LOG_LEVEL sets the level (default INFO). Rank 0, and a process without a rank, log at that level; the other
+ranks log only warnings and errors, or everything at DEBUG.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def get(name: str) -> logging.Logger:
-    """The logger of a module: `log = log.get(__name__)`. Never give it a secret: nothing is masked."""
+    """The logger of a module: `log = log.get(__name__)`. Never log a secret: nothing is masked."""
     _set_up()
     return logging.getLogger(name if name.split(".")[0] == _ROOT else f"{_ROOT}.{name}")
 
 
 def rank() -> int | None:
-    """This process's rank in a distributed run, or None where there is none."""
+    """This process's rank in a distributed run; None outside one."""
     text = os.environ.get("RANK", "")
     return int(text) if text.isdigit() else _ray_rank()
 
 
 def _ray_rank() -> int | None:
-    """The rank that Ray Train gave, in a process that has imported Ray Train and runs under it."""
+    """The rank given by Ray Train; None if this process has not imported it or is not one of its workers."""
     train = sys.modules.get("ray.train")
     if train is None:
         return None
     try:
         return int(train.get_context().get_world_rank())
-    except Exception:  # what Ray raises outside a worker differs from version to version
+    except Exception:  # outside a worker, the exception differs between Ray versions
         return None
 
 
 class _Handler(_StreamHandler):
-    """Writes to whatever standard error is at the time, and knows the rank."""
+    """Writes to the current `sys.stderr`, with the rank."""
 
     def emit(self, record: logging.LogRecord) -> None:
         this = rank()
@@ -56,7 +56,7 @@ class _Handler(_StreamHandler):
 
 
 def _set_up() -> None:
-    """Once a process, and without touching the root logger, which belongs to the user."""
+    """Runs once per process; leaves the root logger, which belongs to the user, unchanged."""
     root = logging.getLogger(_ROOT)
     if any(isinstance(handler, _Handler) for handler in root.handlers):
         return

@@ -1,4 +1,4 @@
-"""Memory: its unit, and that of a process that computes on CPUs."""
+"""Memory of a process that computes on CPUs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Has glibc keep large freed blocks for the next pass (2 GiB at most) instead of handing them to the system.
+    """Makes glibc keep freed large blocks (2 GiB at most) for reuse instead of returning them to the system.
 
-    The system hands them back page by page, each filled with zeros: a tenth of a training step on CPUs, a fifth of an
-    encoder's forward pass. Where the C library is another one, nothing happens.
+    The system provides new pages one by one, zeroed: that takes a tenth of a training step on CPUs, a fifth of an
+    encoder's forward pass. No effect with other C libraries.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(M_MMAP_MAX, 0)
@@ -22,6 +22,6 @@ def keep_freed_memory() -> None:
 
 
 def peak_resident_bytes() -> int:
-    """The most memory that this process has held at once."""
+    """Peak resident memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,7 +1,7 @@
-"""Every metric that Heliostat exports: name, kind, unit, labels, buckets.
+"""All metrics that Heliostat exports: name, kind, unit, labels, buckets.
 
-Values leave a process through Ray's metrics agent (`ray.util.metrics`), so that each worker and replica is scraped
-on its own node; Prometheus sees each name with the prefix `ray_`. Dashboards and tests read this catalogue.
+Processes export them through Ray's metrics agent (`ray.util.metrics`), so that each worker and replica is scraped on
+its own node; Prometheus sees each name with the prefix `ray_`. Dashboards and tests read this catalogue.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: what it is called, counts and is labelled by."""
+    """Definition of one metric."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -26,7 +26,7 @@ class Metric:
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MODEL = ("model", "version")
 _ANSWER = (*_MODEL, "adapter")
-"""`adapter` is name@version, and empty where the model itself answers."""
+"""`adapter` is name@version, and empty if the model itself answers."""
 
 REQUESTS = Metric("heliostat_requests_total", "counter", "Requests answered, by HTTP status.", (*_ANSWER, "status"))
 REQUEST_SECONDS = Metric(
@@ -103,11 +103,11 @@ def _instrument(metric: Metric) -> Any:
 
 
 def record(metric: Metric, value: float, labels: Mapping[str, str]) -> None:
-    """Adds to a counter, sets a gauge or observes in a histogram; needs a process that has joined Ray.
+    """Increments a counter, sets a gauge or observes in a histogram; the process must be connected to Ray.
 
     `labels` has one value for each of `metric.labels`.
     """
     if metric.kind == "counter" and value == 0:
-        return  # such as a rank that got no record of the last, smaller batch; Ray refuses to add nothing
+        return  # such as a rank without a record in the last, smaller batch; Ray refuses increments of 0
     method = {"counter": "inc", "gauge": "set", "histogram": "observe"}[metric.kind]
     getattr(_instrument(metric), method)(value, tags=dict(labels))

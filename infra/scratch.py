@@ -1,4 +1,4 @@
-"""Temporary folders of which none is left behind: what a killed process leaves is deleted by the next one."""
+"""Temporary folders that are always cleaned up: those of killed processes are deleted by the next process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
 _YOUNG_SECONDS = 60.0
-"""A folder younger than this may not have its lock yet."""
+"""A younger folder may not be locked yet."""
 
 
 @contextmanager
 def scratch(kind: str) -> Iterator[Path]:
-    """A temporary folder `heliostat-<kind>-…`, gone afterwards; first deletes those whose processes were killed."""
+    """A temporary folder `heliostat-<kind>-…`, deleted afterwards; first deletes those of killed processes."""
     _sweep(kind)
     with TemporaryDirectory(prefix=f"heliostat-{kind}-") as folder, _locked(Path(folder), fcntl.LOCK_EX):
         yield Path(folder)
@@ -25,7 +25,7 @@ def scratch(kind: str) -> Iterator[Path]:
 
 def _sweep(kind: str) -> None:
     for folder in Path(gettempdir()).glob(f"heliostat-{kind}-*"):
-        with suppress(OSError):  # another's, or still in use, or gone since
+        with suppress(OSError):  # another user's, still in use, or already deleted
             found = folder.stat()
             if found.st_uid == os.getuid() and time.time() - found.st_mtime > _YOUNG_SECONDS:
                 with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
@@ -34,7 +34,7 @@ def _sweep(kind: str) -> None:
 
 @contextmanager
 def _locked(folder: Path, how: int) -> Iterator[None]:
-    """Until the block or the process ends."""
+    """Locks the folder until the block or the process ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, how)

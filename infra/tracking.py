@@ -1,6 +1,6 @@
-"""Runs in MLflow: an SQLite file beside the stored data, or the server that MLFLOW_TRACKING_URI names.
+"""MLflow tracking: an SQLite file next to the stored data, or the server in MLFLOW_TRACKING_URI.
 
-MLflow takes seconds to import, so this module does so only once a run starts.
+MLflow takes seconds to import, so this module imports it only when a run starts.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 _DATABASE = "mlflow.db"
 _SQLITE = "sqlite:///"
 _FLUSH_SECONDS = 1.0
-_MOST_PARAMS = 100  # that one batch may hold
+_MOST_PARAMS = 100  # per batch
 _MOST_METRICS = 1000
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # MLflow's own limits let a server that is away stop a run for many minutes.
+    # With MLflow's defaults, an unreachable server could block a run for many minutes.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
 }
@@ -47,19 +47,19 @@ def tracking_uri(storage: StorageConfig) -> str:
 
 
 def client(storage: StorageConfig) -> MlflowClient:
-    """An MLflow client for tracking and registry; StorageError where its database cannot be made."""
+    """An MLflow client for tracking and registry; raises StorageError if its database cannot be created."""
     if storage.endpoint_url:
         os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", storage.endpoint_url)
     return _client(tracking_uri(storage))
 
 
 class Run:
-    """One run in MLflow. Metrics are sent about once a second, and their loss never stops a training run."""
+    """One MLflow run. Metrics are sent about once a second; failing to send them never stops a training run."""
 
     def __init__(self, client: MlflowClient, run_id: str, url: str) -> None:
         self.id = run_id
         self.url = url
-        """Where to look at it: a link, or the command that opens MLflow's page and the link there."""
+        """How to view it: a link, or the command that starts MLflow's UI and the link there."""
         self._client = client
         self._waiting: list[Any] = []
         self._sent = time.monotonic()
@@ -74,7 +74,7 @@ class Run:
             self.flush()
 
     def flush(self) -> None:
-        """Sends what waits; a failure is logged, and the values wait for the next time."""
+        """Sends queued metrics; on failure logs a warning and keeps them for the next time."""
         from mlflow.exceptions import MlflowException
 
         self._sent = time.monotonic()
@@ -86,9 +86,9 @@ class Run:
             _log.warning("%d metrics of run %s wait for MLflow: %s", len(self._waiting), self.id, _line(error))
 
     def history(self, names: Iterable[str]) -> dict[str, dict[int, float]]:
-        """Values by step of the metrics that have some; those of before a run was gone on with, too.
+        """Values by step of those metrics that have any, including those from before the run was resumed.
 
-        Of a step that was done twice, the later value counts. Raises StorageError where MLflow refuses.
+        If a step was repeated, the later value counts. Raises StorageError if MLflow fails.
         """
         self.flush()
         with explained(f"metrics of run {self.id}"):
@@ -96,18 +96,18 @@ class Run:
         return {name: {one.step: _as_logged(one.value) for one in ones} for name, ones in found.items() if ones}
 
     def tag(self, key: str, value: object) -> None:
-        """Sets a tag; StorageError where MLflow refuses."""
+        """Sets a tag; raises StorageError if MLflow fails."""
         with explained(f"tag of run {self.id}"):
             self._client.set_tag(self.id, key, value)
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Keeps a small file, or a folder of them, with the run; StorageError where MLflow refuses."""
+        """Stores a small file, or a folder of them, with the run; raises StorageError if MLflow fails."""
         with explained(f"artifact {path} of run {self.id}"):
             put = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
             put(self.id, str(path), folder)
 
     def close(self, status: str) -> None:
-        """Sends what waits and sets the status: FINISHED, FAILED or KILLED."""
+        """Sends queued metrics and sets the status: FINISHED, FAILED or KILLED."""
         from mlflow.exceptions import MlflowException
 
         self.flush()
@@ -127,10 +127,10 @@ def start_run(
     parent_run_id: str | None = None,
     run_id: str | None = None,
 ) -> Iterator[Run]:
-    """A run that ends with the block: FINISHED, KILLED by Ctrl-C, FAILED by any other exception.
+    """A run that ends with the block: FINISHED, KILLED on Ctrl-C, FAILED on any other exception.
 
-    `run_id` goes on with a run that was there before. Nested `params` get dotted names. Raises StorageError
-    where MLflow cannot be reached or refuses.
+    `run_id` resumes an earlier run. Nested `params` get dotted names. Raises StorageError if MLflow cannot be reached
+    or fails.
     """
     with explained(f"run {name!r} in {tracking_uri(storage)}"):
         mlflow = client(storage)
@@ -157,7 +157,7 @@ def start_run(
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Turns what MLflow raises inside into one StorageError line."""
+    """Turns MLflow's exceptions in the block into one StorageError line."""
     _set_environment()
     from mlflow.exceptions import MlflowException
 
@@ -168,7 +168,7 @@ def explained(what: str) -> Iterator[None]:
 
 
 def _set_environment() -> None:
-    """What MLflow must find when it is first imported, unless the user has set it."""
+    """Sets what MLflow must find when it is first imported, unless the user has set it."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
@@ -191,9 +191,9 @@ def _client(uri: str) -> MlflowClient:
 
 
 def _create_database(file: Path) -> None:
-    """Makes MLflow's tables aside and links them into place, so that two processes may do so at once.
+    """Creates MLflow's tables in a temporary file and links it into place, so that two processes may do so at once.
 
-    MLflow itself takes no lock here: the slower of two would find the tables half made.
+    MLflow itself takes no lock here: the slower of two processes would find half-created tables.
     """
     if file.exists():
         return
@@ -208,7 +208,7 @@ def _create_database(file: Path) -> None:
 
 
 def _experiment_id(client: MlflowClient, storage: StorageConfig, name: str) -> str:
-    """The experiment's id; made where needed, with its artifacts in storage unless a server decides that."""
+    """The experiment's id; creates it if needed, with its artifacts in storage unless a server decides that."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -219,7 +219,7 @@ def _experiment_id(client: MlflowClient, storage: StorageConfig, name: str) -> s
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            found = client.get_experiment_by_name(name)  # another process was first
+            found = client.get_experiment_by_name(name)  # another process was faster
     return str(found.experiment_id)
 
 
@@ -241,7 +241,7 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _as_logged(value: float) -> float:
-    """MLflow's databases hold the largest float for infinity."""
+    """Restores infinity, for which MLflow's databases store the largest float."""
     return math.copysign(math.inf, value) if abs(value) == sys.float_info.max else value
 
 

@@ -1,4 +1,4 @@
-"""Pydantic's complaints as lines for the person who wrote the spec: dotted key, value, what is allowed."""
+"""Turns pydantic's errors into lines for the author of a spec: dotted key, value, what is allowed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def explain(section: type[BaseModel], error: ValidationError) -> list[str]:
 
 
 def mentions(annotation: Any, kind: type) -> bool:
-    """Whether a field of this annotation takes values of `kind`, or any at all."""
+    """Whether a field with this annotation accepts values of `kind`, or any value."""
     return annotation in (kind, Any) or any(mentions(part, kind) for part in get_args(annotation))
 
 
@@ -50,9 +50,9 @@ def _reason(detail: ErrorDetails, path: list[str], allowed: list[str]) -> str:
 
 
 def _locate(section: type[BaseModel], place: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
-    """The keys that lead to `place`, and the keys allowed beside the last.
+    """The dotted path of `place`, and the keys allowed at its last part.
 
-    Pydantic adds the name of a union's member to a place; it is no key and is left out.
+    Pydantic adds the name of a union's member to the location; it is not a key and is left out.
     """
     annotation: Any = section
     path: list[str] = []
@@ -74,7 +74,7 @@ def _locate(section: type[BaseModel], place: tuple[int | str, ...]) -> tuple[lis
 
 
 def _without_none(annotation: Any) -> Any:
-    """`X` for `X | None` and for `Annotated[X, ...]`."""
+    """Strips `| None` and `Annotated`: `X | None` and `Annotated[X, ...]` give `X`."""
     if get_origin(annotation) is Annotated:
         return _without_none(get_args(annotation)[0])
     kinds = [kind for kind in get_args(annotation) if kind is not NoneType]

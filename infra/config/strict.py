@@ -1,4 +1,4 @@
-"""The strict base of every config section: defaults < YAML < `key.path=value`."""
+"""Strict base model of all config sections; merges defaults < YAML < `key.path=value`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StrictModel(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Pydantic would read `workers: yes` as 1."""
+        """Refuses booleans for numbers: pydantic would accept `workers: yes` as 1."""
         field = cls.model_fields[info.field_name or ""]
         if isinstance(value, bool) and not mentions(field.annotation, bool):
             raise ValueError("true and false are not allowed here")
@@ -32,7 +32,7 @@ class StrictModel(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `3e-4` as text and lets a repeated key overwrite the first; this one does neither."""
+    """A YAML loader that parses `3e-4` as a number and refuses repeated keys, unlike YAML 1.1."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -52,7 +52,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, name: str = "<text>") -> Any:
-    """The value of a YAML text; ConfigError names `name` and the line where it cannot be read."""
+    """Parses a YAML text; raises ConfigError with `name` and the line if it is not valid."""
     try:
         loader = _Loader(text)
         loader.name = name
@@ -61,12 +61,12 @@ def parse_yaml(text: str, name: str = "<text>") -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{name} line {mark.line + 1}" if mark else name
         raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
-    except ValueError as error:  # such as a 13th month
+    except ValueError as error:  # such as a date with month 13
         raise ConfigError(f"{name}: not valid YAML: {error}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in the file `path`; ConfigError where it is missing, unreadable or no mapping."""
+    """The mapping in the file `path`; raises ConfigError if it is missing, unreadable or not a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -79,9 +79,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A copy of `values` with each `key.path=value` set; the value is read as YAML.
+    """A copy of `values` with each `key.path=value` set; the value is parsed as YAML.
 
-    Raises ConfigError where an override has no `=` or walks through something that is no mapping.
+    Raises ConfigError if an override has no `=` or its path leads through a value that is not a mapping.
     """
     result = _copy(values)
     for override in overrides:
@@ -105,9 +105,9 @@ def _copy(value: Any) -> Any:
 
 
 def build(section: type[Section], values: Mapping[str, Any], source: str = "") -> Section:
-    """`section` made from `values`; ConfigError gives one line for the first wrong key.
+    """Validates `values` as `section`; raises ConfigError with one line for the first wrong key.
 
-    `source` (a file name) is put before the line where given.
+    The line begins with `source` (a file name) if given.
     """
     try:
         return section.model_validate(values)
@@ -118,5 +118,5 @@ def build(section: type[Section], values: Mapping[str, Any], source: str = "") -
 
 
 def dump_yaml(section: BaseModel) -> str:
-    """The section as YAML with every value in it, defaults included."""
+    """The section as YAML with all values, defaults included."""
     return yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

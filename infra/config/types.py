@@ -1,4 +1,4 @@
-"""Kinds of numbers that sections of the spec have."""
+"""Number types for sections of the spec."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A directory in storage that exists whole or not at all.
+"""Bundles: directories in storage that are stored completely or not at all.
 
-Its files are stored first and `manifest.json`, which holds their sizes and SHA-256 sums, last: without a
-manifest there is no bundle, and a file that differs from it is found on the way back.
+The files are stored first, and last `manifest.json` with their sizes and SHA-256 sums: without a manifest there is no
+bundle, and files are verified against it when they are fetched.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Manifest(StrictModel):
 
 
 def publish_directory(store: Store, prefix: str, directory: Path, metadata: dict[str, Any] | None = None) -> Manifest:
-    """Stores all files below `directory` under `prefix`; `metadata` goes into the manifest and must fit JSON.
+    """Stores all files below `directory` under `prefix`; `metadata`, which must be JSON, goes into the manifest.
 
-    Raises StorageError where `prefix` holds a bundle already, since bundles never change, where `directory`
-    has no files or has one called `manifest.json`, and where storage fails; nothing is published then.
+    Raises StorageError if `prefix` already holds a bundle (bundles are immutable), if `directory` has no files or has
+    one called `manifest.json`, or if storage fails; in these cases nothing is published.
     """
     if store.exists(_key(prefix, MANIFEST)):
         raise StorageError(f"{_where(store, prefix)}: holds a bundle already, and bundles never change")
@@ -76,7 +76,7 @@ def publish_directory(store: Store, prefix: str, directory: Path, metadata: dict
 
 
 def publish_once(store: Store, prefix: str, directory: Path, metadata: dict[str, Any] | None = None) -> Manifest:
-    """As `publish_directory`; where another process has stored the bundle meanwhile, that one counts."""
+    """Like `publish_directory`, but if another process has published the bundle in the meantime, returns that one."""
     try:
         return publish_directory(store, prefix, directory, metadata)
     except StorageError:
@@ -88,7 +88,7 @@ def publish_once(store: Store, prefix: str, directory: Path, metadata: dict[str,
 def read_manifest(store: Store, prefix: str) -> Manifest:
     """The manifest of the bundle under `prefix`.
 
-    Raises NotFoundError where there is no bundle and IntegrityError where its manifest cannot be trusted.
+    Raises NotFoundError if there is no bundle and IntegrityError if its manifest is damaged.
     """
     where = _where(store, prefix)
     try:
@@ -106,11 +106,11 @@ def read_manifest(store: Store, prefix: str) -> Manifest:
 
 
 def fetch_directory(store: Store, prefix: str, destination: Path, *, digest: str | None = None) -> Manifest:
-    """Copies a bundle to the folder `destination`, which appears once every file is there and verified.
+    """Copies a bundle to the folder `destination`, which appears only once all files are there and verified.
 
-    A destination that holds the bundle already is verified and kept. Raises NotFoundError where there is no
-    bundle, and IntegrityError where the manifest is not the one of `digest` (where given) or where a file is
-    missing or differs from it.
+    If the destination already holds files, they are verified and kept. Raises NotFoundError if there is no bundle, and
+    IntegrityError if the manifest does not have the given `digest`, or if a file is missing or differs from the
+    manifest.
     """
     manifest = read_manifest(store, prefix)
     if digest is not None and manifest.digest != digest:
@@ -131,7 +131,7 @@ def fetch_directory(store: Store, prefix: str, destination: Path, *, digest: str
 
 
 def read_file(store: Store, prefix: str, name: str, manifest: Manifest) -> bytes:
-    """One file of a bundle; IntegrityError where it is not what the manifest says."""
+    """Reads one file of a bundle; raises IntegrityError if it differs from the manifest."""
     where = _where(store, _key(prefix, name))
     try:
         data = store.read_bytes(_key(prefix, name))
@@ -143,23 +143,23 @@ def read_file(store: Store, prefix: str, name: str, manifest: Manifest) -> bytes
 
 
 def verify_directory(directory: Path, manifest: Manifest) -> None:
-    """Checks the files that the manifest names, and no others; IntegrityError names one that differs."""
+    """Verifies the files in the manifest, ignoring others; raises IntegrityError with one that differs."""
     _in_parallel(lambda name: _verify(directory / name, manifest.files[name], str(directory / name)), manifest.files)
 
 
 def delete_directory(store: Store, prefix: str) -> None:
-    """Removes a bundle: the manifest first, so that what is left of an interrupted removal is no bundle."""
+    """Deletes a bundle: the manifest first, so that an interrupted deletion leaves no bundle."""
     store.delete(_key(prefix, MANIFEST))
     store.delete(prefix)
 
 
 def write_pointer(store: Store, key: str, value: dict[str, Any]) -> None:
-    """Stores a small JSON object that may change, such as the name of the newest checkpoint, in one step."""
+    """Atomically stores a small JSON object that may change, such as the name of the newest checkpoint."""
     store.write_bytes(key, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def read_pointer(store: Store, key: str) -> dict[str, Any]:
-    """What `write_pointer` stored; NotFoundError where there is none, IntegrityError where it is damaged."""
+    """Reads what `write_pointer` stored; raises NotFoundError if there is none, IntegrityError if it is damaged."""
     try:
         value = json.loads(store.read_bytes(key))
     except ValueError as error:
@@ -209,17 +209,17 @@ def _entry(file: Path) -> FileEntry:
 
 
 def _move_into_place(part: Path, destination: Path, manifest: Manifest) -> None:
-    part.chmod(0o755)  # mkdtemp makes folders that only their owner can open
+    part.chmod(0o755)  # mkdtemp creates folders that only their owner can open
     try:
         os.replace(part, destination)
     except OSError:
         if not destination.is_dir():
             raise
-        verify_directory(destination, manifest)  # another process was first
+        verify_directory(destination, manifest)  # another process was faster
 
 
 def _in_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """The results in order; after a failure, what has not begun is not begun."""
+    """The results in order; after a failure, pending calls are cancelled."""
     pool = ThreadPoolExecutor(_THREADS)
     try:
         return list(pool.map(function, items))

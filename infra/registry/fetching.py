@@ -1,6 +1,6 @@
-"""A published model from storage as files that a process can load: verified, and whole where an adapter was published.
+"""Fetches published models from storage: verified, and with adapters merged into their base model.
 
-What is published as an adapter names the bundle of its base model, which all adapters beside it share.
+A published adapter names the bundle of its base model, which several adapters share.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from heliostat.infra.storage.base import Store
 from heliostat.infra.storage.store import open_store
 
 BASE = "base"
-"""The folder beside an adapter that holds its base model once both are fetched."""
+"""Folder next to the adapter that the base model is fetched into."""
 
 
 def fetch_model(store: Store, prefix: str, folder: Path, digest: str, endpoint_url: str | None) -> PublishedModel:
-    """Puts the bundle under `prefix` into `folder`, whose `model/` can be loaded then; returns its description.
+    """Fetches the bundle under `prefix` into `folder`, so that its `model/` can be loaded; returns its description.
 
-    Raises NotFoundError where there is no bundle, that of its base model included, IntegrityError where a byte differs
-    from what was published, and ModelError where it holds no published model.
+    Raises NotFoundError if the bundle or that of its base model does not exist, IntegrityError if a byte differs from
+    what was published, and ModelError if the bundle is not a published model.
     """
     described = fetch_parts(store, prefix, folder, digest, endpoint_url)
     if described.base:
@@ -31,7 +31,7 @@ def fetch_model(store: Store, prefix: str, folder: Path, digest: str, endpoint_u
 
 
 def fetch_parts(store: Store, prefix: str, folder: Path, digest: str, endpoint_url: str | None) -> PublishedModel:
-    """As `fetch_model`, but an adapter stays in `adapter/`, beside its base model in `base/`."""
+    """Like `fetch_model`, but without merging: an adapter stays in `adapter/`, with its base model in `base/`."""
     bundle.fetch_directory(store, prefix, folder, digest=digest)
     described = read_description(folder)
     if described.base:
@@ -41,7 +41,7 @@ def fetch_parts(store: Store, prefix: str, folder: Path, digest: str, endpoint_u
 
 
 def merge(base: Path, adapter: Path, folder: Path) -> None:
-    """The decoder in `base` with the adapter merged in, and its tokenizer: a Hugging Face model folder."""
+    """Merges the adapter into the decoder in `base`, and saves model and tokenizer as a Hugging Face model folder."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

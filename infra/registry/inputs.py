@@ -1,6 +1,6 @@
-"""What a model that is no Hugging Face model takes in: learned from the training split, published with the model.
+"""Inputs of models that are not Hugging Face models: fitted on the training split, published with the model.
 
-Training and serving turn records and requests into numbers here, so that both do it alike.
+Training and serving both encode records and requests here, so that they do it in the same way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SHOWN_VALUES = 20
 LARGEST = 3.4e38
-"""What a number of 32 bits can hold."""
+"""About the largest float32 number."""
 Row = Mapping[str, Any]
 
 
@@ -39,11 +39,11 @@ class NumberColumn(StrictModel):
 
     @property
     def width(self) -> int:
-        """Numbers that a value becomes."""
+        """Number of features per value."""
         return 1
 
     def numbers(self, value: Any) -> list[float]:
-        """`value` as the model takes it: float [1]. Raises DataError where it is no number."""
+        """`value` as the model takes it: float [1]. Raises DataError if it is not a number."""
         found = _filled(number(value, self.name), self.fill, self.name)
         standardised = (found - self.mean) / self.std
         if abs(standardised) > LARGEST:
@@ -52,7 +52,7 @@ class NumberColumn(StrictModel):
         return [standardised]
 
     def value(self, numbers: list[float]) -> float:
-        """What `numbers` made these of."""
+        """The inverse of `numbers`."""
         return numbers[0] * self.std + self.mean
 
 
@@ -68,11 +68,11 @@ class CategoryColumn(StrictModel):
 
     @property
     def width(self) -> int:
-        """Numbers that a value becomes."""
+        """Number of features per value."""
         return len(self.values)
 
     def numbers(self, value: Any) -> list[float]:
-        """`value` as the model takes it: float [values]. Raises DataError for one that training has not seen."""
+        """`value` as the model takes it: float [values]. Raises DataError for one that is not in the training split."""
         found = _filled(word(value, self.name), self.fill, self.name)
         if found not in self.values:
             more = ", ..." if len(self.values) > SHOWN_VALUES else ""
@@ -81,7 +81,7 @@ class CategoryColumn(StrictModel):
         return [float(one == found) for one in self.values]
 
     def value(self, numbers: list[float]) -> str:
-        """What `numbers` made these of."""
+        """The inverse of `numbers`."""
         return self.values[max(range(len(numbers)), key=numbers.__getitem__)]
 
 
@@ -93,13 +93,13 @@ class TableInputs(StrictModel):
 
     @property
     def width(self) -> int:
-        """Numbers that a row becomes."""
+        """Number of features per row."""
         return sum(column.width for column in self.columns)
 
     def features(self, row: Row) -> list[float]:
         """The row as the model takes it: float [width].
 
-        Raises DataError for a column that is not known, is missing or holds what it must not.
+        Raises DataError for an unknown or missing column, or an invalid value.
         """
         names = [column.name for column in self.columns]
         for name in row:
@@ -108,7 +108,7 @@ class TableInputs(StrictModel):
         return [value for column in self.columns for value in column.numbers(row.get(column.name))]
 
     def row(self, features: list[float]) -> dict[str, float | str]:
-        """What `features` made these of."""
+        """The inverse of `features`."""
         rest = list(features)
         found = {}
         for column in self.columns:
@@ -138,13 +138,13 @@ class ImageInputs(StrictModel):
         return self.height, self.width, len(self.mean)
 
     def pixels(self, data: bytes, what: str) -> np.ndarray:
-        """The image file as the model takes it: uint8 [height, width, channels]; DataError says why it is refused."""
+        """The image file as the model takes it: uint8 [height, width, channels]; raises DataError if it is refused."""
         from heliostat.infra.images import decode
 
         return self.fitted(decode(data, "own", what), what)
 
     def fitted(self, pixels: np.ndarray, what: str) -> np.ndarray:
-        """The decoded image in the mode and size that the model takes. Raises DataError where it has others."""
+        """The decoded image in the model's mode and size; raises DataError if it may not be converted."""
         from heliostat.infra.images import in_mode, is_coloured, resized
 
         if self.mode == "grey" and not self.to_grey and is_coloured(pixels):
@@ -171,7 +171,7 @@ class TextInputs(StrictModel):
     """Tokens that there are, padding included."""
 
     def padded(self, texts: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        """Token ids of texts as the model takes them, cut and filled up to `length`; none is without a token."""
+        """Token ids as the model takes them, cut or padded to `length`; an empty text becomes the unknown token."""
         import torch
 
         ids = torch.full((len(texts), self.length), self.pad_id)
@@ -191,9 +191,9 @@ class NoiseInputs(StrictModel):
     """The largest of so many numbers, the first ones, says an image's class: each is as likely as the others."""
 
     def noise(self, seed: int, count: int, wanted: int | None = None) -> torch.Tensor:
-        """What the model makes `count` images of: float32 [count, size]; the first ones are the same for any count.
+        """Noise for `count` images: float32 [count, size]; a smaller `count` gives the first images of a larger one.
 
-        Where a class is `wanted`, its number and the largest change places.
+        If a class is `wanted`, its number is swapped with the largest.
         """
         import torch
 
@@ -205,7 +205,7 @@ class NoiseInputs(StrictModel):
         return found
 
     def classes_of(self, noise: torch.Tensor) -> torch.Tensor:
-        """The class of each image that is made of `noise` [images, size]: int64 [images]."""
+        """The class of each image generated from `noise` [images, size]: int64 [images]."""
         return noise[:, : self.classes].argmax(dim=1)
 
 
@@ -213,7 +213,7 @@ Inputs = TableInputs | ImageInputs | TextInputs | NoiseInputs
 
 
 def number(value: Any, column: str) -> float | None:
-    """A cell of a column of numbers; None where it is missing, DataError where it is something else."""
+    """A cell of a number column; None if it is missing. Raises DataError if it is not a number."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
@@ -227,12 +227,12 @@ def number(value: Any, column: str) -> float | None:
 
 def _may_be_a_number(value: Any) -> bool:
     if isinstance(value, str):
-        return "_" not in value  # which Python alone reads as part of a number
+        return "_" not in value  # Python alone accepts underscores in numbers
     return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
 
 
 def word(value: Any, column: str) -> str | None:
-    """A cell of a column of words; None where it is missing, DataError where it is something else."""
+    """A cell of a category column; None if it is missing. Raises DataError if it is neither text nor a number."""
     try:
         return spelled(value)
     except TypeError:
@@ -240,9 +240,9 @@ def word(value: Any, column: str) -> str | None:
 
 
 def spelled(value: Any) -> str | None:
-    """A cell as a word: 1.0 is `1`, True is `true`; None where it is missing, TypeError where it is something else.
+    """A cell as text: 1.0 is `1`, True is `true`; None if it is missing. Raises TypeError for other types.
 
-    `NaN` is what programs write for a missing value, not a word.
+    `NaN` counts as missing, as programs write it for a missing value.
     """
     if is_missing(value):
         return None
@@ -257,12 +257,12 @@ def spelled(value: Any) -> str | None:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell is null or no number."""
+    """Whether a cell is null or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def image_bytes(text: str, what: str) -> bytes:
-    """The bytes of a base64 text, with or without `data:image/png;base64,` before it; DataError where it is none."""
+    """Decodes a base64 text, with or without `data:image/png;base64,` before it; raises DataError if invalid."""
     _, comma, rest = text.partition(",")
     try:
         return base64.b64decode(rest if comma and text.startswith("data:") else text, validate=True)

@@ -1,4 +1,4 @@
-"""Exported programs (torch.export): models that are loaded without the code that they were written in.
+"""Exported programs (torch.export): models that can be loaded without their source code.
 
 The archive holds the graph as JSON and the weights as plain bytes; nothing in it is pickled.
 """
@@ -20,11 +20,11 @@ DYNAMIC = torch.export.Dim.AUTO
 
 
 class Program(torch.nn.Module):
-    """An exported program that can be called like any module; it always evaluates."""
+    """An exported program as a module, always in evaluation mode."""
 
     def __init__(self, exported: torch.export.ExportedProgram) -> None:
         super().__init__()
-        # The layout that convolutions compute in; each call would reorder their weights otherwise.
+        # Convolutions compute in this memory format; otherwise each call would reorder their weights.
         self.graph = exported.module().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.names = tuple(exported.state_dict)
         self.shapes = {
@@ -32,25 +32,25 @@ class Program(torch.nn.Module):
             for node in exported.graph.find_nodes(op="placeholder")
             if node.name in exported.graph_signature.user_inputs
         }
-        """Of each input, the records first."""
+        """Shape of each input; the first dimension is the batch."""
 
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """The outputs for `inputs`, by the names that the program was exported with."""
+        """The outputs for `inputs`, which have the names of the export."""
         return self.graph(**inputs)
 
     def train(self, mode: bool = True) -> Program:
-        """Nothing: what was exported has no layers that train otherwise."""
+        """Does nothing: an exported program has no training mode."""
         return self
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Weights and buffers, by the names that they had in the model."""
+        """Weights and buffers, by their names in the original model."""
         return {name: tensor for name, tensor in self.graph.state_dict().items() if name in self.names}
 
 
 def save(model: torch.nn.Module, example: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Exports `model`, called with tensors like `example` (two records or more), for any number of records.
+    """Exports `model` for any batch size; `example` are its inputs, with a batch of at least two.
 
-    Raises ModelError where it cannot be exported so.
+    Raises ModelError if it cannot be exported.
     """
     records = {name: {0: DYNAMIC} for name in example}
     with warnings.catch_warnings():
@@ -59,18 +59,18 @@ def save(model: torch.nn.Module, example: Mapping[str, torch.Tensor], folder: Pa
             exported = torch.export.export(model.eval(), (), dict(example), dynamic_shapes=records)
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"the model cannot be exported ({str(error).splitlines()[0][:200]})") from error
-        exported.example_inputs = None  # type: ignore[assignment]  # the one part of an archive that would be pickled
+        exported.example_inputs = None  # type: ignore[assignment]  # the only part of an archive that would be pickled
         torch.export.save(exported, folder / FILE)
 
 
 def load(folder: Path, device: torch.device | None = None) -> Program:
-    """The program in `folder`, on the CPU or on `device`; ModelError where it cannot be read."""
+    """The program in `folder`, on the CPU or on `device`; raises ModelError if it cannot be read."""
     file = folder / FILE
     if not zipfile.is_zipfile(file):
         raise ModelError(f"{file}: no exported program; a file as torch.export.save writes it is needed")
     try:
         exported = torch.export.load(file)
-        # Unlike Module.to, this reaches the tensors that the graph itself makes, such as the first state of an LSTM.
+        # Unlike Module.to, this also moves tensors created in the graph, such as the initial state of an LSTM.
         return Program(exported if device is None else move_to_device_pass(exported, device))
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ModelError(f"{file}: cannot be loaded ({str(error).splitlines()[0][:200]})") from error

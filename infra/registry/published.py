@@ -1,4 +1,4 @@
-"""What a published model says of itself: the file `heliostat.json` beside its weights.
+"""The description of a published model: the file `heliostat.json` next to its weights.
 
 Training writes it and serving reads it; they share nothing else. A published model is a folder in storage:
 
@@ -7,12 +7,12 @@ Training writes it and serving reads it; they share nothing else. A published mo
     spec.yaml         the resolved spec of the run
     model/            config.json, model.safetensors, tokenizer files: a Hugging Face model folder
 
-or, where the model is of our own making, the same with an exported program:
+or, for a model that is not a Hugging Face model, the same with an exported program:
 
-    model/            program.pt2 (torch.export), architecture.json that it was built from, and tokenizer.json where it
+    model/            program.pt2 (torch.export), architecture.json that it was built from, and tokenizer.json if it
                       takes texts
 
-or, where an adapter was published, in place of `model/`:
+or, for an adapter, instead of `model/`:
 
     adapter/          adapter_config.json, adapter_model.safetensors as peft reads them, tokenizer files
 
@@ -34,7 +34,7 @@ DESCRIPTION = "heliostat.json"
 WEIGHTS = "model"
 ADAPTER = "adapter"
 CHAT_TEMPLATE = "chat_template.jinja"
-"""Beside a tokenizer: how a conversation is written as one text."""
+"""Next to the tokenizer: the template that renders a conversation as one text."""
 
 
 class BaseModel(StrictModel):
@@ -73,7 +73,7 @@ class PublishedModel(StrictModel):
 
 
 def read_description(folder: Path) -> PublishedModel:
-    """The description in `folder`; ModelError where there is none or it cannot be read."""
+    """The description in `folder`; raises ModelError if it is missing or cannot be read."""
     file = folder / DESCRIPTION
     try:
         text = file.read_text(encoding="utf-8")
@@ -83,7 +83,7 @@ def read_description(folder: Path) -> PublishedModel:
 
 
 def parse_description(text: str | bytes, source: str) -> PublishedModel:
-    """The description in `text`; ConfigError names `source` and the first field that is wrong."""
+    """The description in `text`; raises ConfigError with `source` and the first wrong field."""
     return build(PublishedModel, json.loads(text), source=source)
 
 

@@ -1,7 +1,7 @@
-"""Published models by name: which versions there are, and which one an alias such as `production` means.
+"""Registry of published models: their versions, and aliases such as `production`.
 
-MLflow's model registry keeps this; the bytes are bundles in storage. A version never changes. An alias moves
-by `promote` and `rollback` only, and every move is kept in a tag of the model.
+Stored in MLflow's model registry; the files are bundles in storage. A version never changes. Only `promote` and
+`rollback` move an alias, and every move is recorded in a tag of the model.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ PRODUCTION = "production"
 _DIGEST = "heliostat.digest"
 _METRICS = "heliostat.metrics"
 _HISTORY = "heliostat.history."
-_LOCAL = "heliostat:"  # before a local path: an MLflow server refuses models at plain ones
+_LOCAL = "heliostat:"  # prefix of local paths, because MLflow servers refuse plain ones as a source
 _KEPT_MOVES = 100
 _REFERENCE = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))")
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One published model; only its aliases may change."""
+    """One published version of a model; only its aliases can change."""
 
     name: str
     version: int
     url: str
-    """Full url of its bundle."""
+    """URL of its bundle."""
     digest: str
     """SHA-256 of the bundle's manifest."""
     run_id: str
@@ -50,7 +50,7 @@ class ModelVersion:
 def register(
     storage: StorageConfig, name: str, url: str, digest: str, run_id: str, metrics: dict[str, float]
 ) -> ModelVersion:
-    """Adds the bundle at `url` as the next version of the model `name`; no alias moves."""
+    """Registers the bundle at `url` as the next version of the model `name`; does not move an alias."""
     with _registry(storage, name) as mlflow:
         from mlflow.exceptions import MlflowException
 
@@ -70,7 +70,7 @@ def register(
 
 
 def resolve(storage: StorageConfig, reference: str) -> ModelVersion:
-    """The version that `models:/name/3` or `models:/name@alias` means; ModelError says what exists."""
+    """The version that `models:/name/3` or `models:/name@alias` refers to; raises ModelError if there is none."""
     match = _REFERENCE.fullmatch(reference)
     if not match:
         raise ModelError(f"{reference}: not a model; models:/name@alias or models:/name/version is needed")
@@ -86,7 +86,7 @@ def resolve(storage: StorageConfig, reference: str) -> ModelVersion:
 
 
 def promote(storage: StorageConfig, name: str, version: int, alias: str = PRODUCTION) -> ModelVersion:
-    """Makes `alias` mean `version`; ModelError where there is no such version."""
+    """Points `alias` at `version`; raises ModelError if there is no such version."""
     with _registry(storage, f"{name}@{alias}") as mlflow:
         _aliases(mlflow, name, name)
         _get(mlflow, name, version)
@@ -94,7 +94,7 @@ def promote(storage: StorageConfig, name: str, version: int, alias: str = PRODUC
 
 
 def rollback(storage: StorageConfig, name: str, alias: str = PRODUCTION) -> ModelVersion:
-    """Makes `alias` mean what it meant before; ModelError where it has meant one version only."""
+    """Points `alias` back at its previous version; raises ModelError if there is none."""
     with _registry(storage, f"{name}@{alias}") as mlflow:
         current = _aliases(mlflow, name, name).get(alias)
         if current is None:
@@ -108,7 +108,7 @@ def rollback(storage: StorageConfig, name: str, alias: str = PRODUCTION) -> Mode
 
 
 def list_models(storage: StorageConfig) -> list[ModelVersion]:
-    """All versions of all models, by name and with the newest version first."""
+    """All versions of all models, sorted by name and newest first."""
     with _registry(storage, "models") as mlflow:
         aliases = {model.name: model.aliases for model in _pages(mlflow.search_registered_models)}
         found = [_read(one, aliases.get(one.name, {})) for one in _pages(mlflow.search_model_versions)]
@@ -116,7 +116,7 @@ def list_models(storage: StorageConfig) -> list[ModelVersion]:
 
 
 def history(storage: StorageConfig, name: str, alias: str = PRODUCTION) -> list[dict[str, Any]]:
-    """Each move of an alias, oldest first: {action: promote or rollback, version, at: time in UTC}."""
+    """All moves of an alias, oldest first: {action: promote or rollback, version, at: time in UTC}."""
     with _registry(storage, f"{name}@{alias}") as mlflow:
         _aliases(mlflow, name, name)
         return _history(mlflow, name, alias)
@@ -146,7 +146,7 @@ def _get(mlflow: MlflowClient, name: str, version: int, reference: str = "") -> 
 
 
 def _aliases(mlflow: MlflowClient, name: str, reference: str) -> dict[str, int]:
-    """alias -> version of a model; ModelError names the models that exist where this one does not."""
+    """alias -> version of a model; raises ModelError, which lists the models, if this one does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -172,11 +172,11 @@ def _read(found: Any, aliases: dict[str, Any]) -> ModelVersion:
 
 
 def _move(mlflow: MlflowClient, name: str, alias: str, version: int, action: str) -> ModelVersion:
-    """Sets the alias, then notes it: an interruption in between loses the note, never the way back."""
+    """Sets the alias, then records it: an interruption in between only loses the record, not the history before it."""
     moves = _history(mlflow, name, alias)
     current = _aliases(mlflow, name, name).get(alias)
     if current is not None and _meanings(moves)[-1:] != [current]:
-        moves.append(_note("promote", current))  # moved by other hands, or interrupted before its note
+        moves.append(_note("promote", current))  # moved outside Heliostat, or interrupted before it was recorded
     mlflow.set_registered_model_alias(name, alias, str(version))
     moves.append(_note(action, version))
     mlflow.set_registered_model_tag(name, _HISTORY + alias, json.dumps(moves[-_KEPT_MOVES:]))
@@ -192,7 +192,7 @@ def _history(mlflow: MlflowClient, name: str, alias: str) -> list[dict[str, Any]
 
 
 def _meanings(moves: list[dict[str, Any]]) -> list[int]:
-    """The versions that a rollback may go back through, oldest first."""
+    """The versions that a rollback can return to, oldest first."""
     versions: list[int] = []
     for move in moves:
         if move["action"] == "promote":
@@ -204,7 +204,7 @@ def _meanings(moves: list[dict[str, Any]]) -> list[int]:
 
 
 def _pages(search: Any, query: str | None = None) -> Iterator[Any]:
-    """All results of one of MLflow's searches, page by page."""
+    """All results of an MLflow search, page by page."""
     token = None
     while True:
         page = search(filter_string=query, page_token=token)

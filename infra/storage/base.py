@@ -1,8 +1,8 @@
-"""What a store of bytes does, whether it is a folder or a bucket.
+"""The interface of storage, for local folders and buckets.
 
 A key is a relative path with forward slashes, such as `runs/7f3a/spec.yaml`. A prefix is a folder of keys, so
-`runs/7f3a` does not take in `runs/7f3abc`; the empty prefix means everything. A write is atomic: a reader
-sees the whole of it or none of it.
+`runs/7f3a` does not match `runs/7f3abc`; the empty prefix matches everything. Writes are atomic: a reader sees all of a
+write or none of it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from heliostat.infra.errors import StorageError
 
 @dataclass(frozen=True)
 class Entry:
-    """One stored object: its key from the root of the store, its size, and what changes with its bytes."""
+    """One stored object: key relative to the store's root, size, and a version that changes with its content."""
 
     key: str
     size_bytes: int
     version: str = field(default="", compare=False)
-    """The ETag in a bucket, the time of the last write of a file."""
+    """The ETag in a bucket, the modification time of a file."""
 
 
 class Store(Protocol):
-    """What both kinds of storage do. Failures raise StorageError, a missing key raises NotFoundError.
+    """What both kinds of storage provide. Methods raise StorageError on failures, NotFoundError for a missing key.
 
-    A store pickles, so that it can travel to a Ray worker.
+    Stores can be pickled, to be sent to Ray workers.
     """
 
     @property
@@ -38,13 +38,13 @@ class Store(Protocol):
         """All bytes of `key`."""
 
     def write_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Stores `data`; with `if_absent`, StorageError where `key` is there already, with no race."""
+        """Stores `data`; with `if_absent`, raises StorageError if `key` exists (checked atomically)."""
 
     def upload(self, file: Path, key: str) -> None:
         """Stores a local file."""
 
     def download(self, key: str, file: Path) -> None:
-        """Writes `key` to a local file, whose folder is made where needed."""
+        """Writes `key` to a local file; creates its folder if needed."""
 
     def exists(self, key: str) -> bool:
         """Whether `key` is stored."""
@@ -53,11 +53,11 @@ class Store(Protocol):
         """All keys under `prefix`, sorted."""
 
     def delete(self, prefix: str) -> None:
-        """Removes `prefix` and all keys under it; nothing happens where there are none."""
+        """Deletes `prefix` and all keys under it. Idempotent."""
 
 
 def check_key(key: str, *, prefix: bool = False) -> str:
-    """`key`, once it is sure to stay below the root of its store; a prefix may be empty.
+    """Returns `key` if it stays below the root of its store; a prefix may be empty.
 
     Raises StorageError for absolute keys, `..` and empty parts.
     """

@@ -14,7 +14,7 @@ DEFAULT_FOLDER = "heliostat-data"
 
 
 def is_s3(url: str) -> bool:
-    """Whether `url` names a bucket rather than a local path."""
+    """Whether `url` is a bucket rather than a local path."""
     return url.startswith("s3://")
 
 

@@ -1,4 +1,4 @@
-"""An end for work over a network: a deadline in all, which only bytes that really move push back."""
+"""Deadlines for work over a network, which are extended only by bytes that were transferred."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 class DeadlineExceededError(Exception):
-    """The work took too long and was given up; never shown to a user as it is."""
+    """The deadline has passed; never shown to a user as it is."""
 
 
 class Deadline:
-    """When one operation must be over; all threads that work for it look here.
+    """The deadline of one operation, checked by all threads that work for it.
 
-    `bytes_per_second` is the slowest transfer that is waited for: each byte moved gives one over it more.
+    `bytes_per_second` is the slowest transfer that is accepted: each byte extends the deadline by its reciprocal.
     """
 
     def __init__(self, seconds: float, bytes_per_second: float) -> None:
@@ -29,25 +29,25 @@ class Deadline:
         self._ended = False
 
     def elapsed_seconds(self) -> float:
-        """Since the operation began."""
+        """Seconds since the operation began."""
         return monotonic() - self._start
 
     def remaining_seconds(self) -> float:
-        """Until it must be over; below zero after that."""
+        """Seconds until the deadline; negative after it."""
         return self._at - monotonic()
 
     def check(self) -> None:
-        """Raises DeadlineExceededError where the time is over."""
+        """Raises DeadlineExceededError if the deadline has passed."""
         if self._ended or self.remaining_seconds() <= 0:
             raise DeadlineExceededError
 
     def moved(self, count: int) -> None:
-        """Takes note of bytes transferred; negative where a retry starts again."""
+        """Extends the deadline for transferred bytes; `count` is negative when a retry starts over."""
         self.check()
         self._at += count * self._seconds_per_byte
 
     def end(self) -> None:
-        """Tells every thread that still works for the operation to stop at its next check."""
+        """Makes every thread that still works for the operation stop at its next check."""
         self._ended = True
 
 
@@ -55,23 +55,23 @@ _current: ContextVar[Deadline] = ContextVar("deadline")
 
 
 def current() -> Deadline:
-    """The deadline that this thread works under; LookupError outside `bounded`."""
+    """The deadline of this thread; raises LookupError outside `bounded`."""
     return _current.get()
 
 
 class ContextExecutor(ThreadPoolExecutor):
-    """Threads that work under the deadline of the thread that gives them work."""
+    """A thread pool whose threads inherit the deadline of the submitting thread."""
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """As ThreadPoolExecutor does."""
+        """As in ThreadPoolExecutor."""
         return super().submit(copy_context().run, fn, *args, **kwargs)
 
 
 def bounded(call: Callable[[], T], deadline: Deadline) -> T:
-    """What `call` returns or raises; DeadlineExceededError where it takes longer than the deadline.
+    """Returns or raises what `call` does; raises DeadlineExceededError if the deadline passes first.
 
-    The work runs in a thread of its own, because neither a name look-up nor an answer that trickles in heeds
-    a socket's time limit. A thread that was given up ends at its next check, or with the process.
+    The call runs in a background thread, because socket timeouts cover neither name lookups nor responses that trickle
+    in. An abandoned thread ends at its next check, or with the process.
     """
     future: Future[T] = Future()
 

@@ -1,4 +1,4 @@
-"""A folder on a local or shared disk as a store."""
+"""Storage in a folder on a local or shared disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 @dataclass(frozen=True)
 class LocalStore:
-    """A folder on a local or shared disk."""
+    """Storage in a folder on a local or shared disk."""
 
     url: str
 
@@ -30,7 +30,7 @@ class LocalStore:
             return path.read_bytes()
 
     def write_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Stores `data`; with `if_absent`, StorageError where `key` is there already."""
+        """Stores `data`; with `if_absent`, raises StorageError if `key` exists."""
         with self._explained("write", key) as path:
             write_atomically(path, lambda file: file.write(data), if_absent=if_absent)
 
@@ -50,7 +50,7 @@ class LocalStore:
             return path.is_file()
 
     def list(self, prefix: str = "") -> list[Entry]:
-        """All keys under `prefix`, sorted; half-written files are left out."""
+        """All keys under `prefix`, sorted; partially written files are left out."""
         root = Path(self.url)
         with self._explained("list", prefix, prefix=True) as top:
             found = [_entry_of(path, root) for path in _files_below(top) if not _is_part(path)]
@@ -66,12 +66,12 @@ class LocalStore:
 
     @contextmanager
     def _explained(self, operation: str, key: str, *, prefix: bool = False) -> Iterator[Path]:
-        """The path of `key`; an OSError inside becomes one line that names operation, path and cause."""
+        """Yields the path of `key`; turns an OSError in the block into one line with operation, path and cause."""
         path = Path(self.url) / check_key(key, prefix=prefix)
         try:
             yield path
         except OSError as error:
-            # By what failed, not by a second look: the file may have come since.
+            # Decide by the error instead of checking again: the file may have been created since.
             if operation == "read" and isinstance(error, _NO_FILE) and error.filename == str(path):
                 raise NotFoundError(f"{path}: cannot read: no such file") from error
             if isinstance(error, FileExistsError) and path.exists():
@@ -81,10 +81,10 @@ class LocalStore:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, if_absent: bool = False) -> None:
-    """Makes `path` hold what `write` writes to the file it is given, all of it or nothing.
+    """Writes a file completely or not at all; `write` is called with the open file.
 
-    The bytes reach the disk under another name in the same folder, then get their name in one step. Raises
-    FileExistsError with `if_absent` where `path` is there, and any OSError as it comes.
+    The content goes to a temporary file in the same folder, which is then renamed. Raises FileExistsError if `path`
+    exists and `if_absent` is set, and passes on any OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.parent / f".{uuid4().hex}.part"
@@ -94,7 +94,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, if_abse
             file.flush()
             os.fsync(file.fileno())
         if if_absent:
-            os.link(part, path)  # unlike a rename, a link fails where the name is taken
+            os.link(part, path)  # unlike a rename, a link fails if the name exists
         else:
             part.replace(path)
         _sync_folder(path.parent)
@@ -109,7 +109,7 @@ def _copy_atomically(source: Path, target: Path) -> None:
 
 
 def _files_below(top: Path) -> Iterator[Path]:
-    """What is in the folder and those below it, without folders that another process removes meanwhile."""
+    """All files in the folder and below, ignoring folders that another process deletes meanwhile."""
 
     def fail(error: OSError) -> None:
         if not isinstance(error, _NO_FILE):
@@ -120,7 +120,7 @@ def _files_below(top: Path) -> Iterator[Path]:
 
 
 def _entry_of(path: Path, root: Path) -> Entry | None:
-    """None for what is no file, or not any more."""
+    """The entry of a file; None if it is not a regular file or has been deleted."""
     try:
         stat = path.stat()
     except FileNotFoundError:
@@ -135,7 +135,7 @@ def _is_part(path: Path) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Puts the new name on disk, not only the bytes behind it."""
+    """Syncs the folder, so that the new name is on disk, not only the content."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

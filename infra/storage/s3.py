@@ -1,7 +1,7 @@
-"""A bucket on S3, or on any server that speaks its protocol, through boto3.
+"""Storage in a bucket on S3, or any compatible server, through boto3.
 
-No operation waits for ever: each request has time limits and is sent again a bounded number of times with
-growing pauses, and each operation has a deadline in all.
+No operation waits forever: each request has timeouts and a limited number of retries with backoff, and each operation
+has an overall deadline.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ _MIB = 1 << 20
 _TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=4)
 _BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 _FAILURES = (ClientError, BotoCoreError, Boto3Error, RetriesExceededError, DeadlineExceededError, OSError)
-_DELETE_BATCH = 1000  # the most keys that one DeleteObjects request takes
+_DELETE_BATCH = 1000  # the most keys per DeleteObjects request
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a store tries before it gives up."""
+    """Timeouts and retries of a store."""
 
     attempts: int = 8
-    """Times that one request is sent at most."""
+    """Attempts per request."""
     connect_seconds: float = 5
     read_seconds: float = 30
-    """Longest silence of the server within one attempt."""
+    """Longest time without data from the server within one attempt."""
     deadline_seconds: float = 120
-    """A whole operation, retries included; transfers get more, by `bytes_per_second`."""
+    """For a whole operation, retries included; transfers get more, according to `bytes_per_second`."""
     bytes_per_second: float = 2e6
-    """The slowest transfer that is waited for."""
+    """The slowest transfer that is accepted."""
 
 
 @dataclass(frozen=True)
 class S3Store:
-    """The keys below `s3://bucket/prefix`. Credentials and region come from boto3's own chain."""
+    """The keys below `s3://bucket/prefix`. Credentials and region come from boto3's default chain."""
 
     bucket: str
     prefix: str = ""
@@ -80,14 +80,14 @@ class S3Store:
         return self._bounded("read", key, lambda client: self._get(client, key))
 
     def write_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Stores `data`; with `if_absent`, StorageError where `key` is there already."""
+        """Stores `data`; with `if_absent`, raises StorageError if `key` exists."""
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
 
         def call(client: S3Client) -> None:
             try:
                 client.put_object(Bucket=self.bucket, Key=self._full(key), Body=data, **condition)
             except ClientError as error:
-                # A retry finds its own first attempt where that arrived and only its answer was lost.
+                # If a first attempt succeeded but its response was lost, the retry finds the object it wrote itself.
                 retried = error.response["ResponseMetadata"].get("RetryAttempts", 0) > 0
                 if not (is_taken(error) and retried and self._get(client, key) == data):
                     raise
@@ -95,7 +95,7 @@ class S3Store:
         self._bounded("write", key, call)
 
     def upload(self, file: Path, key: str) -> None:
-        """Stores a local file, in parts sent side by side where it is large."""
+        """Stores a local file; large files are sent in parallel parts."""
 
         def start(manager: TransferManager, progress: BaseSubscriber) -> Any:
             return manager.upload(str(file), self.bucket, self._full(key), subscribers=[progress])
@@ -103,7 +103,7 @@ class S3Store:
         self._transfer("write", key, start)
 
     def download(self, key: str, file: Path) -> None:
-        """Writes `key` to a local file, which takes its name once it is whole."""
+        """Downloads `key` to a local file, which is renamed once it is complete."""
 
         def start(manager: TransferManager, progress: BaseSubscriber) -> Any:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ class S3Store:
         return sorted(entries, key=lambda entry: entry.key)
 
     def delete(self, prefix: str) -> None:
-        """Removes `prefix` and all keys under it, a thousand a request."""
+        """Deletes `prefix` and all keys under it, a thousand per request."""
         check_key(prefix)
 
         def call(client: S3Client) -> None:
@@ -151,14 +151,14 @@ class S3Store:
         self._bounded("delete", prefix, call)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What travels to another process: everything but the client."""
+        """The pickled state: everything except the client."""
         return {name: value for name, value in self.__dict__.items() if name != "_made"}
 
     def _full(self, key: str) -> str:
         return "/".join(part for part in (self.prefix, check_key(key, prefix=True)) if part)
 
     def _get(self, client: S3Client, key: str) -> bytes:
-        """botocore retries requests, but not the body of an answer that breaks off: that is done here."""
+        """Retries when a response body breaks off, which botocore does not."""
         for _ in range(self.limits.attempts - 1):
             try:
                 return client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
@@ -167,7 +167,7 @@ class S3Store:
         return client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
 
     def _pages(self, client: S3Client, prefix: str) -> Iterator[tuple[str, int, str]]:
-        """(full key, bytes, ETag) of everything in the folder `prefix`, page by page."""
+        """(full key, size in bytes, ETag) of everything in the folder `prefix`, page by page."""
         folder = self._full(prefix)
         lister = client.get_paginator("list_objects_v2")
         for page in lister.paginate(Bucket=self.bucket, Prefix=f"{folder}/" if folder else ""):
@@ -182,7 +182,7 @@ class S3Store:
         self._bounded(operation, key, call)
 
     def _bounded(self, operation: str, key: str, call: Callable[[S3Client], T]) -> T:
-        """What `call` gives, within the deadline; every failure becomes one StorageError."""
+        """Returns what `call` does, within the deadline; turns every failure into a StorageError."""
         name = f"s3://{self.bucket}/{self._full(key)}"
         limit = Deadline(self.limits.deadline_seconds, self.limits.bytes_per_second)
         try:
@@ -192,7 +192,7 @@ class S3Store:
             raise explain(error, operation, name, self.endpoint_url, seconds) from error
 
     def _renewing(self, call: Callable[[S3Client], T]) -> T:
-        """Calls once more, with a fresh session, where the credentials have expired: they may be renewed."""
+        """Calls again with a new session if the credentials have expired: they may have been renewed."""
         try:
             return call(self._client())
         except ClientError as error:
@@ -202,7 +202,7 @@ class S3Store:
             return call(self._client())
 
     def _client(self) -> S3Client:
-        """This process's client; clients neither pickle nor survive a fork."""
+        """The client of this process; clients can neither be pickled nor survive a fork."""
         process, client = self.__dict__.get("_made", (0, None))
         if process != os.getpid():
             client = _make_client(self.endpoint_url, self.limits)
@@ -211,7 +211,7 @@ class S3Store:
 
 
 class _Progress(BaseSubscriber):
-    """Told by s3transfer of each chunk of bytes that moved."""
+    """s3transfer's progress callback: extends the deadline by each transferred chunk."""
 
     def __init__(self, limit: Deadline) -> None:
         self._limit = limit
@@ -221,13 +221,13 @@ class _Progress(BaseSubscriber):
 
 
 def _check_deadline(operation_name: str, **_: Any) -> None:
-    """Called before each attempt of a request; clearing a broken upload away is allowed at any time."""
+    """Called before each attempt of a request; cleaning up a broken upload is always allowed."""
     if operation_name != "AbortMultipartUpload":
         deadline.current().check()
 
 
 def _lacks_bucket(client: S3Client, bucket: str) -> bool:
-    """The answer to HEAD has no body that would tell a missing key from a missing bucket."""
+    """Whether the bucket is missing: HEAD responses do not tell a missing key from a missing bucket."""
     try:
         client.head_bucket(Bucket=bucket)
     except ClientError as error:
@@ -241,7 +241,7 @@ def _make_client(endpoint_url: str | None, limits: Limits) -> S3Client:
         connect_timeout=limits.connect_seconds,
         read_timeout=limits.read_seconds,
         max_pool_connections=32,
-        # Bundles carry their own SHA-256 sums, and some S3-compatible servers refuse checksum trailers.
+        # Bundles have their own SHA-256 sums, and some S3-compatible servers refuse checksum trailers.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )

@@ -1,4 +1,4 @@
-"""What a failure of S3 means to the person who must act on it."""
+"""Explains S3 failures to the user."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ NO_SUCH_BUCKET = ClientError({"Error": {"Code": "NoSuchBucket"}}, "HeadBucket")
 
 
 def is_missing(error: ClientError) -> bool:
-    """Whether there is no such object."""
+    """Whether the object does not exist."""
     return _code(error) in _MISSING
 
 
 def is_expired(error: ClientError) -> bool:
-    """Whether new credentials would help."""
+    """Whether the credentials have expired."""
     return _code(error) in _EXPIRED
 
 
 def is_taken(error: ClientError) -> bool:
-    """Whether a conditional write found its key in use."""
+    """Whether a conditional write failed because its key exists."""
     return _code(error) in _TAKEN
 
 
 def explain(error: Exception, operation: str, name: str, endpoint_url: str | None, seconds: float) -> StorageError:
-    """One line that names the operation, the object (`s3://bucket/key`), the cause and what to do.
+    """One line with the operation, the object (`s3://bucket/key`), the cause and what to do.
 
     `seconds` is how long it was tried.
     """
@@ -73,7 +73,7 @@ def explain(error: Exception, operation: str, name: str, endpoint_url: str | Non
 
 
 def _code(error: ClientError) -> str:
-    """The server's own code, such as `NoSuchKey`, or the HTTP status where an answer has no body."""
+    """The server's error code, such as `NoSuchKey`, or the HTTP status if the response has no body."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 

@@ -1,4 +1,4 @@
-"""Where bytes live: a local folder or an S3 bucket, behind one small interface (`base.Store`)."""
+"""Opens storage: a local folder or an S3 bucket, behind one interface (`base.Store`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from heliostat.infra.storage.local import LocalStore
 
 
 def open_store(storage: StorageConfig | str, endpoint_url: str | None = None) -> Store:
-    """The store at a url or as a spec says; opening it touches nothing yet.
+    """The store at a URL or of a spec's section; opening it accesses nothing yet.
 
-    Raises ConfigError where a url is neither a path nor `s3://bucket/prefix`.
+    Raises ConfigError if the URL is neither a path nor `s3://bucket/prefix`.
     """
     if isinstance(storage, str):
         from heliostat.infra.config.strict import build
