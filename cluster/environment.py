@@ -1,7 +1,7 @@
-"""The environment variables of a Ray: of one on this machine, and of a driver that joins one.
+"""Environment variables of Ray: for one on this machine, and for a driver that joins one.
 
-Ray reads them when it starts, from the environment of the process that starts it, so they are set there for as long as
-the session lasts and put back afterwards.
+Ray reads them when it starts, from the environment of the process that starts it, so they are set there for the length
+of the session and restored afterwards.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from heliostat.cluster.folders import LOOPBACK, path_from_our_python
 from heliostat.cluster.haproxy.ingress import ingress_environment
 from heliostat.cluster.tokens import token_environment
 
-# Ray turns a loopback address that it is given into the machine's own, except where clusters of several machines are
-# switched off, as they are by default on macOS. This is that switch; it has the same effect on Linux.
+# Ray replaces a given loopback address by the machine's own, unless multi-machine clusters are switched off, as they
+# are by default on macOS. This is that switch; it has the same effect on Linux.
 SEVERAL_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 @contextmanager
 def applied(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Sets environment variables (None removes one) and puts back what was there before."""
+    """Sets environment variables (None removes one) and restores the previous values afterwards."""
     before = {name: os.environ.get(name) for name in variables}
     _set(variables)
     try:
@@ -42,7 +42,7 @@ def _set(variables: Mapping[str, str | None]) -> None:
 
 
 def _refresh_ray() -> None:
-    """Ray keeps a copy of some variables from when it was imported; this renews it."""
+    """Renews Ray's copies of some variables, which it makes when it is imported."""
     if "ray" not in sys.modules:
         return
     from ray._private import ray_constants
@@ -55,7 +55,7 @@ def _refresh_ray() -> None:
 
 
 def local_environment() -> dict[str, str | None]:
-    """The variables of a Ray on this machine: loopback only, a token, HAProxy in front of Serve, no usage report."""
+    """Variables for a Ray on this machine: loopback only, a token, HAProxy in front of Serve, no usage reports."""
     return {
         **_defaults(),
         **token_environment(create=True),
@@ -66,22 +66,22 @@ def local_environment() -> dict[str, str | None]:
 
 
 def joining_environment(address: str) -> dict[str, str | None]:
-    """The variables of a driver that joins the Ray at `address`."""
+    """Variables for a driver that joins the Ray at `address`."""
     on_loopback = {SEVERAL_MACHINES: "0"} if is_loopback(address) else {}
     return {**token_environment(create=False), "RAY_TRAIN_V2_ENABLED": "1", **on_loopback}
 
 
 def is_loopback(address: str) -> bool:
-    """Whether `host:port` is on this machine's own loopback."""
+    """Whether `host:port` is on the loopback interface."""
     return address.rpartition(":")[0] in (LOOPBACK, "localhost", "[::1]")
 
 
 def _defaults() -> dict[str, str | None]:
-    """Settings that the user's own win over."""
+    """Defaults, which the user's own settings override."""
     defaults = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_V2_ENABLED": "1",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what Ray will do by itself, with a warning until then
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default, without its warning
         "RAY_metrics_report_interval_ms": "5000",  # as often as they are scraped; Ray's 10 s would show stale values
     }
     return {name: os.environ.get(name, value) for name, value in defaults.items()}

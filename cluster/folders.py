@@ -1,4 +1,4 @@
-"""Places of our own on this machine: folders that only the user may enter, ports that nobody uses."""
+"""Private folders of the user on this machine, file locks, and free ports."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from heliostat.infra.errors import ResourceError, StorageError
 
 LOOPBACK = "127.0.0.1"
 PORTS = range(20_000, 30_000)
-"""Above those that Ray gives its workers, and below those that a system gives to connections at any moment."""
+"""Above the ports of Ray's workers, and below the ephemeral ports of the system."""
 
 
 def home() -> Path:
-    """The folder for what outlives a command: HELIOSTAT_HOME, else `~/.heliostat`; private to the user."""
+    """Folder for state that outlives a command: HELIOSTAT_HOME, else `~/.heliostat`; private to the user."""
     return private(Path(os.environ.get("HELIOSTAT_HOME") or Path.home() / ".heliostat"))
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again (downloads, encoded data): HELIOSTAT_CACHE, or `~/.cache/heliostat`."""
+    """Folder for what can be recreated (downloads, encoded data): HELIOSTAT_CACHE, or `~/.cache/heliostat`."""
     return Path(os.environ.get("HELIOSTAT_CACHE") or "~/.cache/heliostat").expanduser()
 
 
 def ray_folder() -> Path:
-    """The folder that Ray keeps its sessions in: sockets, logs and spilled objects.
+    """Ray's session folder: sockets, logs and spilled objects.
 
-    Anyone who reaches Ray's sockets can use the cluster without a token, and Ray opens its own folders to all users,
-    so this one lies in a folder that only the user may enter. RAY_TMPDIR moves it.
+    Anyone who reaches Ray's sockets can use the cluster without a token, and Ray opens its folders to all users, so
+    this one is inside a folder that only the user can enter. RAY_TMPDIR moves it.
     """
     return user_folder(Path(os.environ.get("RAY_TMPDIR") or "/tmp")) / "ray"
 
 
 def user_folder(base: Path) -> Path:
-    """The user's own folder below one that all share."""
+    """The user's private folder in a shared one."""
     return private(base / f"heliostat-{os.getuid()}")
 
 
 def private(folder: Path) -> Path:
-    """The folder, made if need be and closed to others; ResourceError where it is another user's."""
+    """Creates the folder if needed and makes it private; raises ResourceError if it belongs to another user."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
@@ -57,16 +57,16 @@ def private(folder: Path) -> Path:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """One process at a time, by a lock on `file` that goes with its process; its folder must be there."""
+    """Holds an exclusive lock on `file`, which ends with the process; its folder must exist."""
     with file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def free_ports(count: int, among: Sequence[int] = PORTS) -> list[int]:
-    """Different ports of the loopback that nothing listens on now; all are held until the last is found.
+    """`count` different free ports of the loopback; each stays bound until the last is found.
 
-    Raises ResourceError where there are not so many.
+    Raises ResourceError if there are too few.
     """
     found: list[int] = []
     with ExitStack() as stack:
@@ -80,16 +80,16 @@ def free_ports(count: int, among: Sequence[int] = PORTS) -> list[int]:
 
 
 def path_from_our_python() -> str:
-    """PATH with the folder of this Python first: a job's `python` is this one, and DeepSpeed finds pip's `ninja`."""
+    """PATH with this Python's folder first: so a job's `python` is this one, and DeepSpeed finds pip's `ninja`."""
     own = str(Path(sys.executable).parent)
     others = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder != own]
     return os.pathsep.join([own, *others])
 
 
 def fill(folder: Path, make: Callable[[Path], object]) -> Path:
-    """`folder`, which `make` fills unless it is there: whole or not at all, by one process at a time.
+    """Returns `folder`; if it does not exist, `make` creates its content, atomically and in one process at a time.
 
-    `make` is given an empty folder that takes its name at the end; others that need it wait meanwhile.
+    `make` gets an empty staging folder, which is renamed to `folder` at the end; other processes wait for it.
     """
     if folder.exists():
         return folder

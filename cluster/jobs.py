@@ -1,12 +1,12 @@
-"""Send a command to a Ray cluster and follow it there, through Ray's own job API.
+"""Submit commands to a Ray cluster and follow them, through Ray's job API.
 
     with environment([Path("spec.yaml")]) as runtime_env:
         job = submit("http://head:8265", "python -m heliostat train spec.yaml", runtime_env)
     for text in logs("http://head:8265", job):
         ...
 
-Addresses are those of Ray's dashboard. The job outlives the command that submitted it. Where token authentication is
-on, the token is the one that Ray finds by itself (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or `~/.ray/auth_token`).
+Addresses are those of Ray's dashboard. The job outlives the command that submitted it. If token authentication is on,
+Ray finds the token itself (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or `~/.ray/auth_token`).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from heliostat.cluster.tokens import token_environment
 from heliostat.infra.errors import ConfigError, NotFoundError, ResourceError
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
-"""States that a job does not leave."""
+"""Final states of a job."""
 _OVERRIDES: dict[str, str | None] = {"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None}
-# Ray's client prefers these to the address that it is given.
+# Ray's client prefers these to the given address.
 _PACKAGING = "ray._private.runtime_env.packaging"
 
 
@@ -39,8 +39,8 @@ _PACKAGING = "ray._private.runtime_env.packaging"
 def environment(files: Iterable[Path] = (), variables: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
     """A Ray runtime environment: `files` in the job's working directory, `variables` in its environment.
 
-    From a checkout it takes this Heliostat along; an installed one must be on the cluster already. To be used before
-    the block ends. Raises ConfigError for a file that is not there, or two of one name.
+    A checkout of Heliostat is uploaded with the job; an installed one must be on the cluster already. Only valid inside
+    the block. Raises ConfigError for a missing file, or two files of the same name.
     """
     with tempfile.TemporaryDirectory(prefix="heliostat-job-") as folder:
         _gather(files, Path(folder))
@@ -64,9 +64,9 @@ def submit(
     metadata: Mapping[str, str] | None = None,
     cpus: float = 0,
 ) -> str:
-    """Starts the shell command `entrypoint` on the cluster and returns the job's ID; `cpus` are for the command itself.
+    """Starts the shell command `entrypoint` on the cluster; returns the job ID. `cpus` are for the command itself.
 
-    Raises ResourceError where the cluster cannot be reached, refuses the token or refuses the job.
+    Raises ResourceError if the cluster cannot be reached, or refuses the token or the job.
     """
     with _client(address) as client:
         return str(
@@ -80,30 +80,30 @@ def submit(
 
 
 def status(address: str, job: str) -> str:
-    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; NotFoundError where the cluster knows no such job."""
+    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; raises NotFoundError if there is no such job."""
     with _client(address, job) as client:
         return str(client.get_job_status(job).value)
 
 
 def reason(address: str, job: str) -> str:
-    """What Ray says about the job's state, such as why it failed."""
+    """Ray's message about the job's state, such as why it failed."""
     with _client(address, job) as client:
         return str(client.get_job_info(job).message or "")
 
 
 def stop(address: str, job: str) -> bool:
-    """Asks the job to stop; False where it has ended already."""
+    """Asks the job to stop; returns False if it has already ended."""
     with _client(address, job) as client:
         return bool(client.stop_job(job))
 
 
 def logs(address: str, job: str, *, follow: bool = True) -> Iterator[str]:
-    """The job's output as it comes, until it ends, or what there is by now; leaving off does not stop the job."""
+    """Streams the job's output until it ends, or returns the output so far; leaving early does not stop the job."""
     with _client(address, job) as client:
         if not follow:
             yield str(client.get_job_logs(job))
             return
-        client.get_job_status(job)  # says so if there is no such job; the next call would not
+        client.get_job_status(job)  # raises if there is no such job, which the next call would not
         yield from _follow(client.tail_job_logs(job))
 
 
@@ -120,7 +120,7 @@ def _follow(chunks: AsyncIterator[str]) -> Iterator[str]:
 
 @contextmanager
 def _client(address: str, job: str = "") -> Iterator[Any]:
-    """Ray's client; what goes wrong with it inside the block becomes one line that names the address."""
+    """Ray's job client; errors inside the block become one line with the address."""
     _check(address)
     import aiohttp
     from ray.exceptions import AuthenticationError
@@ -147,13 +147,13 @@ def _new_client(address: str) -> Any:
 
 
 def _quieten() -> None:
-    """Ray's client tells each upload at a level of its own choice."""
+    """Silences Ray's client, which sets its own log level and logs each upload."""
     for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", _PACKAGING):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _check(address: str) -> None:
-    """Ray's client has no deadline of its own."""
+    """Checks that the dashboard answers, because Ray's client has no timeout."""
     import requests  # type: ignore[import-untyped]
 
     parts = urlsplit(address)
@@ -167,13 +167,13 @@ def _check(address: str) -> None:
 
 
 def _short(error: Exception) -> str:
-    """The last line of what may be a whole traceback sent by the server."""
+    """The last line of an error, which may contain a traceback from the server."""
     lines = [line.strip() for line in str(error).replace("\\n", "\n").splitlines() if line.strip(" '\"}.")]
     return (lines[-1] if lines else type(error).__name__).rstrip("'\"}.")[:300]
 
 
 def default_address() -> str | None:
-    """Where jobs go by default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS if it is a dashboard's, or the Ray left running."""
+    """The default cluster for jobs: RAY_API_SERVER_ADDRESS, RAY_ADDRESS if it is HTTP, or the detached Ray."""
     from heliostat.cluster.session.detached import find_detached
 
     given = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or ""

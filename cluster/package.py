@@ -1,4 +1,4 @@
-"""How this Heliostat gets to the machines of a cluster."""
+"""How this Heliostat's code gets to the machines of a cluster."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def checkout() -> Path | None:
-    """The folder of this package where it is a checkout's, whose parts are links; None where it is installed."""
+    """The package folder of a checkout, whose subfolders are links; None for an installed package."""
     import heliostat
 
     package = Path(next(iter(heliostat.__path__)))
@@ -16,10 +16,10 @@ def checkout() -> Path | None:
 
 
 def code_environment() -> dict[str, Any]:
-    """What of a Ray runtime environment takes this package along; empty for an installed one, which is there already.
+    """The part of a Ray runtime environment that uploads this package; empty if it is installed.
 
-    Ray's packaging follows the links of a checkout, so the other side gets real files. Within a job it is empty too:
-    the job has brought its package.
+    Ray's packaging follows the links of a checkout, so the cluster gets real files. Inside a job it is empty too: the
+    package came with the job.
     """
     package = checkout()
     if package is None or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:

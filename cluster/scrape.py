@@ -1,8 +1,8 @@
-"""Where Prometheus finds the metrics of the Ray in use.
+"""Prometheus service discovery for the current Ray.
 
-Every node of Ray has an agent that exports the metrics of all its processes, ours among them. Ray lists the agents in
-`prom_metrics_service_discovery.json`, which Prometheus reads again whenever it changes; only the API server writes it,
-so for a Ray without one it is written here.
+Every Ray node has an agent that exports the metrics of all its processes, including ours. Ray lists the agents in
+`prom_metrics_service_discovery.json`, which Prometheus watches; only the API server writes it, so for a Ray without one
+it is written here.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ DISCOVERY = "prom_metrics_service_discovery.json"
 
 
 def metrics_targets() -> list[str]:
-    """`host:port` of the metrics agent of each node; each answers at `/metrics` with what Prometheus reads."""
+    """`host:port` of the metrics agent of each live node; each serves `/metrics`."""
     import ray
 
     return [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in ray.nodes() if node["Alive"]]
 
 
 def discovery_file() -> Path:
-    """The file with the targets of the Ray in use; the same path for each Ray with this temporary folder."""
+    """The service discovery file of the current Ray; the path is the same for each Ray with this temporary folder."""
     from ray._private.worker import _global_node
 
     if _global_node is None:
@@ -38,7 +38,7 @@ def discovery_file() -> Path:
 
 @contextmanager
 def discoverable() -> Iterator[Path]:
-    """Writes the discovery file in place of Ray's API server, and takes it away again, so that no dead target stays."""
+    """Writes the discovery file in place of Ray's API server, and removes it afterwards, with its targets."""
     from ray._private.worker import _global_node
 
     link = discovery_file()
@@ -50,12 +50,12 @@ def discoverable() -> Iterator[Path]:
     try:
         yield link
     finally:
-        if link.is_symlink() and link.readlink() == file:  # else a Ray that started later has it
+        if link.is_symlink() and link.readlink() == file:  # otherwise a Ray that started later owns it
             link.unlink()
 
 
 def prometheus_config(target: Path) -> Path:
-    """Writes to `target` the Prometheus configuration for the Ray in use; for `prometheus --config.file=TARGET`."""
+    """Writes the Prometheus configuration for the current Ray to `target`, for `prometheus --config.file=TARGET`."""
     from heliostat import infra
 
     shipped = Path(next(iter(infra.__path__))) / "prometheus" / "prometheus.yaml"

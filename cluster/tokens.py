@@ -1,4 +1,4 @@
-"""The token that everyone who talks to Ray must have."""
+"""The token for Ray's token authentication."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ log = get(__name__)
 
 
 def token_environment(*, create: bool) -> dict[str, str | None]:
-    """The variables that switch Ray's token authentication on; the token itself stays where Ray looks for it.
+    """Variables that turn on Ray's token authentication; the token itself stays where Ray looks for it.
 
-    A user's token is used where there is one: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or `~/.ray/auth_token`. Otherwise one
-    is written to that file if `create`, and nothing is switched on if not. RAY_AUTH_MODE, set by the user, decides.
+    Uses the user's token if there is one: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or `~/.ray/auth_token`. Otherwise
+    `create` writes one to that file; without it, authentication stays off. The user's RAY_AUTH_MODE takes precedence.
     """
     mode = os.environ.get("RAY_AUTH_MODE", "token").lower()
     if mode != "token":
@@ -29,19 +29,19 @@ def token_environment(*, create: bool) -> dict[str, str | None]:
     if not _holds_token(file) and create:
         try:
             _write_token(file)
-        except OSError:  # a home that cannot be written: the token lives as long as this process
+        except OSError:  # home is not writable: the token lives as long as this process
             return on | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     return on if create or _holds_token(file) else {}
 
 
 def token_file() -> Path:
-    """Where Ray looks for a token by default."""
+    """The default location of Ray's token."""
     return Path.home() / ".ray" / "auth_token"
 
 
 def _holds_token(file: Path) -> bool:
     try:
-        if file.stat().st_mode & 0o077:  # Ray's own command leaves it readable for all
+        if file.stat().st_mode & 0o077:  # Ray's own command leaves it readable for all users
             file.chmod(0o600)
         return file.stat().st_size > 0
     except OSError:
@@ -49,7 +49,7 @@ def _holds_token(file: Path) -> bool:
 
 
 def _write_token(file: Path) -> None:
-    """Writes a new token; where another process wrote one at the same time, that one stays."""
+    """Writes a new token; if another process wrote one at the same time, keeps that one."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{os.getpid()}")
     with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:

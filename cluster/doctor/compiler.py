@@ -1,7 +1,7 @@
-"""The C++ operators that DeepSpeed compiles on this machine: can it, and has it?
+"""Compiles DeepSpeed's C++ operators for this machine, and checks whether that is possible.
 
-A run on CPUs uses one, which exchanges gradients through shared memory. Without a compiler a run goes on with what
-PyTorch brings (gloo), so nothing here is an error.
+Runs on CPUs use one, which all-reduces gradients through shared memory. Without a compiler, runs fall back to PyTorch's
+gloo, so a missing operator is not an error.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from heliostat.cluster.folders import cache_folder, locked, path_from_our_python
 from heliostat.infra.errors import ResourceError
 
 OPERATORS = {"deepspeed_shm_comm": "ShareMemCommBuilder"}
-"""DeepSpeed's name of each operator that our runs use -> its builder."""
+"""DeepSpeed's name of each operator that our runs use -> its builder class."""
 COMPILE_SECONDS = 600
 
 
 def compiler_available() -> bool:
-    """Whether DeepSpeed can compile its operators here; a run goes on with PyTorch's own where it cannot."""
+    """Whether DeepSpeed can compile its operators here; otherwise runs use PyTorch's gloo."""
     return not missing_tools()
 
 
 def missing_tools() -> list[str]:
-    """What is missing to compile C++ operators, as names to install; empty where nothing is."""
+    """What is missing to compile C++ operators, as names to install; empty if nothing is."""
     missing = []
     if not shutil.which(os.environ.get("CXX") or "c++"):
         missing.append("a C++ compiler (Debian: g++)")
@@ -42,14 +42,14 @@ def missing_tools() -> list[str]:
 
 
 def compiled_operators() -> list[str]:
-    """Names of the operators that are compiled for this environment already."""
+    """Names of the operators that are already compiled for this environment."""
     return [name for name in OPERATORS if (operators_folder() / name / f"{name}.so").exists()]
 
 
 def operators_folder() -> Path:
-    """Where compiled operators are kept: TORCH_EXTENSIONS_DIR, or a folder of this environment's own in the cache.
+    """Folder of compiled operators: TORCH_EXTENSIONS_DIR, or a cache folder for this Python environment.
 
-    One folder for several environments, as PyTorch has it, would be compiled anew each time another one is used.
+    PyTorch's default folder is shared by all environments, and would be recompiled at each switch between them.
     """
     if given := os.environ.get("TORCH_EXTENSIONS_DIR"):
         return Path(given)
@@ -58,10 +58,10 @@ def operators_folder() -> Path:
 
 
 def load_operators() -> None:
-    """Loads the operators into this process, compiled first where they are not; ResourceError where that fails.
+    """Loads the operators into this process, after compiling them if needed; raises ResourceError if that fails.
 
-    One process does it at a time. PyTorch waits for a file that the compiling process removes at its end, without end
-    where that process was killed; whoever holds our lock, which goes with its process, knows that such a file is stale.
+    One process at a time. PyTorch waits for a lock file that the compiling process removes, forever if that process was
+    killed. Our own lock ends with its process, so whoever holds it knows that PyTorch's lock file is stale.
     """
     from deepspeed.accelerator import get_accelerator
 
@@ -78,7 +78,7 @@ def load_operators() -> None:
 
 
 def compile_operators() -> float:
-    """Compiles the operators now and returns the seconds it took, about 30 to 90 each; ResourceError where it fails."""
+    """Compiles the operators; returns the seconds it took, about 30 to 90 each. Raises ResourceError if it fails."""
     if missing := missing_tools():
         raise ResourceError(f"DeepSpeed's operators: cannot be compiled without {', '.join(missing)}")
     start = time.monotonic()

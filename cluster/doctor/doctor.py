@@ -1,6 +1,6 @@
-"""Is this machine ready? One line for each thing that work needs: what was found, and what to do where it falls short.
+"""Checks whether this machine is ready: one line per requirement, with what was found and what to do about it.
 
-Starting a Ray takes longer than all these checks together, so that is left to the first command.
+It does not start Ray, which takes longer than all these checks together.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def checks(
     compile_operators: bool = False,
     cluster: ClusterConfig | None = None,
 ) -> list[Check]:
-    """All checks, for a spec's storage, endpoint port and cluster; takes seconds, most of them to import PyTorch.
+    """Runs all checks, for a spec's storage, port and cluster; takes seconds, most of them to import PyTorch.
 
-    With `compile_operators`, DeepSpeed's are compiled on the way, which takes a minute.
+    With `compile_operators`, it also compiles DeepSpeed's operators, which takes a minute.
     """
     storage = storage or StorageConfig()
     return [
@@ -77,7 +77,7 @@ def check_python(version: tuple[int, int] | None = None) -> Check:
 
 
 def check_ray() -> Check:
-    """The Ray that this version works with, and HAProxy for Serve."""
+    """The supported version of Ray, and HAProxy for Serve."""
     version = _version("ray")
     if version is None or not version.startswith(f"{RAY}."):
         return Check("Ray", "fail", version or "missing", f'pip install "ray[data,train,serve,tune]=={RAY}.*"')
@@ -87,7 +87,7 @@ def check_ray() -> Check:
 
 
 def check_packages() -> Check:
-    """What Heliostat depends on; a serving image leaves out what only training needs."""
+    """Heliostat's dependencies; a serving image leaves out those for training."""
     missing = installed.missing_packages()
     if missing:
         return Check("packages", "warn", f"not installed: {', '.join(missing)}", installed.advice(missing))
@@ -102,7 +102,7 @@ def _version(package: str) -> str | None:
 
 
 def check_operators(*, compile_now: bool) -> Check:
-    """DeepSpeed's C++ operators: compiled, or can be."""
+    """Whether DeepSpeed's C++ operators are compiled or can be."""
     name = f"DeepSpeed {_version('deepspeed') or 'missing'}"
     if _version("deepspeed") is None:
         return Check(name, "warn", "nothing can be trained", installed.advice(["deepspeed"]))
@@ -121,7 +121,7 @@ def check_operators(*, compile_now: bool) -> Check:
 
 
 def check_storage(storage: StorageConfig) -> Check:
-    """Where models and data go can be written: a folder's rights, or a small object that a bucket takes and returns."""
+    """Whether storage is writable: by a folder's permissions, or by writing and reading a small object in a bucket."""
     if is_s3(storage.url):
         return _check_bucket(storage)
     there = existing(Path(storage.url))
@@ -145,7 +145,7 @@ def _check_bucket(storage: StorageConfig) -> Check:
 
 
 def check_token() -> Check:
-    """Ray's token is there and nobody else's to read; one is made at the first start."""
+    """Whether Ray's token exists and only the user can read it; the first start of Ray creates one."""
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return Check("token", "warn", "RAY_AUTH_MODE switches tokens off", "unset it: who reaches Ray can run anything")
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
@@ -160,7 +160,7 @@ def check_token() -> Check:
 
 
 def check_address(config: ClusterConfig) -> Check:
-    """The Ray that commands would join, if they would join one."""
+    """The Ray cluster that commands would join, if any."""
     try:
         address = find_address(config)
         if address is None:

@@ -1,4 +1,4 @@
-"""The doctor's checks of the machine itself: accelerator, memory, disk, open files, ports."""
+"""Checks of the machine itself: accelerator, memory, disk, open files, ports."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ PORTS = {
     6379: ("ray start", "ray start --port=PORT moves it; a Ray of Heliostat does not need it"),
     10001: ("ray start", "ray start --ray-client-server-port=PORT moves it; a Ray of Heliostat does not need it"),
 }
-"""Ray's own ports -> who uses it, and what to do where it is taken."""
+"""Ray's default ports -> who uses each, and what to do if it is taken."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report."""
+    """Result of one check: one line of the report."""
 
     name: str
     status: Literal["pass", "warn", "fail"]
     found: str
     advice: str = ""
-    """What to do; empty where all is well."""
+    """What to do; empty if all is well."""
 
 
 def check_accelerator() -> Check:
-    """GPUs, or what the CPU has for bfloat16."""
+    """GPUs, or the CPU's support of bfloat16."""
     import torch
 
     if torch.cuda.is_available():
@@ -43,7 +43,7 @@ def check_accelerator() -> Check:
 
 
 def cpu_check(found: str, flags: set[str]) -> Check:
-    """What a CPU with those flags is good for."""
+    """Whether a CPU with these flags supports bfloat16."""
     for flag, name in {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}.items():
         if flag in flags:
             return Check("accelerator", "pass", f"{found}, bf16 in hardware ({name})")
@@ -52,7 +52,7 @@ def cpu_check(found: str, flags: set[str]) -> Check:
 
 
 def cpu_flags(file: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """Features of the first CPU; empty on a system that does not tell."""
+    """Flags of the first CPU; empty if the system does not provide them."""
     try:
         lines = file.read_text().splitlines()
     except OSError:
@@ -61,7 +61,7 @@ def cpu_flags(file: Path = Path("/proc/cpuinfo")) -> set[str]:
 
 
 def check_memory() -> Check:
-    """Memory that is free now."""
+    """Free memory."""
     import psutil  # type: ignore[import-untyped]
 
     memory = psutil.virtual_memory()
@@ -72,7 +72,7 @@ def check_memory() -> Check:
 
 
 def check_shared_memory(folder: Path = Path("/dev/shm")) -> Check:
-    """Shared memory, which Ray's object store and the exchange between workers live in."""
+    """Size of shared memory, which Ray's object store and communication between workers use."""
     if not folder.exists():
         return Check("shared memory", "pass", f"no {folder} on this system; Ray uses {ray_folder()}")
     size = shutil.disk_usage(folder).total
@@ -83,7 +83,7 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> Check:
 
 
 def check_disk(name: str, folder: Path) -> Check:
-    """Free space where the folder is or would be."""
+    """Free disk space at the folder, or where it would be created."""
     free = shutil.disk_usage(existing(folder)).free
     found = f"{free / GIB:.0f} GiB free at {folder}"
     if free < GIB:
@@ -94,12 +94,12 @@ def check_disk(name: str, folder: Path) -> Check:
 
 
 def existing(folder: Path) -> Path:
-    """The folder itself, or the nearest above it that there is."""
+    """The folder, or its nearest parent that exists."""
     return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def check_open_files() -> Check:
-    """Files and connections that a process may have open; Ray raises it to the hard limit by itself."""
+    """The limit of open files and connections per process; Ray raises it to the hard limit by itself."""
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -109,7 +109,7 @@ def check_open_files() -> Check:
 
 
 def check_port(port: int, user: str, advice: str) -> Check:
-    """Nothing listens there yet that `user` would collide with."""
+    """Whether nothing listens on a port that `user` needs."""
     with socket.socket() as probe:
         probe.settimeout(1)
         taken = probe.connect_ex((LOOPBACK, port)) == 0

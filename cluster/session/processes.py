@@ -1,7 +1,7 @@
-"""The operating-system processes of a Ray that Heliostat started, found again whatever became of their parents.
+"""Finds and ends the operating-system processes of a Ray that Heliostat started.
 
-Each such Ray is started with a mark of its own in its environment, which its processes hand down. HAProxy, for one,
-survives the actor that started it; the mark still tells whose it is.
+Each such Ray is started with a unique mark in its environment, which its processes inherit. HAProxy, for one, outlives
+the actor that started it; the mark still identifies it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _KILL_SECONDS = 5.0
 
 
 def new_mark() -> str:
-    """A mark that names this process, so that others can tell when it is gone."""
+    """A mark that identifies this process, so that others can tell whether it is still running."""
     return f"{os.getpid()}-{started_at(os.getpid())}-{uuid4().hex[:8]}"
 
 
 def started_at(pid: int) -> int | None:
-    """When the process started; None where there is no such process, or only its exit status.
+    """Start time of the process; None if there is no such process, or it is a zombie.
 
-    With the process ID it names a process for good: an ID alone is given away again. The unit is the system's: on
-    Linux clock ticks since boot, as a time of day would move when the clock is set.
+    Together with the process ID it is unique: IDs alone are reused. The unit depends on the system: clock ticks since
+    boot on Linux, because wall-clock times shift when the clock is set.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -48,13 +48,13 @@ def _started_at_by_date(pid: int) -> int | None:
 
 
 def family(mark: str) -> list[psutil.Process]:
-    """The processes with that mark, and their children: Ray's agents overwrite their environment with their title."""
+    """The processes with this mark, and their children: Ray's agents overwrite their environment with their title."""
     marked = [process for process, found in _marks() if found == mark]
     return list({child.pid: child for process in marked for child in (process, *_children(process))}.values())
 
 
 def end(processes: list[psutil.Process], seconds: float = 5) -> int:
-    """Waits for the processes to end, then kills those that did not; returns how many it had to kill."""
+    """Waits for the processes to end, then kills the rest; returns how many were killed."""
     alive = psutil.wait_procs([process for process in processes if process.pid != os.getpid()], timeout=seconds)[1]
     for process in alive:
         log.debug("process %d (%s) outlived its Ray and is killed", process.pid, process)
@@ -64,7 +64,7 @@ def end(processes: list[psutil.Process], seconds: float = 5) -> int:
 
 
 def end_orphans() -> int:
-    """Kills what is left of Rays whose command was itself killed; returns how many processes that were."""
+    """Kills processes of Rays whose command was killed; returns how many there were."""
     orphans = [process for process, mark in _marks() if _is_orphaned(mark)]
     return end(orphans, seconds=0)
 
@@ -75,20 +75,20 @@ def _is_orphaned(mark: str) -> bool:
 
 
 def _marks() -> list[tuple[psutil.Process, str]]:
-    """The marked processes of this user with their marks, this process left out."""
+    """The marked processes of this user with their marks, without this process."""
     found = []
     for process in psutil.process_iter():
         try:
             mark = process.environ().get(MARK)
             if mark and process.pid != os.getpid() and _same_container(process.pid):
                 found.append((process, mark))
-        except (psutil.Error, OSError):  # another user's, or gone
+        except (psutil.Error, OSError):  # another user's, or already gone
             continue
     return found
 
 
 def _same_container(pid: int) -> bool:
-    """Whether process IDs mean the same to that process: one in a container has a mark with IDs of its own."""
+    """Whether a process is in our PID namespace: marks from other containers contain their own process IDs."""
     ours, theirs = Path("/proc/self/ns/pid"), Path(f"/proc/{pid}/ns/pid")
     return not ours.exists() or ours.readlink() == theirs.readlink()
 

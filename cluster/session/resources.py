@@ -1,4 +1,4 @@
-"""Is what a command asks for there? Asked before anything starts."""
+"""Checks before anything starts whether the resources that a command needs are available."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _log = log.get(__name__)
 
 
 def local_cpus() -> int:
-    """CPUs that this process may use: those it may run on, or the container's share where that is less."""
+    """CPUs that this process may use: its affinity, or the container's quota if that is less."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, _container_cpus() or allowed))
 
 
 def _container_cpus(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
-    """Whole CPUs in the container's quota (cgroup v2, "QUOTA PERIOD" in microseconds); None where it has none."""
+    """Whole CPUs in the container's quota (cgroup v2, "QUOTA PERIOD" in microseconds); None if it has none."""
     try:
         quota, period = file.read_text().split()
         return None if quota == "max" else int(quota) // int(period)
@@ -29,7 +29,7 @@ def _container_cpus(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
 
 
 def check_local(config: ClusterConfig, key: str, cpus: float, gpus: float) -> None:
-    """Raises ResourceError where a Ray started on this machine could not have what `key` of the spec asks for."""
+    """Raises ResourceError if a Ray started on this machine could not provide what the spec's `key` asks for."""
     there = config.num_cpus or local_cpus()
     if cpus > there:
         raise ResourceError(
@@ -44,7 +44,7 @@ def check_local(config: ClusterConfig, key: str, cpus: float, gpus: float) -> No
 
 
 def local_gpus() -> int:
-    """GPUs that Ray would find on this machine."""
+    """GPUs that Ray detects on this machine."""
     from ray._private.accelerators import get_accelerator_manager_for_resource
 
     manager = get_accelerator_manager_for_resource("GPU")
@@ -52,9 +52,9 @@ def local_gpus() -> int:
 
 
 def check_cluster(config: ClusterConfig, key: str, cpus: float, gpus: float) -> None:
-    """Raises ResourceError where the connected cluster has less than `key` asks for and does not grow by itself.
+    """Raises ResourceError if the current cluster has less than `key` asks for and does not autoscale.
 
-    Ray cannot tell whether it would: its interface for that is empty in the open-source version.
+    Ray cannot tell whether it autoscales: its API for that is not implemented in the open-source version.
     """
     import ray
 
@@ -70,7 +70,7 @@ def check_cluster(config: ClusterConfig, key: str, cpus: float, gpus: float) -> 
 
 
 def tell_if_busy(key: str, cpus: float, gpus: float) -> None:
-    """Logs what is free where the connected cluster has no room for what `key` asks for now: the work will wait."""
+    """Logs what is free if the current cluster cannot provide what `key` asks for now: the work will wait."""
     import ray
 
     there, needed = ray.cluster_resources(), {"CPU": cpus, "GPU": gpus}
@@ -82,7 +82,7 @@ def tell_if_busy(key: str, cpus: float, gpus: float) -> None:
 
 
 def short_of(cpus: float, gpus: float) -> dict[str, float]:
-    """What is free of CPU and GPU in the connected cluster, where that is less than is needed now."""
+    """Free CPUs and GPUs in the current cluster, only of those kinds of which less is free than needed."""
     import ray
 
     free = ray.available_resources()

@@ -1,10 +1,10 @@
-"""Start a Ray on this machine, or join one, for as long as a command runs.
+"""Start a Ray on this machine, or join one, while a command runs.
 
     with session(spec.cluster, cpus=2):
         ...  # ray.remote, ray.train, ray.serve
 
-A Ray that is started here listens on the loopback only, takes a token from all who talk to it, and is gone afterwards,
-whether the work succeeds, fails, or is stopped by Ctrl-C or SIGTERM. A Ray that is joined is left running.
+A Ray that is started here listens on the loopback only, requires a token, and is stopped afterwards, whether the work
+succeeds, fails, or is stopped by Ctrl-C or SIGTERM. A Ray that is joined is left running.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from heliostat.infra.log import get
 log = get(__name__)
 
 NAMESPACE = "heliostat"
-"""Ray namespace of all actors and placement groups of ours."""
+"""Ray namespace of all our actors and placement groups."""
 KEPT_SESSIONS = 5
 
 
@@ -47,14 +47,14 @@ def session(
     key: str = "train.workers",
     dashboard: bool = False,
 ) -> Iterator[None]:
-    """A Ray to work on that has `cpus` CPUs and `gpus` GPUs in all; `key` of the spec asks for them.
+    """A Ray for the length of the block with `cpus` CPUs and `gpus` GPUs in all, which the spec's `key` asks for.
 
-    Joins the Ray at `config.address`, at RAY_ADDRESS or the one that `start_detached` left running, and starts one on
-    this machine where there is none; `dashboard` is for one that is started. Inside another session, or in a process
-    that uses Ray already, it only checks the resources.
+    Joins the Ray at `config.address`, at RAY_ADDRESS or the detached one, or starts one on this machine if there is
+    none; `dashboard` only applies to one that is started. Inside another session, or in a process that already uses
+    Ray, it only checks the resources.
 
-    Raises ResourceError before anything starts where the resources are more than there can be, and within about ten
-    seconds where no Ray answers at the address; ConfigError for an address of a wrong form.
+    Raises ResourceError before anything starts if the resources exceed what is possible, and within about ten seconds
+    if no Ray answers at the address; ConfigError for a malformed address.
     """
     if _ray_is_up():
         check_cluster(config, key, cpus, gpus)
@@ -67,7 +67,7 @@ def session(
 
 
 def logs_folder() -> Path:
-    """Where the Ray in use keeps its logs on this machine, the output of its workers included."""
+    """Log folder of the current Ray on this machine, including its workers' output."""
     from ray._private.worker import _global_node
 
     if _global_node is None:
@@ -92,7 +92,7 @@ def _joined(config: ClusterConfig, address: str, key: str, cpus: float, gpus: fl
             yield
         finally:
             with undisturbed():
-                _shutdown()  # Ray ends the actors and placement groups of a driver that leaves
+                _shutdown()  # Ray ends the actors and placement groups of a driver that disconnects
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def _local_options(config: ClusterConfig, dashboard: bool) -> dict[str, Any]:
 
 
 def _init(what: str, **options: Any) -> None:
-    """`ray.init`, quiet; what goes wrong becomes one line of ResourceError that begins with `what`."""
+    """Calls `ray.init` quietly; turns errors into one line of ResourceError that begins with `what`."""
     import ray
 
     try:
@@ -141,24 +141,24 @@ def _init(what: str, **options: Any) -> None:
             logging_level=logging.WARNING,
             **options,
         )
-    except SystemExit:  # what ray.init makes of SIGTERM
+    except SystemExit:  # ray.init turns SIGTERM into it
         raise Terminated from None
     except Exception as error:  # Ray raises bare Exception here, among others
         raise ResourceError(f"{what}: cannot be used: {' '.join(str(error).split())}") from error
-    on_sigterm()  # ray.init has put its own handler there
+    on_sigterm()  # ray.init has replaced the handler
 
 
 def _wants_worker_output() -> bool:
-    """Whether workers' output is copied to the terminal: RAY_LOG_TO_DRIVER=1 asks for it."""
+    """Whether workers' output is copied to the terminal, according to RAY_LOG_TO_DRIVER."""
     return os.environ.get("RAY_LOG_TO_DRIVER", "0").lower() in ("1", "true")
 
 
 @contextmanager
 def _without_helpers(dashboard: bool) -> Iterator[None]:
-    """Ray's start less three processes that a command on one machine has no use for.
+    """Starts Ray without three processes that a command on one machine does not need.
 
     They are the autoscaler's monitor, the API server, and the log monitor, which copies workers' output to the
-    terminal. `ray.init` has no option for it. It saves a third of the start and 40 % of its CPU time.
+    terminal. `ray.init` has no option for this. It saves a third of the start time and 40 % of its CPU time.
     """
     from ray._private.node import Node
 
@@ -175,7 +175,7 @@ def _without_helpers(dashboard: bool) -> Iterator[None]:
 
 
 def _skip(*_: object, **__: object) -> None:
-    """Stands in for a step that is left out."""
+    """Replaces a startup step that is left out."""
 
 
 def _tell_logs(error: Exception) -> None:
@@ -191,13 +191,13 @@ def _shutdown() -> None:
         ray.shutdown()
     except Exception:
         log.exception("Ray did not shut down cleanly; its processes are ended")
-    # Serve knows its controller by the job, and the first job of every Ray has the same ID.
+    # Serve caches its controller by job ID, and the first job of every Ray has the same one.
     if context := sys.modules.get("ray.serve.context"):
         context._set_global_client(None)
 
 
 def _forget_old_sessions(folder: Path) -> None:
-    """Deletes the folders of sessions that are over, but for the newest few, whose logs may still be of use."""
+    """Deletes the folders of ended sessions, except the newest few, whose logs may still be useful."""
     over = [one for one in folder.glob("session_2*") if processes.started_at(int(one.name.rpartition("_")[2])) is None]
     for one in sorted(over)[:-KEPT_SESSIONS]:
         shutil.rmtree(one, ignore_errors=True)
