@@ -25,35 +25,35 @@ class TrainConfig(ParallelConfig):
     """Stop after this many steps, whatever `epochs` says."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    """How slowly AdamW forgets gradients and their squares."""
+    """AdamW's beta1 and beta2: decay rates of the moving averages of the gradient and of its square."""
     class_weights: Literal["none", "balanced"] = "none"
-    """`balanced`: each class counts alike in the loss, however many records it has."""
+    """`balanced`: weights the loss so that every class counts equally, however many records it has."""
     dropout: Fraction | None = None
     """Replaces every dropout probability of the model's own configuration."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     precision: Literal["bf16", "fp32"] = "bf16"
     activation_checkpointing: bool = False
-    """Keep only what goes into each layer, and compute the rest again on the way back: less memory, a third slower."""
+    """Keep only each layer's input and recompute the rest in the backward pass: less memory, about a third slower."""
     adapter: AdapterConfig | None = None
-    """Train low-rank adapters and leave the base model as it is; `{}` takes their defaults."""
+    """Train low-rank adapters and freeze the base model; `{}` takes their defaults."""
     seed: Annotated[int, Field(ge=0)] = 0
     validate_every: Positive | None = None
-    """Steps between validations; once an epoch where left out."""
+    """Steps between validations; once an epoch if omitted."""
     checkpoint_every: Positive | None = None
-    """Steps between checkpoints; at each validation where left out."""
+    """Steps between checkpoints; at each validation if omitted."""
     keep_checkpoints: Positive = 2
     resume: Literal["never", "auto"] = "never"
-    """`auto`: go on with the spec's newest run where that has not finished; for drivers that are started again."""
+    """`auto`: continue the spec's newest run if it has not finished; for drivers that may be restarted."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Times a run may restart from its last complete checkpoint after losing a worker."""
     max_skipped_steps: Annotated[int, Field(ge=0)] = 3
-    """Steps in a row that may be left out because loss or gradients are no numbers; the next ends the run."""
+    """Consecutive steps that may be skipped for a loss or gradients that are NaN or infinite; the next ends the run."""
     deepspeed: dict[str, Any] = {}
     """Merged over the DeepSpeed configuration that Heliostat derives."""
 
     @property
     def is_balanced(self) -> bool:
-        """Whether each class counts alike."""
+        """Whether every class counts equally in the loss."""
         return self.class_weights == "balanced"
 
     @model_validator(mode="after")
@@ -102,7 +102,7 @@ class TrainConfig(ParallelConfig):
 
 
 def check_task(train: TrainConfig, task: str) -> None:
-    """Raises ValueError where `task` rules a layout out, or what is published."""
+    """Raises ValueError if `task` does not support the layout or what is to be published."""
     if train.adapter and train.adapter.publish == "adapter" and task != "causal-lm":
         raise ValueError(
             f"train.adapter.publish: adapter is for task causal-lm; a model for {task} has a new head too, and merged "
@@ -116,7 +116,7 @@ def check_task(train: TrainConfig, task: str) -> None:
 
 
 def check_network(train: TrainConfig, name: str) -> None:
-    """Raises ValueError for what the models that are built here have no use for."""
+    """Raises ValueError for settings that do not apply to networks that are built here."""
     for key in ("adapter", "activation_checkpointing", "dropout"):
         if getattr(train, key):
             raise ValueError(f"train.{key}: given; it is for base models that exist, and model.{name} is built here")

@@ -1,4 +1,4 @@
-"""From the `train` section to a DeepSpeed engine."""
+"""Builds a DeepSpeed engine from the `train` section."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from heliostat.train.parallel.tensor_parallel import check_split, tensor_paralle
 from heliostat.train.parallel.ulysses import share_rows
 
 MICRO_BATCH_LIMIT = {"cpu": 16, "cuda": 64}
-"""Records of tokens in one pass at most: what fits a CPU's caches, or keeps a GPU busy."""
+"""Largest number of records in a micro-batch: what fits a CPU's caches, or keeps a GPU busy."""
 
 
 RATE = "heliostat_rate"
-"""Where a group of parameters says what multiplies its learning rate."""
+"""Key of a parameter group that holds the factor on its learning rate."""
 
 
 def micro_batch_size(global_batch_size: int, world_size: int, limit: int) -> int:
-    """Records of one pass: as few passes as `limit` allows, all of about one size."""
+    """Records per micro-batch: as few micro-batches as `limit` allows, all of about the same size."""
     share = -(-global_batch_size // world_size)
     return -(-share // accumulation(share, 1, limit))
 
@@ -34,8 +34,8 @@ def micro_batch_size(global_batch_size: int, world_size: int, limit: int) -> int
 def deepspeed_config(train: TrainConfig, world_size: int, micro: int) -> dict[str, Any]:
     """The DeepSpeed JSON for `train` on `world_size` workers, with `train.deepspeed` merged over it.
 
-    DeepSpeed's batch is a multiple of workers and micro-batch; where the global batch is not, the loop leaves the rest
-    of it empty. Workers that share their rows count each for itself there.
+    DeepSpeed's batch is a multiple of world size and micro-batch size. If the global batch is not, the loop leaves
+    the rest of it empty. With sequence parallelism, DeepSpeed counts each worker separately.
     """
     passes = accumulation(train.global_batch_size, replica(train, 0, world_size)[1], micro)
     config = {
@@ -54,14 +54,14 @@ def deepspeed_config(train: TrainConfig, world_size: int, micro: int) -> dict[st
 
 
 def sized(config: Mapping[str, Any], model: torch.nn.Module) -> dict[str, Any]:
-    """DeepSpeed's JSON with what follows the size of `model`, where `config` does not say."""
+    """DeepSpeed's JSON with the values that depend on the size of `model` added, unless `config` sets them."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     trainable = sum(size for size, is_trained in sizes if is_trained)
     return merge({"zero_optimization": buckets(sum(size for size, _ in sizes), trainable)}, config)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `over` on top, mapping by mapping."""
+    """`base` updated with `over`, recursively for nested mappings."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
@@ -70,9 +70,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None = None) -> Any:
-    """A DeepSpeed engine around `model`, with `limit` records in a pass at most; torch.distributed must be up.
+    """A DeepSpeed engine around `model`, with micro-batches of at most `limit` records; needs torch.distributed.
 
-    AdamW is PyTorch's fused one: it needs no compiler, runs where its state is, and ZeRO shards that like any other's.
+    AdamW is PyTorch's fused one: it needs no compiler, runs on the device of its state, and ZeRO can shard that state.
     """
     import deepspeed
 
@@ -96,16 +96,16 @@ def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None
         dist_init_required=False,
     )
     check_split(engine.module, train.tensor_parallel)
-    engine.train()  # transformers loads models for evaluation: without dropout, and with rows that nobody shares
+    engine.train()  # transformers loads models in eval mode: no dropout, and no sequence parallelism
     if train.zero_stage == 0:
         (_keep_gradient_norm if train.precision == "fp32" else _forget_first_step)(engine)
     return engine
 
 
 def compile_layers(model: torch.nn.Module) -> None:
-    """Compiles each layer of a transformers model, in place, for shapes that change: all layers share the code.
+    """Compiles each layer of a transformers model in place, with dynamic shapes; all layers share the compiled code.
 
-    A model that is built here is compiled whole.
+    A network that is built here is compiled as a whole.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -115,7 +115,7 @@ def compile_layers(model: torch.nn.Module) -> None:
 
 
 def _forget_first_step(engine: Any) -> None:
-    """Around bf16 without sharding, DeepSpeed takes an optimizer step without gradients to make its state.
+    """Undoes the optimizer step without gradients that DeepSpeed takes to create its state (bf16, no sharding).
 
     AdamW would count it: its first steps would be a quarter too small, and weights would have decayed once.
     """
@@ -127,9 +127,9 @@ def _forget_first_step(engine: Any) -> None:
 
 
 def _keep_gradient_norm(engine: Any) -> None:
-    """Without its own optimizer wrapper, DeepSpeed clips the gradients but forgets their norm, and takes any.
+    """Replaces DeepSpeed's clipping at stage 0 in fp32, which neither keeps the gradient norm nor checks it.
 
-    As at the other stages, a step whose gradients are not finite is left out: AdamW passes over what has none.
+    As at the other stages, a step with non-finite gradients is skipped: AdamW ignores parameters without gradients.
     """
 
     def clip() -> None:
@@ -142,7 +142,7 @@ def _keep_gradient_norm(engine: Any) -> None:
 
 
 def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices only: not on biases and norms."""
+    """Parameter groups of AdamW: weight decay on matrices only, not on biases and norms."""
     groups = []
     for rate, parameters in model.parameter_groups() if isinstance(model, Network) else [(1.0, model.parameters())]:
         trained = [parameter for parameter in parameters if parameter.requires_grad]
@@ -173,10 +173,10 @@ def set_learning_rate(engine: Any, value: float) -> None:
 
 
 def gathered_weights(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and whole value of all that belongs to the plain model's state, on the CPU; all ranks must iterate together.
+    """Yields name and full tensor of each entry of the plain model's state, on the CPU; a collective call of all ranks.
 
-    At ZeRO stage 3 each parameter is gathered from its shards as it is reached, and where tensor parallelism has split
-    it, from the workers that have its parts; adapters are merged.
+    At ZeRO stage 3 each parameter is gathered from its shards when it is reached; parameters split by tensor
+    parallelism are gathered from the workers that hold the parts; adapters are merged.
     """
     for name, value in engine.module.state_dict(keep_vars=True).items():
         plain = plain_name(name)

@@ -1,4 +1,4 @@
-"""A training run as its workers are told of it."""
+"""The description of a training run that its workers receive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heliostat.train.models.architectures.config import ModelConfig
 
 
 class Job(StrictModel):
-    """All that a worker must know, on whatever node it starts."""
+    """Everything that a worker needs to know, on whatever node it starts."""
 
     name: str
     task: str
@@ -25,5 +25,5 @@ class Job(StrictModel):
 
     @property
     def prefix(self) -> str:
-        """Where the run's files are in storage."""
+        """Prefix of the run's files in storage."""
         return f"runs/{self.name}/{self.run_id}"

@@ -1,4 +1,4 @@
-"""A training run on Ray Train: build the trainer, run it, hand back what came of it."""
+"""Runs a training job on Ray Train: builds the trainer, runs it, returns the result."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from heliostat.train.parallel.config import check_device
 
 POLL_SECONDS = 0.5
 RESIZE_SECONDS = 60.0
-"""How often a run of fewer workers than it may have looks for room: each change costs what no checkpoint holds."""
+"""Seconds between attempts to scale up an elastic run: each resize loses the steps since the last checkpoint."""
 FULL_NODE = re.compile(r"Memory on the node .* was (\S+ used / \S+ limit)")
-"""What Ray says of a machine whose memory is used up."""
+"""Ray's message about a node that has run out of memory."""
 
 
 class DriverChannel:
-    """Where workers leave events for the driver; a Ray actor of no CPUs."""
+    """Queue of events from the workers to the driver; runs as a Ray actor that needs no CPU."""
 
     def __init__(self) -> None:
         self._events: list[dict[str, Any]] = []
@@ -32,11 +32,11 @@ class DriverChannel:
         self._micro_batch_limit: int | None = None
 
     def stop(self) -> None:
-        """Asks the workers to end at a checkpoint."""
+        """Asks the workers to stop at a checkpoint."""
         self._stopping = True
 
     def is_stopping(self) -> bool:
-        """Whether the workers are to end."""
+        """Whether the workers should stop."""
         return self._stopping
 
     def post(self, event: dict[str, Any]) -> None:
@@ -46,27 +46,27 @@ class DriverChannel:
         self._events.append(event)
 
     def shrink(self, size: int, rank: int) -> None:
-        """Hears from a rank that passes of `size` records do not fit; halves them when the run starts again."""
+        """Notes that micro-batches of `size` ran out of memory on `rank`; the next attempt uses half of that."""
         if size <= (self._micro_batch_limit or size):
             self._micro_batch_limit = size // 2
             self.post({"kind": "memory", "micro_batch_size": size, "rank": rank})
 
     def micro_batch_limit(self) -> int | None:
-        """Records that a pass may hold, as far as running out of memory has told."""
+        """The largest micro-batch, in records, that out-of-memory errors so far allow; None if there were none."""
         return self._micro_batch_limit
 
     def take(self) -> list[dict[str, Any]]:
-        """All events since the last call."""
+        """Removes and returns all events since the last call."""
         events, self._events = self._events, []
         return events
 
     def error(self) -> str | None:
-        """The first error that a retry cannot mend."""
+        """The first error that a retry cannot fix; None if there is none."""
         return self._error
 
 
 def build_trainer(job: Job, use_gpu: bool, channel: Any, scratch: str) -> Any:
-    """The TorchTrainer of a job; starts nothing."""
+    """Builds the TorchTrainer of a job; starts nothing."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -92,9 +92,9 @@ def build_trainer(job: Job, use_gpu: bool, channel: Any, scratch: str) -> Any:
 
 
 def gpus_wanted(train: TrainConfig) -> bool:
-    """Whether each worker gets a GPU: as the spec says, or where the cluster has enough of them.
+    """Whether each worker gets a GPU: as the spec says; with `auto`, if the cluster has enough of them.
 
-    Raises ConfigError where it gets none and `train` asks for what only GPUs can do.
+    Raises ConfigError if there are none and `train` needs them.
     """
     import ray
 
@@ -108,19 +108,19 @@ def gpus_wanted(train: TrainConfig) -> bool:
 def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
     """Runs the job on the Ray cluster that this process has joined and returns its `result` event.
 
-    `on_event` sees each event (`step`, `report`, `result`) in this process, soon after it happened. Raises
-    TrainingError with the first worker's reason where the run failed for good, and StoppedError where SIGTERM ended
-    it: the workers make a checkpoint first. A second SIGTERM does not wait for it.
+    `on_event` is called in this process for each event (`step`, `report`, `result`), shortly after it happened. Raises
+    TrainingError with the first worker's reason if the run failed for good, and StoppedError if SIGTERM ended it: the
+    workers save a checkpoint first. A second SIGTERM does not wait for it.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     stopping = threading.Event()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    kept = {"max_restarts": -1, "max_task_retries": -1}  # Ray may end it where memory runs out
+    kept = {"max_restarts": -1, "max_task_retries": -1}  # Ray may kill it when memory runs out
     channel = ray.remote(num_cpus=0, scheduling_strategy=here, **kept)(
         DriverChannel
-    ).remote()  # here, it stays with the driver
+    ).remote()  # on this node, so that it lives as long as the driver
     results: list[dict[str, Any]] = []
 
     def handle(event: dict[str, Any]) -> None:
@@ -148,7 +148,7 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
 
 @contextmanager
 def polling(channel: Any, handle: Callable[[dict[str, Any]], None], stopping: threading.Event) -> Iterator[None]:
-    """Takes events from the channel in a thread, until the block ends and none is left; tells it of `stopping`."""
+    """Passes the channel's events to `handle` in a thread until the block ends; forwards `stopping` to the workers."""
     import ray
 
     done = threading.Event()
@@ -172,7 +172,7 @@ def polling(channel: Any, handle: Callable[[dict[str, Any]], None], stopping: th
 
 
 def reason(error: BaseException) -> str:
-    """The first worker's own words in a failure that Ray reports."""
+    """The message of the first worker's error in a failure that Ray reports."""
     failures = getattr(error, "worker_failures", None)
     if failures:
         rank, cause = next(iter(failures.items()))
@@ -181,7 +181,7 @@ def reason(error: BaseException) -> str:
 
 
 def innermost(error: BaseException) -> str:
-    """The last line that says something in an error or its causes."""
+    """The last non-empty line of the root cause of an error."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,7 +1,7 @@
-"""The training loop, on one screen.
+"""The training loop.
 
-`fit` is a generator: it yields at each validation, so that Ray Train reports it, a gang of warm workers advances it
-trial by trial, and a test can walk it, all with the same code. Closing it stops the run.
+`fit` is a generator that yields at each validation, so that Ray Train can report it, warm workers of a search can
+advance it trial by trial, and tests can step through it, all with the same code. Closing it stops the run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from heliostat.train.telemetry.stats import Report, StepStats
 
 @dataclass(frozen=True)
 class Run:
-    """All that `fit` needs; the same on every rank but for `world`."""
+    """Everything that `fit` needs; the same on every rank except `world`."""
 
     task: Task
     engine: Any
@@ -52,16 +52,16 @@ class Run:
 
     @cached_property
     def flops(self) -> Flops:
-        """What the model needs for a token."""
+        """FLOPs that the model needs per token."""
         return Flops.of(self.engine.module, self.train.tensor_parallel)
 
 
 def fit(run: Run) -> Iterator[Report]:
-    """Trains and yields a Report at each validation; every rank must be advanced together.
+    """Trains and yields a Report at each validation; all ranks must advance it together.
 
-    Starts after the newest complete checkpoint where `run.checkpoints` has one, and makes another when it hears that
-    workers or the driver must go. Raises StoppedError then, and TrainingError where too many steps in a row have a
-    loss or gradients that are no numbers.
+    Resumes from the newest complete checkpoint if `run.checkpoints` has one, and saves another when workers or the
+    driver are about to stop. Raises StoppedError then, and TrainingError if the loss or gradients are NaN or infinite
+    in too many steps in a row.
     """
     plan = BatchPlan(run.rows.lengths, run.rows.targets, run.train.global_batch_size, run.train.seed)
     steps = total_steps(run.train, plan.steps_per_epoch)
@@ -87,7 +87,7 @@ def fit(run: Run) -> Iterator[Report]:
 
 
 def stop(run: Run, done: int) -> NoReturn:
-    """Ends a run that was told to, once its checkpoint is stored; raises StoppedError."""
+    """Ends a run that was asked to stop, after its checkpoint is stored; raises StoppedError."""
     if run.checkpoints:
         run.checkpoints.wait()
     raise StoppedError(f"stopped after step {done}; --resume goes on after the newest checkpoint, which is stored")
@@ -102,9 +102,9 @@ def total_steps(train: TrainConfig, steps_per_epoch: int) -> int:
 def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
     """One optimizer step over one global batch.
 
-    Each micro-batch's summed loss is divided by the targets of the whole global batch, so that the gradient is that
-    of the mean over the batch however it is cut; DeepSpeed averages over workers (those that split layers have one
-    gradient together) and accumulation, hence the factor.
+    The summed loss of each micro-batch is divided by the number of targets in the global batch, so that the gradient is
+    that of the mean over the global batch, however it is split. The factor undoes DeepSpeed's averaging over workers
+    (tensor-parallel workers count once) and over gradient accumulation.
     """
     started = time.perf_counter()
     engine, world = run.engine, run.world
@@ -116,7 +116,7 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
     rate = learning_rate(run.train, step, steps)
     set_learning_rate(engine, rate)
     scaled = [accumulate(run, indices, scale) for indices in micro_batches]
-    losses = torch.stack(scaled).tolist()  # the first that waits for the device
+    losses = torch.stack(scaled).tolist()  # the first line that waits for the device
     loss, asking = world.sum(sum(losses) / (world.size * len(micro_batches)), float(run.notices.is_due()))
     norm = engine.get_global_grad_norm()
     suspects = [indices for indices, part in zip(micro_batches, losses, strict=True) if not math.isfinite(part)]
@@ -141,16 +141,16 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
 
 
 def share(run: Run, count: int) -> int:
-    """This rank's part of a count of what workers share; all parts together are the count."""
+    """This rank's part of a count that workers of a replica share; the parts of all ranks add up to it."""
     among = run.train.workers_per_replica
     return (count + run.world.rank % among) // among
 
 
 def accumulate(run: Run, indices: np.ndarray, scale: float) -> torch.Tensor:
-    """Forward and backward over one micro-batch; the engine steps at the last one. Returns the scaled loss (scalar).
+    """Forward and backward of one micro-batch; the engine steps after the last one. Returns the scaled loss (scalar).
 
-    An empty micro-batch (in the short last batch of an epoch) goes through as one record that counts nothing, since
-    all ranks must take part in every collective operation.
+    An empty micro-batch (in the short last batch of an epoch) runs one record with weight 0, since all ranks must take
+    part in every collective operation.
     """
     among = run.train.sequence_parallel
     with run.clocks.data:

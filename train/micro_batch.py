@@ -1,6 +1,6 @@
-"""The largest micro-batch that fits: found by trial when a run starts, made smaller where memory runs out later.
+"""Finds the largest micro-batch that fits: measured when a run starts, halved if memory runs out later.
 
-The global batch stays: fewer records in a pass make more passes.
+The global batch size stays the same: smaller micro-batches mean more gradient accumulation.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from heliostat.train.engine import set_learning_rate
 from heliostat.train.loop import Run, accumulate
 
 USABLE = 0.9
-"""Share of a device's memory that passes may fill: blocks do not fit together without gaps."""
+"""Share of a device's memory that micro-batches may use; the rest is left for fragmentation."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was no memory for a tensor: of the GPU, or of the process."""
+    """Whether a tensor could not be allocated, in GPU memory or in the process's."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def with_room(make_run: Callable[[int | None], Run], limit: int | None) -> Run:
-    """A run with no more records in a pass than its GPU has memory for; on CPUs as `make_run(limit)` makes it.
+    """Builds a run whose micro-batches fit in GPU memory; on CPUs, returns `make_run(limit)`.
 
-    One that proves too large is gone before another is made. Raises TrainingError where one record is too much.
+    A run that is too large is freed before a smaller one is built. Raises TrainingError if not even one record fits.
     """
     run = make_run(limit)
     if run.world.device != "cuda":
@@ -49,9 +49,9 @@ def with_room(make_run: Callable[[int | None], Run], limit: int | None) -> Run:
 
 @contextmanager
 def report_out_of_memory(run: Run, channel: Any) -> Iterator[None]:
-    """Tells the driver when memory runs out, so that the run starts again with half as many records in a pass.
+    """Reports running out of memory to the driver, so that the run restarts with half the micro-batch size.
 
-    Raises TrainingError where one record is too much.
+    Raises TrainingError if the micro-batch was a single record.
     """
     import ray
 
@@ -68,7 +68,7 @@ def report_out_of_memory(run: Run, channel: Any) -> Iterator[None]:
 
 
 def no_room(run: Run) -> TrainingError:
-    """What to say where not even one record fits."""
+    """The error for a run of which not even one record fits."""
     return TrainingError(
         f"worker {run.world.rank}: out of memory with one record in a pass; lower data.max_length, set "
         "train.activation_checkpointing, or share more out (train.zero_stage, train.workers): heliostat plan"
@@ -76,10 +76,10 @@ def no_room(run: Run) -> TrainingError:
 
 
 def fitting(run: Run, total_bytes: int, peak_bytes: Callable[[], int]) -> int:
-    """Records that a pass may hold, the same on every rank and at least 1, for a device of `total_bytes`.
+    """Records that a micro-batch may hold on a device of `total_bytes`; the same on every rank, at least 1.
 
-    Measured on the longest records, one and two in a pass: each takes as much as the second did. `peak_bytes` tells
-    the most that was held since it was last asked. Raises what the device does where not even one fits.
+    Measured with the longest records, one and then two per micro-batch: each further record is assumed to need what the
+    second one did. `peak_bytes` returns the peak since its last call. Raises the device's error if one does not fit.
     """
     peak_bytes()
     probe(run, 1)
@@ -91,7 +91,7 @@ def fitting(run: Run, total_bytes: int, peak_bytes: Callable[[], int]) -> int:
 
 
 def probe(run: Run, size: int) -> None:
-    """One optimizer step that changes nothing, over passes of the `size` longest records."""
+    """Runs one optimizer step at learning rate 0, over micro-batches of the `size` longest records."""
     longest = np.argsort(-run.rows.lengths, kind="stable")[:size]
     devices = [torch.cuda.current_device()] if run.world.device == "cuda" else []
     with torch.random.fork_rng(devices), _uncounted(run.engine):
@@ -103,7 +103,7 @@ def probe(run: Run, size: int) -> None:
 
 
 def gpu_peak_bytes() -> int:
-    """The most that this process has held of its GPU since this was last asked."""
+    """Peak GPU memory of this process since the last call, in bytes."""
     peak = torch.cuda.max_memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     return peak
@@ -111,7 +111,7 @@ def gpu_peak_bytes() -> int:
 
 @contextmanager
 def _uncounted(engine: Any) -> Iterator[None]:
-    """Sets the counts of steps back to what they were, in the engine and in the optimizer below its sharding."""
+    """Restores the step counters after the block, in the engine and in the optimizer that it wraps."""
     optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
     before = {parameter: state["step"].clone() for parameter, state in optimizer.state.items()}
     counts = {name: getattr(engine, name) for name in ("global_steps", "global_samples", "micro_steps")}

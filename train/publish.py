@@ -1,7 +1,7 @@
-"""Only a validated model is published.
+"""Publishes a trained model, after validating it.
 
-The weights are gathered, written as safetensors with everything that serving needs, read back, checked, and asked
-the same questions as the trained model; only then do they go to storage, where they never change again.
+The weights are gathered, written as safetensors with everything that serving needs, read back and checked, and the
+outputs are compared with the trained model's. Only then are the files uploaded; they never change afterwards.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from heliostat.train.publish_formats import Weights, form_of
 from heliostat.train.tasks.base import Task
 
 QUESTIONS = 16
-"""Records that the trained and the published model must agree on."""
+"""Records on which the outputs of the trained and the published model are compared."""
 TOLERANCE = 5e-2
-"""Largest relative difference of their outputs: the published model answers in float32, the trained one may not."""
+"""Largest relative difference of the outputs: the published model computes in float32, the trained one may not."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """Where the files are."""
+    """A published model: its address, digest and size."""
 
     url: str
     digest: str
@@ -44,9 +44,9 @@ class Published:
 def publish(run: Run, base: Path, description: PublishedModel, spec: str, store: Store) -> Published:
     """Publishes the run's model under `models/<name>/<run id>` in `store`; all ranks must call it together.
 
-    `base` is the folder of the base model (its tokenizer goes along), `spec` the resolved spec. Raises ModelError
-    where a tensor is missing, empty, misshapen or not finite, or where the files answer otherwise than the trained
-    model.
+    `base` is the folder of the base model (its tokenizer is published too), `spec` the resolved spec. Raises ModelError
+    if a tensor is missing, empty, of the wrong shape or not finite, or if the outputs of the files differ from the
+    trained model's.
     """
     task, engine, rows, world = run.task, run.engine, run.validation, run.world
     form = form_of(engine.module, run.train)
@@ -78,7 +78,7 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
 
 
 def gather(gathered: Iterable[tuple[str, torch.Tensor]], world: World) -> Weights:
-    """The whole weights on rank 0, by name; empty elsewhere."""
+    """The full weights by name on rank 0; empty on the other ranks."""
     weights = {}
     for name, tensor in gathered:
         if world.is_first:
@@ -96,14 +96,14 @@ def check(weights: Weights, names: Iterable[str]) -> None:
 
 
 def check_stored(weights: Weights, stored: Weights) -> None:
-    """Raises ModelError for the first tensor that is not in the file what was trained."""
+    """Raises ModelError for the first tensor whose stored values differ from the trained ones."""
     for name, trained in weights.items():
         if name not in stored or not torch.equal(stored[name].to(trained.dtype), trained):
             raise ModelError(f"{name}: the file holds other values than the trained model; nothing is published")
 
 
 def compare(task: Task, model: torch.nn.Module, rows: Rows, questions: np.ndarray, answers: np.ndarray) -> None:
-    """Raises ModelError where `model` answers otherwise than the trained one did."""
+    """Raises ModelError if the outputs of `model` differ from the trained model's."""
     with torch.no_grad():
         ours = task.outputs(model, task.collate(rows, questions))
     gap = float(np.abs(ours - answers).max() / max(1.0, float(np.abs(answers).max())))
@@ -112,9 +112,9 @@ def compare(task: Task, model: torch.nn.Module, rows: Rows, questions: np.ndarra
 
 
 def upload(store: Store, folder: Path, weights: str, description: PublishedModel) -> Published:
-    """The folder in storage, its manifest last; a run that was lost right after finds what it published before.
+    """Uploads the folder, its manifest last; idempotent for a run that is retried after it has published.
 
-    `weights` is the file in it that tells. Raises ModelError where the run has published other weights.
+    `weights` is the file that is compared. Raises ModelError if the run has already published other weights.
     """
     prefix = f"models/{description.name}/{description.run_id}"
     if store.exists(f"{prefix}/manifest.json"):

@@ -1,6 +1,7 @@
-"""The forms in which a model is published.
+"""The formats in which a model is published.
 
-Whole; as an adapter beside a base model that is stored once for all; or, where it was built here, as a program.
+The whole model; an adapter whose base model is stored once for all its adapters; or, for a network built here, an
+exported program.
 """
 
 from __future__ import annotations
@@ -28,56 +29,56 @@ from heliostat.train.models.architectures.network import Network
 
 Weights = dict[str, torch.Tensor]
 NEEDED = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*")
-"""What is stored of a base model; its tokenizer goes with the adapter."""
+"""Files of a base model that are stored; its tokenizer is stored with the adapter."""
 
 
 class WholeModel:
-    """A plain model, adapters merged in."""
+    """A plain model with adapters merged in."""
 
     file = f"{WEIGHTS}/model.safetensors"
-    """Where the weights are in the bundle."""
+    """Path of the weights in the bundle."""
 
     def gathered(self, engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
-        """Name and whole value of all that is published, on the CPU; all ranks must iterate together."""
+        """Yields name and full tensor of each published weight, on the CPU; all ranks must iterate together."""
         return gathered_weights(engine)
 
     def name(self, name: str) -> str | None:
-        """What `name` in the state of the trained model is published as; None for what is not."""
+        """The published name of entry `name` of the trained model's state; None if it is not published."""
         return adapters.plain_name(name)
 
     def write(self, model: Any, weights: Weights, base: Path, bundle_folder: Path) -> None:
-        """Writes the weights, their configuration and the tokenizer of the model in `base`."""
+        """Writes the weights, the model's configuration and the tokenizer from `base`."""
         model.save_pretrained(bundle_folder / WEIGHTS, state_dict=weights)
         pretrained.tokenizer(base).save_pretrained(bundle_folder / WEIGHTS)
 
     def whole(self, bundle_folder: Path, base: Path, scratch: Path) -> Path:
-        """A Hugging Face model folder of what was written, as serving will have it."""
+        """A Hugging Face model folder made from the bundle, as serving will load it."""
         return bundle_folder / WEIGHTS
 
     def stored(self, bundle_folder: Path, model: torch.nn.Module) -> Weights:
-        """What the files hold, by the names of `gathered`; `model` was loaded from them."""
+        """The stored weights, by the names of `gathered`; `model` was loaded from them."""
         return model.state_dict()
 
     def store_base(self, store: Store, base: Path) -> BaseModel | None:
-        """Where the base model in `base` is stored, for a bundle that goes without it."""
+        """Stores the base model in `base` for bundles that do not contain it; None if the bundle does."""
         return None
 
 
 class AdapterAlone(WholeModel):
-    """An adapter as peft stores it; its base model is a bundle of its own, the same for all its adapters."""
+    """An adapter as peft stores it; its base model is a bundle of its own, shared by all its adapters."""
 
     file = f"{ADAPTER}/{adapters.FILE}"
 
     def gathered(self, engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
-        """The matrices of the adapter."""
+        """The adapter's matrices."""
         return adapters.adapter_weights(engine.module)
 
     def name(self, name: str) -> str | None:
-        """What peft calls a matrix of the adapter."""
+        """The name that peft uses for a matrix of the adapter."""
         return adapters.adapter_name(name)
 
     def write(self, model: Any, weights: Weights, base: Path, bundle_folder: Path) -> None:
-        """Writes the adapter and the tokenizer of the model in `base`."""
+        """Writes the adapter and the tokenizer from `base`."""
         adapters.save(model, weights, bundle_folder / ADAPTER)
         pretrained.tokenizer(base).save_pretrained(bundle_folder / ADAPTER)
 
@@ -87,11 +88,11 @@ class AdapterAlone(WholeModel):
         return scratch
 
     def stored(self, bundle_folder: Path, model: torch.nn.Module) -> Weights:
-        """What is in the adapter's file."""
+        """The weights in the adapter's file."""
         return load_file(bundle_folder / self.file)
 
     def store_base(self, store: Store, base: Path) -> BaseModel:
-        """The bundle of the model in `base`, stored unless it is there."""
+        """The bundle of the model in `base`; uploaded if it is not in storage yet."""
         files = sorted({file for pattern in NEEDED for file in base.glob(pattern)})
         sums = [[file.name, file_digest(file)] for file in files]
         prefix = f"bases/{hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16]}"
@@ -104,7 +105,7 @@ class AdapterAlone(WholeModel):
 
 
 class ExportedProgram(WholeModel):
-    """A model that is built here, as a program that needs no code of ours."""
+    """A network built here, exported as a program that runs without Heliostat's model code."""
 
     file = f"{WEIGHTS}/{programs.FILE}"
 
@@ -113,15 +114,15 @@ class ExportedProgram(WholeModel):
         self.value = model.published_value
 
     def gathered(self, engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
-        """The weights and buffers that the program needs, as it needs them."""
+        """The weights and buffers that the program needs, in the form that it needs."""
         return ((name, self.value(name, value)) for name, value in gathered_weights(engine) if name in self.names)
 
     def name(self, name: str) -> str | None:
-        """The same, for what the program needs."""
+        """`name` if the program needs it, else None."""
         return name if name in self.names else None
 
     def write(self, model: Any, weights: Weights, base: Path, bundle_folder: Path) -> None:
-        """Writes the program, and what is in `base`: what it was built from, and its tokenizer where it has one."""
+        """Writes the program, and the contents of `base`: its settings, and its tokenizer if it has one."""
         folder = bundle_folder / WEIGHTS
         shutil.copytree(base, folder)
         fresh = model.fresh()
@@ -130,13 +131,13 @@ class ExportedProgram(WholeModel):
         programs.save(published, fresh.example(2), folder)
 
     def stored(self, bundle_folder: Path, model: Any) -> Weights:
-        """Weights and buffers of the program."""
+        """The program's weights and buffers."""
         found: Weights = model.weights()
         return found
 
 
 def form_of(model: torch.nn.Module, train: TrainConfig) -> WholeModel:
-    """The form of `model`, and what `train` asks for."""
+    """The publish format for `model` with the settings in `train`."""
     if isinstance(model, Network):
         return ExportedProgram(model)
     return AdapterAlone() if train.adapter and train.adapter.publish == "adapter" else WholeModel()

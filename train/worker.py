@@ -1,4 +1,4 @@
-"""What each worker of a run does: join, load, fit, evaluate, publish."""
+"""The train function of a worker: join the process group, load, fit, evaluate, publish."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def work(config: dict[str, Any]) -> None:
     job, channel = Job.model_validate(config["job"]), config["channel"]
     failed = ray.get(channel.error.remote())
     if failed:
-        return  # launch has it from the channel; Ray would start again what fails
+        return  # launch reads the error from the channel; Ray would retry if this raised
     try:
         train(job, channel)
     except HeliostatError as error:
         ray.get(channel.post.remote({"kind": "error", "message": str(error)}))
-        if not isinstance(error, StoppedError):  # which all ranks meet alike; Ray would start again what fails
+        if not isinstance(error, StoppedError):  # all ranks have it; Ray would retry if it were raised
             raise
 
 
 def train(job: Job, channel: Any) -> None:
-    """The run, from the base model to the published one."""
+    """Runs the job, from the base model to the published one."""
     import ray.train
 
     settle(job.train.cpus_per_worker)
@@ -74,7 +74,7 @@ def train(job: Job, channel: Any) -> None:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, loaded on this worker."""
+    """The parts of a run, loaded on this worker."""
 
     task: Task
     base: Path
@@ -86,7 +86,7 @@ class Parts:
         return rows_of(self.prepared, split)
 
     def model(self, train: TrainConfig) -> torch.nn.Module:
-        """The base model, the same on every worker: a new head is drawn from the run's seed."""
+        """The base model, identical on every worker: a new head is initialised with the run's seed."""
         torch.manual_seed(train.seed)
         model = self.task.load_model(self.base, tuple(self.prepared.labels), train.dropout)
         if train.adapter:
@@ -95,13 +95,13 @@ class Parts:
 
 
 def load_parts(job: Job) -> Parts:
-    """Finds the base model and the prepared data; fetches them to this node where they are elsewhere."""
+    """Finds the base model and the prepared data; downloads them to this node if they are stored elsewhere."""
     prepared = open_prepared(job.storage, job.data_fingerprint)
     return Parts(tasks.get(job.task), base_folder(job.model, job.data, prepared, job.storage), prepared)
 
 
 def build_run(job: Job, parts: Parts, world: World, channel: Any, limit: int | None) -> Run:
-    """Engine and checkpoints of a job on this worker, with `limit` records in a pass at most."""
+    """Builds the engine and the checkpoints of a job on this worker, with micro-batches of at most `limit` records."""
     peak = peak_flops(world.device, job.train.precision)
     engine = build_engine(parts.model(job.train), job.train, world, limit)
     clocks = Clocks(world.device)
@@ -131,7 +131,7 @@ def build_run(job: Job, parts: Parts, world: World, channel: Any, limit: int | N
 
 
 def contract(job: Job) -> dict[str, Any]:
-    """What a resumed run must share with the one that wrote a checkpoint."""
+    """Settings that must not change between the run that wrote a checkpoint and the run that resumes from it."""
     keys = (
         "global_batch_size",
         "learning_rate",
@@ -147,14 +147,14 @@ def contract(job: Job) -> dict[str, Any]:
         "tensor_parallel",
     )
     settings = {f"train.{key}": value for key, value in job.train.model_dump(mode="json", include=set(keys)).items()}
-    if job.train.tensor_parallel > 1:  # shards of split layers, which no other layout can take
+    if job.train.tensor_parallel > 1:  # checkpoints of split layers cannot be loaded with another layout
         settings |= {"train.workers": job.train.workers.max, "train.zero_stage": job.train.zero_stage}
     model = job.model.model_dump(mode="json", exclude_none=True)
     return {**{f"model.{key}": value for key, value in model.items()}, "data": job.data_fingerprint, **settings}
 
 
 def use_best(run: Run) -> None:
-    """Goes back to the checkpoint with the best validation where that is not the last."""
+    """Restores the checkpoint with the best validation metric if it is not the latest."""
     points = run.checkpoints
     assert points is not None
     best, latest = run.world.from_first(lambda: (points.best(), points.latest()))
@@ -163,7 +163,7 @@ def use_best(run: Run) -> None:
 
 
 def describe(job: Job, parts: Parts, model: torch.nn.Module, test: Evaluation) -> PublishedModel:
-    """What the published model says of itself."""
+    """The metadata of the published model."""
     return PublishedModel(
         name=job.name,
         task=job.task,
