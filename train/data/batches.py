@@ -1,6 +1,6 @@
-"""Which records make up which step: a plan that depends on the seed alone, never on the number of workers.
+"""The order of training records: a plan that depends on the seed only, not on the world size.
 
-A run can therefore resume on another world size and meet the same global batches in the same order.
+A run can therefore resume with another world size and train on the same global batches in the same order.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import numpy as np
 
 
 class BatchPlan:
-    """Global batches of records of similar length, and their parts for each rank.
+    """Global batches of records of similar length, and how they are divided among ranks.
 
-    `lengths` (tokens) and `weights` (targets that the loss is taken on) have one number per record.
+    `lengths` (tokens) and `weights` (number of loss targets) have one number per record.
     """
 
     def __init__(
         self, lengths: np.ndarray, weights: np.ndarray, global_batch_size: int, seed: int, bucket: int = 50
     ) -> None:
-        """Records are sorted by length within `bucket` global batches at a time.
+        """Records are sorted by length within windows of `bucket` global batches.
 
-        Raises ValueError where there are no records, or sizes do not fit together.
+        Raises ValueError if there are no records, the arrays differ in length, or a size is below 1.
         """
         if len(lengths) == 0 or len(lengths) != len(weights):
             raise ValueError(f"{len(lengths)} lengths and {len(weights)} weights; one of each per record is needed")
@@ -40,7 +40,7 @@ class BatchPlan:
         return -(-len(self.lengths) // self.global_batch_size)
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
-        """The global batches of pass `epoch` (from 0), int64 [batch] each: every record exactly once."""
+        """The global batches of epoch `epoch` (from 0), int64 [batch] each: every record exactly once."""
         if self._last[0] != epoch:
             self._last = (epoch, self._shuffled(epoch))
         return self._last[1]
@@ -51,23 +51,23 @@ class BatchPlan:
         return self.epoch(epoch)[position]
 
     def targets(self, batch: np.ndarray) -> int:
-        """Targets in `batch`: what a loss summed over it is divided by."""
+        """Number of targets in `batch`, by which its summed loss is divided."""
         return int(self.weights[batch].sum())
 
     def accumulation(self, world: int, micro: int) -> int:
-        """Micro-batches per rank and step, for `world` ranks with at most `micro` records in each."""
+        """Gradient accumulation steps: micro-batches per rank and step, of at most `micro` records each."""
         return accumulation(self.global_batch_size, world, micro)
 
     def micro_batches(self, batch: np.ndarray, rank: int, world: int, micro: int) -> list[np.ndarray]:
-        """The share of `rank` in a global batch: `accumulation(world, micro)` arrays of `micro` at most.
+        """The share of `rank` in a global batch: `accumulation(world, micro)` arrays of at most `micro` records.
 
-        Records of like length meet in one micro-batch, and at each micro-step all ranks have about as many
-        tokens. All shares together are the batch. Some arrays are empty where the batch is short.
+        Records of similar length share a micro-batch, and at each micro-step all ranks have about the same number of
+        tokens. The shares of all ranks add up to the batch. Some arrays are empty if the batch is short.
         """
         order = batch[np.argsort(-self.lengths[batch], kind="stable")]
         deal = np.arange(world * micro)
         turn, place = np.divmod(deal, world)
-        mine = np.where(turn % 2 == 0, place, world - 1 - place) == rank  # to and fro: the longest goes to no one twice
+        mine = np.where(turn % 2 == 0, place, world - 1 - place) == rank  # in snake order
         starts = range(0, self.accumulation(world, micro) * world * micro, world * micro)
         parts = [order[start : start + world * micro] for start in starts]
         return [part[mine[: len(part)]] for part in parts]
@@ -75,7 +75,7 @@ class BatchPlan:
     def _shuffled(self, epoch: int) -> list[np.ndarray]:
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(len(self.lengths))
-        # The short batch is drawn before sorting: cut off after it, it would always hold the longest.
+        # The short last batch is drawn before sorting; cut off afterwards, it would always hold the longest records.
         full = len(order) // self.global_batch_size * self.global_batch_size
         window = self.bucket * self.global_batch_size
         batches: list[np.ndarray] = []
@@ -88,14 +88,14 @@ class BatchPlan:
 
 
 def accumulation(global_batch_size: int, world: int, micro: int) -> int:
-    """Passes of each of `world` ranks that hold the global batch, with at most `micro` records in each."""
+    """Micro-batches per rank for a global batch on `world` ranks, with at most `micro` records each."""
     return -(-global_batch_size // (world * micro))
 
 
 def pad(rows: Sequence[np.ndarray], value: int, multiple: int = 8) -> np.ndarray:
-    """`rows` side by side, filled up with `value`: int64 [rows, columns].
+    """`rows` as one array, padded with `value`: int64 [rows, columns].
 
-    Columns are the longest row's, rounded up to a multiple of `multiple`: kernels are fastest there.
+    The width is that of the longest row, rounded up to a multiple of `multiple`, for which kernels are fastest.
     """
     longest = max((len(row) for row in rows), default=0)
     table = np.full((len(rows), max(-(-longest // multiple), 1) * multiple), value, dtype=np.int64)

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class Columns(StrictModel):
-    """Which column of the input holds what."""
+    """The input columns by their role."""
 
     text: str = "text"
     """The text; for plain-text `causal-lm` too."""
     label: str | None = "label"
-    """The class; null where an `image-generation` is to know of none."""
+    """The class; null if an `image-generation` model should not use classes."""
     features: Annotated[list[str], Field(min_length=1)] | None = None
-    """`tabular-classification`: what the model sees; all columns but the label's where left out."""
+    """`tabular-classification`: the model's inputs; all columns except the label's if omitted."""
     categories: list[str] = []
-    """`tabular-classification`: those among them that hold words; the others hold numbers."""
+    """`tabular-classification`: the features that hold words; the others hold numbers."""
     image: str = "image"
     """`image-classification` and `image-generation`: the image."""
     messages: str | None = None
@@ -32,9 +32,9 @@ class Columns(StrictModel):
     prompt: str | None = None
     """`causal-lm`: the instruction; with `answer`."""
     context: str | None = None
-    """`causal-lm`: further input, put after the prompt where it is not empty."""
+    """`causal-lm`: further input, appended to the prompt if it is not empty."""
     answer: str | None = None
-    """`causal-lm`: the reply that the loss is taken on."""
+    """`causal-lm`: the reply, which the loss is computed on."""
 
     @model_validator(mode="after")
     def _is_one_chat(self) -> Columns:
@@ -54,12 +54,12 @@ class Columns(StrictModel):
 
 
 class Split(StrictModel):
-    """Shares of the records held out; which record goes where depends on what it holds alone."""
+    """Shares of the records held out; the split of a record depends on its content only."""
 
     validation: Fraction = 0.1
     test: Fraction = 0.1
     stratify: bool = False
-    """Whether each class is split in these shares exactly; else all records together are, and about so."""
+    """`true`: each class is split in exactly these shares; else the shares hold approximately, over all records."""
 
     @model_validator(mode="after")
     def _leaves_some_to_train(self) -> Split:
@@ -72,63 +72,63 @@ class Split(StrictModel):
 
 
 class ImageSize(StrictModel):
-    """What all images of a data set have in common."""
+    """Size and mode of all images of a data set."""
 
     height: Positive | None = None
-    """Pixels; those of the first image where left out."""
+    """Pixels; those of the first image if omitted."""
     width: Positive | None = None
     mode: Literal["auto", "rgb", "grey"] = "auto"
-    """`auto`: the mode of the first image; coloured ones are refused after a grey one. Grey images are grey in all
-    channels of `rgb`; coloured ones, in `grey`, as bright as they look (ITU-R BT.601)."""
+    """`auto`: the mode of the first image; colour images are rejected after a grey one. In `rgb`, grey images get three
+    equal channels; in `grey`, colour images are converted by their luminance (ITU-R BT.601)."""
     resize: bool = False
-    """Whether images of another size are resized; they are refused otherwise."""
+    """Whether to resize images of another size; otherwise they are rejected."""
 
 
 class Augment(StrictModel):
-    """Random changes to the images of each step of training."""
+    """Random changes to the images of each training step."""
 
     crop: Annotated[int, Field(ge=0)] = 0
-    """Pixels that an image is moved by at most, up or down and to a side."""
+    """Largest shift of an image in pixels, vertically and horizontally."""
     flip: bool = False
-    """Whether half of them are mirrored, left and right."""
+    """Whether to mirror half of the images horizontally."""
     erase: Annotated[int, Field(ge=0)] = 0
-    """The side of a square that is blanked out (DeVries and Taylor 2017, cutout)."""
+    """Side of a square that is blanked out, in pixels (DeVries and Taylor 2017, cutout)."""
 
 
 class DataConfig(StrictModel):
-    """The records, and how they become numbers."""
+    """The records, and how they are encoded."""
 
     source: str
     """A file, or a folder of files of one format, at a path, `dataset:`, `pkg:`, `pypi:`, `npm:`, `hf:` or `s3://`.
 
-    A path counts from the working directory, or from the folder of the spec where it begins with `./` or `../`.
+    A path is relative to the working directory, or to the spec's folder if it begins with `./` or `../`.
     """
     format: Literal["auto", "csv", "jsonl", "json", "parquet", "text", "paragraphs", "images", "idx", "sheets"] = "auto"
-    """`auto` goes by the names of the files. `paragraphs`: texts that empty lines part; `images`: one sub-folder for
-    each class; `idx`: MNIST's; `sheets`: PNG files of which each row is an image, with JSON lists of their labels."""
+    """`auto`: by the file names. `paragraphs`: texts separated by empty lines; `images`: one sub-folder per class;
+    `idx`: MNIST's format; `sheets`: PNG files in which each row is an image, with JSON lists of the labels."""
     where: str | None = None
-    """Keep the records for which this is true, such as `source == 'imdb'`."""
+    """Keep only the records for which this expression is true, such as `source == 'imdb'`."""
     columns: Columns = Columns()
     label_names: dict[str, str] = {}
-    """What the labels are called in answers, such as `{"0": negative, "1": positive}`; others stay as they are."""
+    """Names of labels in answers, such as `{"0": negative, "1": positive}`; other labels keep theirs."""
     split: Split = Split()
     limit: Positive | None = None
-    """Keep this many records at most, the same ones each time."""
+    """Keep at most this many records, always the same ones."""
     missing: Literal["fail", "drop", "fill"] = "fail"
-    """What happens to a record with a value missing: an error, it is left out, or, in tables, the training split's mean
-    (of numbers) or most frequent value (of words) stands in, in requests too. `fill` leaves out a row without a
-    label, for which nothing stands in."""
+    """What to do with a record that lacks a value: `fail` raises an error, `drop` leaves the record out, `fill` (for
+    tables) uses the training split's mean (numbers) or most frequent value (words), in requests too. `fill` drops rows
+    without a label."""
     na_values: list[str] = []
-    """Words that say that a value of a table, or a label, is missing, such as `[NA, "?"]`; an empty cell, null and NaN
+    """Words that mark a value of a table, or a label, as missing, such as `[NA, "?"]`; an empty cell, null and NaN
     always do."""
     images: ImageSize = ImageSize()
     augment: Augment = Augment()
     max_length: Annotated[int, Field(ge=4)] = 256
-    """Tokens a record may have."""
+    """Maximum length of a record, in tokens."""
     vocabulary: Annotated[int, Field(ge=16)] = 20_000
-    """Words at most, or pieces of words, of a tokenizer that is learned: for models that are built here."""
+    """Largest vocabulary of a learned tokenizer, in words or subwords; for models that are built here."""
     overflow: Literal["truncate", "fail"] = "truncate"
-    """What happens to a record longer than `max_length`."""
+    """What to do with a record longer than `max_length`."""
 
     @field_validator("where")
     @classmethod

@@ -1,4 +1,4 @@
-"""What turns records into numbers, whichever task asks."""
+"""The interface of encoders, which turn records into numbers."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ if TYPE_CHECKING:
 
 
 Progress = Callable[[str, int, int], None]
-"""Told the stage (`read`, `tokenize`, `publish`), the records done, and those in all (0: not known)."""
+"""Called with the stage (`read`, `tokenize`, `publish`), the records done and the total (0 if unknown)."""
 
 
 class Encoder(ABC):
-    """What turns records into numbers; each task has one.
+    """Turns records into numbers; each task has one.
 
-    It travels to Ray workers, so it must pickle, and it may load what is heavy only when it is first asked.
+    It is sent to Ray workers, so it must be picklable; it should load heavy dependencies only when first used.
     """
 
     unique: ClassVar[bool] = True
-    """Whether of records that are the same only the first stays."""
+    """Whether duplicate records are dropped."""
     fewest_classes: ClassVar[int] = 2
-    """Classes that there must be, where records have one."""
+    """Fewest classes allowed, if records have classes."""
     labelled: bool
-    """Whether each record has a class, in `data.columns.label`; it stays a word, in the column `label`."""
+    """Whether each record has a class, in `data.columns.label`; it is kept as text, in the column `label`."""
 
     @abstractmethod
     def columns(self, data: DataConfig) -> list[str] | None:
-        """The columns that a record must have, but for the label's; None for all that there are."""
+        """The columns that a record must have, without the label's; None for all columns that the input has."""
 
     def clean(self, record: Mapping[str, Any], data: DataConfig) -> dict[str, Any] | None:
-        """What is kept of a record, as JSON can say it; None where something is missing, DataError where it is wrong.
+        """What to keep of a record, as JSON-compatible values; None if a value is missing, DataError if one is wrong.
 
-        The columns are those of `columns`.
+        `record` has the columns of `columns`.
         """
         return clean_texts(record, self.columns(data) or (), data)
 
     @abstractmethod
     def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
-        """What makes two clean records the same, and decides which split a record goes to."""
+        """A string that identifies a clean record: equal strings are duplicates, and it decides the split."""
 
     def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> Encoder:
-        """The encoder once it has learned what it must from the clean records of the training split."""
+        """The encoder fitted on the clean records of the training split."""
         return self
 
     def save(self, folder: Path) -> None:  # noqa: B027  # most have nothing to write
-        """Writes what `fit` has learned beside the prepared data, for the model and for serving."""
+        """Writes what `fit` has learned beside the prepared data, for training and serving."""
 
     @abstractmethod
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, Any]:
-        """Columns of many clean records to columns of `encode.VALUES`.
+        """Encodes columns of clean records into columns of `encode.VALUES`.
 
-        Those of texts are `input_ids`, and `labels` of equal length where tokens are targets. Lists may be longer than
-        `data.max_length`: `prepare` counts these and cuts off their ends. An encoder that cuts in another way, say to
-        keep a closing token, adds `full_length`, the tokens before the cut.
+        For texts these are `input_ids` and, if tokens are targets, `labels` of equal length. Lists may be longer than
+        `data.max_length`: `prepare` counts and truncates them. An encoder that truncates by itself, say to keep a
+        closing token, adds `full_length`, the number of tokens before truncation.
         """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes when the same record would become other numbers."""
+        """A hash that changes if the same record would be encoded differently."""

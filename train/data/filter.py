@@ -1,8 +1,8 @@
-"""The row filter `data.where`: a small expression language, read as Python's syntax tree and never executed.
+"""The row filter `data.where`: a small expression language, parsed with Python's `ast` and never executed.
 
-Allowed: names of columns (`column('odd name')` where a name is no identifier), text, numbers, true and false,
-None, lists, comparisons, `in`, `and`, `or`, `not`, `len(...)` and a few methods of texts. A comparison with a
-missing value is false, and `!=` is true. CSV holds text only, so a text that meets a number is read as one.
+Allowed: column names (`column('odd name')` if a name is not an identifier), text, numbers, true and false, None,
+lists, comparisons, `in`, `and`, `or`, `not`, `len(...)` and a few string methods. A comparison with a missing value is
+false, except that `!=` is true. CSV holds only text, so text that is compared with a number is converted to one.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """A parsed expression: call it with a record to learn whether the record stays."""
+    """A parsed expression: call it with a record to find out whether to keep the record."""
 
     expression: str
     columns: tuple[str, ...]
-    """Columns that the expression asks for."""
+    """Columns that the expression reads."""
     value: Value
 
     def __call__(self, record: Mapping[str, Any]) -> bool:
-        """Whether `record` fulfils the expression; DataError where its values cannot be compared."""
+        """Whether the expression is true for `record`; raises DataError if its values cannot be compared."""
         return _truth(self.value(record))
 
 
 @lru_cache(maxsize=16)
 def parse(expression: str) -> Condition:
-    """The condition that `expression` states; ValueError names what is not allowed in it, and what is."""
+    """Parses `expression`; raises ValueError that names what is not allowed in it, and what is."""
     if len(expression) > MAX_CHARACTERS:
         raise ValueError(f"an expression of {len(expression)} characters; {MAX_CHARACTERS} are allowed")
     try:
@@ -63,7 +63,7 @@ def parse(expression: str) -> Condition:
 
 
 def _compiled(node: ast.expr, columns: dict[str, None]) -> Value:
-    """A function from record to the value of `node`; each column met is added to `columns`."""
+    """A function from a record to the value of `node`; adds the columns that it reads to `columns`."""
     match node:
         case ast.BoolOp(op=op, values=values):
             parts = [_compiled(value, columns) for value in values]
@@ -165,7 +165,7 @@ def _among(item: Any, group: Any) -> bool:
 
 
 def _alike(left: Any, right: Any) -> tuple[Any, Any]:
-    """Both values, a text read as what it is compared with: number, true or false."""
+    """Both values; text is converted to the type of the other value (number or boolean)."""
     if isinstance(left, str) and isinstance(right, (int, float)):
         return _read(left, right), right
     if isinstance(right, str) and isinstance(left, (int, float)):

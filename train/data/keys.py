@@ -1,4 +1,4 @@
-"""Which keys of a spec's `data` section a task has a use for: one that would do nothing is refused."""
+"""Which keys of the spec's `data` section apply to which task; a key without effect is rejected."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ TASKS = {
 
 
 def check_data(data: DataConfig, task: str, takes_chats: bool) -> None:
-    """Raises ValueError for a key that is not as it is by default, and that `task` has no use for.
+    """Raises ValueError for a key that differs from its default and does not apply to `task`.
 
-    `takes_chats` tells whether the model may learn from conversations: one with a tokenizer of its own has no template.
+    `takes_chats` says whether the model can learn from chats: a learned tokenizer has no chat template.
     """
     usual = DataConfig(source=data.source)
     for key, tasks in TASKS.items():

@@ -1,6 +1,6 @@
-"""Sequence packing: the records of a micro-batch lie in one row, nothing is padded, and none attends to another.
+"""Sequence packing: a micro-batch is one row of records without padding; they do not attend to each other.
 
-Positions start at 0 with each record, by which attention knows where one ends.
+Positions restart at 0 with each record, which tells attention where a record begins.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import numpy as np
 import torch
 
 IGNORED = -100
-"""The label of a token that the loss is not taken on."""
+"""The label of a token without loss."""
 MODEL_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-"""Decoders in which attention alone mixes tokens, by positions that are given, and whose head is one linear layer."""
+"""Decoders in which only attention mixes tokens, that accept position ids, and whose head is one linear layer."""
 MULTIPLE = 32
-"""Rows are filled up to a multiple of this many tokens: on CPUs a kernel is prepared for each shape."""
+"""Rows are padded to a multiple of this many tokens: on CPUs a kernel is prepared for each shape."""
 
 
 def can_pack(config: Any) -> bool:
-    """Whether a model of this configuration takes packed rows."""
+    """Whether a model with this configuration accepts packed rows."""
     return config.model_type in MODEL_TYPES and not getattr(config, "sliding_window", None)
 
 
 def pack(ids: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-    """One row of all records: int64 [1, tokens] each.
+    """Packs all records into one row: int64 [1, tokens] each.
 
-    `input_ids`; `position_ids`; `records`, an index into `ids`; `targets`, the label of the token that follows in the
-    same record, -100 where no loss is taken. What fills the row up goes to the last record, of which it sees all and
-    which sees nothing of it.
+    `input_ids`; `position_ids`; `records`, an index into `ids`; `targets`, the label of the next token of the same
+    record, -100 for no loss. Padding is appended to the last record: it attends to the record, but not the other way
+    round.
     """
     lengths = np.array([len(row) for row in ids])
     lengths[-1] += -lengths.sum() % MULTIPLE
@@ -46,7 +46,7 @@ def pack(ids: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> dict[str, t
 
 
 def unpack(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask` [records, tokens] of the same records, for models that take no packed row."""
+    """`input_ids` and `attention_mask` [records, tokens] of the same records, for models without packing."""
     records, positions = batch["records"][0], batch["position_ids"][0]
     padded = batch["input_ids"].new_zeros(int(records[-1]) + 1, int(positions.max()) + 1)
     mask = torch.zeros_like(padded)
@@ -56,7 +56,7 @@ def unpack(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def lengths_of(position_ids: torch.Tensor | None, tokens: int) -> list[int] | None:
-    """Tokens of each record of a packed row; None where there are not several in one row of `tokens`."""
+    """Tokens of each record of a packed row; None unless there are several in one row of `tokens`."""
     if position_ids is None or position_ids.shape != (1, tokens):
         return None
     starts = (position_ids[0] == 0).nonzero().flatten().tolist()

@@ -1,4 +1,4 @@
-"""Prepared data: records as tokens, cleaned and split; made once and reused while nothing changes."""
+"""Prepared data: encoded records, cleaned and split; created once and reused until the input changes."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT_VERSION = 1
-"""Raised when the same input would be prepared into something else; old results are then left alone."""
+"""Increased when the same input would be prepared differently; old results are then not reused."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Prepared data in storage, with a copy at hand on this machine.
+    """Prepared data in storage, with a local copy.
 
     Each split is a table of `input_ids` (list of int32), `features` (list of float32) or `pixels` (list of uint8),
-    `length` (tokens, int32; 1 where there are none), `targets` (int32: how many outputs the loss is taken on),
-    `record_id` (16 hex digits of the text's hash), `label` (text) or `labels` (list of int32, -100 where no loss is
-    taken), and in the test split `text`. Beside them are the files that the encoder has saved.
+    `length` (tokens, int32; 1 without tokens), `targets` (int32: number of loss targets), `record_id` (16 hex digits of
+    the text's hash), `label` (text) or `labels` (list of int32, -100 for no loss), and in the test split `text`. The
+    encoder's saved files are in the same folder.
     """
 
     fingerprint: str
     url: str
     directory: Path
     labels: tuple[str, ...]
-    """Classes of the training split, sorted; empty for tasks without."""
+    """Classes of the training split, sorted; empty for tasks without classes."""
     counts: dict[str, int]
     """Records that were read, filtered, empty, duplicates, conflicting, beyond_limit, without_target and
     truncated; those in each split; and `tokens`, of all splits."""
@@ -56,10 +56,10 @@ class Prepared:
 
 
 def prepare(data: DataConfig, encoder: Encoder, storage: StorageConfig, progress: Progress | None = None) -> Prepared:
-    """The data as tokens, in storage under `data/<fingerprint>`; made by Ray Data unless it is there.
+    """The data encoded, in storage under `data/<fingerprint>`; prepared with Ray Data if it is not there yet.
 
-    Needs a Ray session, except where `find_prepared` finds the result. Raises DataError in one line where the
-    data cannot be used, ResourceError without a Ray session; nothing is stored then.
+    Needs a Ray session unless `find_prepared` finds the result. Raises a one-line DataError if the data cannot be used,
+    ResourceError without a Ray session; nothing is stored then.
     """
     source, fingerprint = _identified(data, encoder, storage)
     found = _found(storage, fingerprint)
@@ -77,15 +77,15 @@ def prepare(data: DataConfig, encoder: Encoder, storage: StorageConfig, progress
 
 
 def find_prepared(data: DataConfig, encoder: Encoder, storage: StorageConfig) -> Prepared | None:
-    """What `prepare` would reuse, or None; starts no Ray."""
+    """The result that `prepare` would reuse, or None; does not start Ray."""
     _, fingerprint = _identified(data, encoder, storage)
     return _found(storage, fingerprint)
 
 
 def open_prepared(storage: StorageConfig, fingerprint: str) -> Prepared:
-    """The prepared data with this fingerprint, fetched to this machine where storage is elsewhere.
+    """The prepared data with this fingerprint, downloaded to this machine if storage is remote.
 
-    Raises NotFoundError where there is none, IntegrityError where its files differ from its manifest.
+    Raises NotFoundError if there is none, IntegrityError if its files differ from its manifest.
     """
     store, prefix = open_store(storage), f"data/{fingerprint}"
     manifest = read_manifest(store, prefix)
@@ -99,7 +99,7 @@ def open_prepared(storage: StorageConfig, fingerprint: str) -> Prepared:
 
 
 def fingerprint_of(source: Source, data: DataConfig, encoder: Encoder) -> str:
-    """16 hex digits that change with the bytes of the files, with the `data` section or the encoder."""
+    """16 hex digits that change with the content of the files, the `data` section or the encoder."""
     parts = {
         "version": FORMAT_VERSION,
         "format": source.format,
@@ -123,11 +123,11 @@ def _found(storage: StorageConfig, fingerprint: str) -> Prepared | None:
 
 
 def _silent(stage: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
+    """The default progress callback, which does nothing."""
 
 
 def _local_copy(storage: StorageConfig, prefix: str, manifest: Manifest) -> Path:
-    """The folder itself where storage is local; else a verified copy, kept in the cache by its digest."""
+    """The folder itself if storage is local; else a verified copy, cached by its digest."""
     if not is_s3(storage.url):
         return Path(storage.url) / prefix
     store = open_store(storage)

@@ -1,4 +1,4 @@
-"""A prepared split as flat numpy views over memory-mapped Arrow: no copy, no Python object per record."""
+"""A prepared split as flat numpy views of memory-mapped Arrow: no copies, no Python object per record."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Rows:
 
     table: pa.Table
     labels: tuple[str, ...]
-    """Class names; empty where the task has none."""
+    """Class names; empty if the task has none."""
     shape: tuple[int, ...] = (-1,)
-    """Of the numbers of a record, as of its pixels: height, width and channels."""
+    """Shape of a record's numbers, such as height, width and channels of its pixels."""
     balanced: bool = False
-    """Whether the classes have `weights`."""
+    """Whether `weights` balances the classes."""
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -32,7 +32,7 @@ class Rows:
 
     @cached_property
     def targets(self) -> np.ndarray:
-        """How many outputs of each record the loss is taken on: int32 [records]."""
+        """Number of loss targets of each record: int32 [records]."""
         return self.table["targets"].to_numpy()
 
     @cached_property
@@ -43,20 +43,20 @@ class Rows:
 
     @cached_property
     def weights(self) -> np.ndarray | None:
-        """How much a record of each class counts, records / (classes x records of the class): float32 [classes].
+        """The loss weight of each class, records / (classes x records of the class): float32 [classes].
 
-        Then all classes count alike, and a record counts 1 on average. None where `balanced` is false.
+        All classes then count equally, and the mean weight of a record is 1. None if `balanced` is false.
         """
         counts = np.bincount(self.classes, minlength=len(self.labels))
         return (len(self) / (len(self.labels) * counts)).astype(np.float32) if self.balanced else None
 
     def matrix(self, column: str, indices: np.ndarray) -> np.ndarray:
-        """What `column` holds for the records `indices`, in which all lists are of one length: [records, *shape]."""
+        """The values of `column` for the records `indices`, whose lists all have the same length: [records, *shape]."""
         values, _ = self._lists(column)
         return values.reshape(len(self), *self.shape)[indices]
 
     def lists(self, column: str, indices: np.ndarray) -> list[np.ndarray]:
-        """The lists that `column` holds for the records `indices`, without copying."""
+        """The lists in `column` for the records `indices`, without copying."""
         values, offsets = self._lists(column)
         return [values[offsets[i] : offsets[i + 1]] for i in indices]
 

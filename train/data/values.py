@@ -1,4 +1,4 @@
-"""The values of one record: text, chats and classes, or a line that says what is there instead."""
+"""Validates and cleans the values of a record: texts, chats and classes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TURN = ("role", "content")
 
 
 def refuse_missing(columns: Sequence[str], data: DataConfig, allowed: str = "drop is") -> None:
-    """DataError for the first of the `columns`, which are empty in a record, where `data.missing` is `fail`."""
+    """Raises DataError for the first of the empty `columns` of a record, if `data.missing` is `fail`."""
     if columns and data.missing == "fail":
         raise DataError(f"data.missing: fail given, and column {columns[0]!r} is empty; {allowed} allowed")
 
 
 def label_text(value: Any, column: str, data: DataConfig) -> str | None:
-    """A class as a word: 1.0 is `1`, True is `true`; None where it is missing or one of `data.na_values`."""
+    """A class as text: 1.0 is `1`, True is `true`; None if it is missing or one of `data.na_values`."""
     try:
         word = spelled(value)
     except TypeError:
@@ -31,7 +31,7 @@ def label_text(value: Any, column: str, data: DataConfig) -> str | None:
 def clean_texts(record: Mapping[str, Any], columns: Iterable[str], data: DataConfig) -> dict[str, Any] | None:
     """The `columns` of `record`, cleaned; None for a record that `data.missing` drops.
 
-    One is dropped, or refused, where a column is empty other than `data.columns.context`.
+    A record is dropped, or rejected, if a column other than `data.columns.context` is empty.
     """
     found = {column: clean(record[column], column, data) for column in columns}
     missing = [column for column, value in found.items() if value is None and column != data.columns.context]
@@ -40,7 +40,7 @@ def clean_texts(record: Mapping[str, Any], columns: Iterable[str], data: DataCon
 
 
 def clean(value: Any, column: str, data: DataConfig) -> str | list[dict[str, str]] | None:
-    """A text, a list of {role, content}, or None for what is missing; DataError names any other type."""
+    """A text, a list of {role, content}, or None if it is missing; raises DataError for any other type."""
     if is_missing(value):
         return None
     if column == data.columns.messages:
@@ -61,7 +61,7 @@ def _messages(value: Any, column: str) -> list[dict[str, str]] | None:
 
 
 def unicode_text(text: str, column: str) -> str:
-    """`text`, once it is sure to be text: JSON can spell what is none."""
+    """Returns `text`; raises DataError for lone surrogates, which JSON can express."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

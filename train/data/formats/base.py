@@ -1,7 +1,7 @@
-"""What a file format is, and what all formats share.
+"""The interface of file formats, and code that all formats share.
 
-Reading is strict, so that nothing is dropped or turned into something else unseen: each failure is a
-DataError that names the file, the line and what is wrong there.
+Reading is strict, so that nothing is silently dropped or converted: each failure is a DataError that names the file,
+the line and the problem.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ IMAGE_COLUMNS = ("image", "label")
 
 Record = dict[str, Any]
 Needed = Mapping[str, str]
-"""Column -> the spec key that asks for it, such as `data.columns.text`."""
+"""Column -> the spec key that requires it, such as `data.columns.text`."""
 Files = tuple[Path, ...]
 
 
 def ending(file: Path) -> str:
-    """The ending that tells the format, in lower case: `.csv` of `a.CSV.gz`; empty where there is none."""
+    """The suffix that identifies the format, in lower case: `.csv` of `a.CSV.gz`; empty if there is none."""
     suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in COMPRESSIONS]
     return suffixes[-1] if suffixes else ""
 
 
 @dataclass(frozen=True)
 class Format:
-    """How records come out of files of one kind."""
+    """How to read records from files of one kind."""
 
     read: Callable[[Path, Needed, bool], Iterator[tuple[int, Record]]]
-    """The records of a file, the columns needed only (all that there are with True), each with its number from 1."""
+    """Yields number (from 1) and record of a file; only the needed columns, or all if the third argument is True."""
     endings: tuple[str, ...] = ()
-    """Endings of file names that tell this format, such as `.csv`."""
+    """File name suffixes that identify this format, such as `.csv`."""
     pattern: str | None = None
-    """A regular expression for names, in lower case, that tell this format whatever their ending."""
+    """A regular expression for lower-case file names that identifies this format, whatever the suffix."""
     counted_by: Literal["line", "record", "file"] = "record"
-    """What the numbers of records count; `file` where each file is one record."""
+    """What record numbers count; `file` if each file is one record."""
     find: Callable[[Path, list[Path]], tuple[Files, Files]] | None = None
-    """Of the files at a path, those with records, in their order, and those with the labels of these; where it is left
-    out, the files with this format's endings."""
+    """Returns the files at a path that hold records, in order, and the files that hold their labels; if None, the files
+    with this format's suffixes are read."""
     name_part: Callable[[Path], str] = ending
-    """The part of a file's name that its records depend on."""
+    """The part of a file's name that affects its records."""
 
 
 def check_columns(file: Path, found: Iterable[str], needed: Needed, every: bool = False) -> None:
-    """DataError for the first of the columns `needed` that is not `found` in `file`, or is found twice."""
+    """Raises DataError for the first column in `needed` that is not in `found`, or is there twice."""
     there = list(found)
     for column, key in needed.items():
         if column not in there:
@@ -63,7 +63,7 @@ def check_columns(file: Path, found: Iterable[str], needed: Needed, every: bool 
 
 
 def read_images(read: Callable[[Path], Iterator[tuple[int, Record]]]) -> Callable[..., Iterator[tuple[int, Record]]]:
-    """`Format.read` of a format whose records all have IMAGE_COLUMNS.
+    """`Format.read` for a format whose records all have IMAGE_COLUMNS.
 
     The image is uint8 [height, width, 1 or 3], the label text; images may differ in size.
     """

@@ -1,4 +1,4 @@
-"""All file formats, by the names that `data.format` has for them."""
+"""All file formats by their names in `data.format`."""
 
 from __future__ import annotations
 

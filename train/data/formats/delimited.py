@@ -1,4 +1,4 @@
-"""CSV and TSV: a header, then one record a row."""
+"""CSV and TSV: a header, then one record per row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_FIELD_CHARACTERS = 1 << 30
 
 
 def read(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
-    """All values are text, as CSV has no other; a field may hold line breaks inside quotes."""
+    """All values are text, as in CSV; a quoted field may hold line breaks."""
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
     rows = csv.reader(lines(file), delimiter="\t" if ending(file) == ".tsv" else ",", strict=True)
     header: list[str] = []

@@ -1,8 +1,8 @@
-"""IDX files, MNIST's format: one with images, one with their labels, each also compressed.
+"""IDX files, MNIST's format: one file with images and one with their labels; either may be compressed.
 
-Four bytes say the type of the values and the number of dimensions, four more for each dimension its size, and the
-values follow (http://yann.lecun.com/exdb/mnist). Which labels go with which images is told by the names of the files,
-which are the same but for `images` and `labels`: train-images-idx3-ubyte and train-labels-idx1-ubyte.
+Four bytes give the type of the values and the number of dimensions, then four bytes per dimension its size; the values
+follow (http://yann.lecun.com/exdb/mnist). Files of images and labels belong together if their names differ only in
+`images` and `labels`: train-images-idx3-ubyte and train-labels-idx1-ubyte.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHANNELS = (1, 3)
 
 
 def find(path: Path, files: list[Path]) -> tuple[Files, Files]:
-    """The files with images among `files`, and those with their labels, in the same order."""
+    """The image files among `files`, and the files with their labels, in the same order."""
     images = tuple(file for file in files if _holds(file, "images"))
     if not images:
         raise DataError(f"data.source: {path} holds no IDX file with images; *images* in its name is needed")
@@ -57,7 +57,7 @@ def read(file: Path) -> Iterator[tuple[int, Record]]:
 
 
 def write(folder: Path, name: str, images: np.ndarray, labels: np.ndarray) -> None:
-    """Puts `images`, uint8 [images, height, width], and `labels`, uint8 [images], into two files."""
+    """Writes `images`, uint8 [images, height, width], and `labels`, uint8 [images], to two files."""
     for what, values in (("images", images), ("labels", labels)):
         header = struct.pack(f">BBBB{values.ndim}I", 0, 0, UNSIGNED_BYTES, values.ndim, *values.shape)
         content = header + values.astype(np.uint8).tobytes()
@@ -70,7 +70,7 @@ def _holds(file: Path, what: str) -> bool:
 
 
 def _labels(images: Path) -> Path:
-    """The file with the labels of `images`, which lies beside it."""
+    """The file with the labels of `images`, in the same folder."""
     beside = sorted(path for path in images.parent.iterdir() if path.is_file() and _holds(path, "labels"))
     same = [path for path in beside if _pair(path) == _pair(images)]
     if len(same) == 1:
@@ -80,21 +80,21 @@ def _labels(images: Path) -> Path:
 
 
 def _named(file: Path, what: str) -> str:
-    """What the file beside `file` that holds `what` may be called."""
+    """An example name for the counterpart of `file` that holds `what`."""
     return re.sub(
         r"images|labels", what, re.sub(r"idx\d", {"images": "idx3", "labels": "idx1"}[what], file.name.lower())
     )
 
 
 def _pair(file: Path) -> str:
-    """What the names of images and labels have in common."""
+    """The part of the name that image and label files share."""
     name = file.name.lower()
     name = name.removesuffix(file.suffix.lower()) if file.suffix.lower() in COMPRESSIONS else name
     return re.sub(r"idx\d", "idx", re.sub(r"images|labels", "*", name))
 
 
 def _sizes(stream: BinaryIO, file: Path, dimensions: tuple[int, ...]) -> tuple[int, ...]:
-    """The size of each dimension. Raises DataError where the header does not tell of bytes in so many of them."""
+    """The size of each dimension. Raises DataError unless the header declares bytes in one of `dimensions`."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != UNSIGNED_BYTES or magic[3] not in dimensions:
         allowed = " or ".join(f"{UNSIGNED_BYTES << 8 | number:08x}" for number in dimensions)

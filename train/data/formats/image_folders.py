@@ -1,4 +1,4 @@
-"""Folders of image files, a sub-folder for each class."""
+"""Folders of image files, one sub-folder per class."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from heliostat.train.data.formats.base import Files, Format, Record, read_images
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
 OTHER_IMAGES = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".ppm", ".pgm", ".tga")
-"""Endings of images that are not read: such a file would otherwise be left out as a README is."""
+"""Suffixes of images that cannot be read: they are rejected, not ignored like a README."""
 
 
 def find(path: Path, files: list[Path]) -> tuple[Files, Files]:
-    """Image files in `path/CLASS/`; their labels are the names of the folders."""
+    """Image files in `path/CLASS/`; their labels are the folder names."""
     if not path.is_dir():
         raise DataError(f"data.source: {path} is a file; a folder with one sub-folder for each class is needed")
     for file in files:

@@ -1,4 +1,4 @@
-"""JSON Lines, and one JSON list: each value is a record."""
+"""JSON Lines, and files with one JSON list: each value is a record."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from heliostat.train.data.formats.reading import lines
 
 
 def read_lines(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
-    """A value on each line; empty lines are no records."""
+    """Reads one value per line; skips empty lines."""
     filled = ((number, line) for number, line in enumerate(lines(file), 1) if line.strip())
     values = ((number, _parsed(line, file, number)) for number, line in filled)
     yield from _picked(file, values, "line", needed, every)
 
 
 def read_list(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
-    """The values of one list, which is held in memory."""
+    """Reads the values of one list, which is held in memory."""
     value = _parsed("".join(lines(file)), file)
     if not isinstance(value, list):
         raise DataError(f"{file}: holds one {type(value).__name__}; a JSON list of records {{...}} is needed")
@@ -31,7 +31,7 @@ def read_list(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Re
 def _picked(
     file: Path, values: Iterable[tuple[int, Any]], unit: str, needed: Needed, every: bool
 ) -> Iterator[tuple[int, Record]]:
-    """JSON values as records; a key may be missing in some of them, though not in all."""
+    """JSON values as records; a key may be missing in some records, but not in all."""
     seen: dict[str, None] = {}
     for number, value in values:
         if not isinstance(value, dict):

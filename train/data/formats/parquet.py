@@ -1,4 +1,4 @@
-"""Parquet."""
+"""Parquet files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BATCH_RECORDS = 1024
 
 
 def read(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:
-    """A batch of rows at a time."""
+    """Reads a batch of rows at a time."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 

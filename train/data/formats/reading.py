@@ -1,4 +1,4 @@
-"""Bytes and lines of files, compressed or not; what the file system says becomes one line."""
+"""Reads bytes and lines of files, compressed or not; file system errors become one-line DataErrors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
 
 
 def opened(file: Path) -> BinaryIO:
-    """The file's bytes, decompressed where its ending says that they are compressed."""
+    """The file's bytes, decompressed if its suffix is one of COMPRESSIONS."""
     import pyarrow as pa
 
     if file.suffix.lower() in COMPRESSIONS:
@@ -23,7 +23,7 @@ def opened(file: Path) -> BinaryIO:
 
 
 def lines(file: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file with their ends; only a line feed ends one, as in JSON lines."""
+    """The lines of a UTF-8 file with their line ends; only a line feed ends a line, as in JSON Lines."""
     with opened(file) as stream:
         for number, line in enumerate(stream, 1):
             try:
@@ -35,7 +35,7 @@ def lines(file: Path) -> Iterator[str]:
 
 @contextmanager
 def explained(file: Path) -> Iterator[None]:
-    """Errors of the file system as a DataError that names `file`."""
+    """Converts OSErrors in the block to DataErrors that name `file`."""
     try:
         yield
     except OSError as error:

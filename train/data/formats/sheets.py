@@ -1,8 +1,8 @@
-"""Sheets: PNG files of which each row of pixels is one square image, as CIFAR-10 is often passed on.
+"""Sheets: PNG files in which each row of pixels is one square image, as CIFAR-10 is often distributed.
 
-A row holds the values of its image row by row, the channels of a pixel side by side. The labels are a JSON list in a
-file named *label*, for all rows of the sheets that it belongs to, in the order of their names. A list belongs to the
-sheets whose names begin with the same word (test_batch.png, test_labels.json), or to those that no list is named after.
+A row holds the values of its image row by row, the channels of a pixel next to each other. The labels are JSON lists in
+files named *label*, for all rows of the sheets that a list belongs to, in the order of their names. A list belongs to
+the sheets whose names begin with the same word (test_batch.png, test_labels.json), or to those without such a list.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from heliostat.train.data.formats.base import Files, Format, Record, read_images
 HEADER_BYTES = 24
 SHEET_NAME = r"\.png$"
 LIST_NAME = r"lab(el|le).*\.json$"
-"""Also as CIFAR-10's package spells it."""
+"""Includes the misspelling in CIFAR-10's package."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -50,7 +50,7 @@ def read(file: Path) -> Iterator[tuple[int, Record]]:
 
 
 def _labels(sheet: Path) -> list[str]:
-    """The labels of the rows of `sheet`: its part of the list that all the sheets beside it share."""
+    """The labels of the rows of `sheet`: its part of the list that it shares with other sheets."""
     belongs = _list_of(sheet)
     group = [other for other in _beside(sheet, SHEET_NAME) if _list_of(other) == belongs]
     rows = {other: _rows(other) for other in group}
@@ -79,7 +79,7 @@ def _parsed(file: Path) -> list[Any]:
 
 
 def _list_of(sheet: Path) -> Path:
-    """The list with the labels of `sheet`, which lies beside it."""
+    """The list with the labels of `sheet`, in the same folder."""
     lists = _beside(sheet, LIST_NAME)
     words = {_word(other) for other in _beside(sheet, SHEET_NAME)}
     same = [file for file in lists if _word(file) == _word(sheet)]
@@ -91,7 +91,7 @@ def _list_of(sheet: Path) -> Path:
 
 
 def _beside(sheet: Path, pattern: str) -> list[Path]:
-    """The files beside `sheet` with such a name, in their order."""
+    """The files beside `sheet` that match `pattern`, sorted by `_order`."""
     files = (path for path in sheet.parent.iterdir() if re.search(pattern, path.name.lower()))
     return sorted((path for path in files if not path.name.startswith(".")), key=_order)
 
@@ -101,13 +101,13 @@ def _word(file: Path) -> str:
 
 
 def _order(file: Path) -> tuple[Path, list[tuple[int, str]]]:
-    """By the numbers in names as numbers: batch_2 before batch_10."""
+    """Sort key that compares digits in names as numbers: batch_2 before batch_10."""
     parts = re.findall(r"\d+|\D+", file.name)
     return file.parent, [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _rows(sheet: Path) -> int:
-    """The rows that a PNG file has, by its header."""
+    """The number of pixel rows of a PNG file, from its header."""
     with sheet.open("rb") as stream:
         header = stream.read(HEADER_BYTES)
     if len(header) < HEADER_BYTES or not header.startswith(SIGNATURE):
@@ -116,7 +116,7 @@ def _rows(sheet: Path) -> int:
 
 
 def _shape(sheet: Path, width: int, channels: int) -> tuple[int, int, int]:
-    """Height, width and channels of the square image in a row; a row of grey values may hold three for each pixel."""
+    """Height, width and channels of the square image in a row; a row of grey values may hold three per pixel."""
     for depth in {channels, 3}:
         side = math.isqrt(width * channels // depth)
         if side * side * depth == width * channels:

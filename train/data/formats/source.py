@@ -1,4 +1,4 @@
-"""The files of a data source, and the records in them, each with its place in its file."""
+"""Finds the files of a data source and reads their records, each with its position in its file."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from heliostat.train.data.formats.reading import explained
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one data source, in the order they are read in."""
+    """The files of one data source, in reading order."""
 
     files: tuple[Path, ...]
     format: str
     label_files: tuple[Path, ...] = ()
-    """Files with the labels of those in `files`, where these do not hold them."""
+    """Files with the labels of `files`, if these do not hold the labels themselves."""
 
     def place(self, file: int, number: int) -> str:
-        """How an error names record `number` of file number `file`."""
+        """The name of record `number` of file number `file` in error messages."""
         return place(self.files[file], self.format, number)
 
     def name_part(self, file: Path) -> str:
-        """What of the name of one of the files its records depend on."""
+        """The part of the file's name that affects its records."""
         return FORMATS[self.format].name_part(file)
 
 
 def place(file: Path, format_: str, number: int) -> str:
-    """How an error names record `number` of `file`."""
+    """The name of record `number` of `file` in error messages."""
     unit = FORMATS[format_].counted_by
     return str(file) if unit == "file" else f"{file} {unit} {number}"
 
@@ -41,7 +41,7 @@ def place(file: Path, format_: str, number: int) -> str:
 def find_source(path: Path, format_: str) -> Source:
     """The files at `path` (a file, or a folder with files of one format); `format_` may be `auto`.
 
-    Raises DataError where there are none, or files of several formats, or an ending says nothing, or a name is no text.
+    Raises DataError if there are none, if they have several formats or no known suffix, or if a name is not UTF-8.
     """
     files = [path] if path.is_file() else _visible(path)
     _refuse_names(files)
@@ -56,7 +56,7 @@ def find_source(path: Path, format_: str) -> Source:
 
 
 def _told(path: Path, known: Mapping[Path, str | None]) -> str:
-    """The one format that the endings of the files tell."""
+    """The one format that the suffixes of the files indicate."""
     formats = sorted({found for found in known.values() if found})
     if len(formats) == 1:
         return formats[0]
@@ -73,7 +73,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    """The files below `folder`, through links too; names that begin with a dot are hidden."""
+    """The files below `folder`, following links; skips names that begin with a dot."""
     real = folder.resolve()
     if real in above:
         raise DataError(f"data.source: {folder} is a link to a folder that it lies in itself, {real}")
@@ -111,11 +111,11 @@ def _format_of(file: Path) -> str | None:
 
 
 def read(file: Path, format_: str, needed: Needed, every: bool = False) -> Iterator[tuple[int, Record]]:
-    """The records of `file`, the columns `needed` only, each with its number: line, or record from 1.
+    """Yields the records of `file`, only the columns `needed`, each with its number: the line, or the record from 1.
 
-    With `every`, all columns that the file has, those `needed` among them.
+    With `every`, all columns that the file has, including those `needed`.
 
-    Raises DataError where the file cannot be read, breaks its format or lacks a column.
+    Raises DataError if the file cannot be read, is malformed or lacks a column.
     """
     with explained(file):
         yield from FORMATS[format_].read(file, needed, every)

@@ -1,4 +1,4 @@
-"""Plain text: a record a line, or a paragraph."""
+"""Plain text: one record per line or per paragraph."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from heliostat.train.data.formats.reading import lines
 
 
 def read_lines(file: Path, needed: Needed, _every: bool) -> Iterator[tuple[int, Record]]:
-    """Empty lines are no records."""
+    """Reads one record per line; skips empty lines."""
     check_columns(file, ["text"], needed)
     filled = ((number, line) for number, line in enumerate(lines(file), 1) if line.strip())
     yield from ((number, {"text": line.rstrip("\r\n")}) for number, line in filled)
 
 
 def read_paragraphs(file: Path, needed: Needed, _every: bool) -> Iterator[tuple[int, Record]]:
-    """Lines that no empty line parts are one text, which is counted by its first."""
+    """Reads one record per block of non-empty lines, numbered by the block's first line."""
     check_columns(file, ["text"], needed)
     held: list[str] = []
     number = 0

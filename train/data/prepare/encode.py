@@ -1,4 +1,4 @@
-"""The second pass: the records that stay, as numbers."""
+"""The second pass of data preparation: encodes the records that are kept."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.prepare import scan
 
 IGNORED = -100
-"""The label of a token that the loss is not taken on."""
+"""The label of a token without loss."""
 _TOKENS = pa.list_(pa.int32())
 VALUES = {"input_ids": _TOKENS, "labels": _TOKENS, "features": pa.list_(pa.float32()), "pixels": pa.list_(pa.uint8())}
-"""What encoders make of records, one or two of these: a list for each, or an array [records, numbers]."""
+"""Columns that encoders may return: a list per record, or an array [records, numbers]."""
 ENCODED = pa.schema(
     [
         ("place", pa.int64()),
@@ -37,12 +37,12 @@ ENCODED = pa.schema(
 
 
 def encode_block(rows: pa.Table, data: DataConfig, encoder: Encoder, cutoff: int, bounds: scan.Bounds) -> pa.Table:
-    """The rows of a block (`screen.ROW`) that stay, as numbers (`ENCODED`).
+    """The rows of a block (`scan.ROW`) that are kept, encoded (`ENCODED`).
 
-    `cutoff` is the highest order hash that `data.limit` lets through. An error of the encoder becomes a row
-    with the message in `problem`.
+    `cutoff` is the highest order hash within `data.limit`. An error of the encoder becomes a row with the message in
+    `problem`.
     """
-    # Ray runs a task per CPU already; threads inside each would fight over the same cores.
+    # Ray already runs one task per CPU; threads inside each task would compete for the same cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     rows = staying(rows, cutoff)
     if rows.num_rows == 0:
@@ -60,7 +60,7 @@ def _encoded(records: Sequence[dict[str, Any]], data: DataConfig, encoder: Encod
 
 
 def _first_problem(rows: pa.Table, records: list[dict[str, Any]], data: DataConfig, encoder: Encoder) -> pa.Table:
-    """A row with the message for the first record that the encoder refuses."""
+    """A row with the error message for the first record that the encoder rejects."""
     for record, code in zip(records, places(rows).tolist(), strict=True):
         try:
             _encoded([record], data, encoder)
@@ -70,17 +70,17 @@ def _first_problem(rows: pa.Table, records: list[dict[str, Any]], data: DataConf
 
 
 def places(rows: pa.Table) -> np.ndarray:
-    """The order of records over all files, from columns `file` and `number`: int64 [records]."""
+    """Keys that order records over all files, from columns `file` and `number`: int64 [records]."""
     return rows["file"].to_numpy().astype(np.int64) << 40 | rows["number"].to_numpy()
 
 
 def place(code: int) -> tuple[int, int]:
-    """The file and number that `places` made `code` of."""
+    """The file and number from which `places` made `code`."""
     return code >> 40, code & ((1 << 40) - 1)
 
 
 def staying(rows: pa.Table, cutoff: int) -> pa.Table:
-    """The rows (`screen.ROW`) that the first pass and `data.limit`, with `cutoff`, let through."""
+    """The rows (`scan.ROW`) that the first pass and `data.limit`, with `cutoff`, keep."""
     if rows.num_rows == 0:
         return rows
     _, order = scan.hashes(rows["digest"])
@@ -134,5 +134,5 @@ def _column(values: Any, kind: pa.DataType, count: int) -> pa.Array | pa.Chunked
 
 
 def _targets(labels: list[int] | None) -> int:
-    """Outputs that the loss is taken on: the class, or all tokens but the first, which nothing precedes."""
+    """Number of targets: 1 for a class, or all tokens with a label except the first, which nothing precedes."""
     return 1 if labels is None else sum(label != IGNORED for label in labels[1:])

@@ -1,7 +1,7 @@
-"""Records to tokens with Ray Data: screen all, decide who stays, tokenise those, write the splits.
+"""Prepares data with Ray Data: scan all records, select, encode those that are kept, write the splits.
 
-Decisions need the hash of every record but no text, so hashes and labels alone come to the driver, and the
-texts are tokenised where they are.
+Selection needs the hash of every record but no text, so only hashes and labels are collected on the driver; texts are
+tokenised on the workers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from heliostat.train.data.prepare import scan, select
 from heliostat.train.data.prepare.encode import ENCODED, encode_block, places, splits_of, staying
 
 BLOCKS_PER_CPU = 4
-"""So many that the last block keeps no CPU busy alone for long, so few that a task costs next to nothing."""
+"""Enough that the last block does not keep a CPU busy alone for long, few enough that task overhead is negligible."""
 SMALLEST_BLOCK_BYTES = 1 << 20
 LARGEST_BLOCK_BYTES = 64 << 20
 
@@ -38,7 +38,7 @@ LARGEST_BLOCK_BYTES = 64 << 20
 def build(source: Source, data: DataConfig, encoder: Encoder, folder: Path, progress: Progress) -> dict[str, Any]:
     """Writes the splits into `folder` as Arrow files and returns their counts, labels and columns.
 
-    Raises DataError where the data cannot be used as `data` says, ResourceError without a Ray session.
+    Raises DataError if the data cannot be used as `data` says, ResourceError without a Ray session.
     """
     with _ray_data(source):
         progress("read", 0, 0)
@@ -60,7 +60,7 @@ def build(source: Source, data: DataConfig, encoder: Encoder, folder: Path, prog
 
 
 class Files(Datasource):
-    """A source's files, read and screened where the driver runs: they lie on its disk."""
+    """Ray Data source that reads and scans a source's files on the driver's node, where they are stored."""
 
     def __init__(self, source: Source, data: DataConfig, encoder: Encoder) -> None:
         super().__init__()
@@ -72,11 +72,11 @@ class Files(Datasource):
         return False
 
     def estimate_inmemory_data_size(self) -> int:
-        """Bytes on disk."""
+        """Size of the files on disk, in bytes."""
         return _size_bytes(self.source)
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
-        """At most `parallelism` tasks, each with files that follow one another."""
+        """At most `parallelism` tasks, each for a run of consecutive files."""
         files = np.arange(len(self.source.files))
         return [self._task(group.tolist()) for group in np.array_split(files, min(parallelism, len(files)))]
 
@@ -101,9 +101,9 @@ def _cpus() -> int:
 
 
 def _reading(source: Source) -> dict[str, Any]:
-    """Options of the read; it asks for no CPU where the driver's node has none.
+    """Options of the read; it requests no CPU if the driver's node has none.
 
-    A head node of a cluster often offers no CPU at all, and a task that asks it for one would wait for ever.
+    The head node of a cluster often has no CPUs for Ray, and a task that requested one there would wait forever.
     """
     here = ray.get_runtime_context().get_node_id()
     node = next(node for node in ray.nodes() if node["NodeID"] == here)
@@ -114,9 +114,9 @@ def _reading(source: Source) -> dict[str, Any]:
 
 @contextmanager
 def _ray_data(source: Source) -> Iterator[None]:
-    """Ray Data with blocks of a size that suits the data, without its own progress bars and notices.
+    """Configures Ray Data's block size for the data, and turns off its progress bars and log messages.
 
-    Blocks keep their order: what an encoder learns, and which image is the first, must not depend on who was quicker.
+    Blocks keep their order: what an encoder learns, and which image is first, must not depend on timing.
     """
     if not ray.is_initialized():
         raise ResourceError("data: no Ray session; preparing data needs one, see heliostat.cluster.session.session")
@@ -148,7 +148,7 @@ def _collected(dataset: ray.data.Dataset) -> pa.Table:
 
 
 def training_records(blocks: Iterable[pa.Table], plan: select.Plan) -> Iterator[dict[str, Any]]:
-    """The clean records of the training split, of screened `blocks` (`screen.ROW`)."""
+    """The clean records of the training split among scanned `blocks` (`scan.ROW`)."""
     for block in blocks:
         rows = staying(block, plan.cutoff)
         if rows.num_rows:
@@ -157,7 +157,7 @@ def training_records(blocks: Iterable[pa.Table], plan: select.Plan) -> Iterator[
 
 
 def _tokens(dataset: ray.data.Dataset, total: int, progress: Progress) -> pa.Table:
-    """All blocks of tokens as one table; told to `progress` as they come."""
+    """All encoded blocks as one table; reports progress as they arrive."""
     tables = [ENCODED.empty_table()]
     done = 0
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -178,6 +178,6 @@ def _written(table: pa.Table, plan: select.Plan, folder: Path) -> dict[str, Any]
 
 
 def _write(table: pa.Table, file: Path) -> None:
-    """One record batch, so that a memory-mapped column is one piece and is never copied together."""
+    """Writes one record batch, so that a memory-mapped column is contiguous and need not be copied."""
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())

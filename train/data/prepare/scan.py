@@ -1,7 +1,7 @@
-"""The first pass over the records: which ones stay, and the hash that decides where each goes.
+"""The first pass of data preparation: which records are kept, and the hash that decides their split.
 
-What a text hashes to depends on nothing else, so it keeps its split whatever else is in the data, in whatever
-order, on whatever machine. A second, independent part of the hash orders the records for `data.limit`.
+The hash of a text depends on nothing else, so the text keeps its split whatever else is in the data, in any order, on
+any machine. A second, independent part of the hash orders the records for `data.limit`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ KEPT, FILTERED, EMPTY, BROKEN = range(4)
 DIGEST_BYTES = 16
 BLOCK_RECORDS = 2048
 NAMELESS = r"|Unnamed: \d+|__index_level_\d+__"
-"""What pandas and R call the column of row numbers that they write unasked."""
+"""Names that pandas and R give to a column of row numbers."""
 ALL = ""
 Bounds = dict[str, tuple[int, int]]
-"""Of hashes, for each class, or of ALL together: those below the first are for test, those below the second for
-validation, so that a new share of validation leaves test alone."""
+"""Per class, or of ALL together: hashes below the first bound are for test, those below the second for validation, so
+that changing the share of validation does not change the test split."""
 Verdict = tuple[int, bytes, str | None, str | None]
 """Status, digest, label, and the record as JSON."""
 ROW = pa.schema(
@@ -42,19 +42,19 @@ ROW = pa.schema(
         ("status", pa.int8()),
         ("digest", pa.binary(DIGEST_BYTES)),
         ("label", pa.string()),
-        ("record", pa.large_string()),  # as JSON: one schema, whatever the records hold
+        ("record", pa.large_string()),  # as JSON: one schema for any records
         ("problem", pa.string()),
     ]
 )
 KEYS = ["file", "number", "status", "digest", "label", "problem"]
-"""The columns of a row that decisions are made by: all but the record itself."""
+"""The columns that selection needs: all except the record itself."""
 
 
 def scan(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Iterator[pa.Table]:
-    """One row of `ROW` for each record of file number `file`, in its order.
+    """Yields one row of `ROW` for each record of file number `file`, in order.
 
-    A DataError becomes the last row, with status BROKEN and the message in `problem`: it reaches the user as
-    one line, not as the traceback of a worker, and the first one in the order of the files wins.
+    A DataError becomes the last row, with status BROKEN and the message in `problem`: the user gets one line, not a
+    worker's traceback, and the first error in file order is reported.
     """
     rows: list[tuple[Any, ...]] = []
     number = 0
@@ -70,7 +70,7 @@ def scan(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Itera
 
 
 def _records(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Iterator[tuple[int, Record]]:
-    """The records of file number `file`; where the spec lists no columns, all have those of the source's first one."""
+    """The records of file number `file`; if the spec lists no columns, all need those of the source's first record."""
     needed = needed_columns(data, encoder)
     if encoder.columns(data) is not None:
         yield from read(source.files[file], source.format, needed)
@@ -88,7 +88,7 @@ def _records(source: Source, file: int, data: DataConfig, encoder: Encoder) -> I
 
 
 def _first_columns(source: Source, needed: Needed) -> KeysView[str]:
-    """The columns of the first record of all, each with a name that says what it is."""
+    """The columns of the source's first record; raises DataError for a column of row numbers."""
     every = (record for file in source.files for _, record in read(file, source.format, needed, every=True))
     first = next(every, {})
     for name in first:
@@ -101,7 +101,7 @@ def _first_columns(source: Source, needed: Needed) -> KeysView[str]:
 
 
 def needed_columns(data: DataConfig, encoder: Encoder) -> Needed:
-    """Each column that the encoder or the filter asks for, with the spec key that names it."""
+    """Each column that the encoder or the filter needs, with the spec key that names it."""
     keys = column_keys(data.columns)
     wanted = [*(encoder.columns(data) or ()), *label_columns(data, encoder)]
     needed = {column: keys.get(column, "data.columns") for column in wanted}
@@ -110,12 +110,12 @@ def needed_columns(data: DataConfig, encoder: Encoder) -> Needed:
 
 
 def label_columns(data: DataConfig, encoder: Encoder) -> list[str]:
-    """The column of the classes, where records have some."""
+    """The column of the classes; empty if records have none."""
     return [data.columns.label] if encoder.labelled and data.columns.label else []
 
 
 def column_keys(columns: Columns) -> dict[str, str]:
-    """Each column that a spec names, with the key that names it."""
+    """Each column named in the spec, with the key that names it."""
     named = columns.model_dump(exclude_none=True)
     listed = [(key, [names] if isinstance(names, str) else names) for key, names in named.items()]
     return {name: f"data.columns.{key}" for key, names in listed for name in names}
@@ -141,17 +141,17 @@ def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) ->
 
 
 def normalised(text: str) -> str:
-    """The text that counts as the same: composed Unicode (NFC), each run of white space one blank."""
+    """The text that is hashed: in Unicode NFC, each run of white space replaced by one space."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def digest_of(text: str) -> bytes:
-    """BLAKE2b of the text: 8 bytes that decide its split, 8 that order it for a limit."""
+    """BLAKE2b hash of the text: 8 bytes that decide its split, 8 that order it for `data.limit`."""
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def hashes(digests: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """The two halves of each digest, for split and for limit: uint64 [records] each."""
+    """The two halves of each digest, for split and limit: uint64 [records] each."""
     flat = digests.combine_chunks()
     halves = np.frombuffer(flat.buffers()[1], dtype=">u8").reshape(-1, 2).astype(np.uint64)
     halves = halves[flat.offset : flat.offset + len(flat)]
@@ -178,7 +178,7 @@ def split_of(hashed: np.ndarray, labels: np.ndarray, bounds: Bounds) -> np.ndarr
 
 
 def _quantiles(hashed: np.ndarray, shares: tuple[float, float]) -> tuple[int, int]:
-    """Bounds that so many of the sorted hashes are below."""
+    """Bounds that split the sorted hashes in these shares."""
     ends = [round(share * len(hashed)) for share in shares]
     return _pair(int(hashed[end]) if end < len(hashed) else 2**64 - 1 for end in ends)
 

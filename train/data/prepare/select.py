@@ -1,4 +1,4 @@
-"""What happens to each record, decided from hashes and labels alone, before anything is written."""
+"""Selects records and assigns splits from hashes and labels only, before anything is written."""
 
 from __future__ import annotations
 
@@ -24,23 +24,22 @@ _log = log.get(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """Which records are tokenised, and what became of the others."""
+    """Which records to encode, and counts of the others."""
 
     kept: np.ndarray
-    """Places of the records that stay, ascending: int64 [records]."""
+    """Keys (`encode.places`) of the kept records, ascending: int64 [records]."""
     cutoff: int
     """Highest order hash among them."""
     bounds: scan.Bounds
-    """Of their splits."""
+    """Hash bounds of the splits."""
     labels: tuple[str, ...]
     counts: dict[str, int]
 
 
 def select(keys: pa.Table, source: Source, data: DataConfig, encoder: Encoder) -> Plan:
-    """The plan for screened records (the columns `screen.KEYS`, in any order).
+    """The plan for scanned records (the columns `scan.KEYS`, in any order).
 
-    Raises DataError for the first record that could not be read, where nothing is left, or where labels
-    cannot be learned.
+    Raises DataError for the first record that could not be read, if no record is usable, or if the labels are not.
     """
     keys = keys.append_column("place", pa.array(places(keys))).sort_by("place")
     broken = keys.filter(pc.equal(keys["status"], scan.BROKEN))
@@ -70,10 +69,10 @@ def select(keys: pa.Table, source: Source, data: DataConfig, encoder: Encoder) -
 
 
 def finish(table: pa.Table, plan: Plan, source: Source, data: DataConfig) -> pa.Table:
-    """The tokens (`encode.ENCODED`) that are written: planned records only, in their order, checked.
+    """The encoded records (`encode.ENCODED`) to write: only those in the plan, in order, checked.
 
-    Adds to `plan.counts`. Raises DataError for the encoder's first error, for a record that is too long where
-    `data.overflow` is `fail`, and where a split has no record with a target left.
+    Adds to `plan.counts`. Raises DataError for the encoder's first error, for a record that is too long if
+    `data.overflow` is `fail`, and if a split has no record with a target.
     """
     table = table.sort_by("place")
     broken = table.filter(pc.is_valid(table["problem"]))
@@ -111,7 +110,7 @@ def _require_usable(usable: int, counts: dict[str, int], source: Source, data: D
 
 
 def _unique(usable: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """The first record of each text, and how many repeat one, with the same label or with another."""
+    """The first record of each text, and the counts of duplicates and of texts with several labels."""
     groups = usable.group_by("digest").aggregate([("place", "min"), ("label", "count_distinct")])
     unique = usable.filter(pc.is_in(usable["place"], value_set=groups["place_min"].combine_chunks()))
     conflicting = pc.sum(pc.greater(groups["label_count_distinct"], 1)).as_py()
@@ -119,7 +118,7 @@ def _unique(usable: pa.Table) -> tuple[pa.Table, dict[str, int]]:
 
 
 def _limited(unique: pa.Table, limit: int | None) -> tuple[pa.Table, int]:
-    """The `limit` records whose order hash is lowest: a random sample, and the same one each time."""
+    """The `limit` records with the lowest order hash: a random sample that is always the same."""
     if limit is None or limit >= unique.num_rows:
         return unique, EVERYTHING
     _, order = scan.hashes(unique["digest"])
@@ -139,7 +138,7 @@ def _require_splits(codes: np.ndarray, data: DataConfig) -> None:
 
 
 def _absent(words: np.ndarray, codes: np.ndarray, labels: Sequence[str], data: DataConfig) -> Iterator[str]:
-    """A line for each class that a split has no record of."""
+    """Yields a message for each class without records in a split."""
     for code, name in enumerate(SPLITS):
         present = set(words[codes == code].tolist())
         for label in labels if getattr(data.split, name, 1) > 0 else ():
@@ -149,7 +148,7 @@ def _absent(words: np.ndarray, codes: np.ndarray, labels: Sequence[str], data: D
 
 
 def _require_names(column: pa.ChunkedArray, data: DataConfig) -> None:
-    """DataError for a name that no label gets, unless data.where may have left its records out."""
+    """Raises DataError for a key of data.label_names that is no label, unless data.where may have filtered it out."""
     if data.where or not data.label_names:
         return
     found = set(column.unique().to_pylist())
@@ -160,7 +159,7 @@ def _require_names(column: pa.ChunkedArray, data: DataConfig) -> None:
 
 
 def _labels(column: pa.ChunkedArray, codes: np.ndarray, data: DataConfig, fewest: int) -> tuple[str, ...]:
-    """The classes of the training split; DataError where there are fewer than `fewest`, or others elsewhere."""
+    """The classes of the training split; raises DataError for fewer than `fewest`, or if other splits have more."""
     training = codes == SPLITS.index("train")
     labels = tuple(sorted(column.filter(pa.array(training)).unique().to_pylist()))
     elsewhere = column.filter(pa.array(~training)).value_counts().to_pylist()

@@ -1,4 +1,4 @@
-"""Files over HTTP that may break off: what has come is kept, and the next attempt goes on from there."""
+"""HTTP downloads that resume: what was received before a connection broke is kept, and the next attempt continues."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from heliostat.infra import log
 from heliostat.infra.errors import StorageError
 
 ATTEMPTS = 5
-"""In a row that bring nothing; each that brings some bytes starts the count again."""
+"""Consecutive attempts without progress; an attempt that receives bytes resets the count."""
 PAUSE_SECONDS = 1.0
-"""Before the second attempt; twice as long before each one after it."""
+"""Pause before the second attempt; doubled before each one after it."""
 TIMEOUT_SECONDS = 60.0
-"""Without a byte."""
+"""Longest wait for a byte."""
 BLOCK_BYTES = 1 << 20
 
 _PASSING = (408, 425, 429)
-"""Answers that may be another the next time, as those from 500 on."""
+"""Client errors worth a retry, like all status codes from 500 on."""
 _LOGIN = (401, 403, 407)
 _STRENGTHS = ("sha512", "sha384", "sha256", "sha1")
 _log = log.get(__name__)
 
 
 def download(url: str, file: Path, integrity: str) -> None:
-    """Makes `file` of what `url` gives, once that has the checksum `integrity`: `sha512-` and base64, as npm writes it.
+    """Downloads `url` to `file` and checks it against `integrity`: `sha512-` and base64, as npm writes it.
 
-    What comes before a connection breaks waits in `<file>.part`, for the next attempt or the next call. Raises
-    StorageError where the file is not to be had or differs, and PermissionError where the server does not let us in.
+    Partial downloads are kept in `<file>.part`, for the next attempt or the next call. Raises StorageError if the file
+    cannot be downloaded or its checksum differs, and PermissionError if the server denies access.
     """
     part = file.with_name(f"{file.name}.part")
     resumed = part.exists()
     _complete(url, part)
-    if resumed and not _matches(part, integrity):  # what was there may have been of another file
+    if resumed and not _matches(part, integrity):  # the kept part may have been of another file
         part.unlink()
         _complete(url, part)
     if not _matches(part, integrity):
@@ -48,7 +48,7 @@ def download(url: str, file: Path, integrity: str) -> None:
 
 
 def _complete(url: str, part: Path) -> None:
-    """Adds to `part` until it is whole."""
+    """Appends to `part`, with retries, until it is complete."""
     if not url.startswith(("http://", "https://")):
         raise StorageError(f"{url}: an address with http:// or https:// is needed")
     fruitless = 0
@@ -70,7 +70,7 @@ def _complete(url: str, part: Path) -> None:
 
 
 def _append(url: str, part: Path) -> None:
-    """One request for what `part` lacks; what a server sends that knows no ranges takes its place."""
+    """Requests the missing bytes of `part`; a server without range requests sends the whole file, which replaces it."""
     have = _size_bytes(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -82,7 +82,7 @@ def _append(url: str, part: Path) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-            return  # all of it is there; the checksum will tell
+            return  # the file is complete; the checksum will tell
         raise
     if came < length:
         raise ConnectionError(f"{length - came} bytes are missing")
@@ -97,7 +97,7 @@ def _copied(response: http.client.HTTPResponse, part: Path, how: str) -> int:
 
 
 def _raise_if_final(error: Exception, url: str) -> None:
-    """For answers that another attempt would get again."""
+    """Raises for errors that a retry would not fix."""
     untrusted = isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError)
     code = error.code if isinstance(error, urllib.error.HTTPError) else None
     if untrusted or code in _LOGIN:
@@ -107,7 +107,7 @@ def _raise_if_final(error: Exception, url: str) -> None:
 
 
 def _matches(file: Path, integrity: str) -> bool:
-    """Whether the file has the strongest of the checksums, any of those where several are of that kind."""
+    """Whether the file has the strongest of the checksums; any of them if there are several of that kind."""
     sums = [part.partition("?")[0].partition("-") for part in integrity.split()]
     strongest = next((kind for kind in _STRENGTHS if any(kind == name for name, _, _ in sums)), None)
     if strongest is None:

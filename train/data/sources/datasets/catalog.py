@@ -21,9 +21,9 @@ CATALOG: dict[str, Dataset] = {
 
 
 def find(name: str, source: str, key: str) -> Path:
-    """The folder with the files of the data set `name`, from the cache or made in it.
+    """The folder with the files of the data set `name`; created in the cache if it is not there.
 
-    Raises the error of `key` where there is none of that name, its release is out of reach or a checksum differs.
+    Raises the error of `key` if the name is unknown, the release cannot be downloaded or a checksum differs.
     """
     if name not in CATALOG:
         raise problem(key, source, f"no such data set; {', '.join(sorted(CATALOG))} are allowed")

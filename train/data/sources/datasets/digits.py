@@ -1,7 +1,7 @@
 """Optical Recognition of Handwritten Digits, its test part: 1,797 digits of 8 x 8 grey pixels, as IDX files.
 
-The shades from 0 to 16 are spread over 0 to 255, so that the images look the same as image files of requests do; labels
-are 0 to 9. The data come with scikit-learn.
+The shades from 0 to 16 are scaled to 0 to 255, so that the images look the same as image files in requests; labels are
+0 to 9. The data come with scikit-learn.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""MNIST, a part of it: 10,000 handwritten digits of 28 x 28 grey pixels, as IDX files sorted by digit.
+"""A part of MNIST: 10,000 handwritten digits of 28 x 28 grey pixels, as IDX files sorted by digit.
 
-The package holds 863 to 1,127 images of each digit, as shares of 255 with two or three decimals, which are brought back
-to whole numbers. Labels are 0 to 9. There is no test part; `data.split` makes one.
+The package holds 863 to 1,127 images of each digit, with pixels as fractions of 255 to two or three decimals, which are
+converted back to integers. Labels are 0 to 9. There is no test part; `data.split` makes one.
 """
 
 from __future__ import annotations

