@@ -1,4 +1,4 @@
-"""Where the seconds of training go: what it waits for data, for other workers, for a checkpoint's copy."""
+"""Measures how long training waits: for data, for other workers, for checkpoints."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ COLLECTIVES = (
     "reduce_scatter",
     "reduce_scatter_tensor",
 )
-"""What DeepSpeed's backend can be asked for."""
+"""The collective operations of DeepSpeed's backend."""
 
 
 class Clock:
-    """Adds up the seconds inside `with clock:`; blocks inside such a block count once.
+    """Adds up the seconds inside `with clock:`; nested blocks count once.
 
-    On a GPU they are those that its stream took to get from one end of the block to the other: exposed, not hidden
-    behind computing.
+    On a GPU, the time between the events that its stream records at both ends of the block: only communication that
+    does not overlap with computation counts.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -52,7 +52,7 @@ class Clock:
             self._spans.append((self._start, self._mark()))
 
     def take(self) -> float:
-        """Seconds since this was last asked; on a GPU, what was launched before must have ended."""
+        """Seconds since the last call; on a GPU, the operations launched before must have finished."""
         spans, self._spans = self._spans, []
         return sum(_seconds(start, end) for start, end in spans)
 
@@ -68,18 +68,18 @@ def _seconds(start: Any, end: Any) -> float:
 
 
 class Clocks:
-    """What training waits for."""
+    """Clocks for the causes of waiting."""
 
     def __init__(self, device: str = "cpu") -> None:
         """For a worker on `cpu` or `cuda`."""
         self.data = Clock(device)
-        """Records put together and brought to the device."""
+        """Collating batches and moving them to the device."""
         self.communication = Clock(device)
-        """Collective operations, and in them workers that are slower; see `watch_collectives`."""
+        """Collective operations, including waiting for slower workers; see `watch_collectives`."""
 
 
 def watch_collectives(clock: Clock) -> None:
-    """Has `clock` run in every collective operation of DeepSpeed in this process, in place of any clock before."""
+    """Measures every collective operation of DeepSpeed in this process with `clock`; replaces an earlier clock."""
     from deepspeed.comm import comm
 
     backend = comm.cdb
@@ -95,7 +95,7 @@ def _timed(clock: Clock, operation: Callable[..., Any], *args: Any, **options: A
 
 
 class _Handle:
-    """An operation under way, whose `wait` is timed."""
+    """An asynchronous operation whose `wait` is timed."""
 
     def __init__(self, handle: Any, clock: Clock) -> None:
         self._handle = handle

@@ -1,4 +1,4 @@
-"""What a worker tells of its steps and checkpoints: metrics from every rank, events from rank 0."""
+"""Reports steps and checkpoints of a worker: metrics from every rank, events from rank 0."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from heliostat.train.telemetry.stats import StepStats
 
 
 def post_event(channel: Any, world: World, kind: str, event: dict[str, Any]) -> None:
-    """Posts an event from rank 0 and goes on."""
+    """Posts an event from rank 0 without waiting."""
     if world.is_first:
         channel.post.remote({"kind": kind, **event})
 
 
 def metric_labels(job: Job, world: World) -> dict[str, str]:
-    """What this worker's metrics are told apart by."""
+    """Labels of this worker's metrics."""
     return {"model": job.name, "run": job.run_id, "rank": str(world.rank)}
 
 
 def step_reporter(job: Job, channel: Any, world: World, peak: float) -> Callable[[StepStats], None]:
-    """What happens after each step: metrics from every rank, an event from rank 0. `peak` is the device's FLOP/s."""
+    """A callback for each step: metrics from every rank, an event from rank 0. `peak` is the device's FLOP/s."""
     labels = metric_labels(job, world)
 
     def on_step(stats: StepStats) -> None:
@@ -55,7 +55,7 @@ def step_reporter(job: Job, channel: Any, world: World, peak: float) -> Callable
 
 
 def store_reporter(job: Job, world: World) -> Callable[[StoreStats], None]:
-    """What happens once this rank's part of a checkpoint is stored: metrics."""
+    """A callback for each stored checkpoint of this rank: metrics."""
     labels = metric_labels(job, world)
 
     def on_stored(stats: StoreStats) -> None:
@@ -66,10 +66,10 @@ def store_reporter(job: Job, world: World) -> Callable[[StoreStats], None]:
 
 
 def waited(labels: Mapping[str, str], cause: str, seconds: float) -> None:
-    """Counts seconds in which training stood still."""
+    """Counts seconds in which training waited."""
     metrics.record(metrics.TRAIN_WAIT_SECONDS, seconds, {**labels, "cause": cause})
 
 
 def peak_memory_bytes(device: str) -> int:
-    """The most that this worker has held at once: of GPU memory, or of the process's where there is none."""
+    """Peak memory of this worker: of the GPU, or of the process if there is none."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident_bytes()

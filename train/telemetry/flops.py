@@ -1,7 +1,7 @@
-"""Arithmetic that a model needs, and model FLOPs utilisation (MFU).
+"""FLOPs of a model, and model FLOPs utilisation (MFU).
 
-MFU is the FLOP/s that the tokens trained on need, over the peak of the device (Chowdhery et al. 2022, PaLM, appendix
-B, https://arxiv.org/abs/2204.02311). What is computed again, as under activation checkpointing, does not count.
+MFU is the FLOP/s that the trained tokens need over the device's peak (Chowdhery et al. 2022, PaLM, appendix B,
+https://arxiv.org/abs/2204.02311). Recomputation, as with activation checkpointing, does not count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from heliostat.train.models.architectures.network import Network
 from heliostat.train.parallel.tensor_parallel import SPLIT
 
 SIDE = 1024
-"""Rows and columns of the matrices whose product a device without a data sheet is measured by."""
+"""Rows and columns of the matrices whose product measures a device without a data sheet."""
 ROUNDS = 5
 
 
@@ -27,17 +27,17 @@ class Flops:
     """FLOPs of a forward and backward pass of one model."""
 
     body: float
-    """For each token: two for each weight forward, two backward to the activations, two to a weight that is trained."""
+    """Per token: 2 per weight forward, 2 backward for the activations, and 2 for each trained weight."""
     head: float
-    """The same for each target: of an output layer, which is computed there only."""
+    """The same per target, for an output layer that is computed on targets only."""
     attention: float
-    """For each pair of tokens of a record: 12 x layers x heads x width of a head."""
+    """Per pair of tokens of a record: 12 x layers x heads x width of a head."""
 
     @classmethod
     def of(cls, model: Any, split: int = 1) -> Flops:
-        """Of a transformers `model`, sharded or whole, its layers split among so many workers; or of one built here.
+        """FLOPs of a network built here, or of a transformers `model`, sharded or not, split over `split` workers.
 
-        Tables that tokens are looked up in cost nothing. Backward takes twice what forward takes.
+        Embedding lookups cost nothing. The backward pass takes twice as much as the forward pass.
         """
         if isinstance(model, Network):
             return cls(body=3 * model.forward_flops(), head=0.0, attention=0.0)
@@ -53,13 +53,13 @@ class Flops:
         )
 
     def needed(self, lengths: np.ndarray, targets: int) -> float:
-        """For records of so many tokens each, with `targets` among them."""
+        """FLOPs for records with these numbers of tokens, of which `targets` are targets."""
         tokens = lengths.astype(np.float64)
         return float(self.body * tokens.sum() + self.head * targets + self.attention * (tokens**2).sum())
 
 
 def _output_layer(model: Any) -> Any:
-    """The layer over the vocabulary; None for a model whose head is small and sees each record once."""
+    """The layer over the vocabulary; None for a model with a small head, which runs once per record."""
     return model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
 
 
@@ -76,8 +76,8 @@ def _attention_width(config: Any) -> int:
 def peak_flops(device: str, precision: str) -> float:
     """FLOP/s of this worker's device at `precision` (`bf16` or `fp32`).
 
-    From the data sheet where there is one (bf16 only); else what it reaches in a plain matrix product with the
-    threads that this process has, measured now.
+    From the data sheet if there is one (bf16 only); else measured now, as the rate of a plain matrix product with this
+    process's number of threads.
     """
     if device == "cuda" and precision == "bf16":
         known = accelerator_of(torch.cuda.get_device_name())

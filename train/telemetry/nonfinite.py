@@ -1,6 +1,6 @@
-"""Steps whose loss or gradients are no numbers: left out, and, where they go on, the end of a run.
+"""Skips steps whose loss or gradients are NaN or infinite, and ends a run after too many in a row.
 
-DeepSpeed, or the engine's own clipping, leaves the weights as they were in such a step; here it is counted and named.
+DeepSpeed, or the engine's own clipping, leaves the weights unchanged in such a step; this module counts and logs them.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from heliostat.train.telemetry.stats import StepStats
 
 NAMED = 8
-"""Records that a message names at most."""
+"""Most records named in a message."""
 _log = log.get(__name__)
 
 
 class NonFinite:
-    """Watches one run, on every rank alike."""
+    """Counts the non-finite steps of one run, in the same way on every rank."""
 
     def __init__(self, world: World, allowed: int, start: int = 0) -> None:
-        """`allowed` steps in a row may be left out; the next ends the run. `start` steps were done before."""
+        """`allowed` steps in a row may be skipped; the next ends the run. `start` steps were done before."""
         self.world = world
         self.allowed = allowed
         self.in_a_row = 0
         self.last_good = start
 
     def check(self, stats: StepStats) -> None:
-        """Counts the step; TrainingError, naming it and the records it met, where it is one too many."""
+        """Counts the step; raises TrainingError, naming the step and its records, if too many were skipped in a row."""
         if stats.is_finite:
             self.in_a_row, self.last_good = 0, stats.step
             return
@@ -58,6 +58,6 @@ class NonFinite:
 
 
 def listed(records: Sequence[int]) -> str:
-    """The first few, and how many more."""
+    """The first few record numbers, and how many more there are."""
     named, rest = sorted(records)[:NAMED], len(records) - NAMED
     return ", ".join(map(str, named)) + (f" and {rest} more" if rest > 0 else "")

@@ -1,4 +1,4 @@
-"""Word that a run must stop or is about to lose workers, so that a checkpoint is made in the time that is left."""
+"""Notices that a run should stop or is about to lose workers, so that it can save a checkpoint in time."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any, Literal
 from heliostat.train.parallel.distributed import World
 
 Notice = Literal["", "save", "stop"]
-"""Nothing; a node is to be taken away; the driver was told to stop."""
+"""Nothing; a node will be removed; the driver was asked to stop."""
 ASK_SECONDS = 2.0
-"""Between questions: each costs a few milliseconds, and the grace time of a node is half a minute or more."""
+"""Interval between polls: each costs a few milliseconds, and a node's grace period is half a minute or more."""
 
 
 class Notices:
-    """What a run that nobody can reach hears: nothing."""
+    """Notices of a run without a channel: none."""
 
     def is_due(self) -> bool:
-        """Whether this rank would ask now. All ranks ask at the same step, as soon as one would."""
+        """Whether this rank wants to poll now. All ranks poll at the same step, as soon as one of them wants to."""
         return False
 
     def ask(self) -> Notice:
-        """What there is to hear, the same on every rank; all must call it together."""
+        """The current notice, the same on every rank; a collective call of all ranks."""
         return ""
 
 
 class RayNotices(Notices):
-    """From the driver, through its channel, and from Ray, which hears of nodes that are drained or pre-empted."""
+    """Notices from the driver, through its channel, and from Ray, which knows of drained and pre-empted nodes."""
 
     def __init__(self, world: World, channel: Any) -> None:
         self.world = world
@@ -35,11 +35,11 @@ class RayNotices(Notices):
         self._known: Any = None
 
     def is_due(self) -> bool:
-        """On rank 0, every ASK_SECONDS."""
+        """Every ASK_SECONDS on rank 0."""
         return self.world.is_first and time.monotonic() - self._asked >= ASK_SECONDS
 
     def ask(self) -> Notice:
-        """`stop` from the driver, or `save` once for each node that is to go."""
+        """`stop` from the driver, or `save` once for each node that will be removed."""
         import ray
         import ray.train
 

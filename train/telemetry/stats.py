@@ -1,4 +1,4 @@
-"""What the loop tells of itself: each optimizer step, each validation."""
+"""What the loop reports about each optimizer step and each validation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StepStats:
-    """What one optimizer step did."""
+    """Results of one optimizer step."""
 
     step: int
-    """Steps done, this one included."""
+    """Steps done, including this one."""
     steps: int
     loss: float
     """Mean over the targets of the global batch."""
@@ -20,37 +20,37 @@ class StepStats:
     """Over all parameters, before clipping."""
     seconds: float
     samples: int
-    """Records of this rank, or its part of those that workers share."""
+    """Records of this rank, or its part of records that workers share."""
     micro_batch_size: int
-    """Records in one pass at most."""
+    """Most records in one micro-batch."""
     tokens: int
-    """Tokens of this rank, or its part of them, padding left out."""
+    """Tokens of this rank, or its part of them, without padding."""
     asks: bool = False
-    """Whether a rank would ask for notices now."""
+    """Whether a rank wants to poll for notices now."""
     suspects: tuple[int, ...] = ()
-    """Training records of this rank in micro-batches whose loss is no number."""
+    """Training records of this rank in micro-batches whose loss is not finite."""
     data_seconds: float = 0.0
-    """Of `seconds`, those in which this rank put batches together."""
+    """Part of `seconds` in which this rank collated batches."""
     communication_seconds: float = 0.0
-    """Of `seconds`, those in which this rank waited in collective operations."""
+    """Part of `seconds` in which this rank waited for collective operations."""
     flops: float = 0.0
-    """What the model needs for this rank's tokens."""
+    """FLOPs that the model needs for this rank's tokens."""
 
     @property
     def is_finite(self) -> bool:
-        """Whether loss and gradients are numbers; the weights are as before the step where they are not."""
+        """Whether loss and gradients are finite; if not, the weights are unchanged by the step."""
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
     @property
     def rates(self) -> dict[str, float]:
-        """What this rank did a second: `samples_per_second`, `tokens_per_second`, `flops_per_second`."""
+        """This rank's `samples_per_second`, `tokens_per_second` and `flops_per_second`."""
         done = {"samples": self.samples, "tokens": self.tokens, "flops": self.flops}
         return {f"{name}_per_second": value / self.seconds for name, value in done.items()}
 
 
 @dataclass(frozen=True)
 class Report:
-    """A validation."""
+    """Results of a validation."""
 
     step: int
     steps: int
