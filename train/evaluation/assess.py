@@ -1,4 +1,4 @@
-"""A published model against a test split, in this process: no Ray, no DeepSpeed."""
+"""Evaluates a published model on a test split, in this process: no Ray, no DeepSpeed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from heliostat.train.parallel.distributed import World
 
 
 def assess(model: ModelVersion, storage: StorageConfig, prepared: Prepared) -> dict[str, Any]:
-    """What the test split of `prepared` says of the model version: see `findings`.
+    """Test results of the model version on `prepared`: see `findings`.
 
-    Raises IntegrityError where its files have changed, ConfigError where its labels are not those of the data.
+    Raises IntegrityError if the model's files have changed, ConfigError if its labels differ from those of the data.
     """
     with scratch("evaluate") as temporary:
         folder = temporary / "model"

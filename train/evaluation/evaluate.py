@@ -1,4 +1,4 @@
-"""Metrics of a model over a split, computed by all workers together."""
+"""Computes metrics of a model on a split, on all workers together."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from heliostat.train.tasks.base import Example, Task
 
 BATCH = 32
 WORST = 20
-"""Records that are shown to people."""
+"""Largest number of worst records in a report."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model did on a split; the same on every rank."""
+    """Results of a model on a split; the same on every rank."""
 
     metrics: dict[str, float]
     outputs: np.ndarray
-    """The task's outputs of each record, in the order of the split: float32 [records, numbers]."""
+    """The task's outputs for each record, in the order of the split: float32 [records, numbers]."""
     confusion: list[list[int]] | None
     """Records by [true class][predicted class]; None for tasks without classes."""
     reliability: list[Bin] | None
-    """How often the model is right by how sure it is; None for tasks without classes."""
+    """Accuracy by confidence; None for tasks without classes."""
 
 
 def evaluate(
     task: Task, model: torch.nn.Module, rows: Rows, world: World, train: TrainConfig = TrainConfig()
 ) -> Evaluation:
-    """Runs `model` over `rows`, each rank over its share, and computes the task's metrics over all of them.
+    """Runs `model` on `rows`, each rank on its share, and computes the task's metrics over all of them.
 
-    Every rank makes the same number of passes (repeating one where its share is shorter), as ZeRO stage 3 needs.
-    Workers that split layers, as `train` says, have the same share.
+    Every rank makes the same number of passes (repeating batches if its share is smaller), as ZeRO stage 3 requires.
+    Tensor-parallel workers of a group have the same share.
     """
     batches = np.array_split(np.argsort(rows.lengths, kind="stable"), -(-len(rows) // records_at_once(train)))
     shares = world.size // train.tensor_parallel
@@ -59,12 +59,12 @@ def evaluate(
 
 
 def records_at_once(train: TrainConfig) -> int:
-    """Records of a pass without gradients: those so long that workers share their tokens in training go one by one."""
+    """Batch size without gradients; 1 with sequence parallelism, whose records are long."""
     return BATCH if train.sequence_parallel == 1 else 1
 
 
 def findings(task: Task, evaluation: Evaluation, rows: Rows, folder: Path) -> dict[str, Any]:
-    """What a test split says of a model, in plain values: `metrics`, `confusion`, `reliability`, `worst`, `labels`.
+    """Test results as plain values: `metrics`, `confusion`, `reliability`, `worst`, `labels`.
 
     `folder` holds the model's tokenizer.
     """
@@ -78,7 +78,7 @@ def findings(task: Task, evaluation: Evaluation, rows: Rows, folder: Path) -> di
 
 
 def worst(task: Task, evaluation: Evaluation, rows: Rows, folder: Path) -> list[Example] | None:
-    """The records that the model does worst on; None where that fails, which is not worth a run that has published."""
+    """The records with the worst predictions; None on errors, which must not fail a run that has already published."""
     try:
         return task.worst(evaluation.outputs, rows, folder, WORST)
     except Exception:

@@ -1,4 +1,4 @@
-"""Where things go in a picture: numbers in, coordinates out. The template draws them."""
+"""Layout of charts: numbers in, coordinates out. The template draws them."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any
 from heliostat.train.evaluation.report.curves import MOST_POINTS, Point, finite, smoothed, smoothing, thinned, ticks
 
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 36
-"""What a picture keeps free for its scales, in its own units."""
+"""Margins for axis labels, in SVG units."""
 SMALL = (340, 216)
-"""Width and height of a picture beside others."""
+"""Width and height of a chart that is shown next to others."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Values to places along one side of a picture."""
+    """Maps values to positions along one axis."""
 
     ticks: list[float]
     start: float
     end: float
 
     def at(self, value: float) -> float:
-        """Where a value is."""
+        """The position of a value."""
         low, high = self.ticks[0], self.ticks[-1]
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def marks(self) -> list[tuple[float, str]]:
-        """Where each tick is, and what stands there."""
+        """Position and label of each tick."""
         return [(round(self.at(tick), 1), label(tick)) for tick in self.ticks]
 
 
@@ -44,7 +44,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Dot:
-    """One value that can be read off by pointing at it."""
+    """A value that is shown on hover."""
 
     x: float
     y: float
@@ -53,7 +53,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture of values by step."""
+    """A chart of values by step."""
 
     title: str
     width: int
@@ -62,15 +62,15 @@ class Chart:
     y: Scale
     lines: list[Line]
     dots: list[Dot]
-    """Validations."""
+    """Validation values."""
     gaps: list[float]
-    """Where steps have no number."""
+    """Positions of steps whose value is NaN or infinite."""
     note: str
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A bin of confidence: the place of its share of right answers and of its records."""
+    """A bar of the reliability chart: a confidence bin's accuracy and number of records."""
 
     x: float
     width: float
@@ -82,7 +82,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Reliability:
-    """A picture of how often a model is right by how sure it is."""
+    """A chart of accuracy by confidence."""
 
     width: int
     height: int
@@ -90,11 +90,11 @@ class Reliability:
     y: Scale
     bars: list[Bar]
     floor: float
-    """Where the bars of the records stand."""
+    """Baseline of the bars that count records."""
 
 
 def label(value: float) -> str:
-    """A number at a scale: as short as it can be."""
+    """A tick label, as short as possible."""
     if value == 0 or 1e-3 <= abs(value) < 1e7:
         return f"{value:,.7g}"
     mantissa, power = f"{value:.3e}".split("e")
@@ -108,9 +108,9 @@ def by_step(
     smooth: bool = False,
     size: tuple[int, int] = SMALL,
 ) -> Chart | None:
-    """Values of each step as a line, with `smooth` a smoothed one above it, and those of validations as dots.
+    """A line chart of values by step; with `smooth`, a smoothed line is drawn on top. Validations are dots.
 
-    None where no value is a number. Of more than MOST_POINTS steps, `curves.thinned` are drawn.
+    None if no value is finite. Above MOST_POINTS steps, the points of `curves.thinned` are drawn.
     """
     validations = validations or {}
     points, rare = finite(values), finite(validations)
@@ -137,7 +137,7 @@ def smooth_line(points: Sequence[Point], x: Scale, y: Scale) -> Line:
 
 
 def dots(points: Sequence[Point], x: Scale, y: Scale) -> list[Dot]:
-    """Validations."""
+    """Dots for validation values."""
     return [
         Dot(round(x.at(step), 1), round(y.at(value), 1), f"step {step:g}: {value:.4g}")
         for step, value in thinned(points)
@@ -145,17 +145,17 @@ def dots(points: Sequence[Point], x: Scale, y: Scale) -> list[Dot]:
 
 
 def gaps(values: Mapping[int, float], x: Scale) -> list[float]:
-    """Where steps have no number."""
+    """Positions of steps whose value is NaN or infinite."""
     return sorted({round(x.at(step), 1) for step, value in values.items() if not math.isfinite(value)})
 
 
 def thinning(steps: int) -> str:
-    """What is drawn of a curve where not all of it is."""
+    """The note on a curve that is not drawn in full; empty if it is."""
     return f"Of {steps:,} steps, the lowest and highest of each part are drawn." if steps > MOST_POINTS else ""
 
 
 def step_ticks(low: float, high: float) -> list[float]:
-    """The first and the last step, with round numbers between."""
+    """Ticks at the first and last step, and at round numbers between."""
     if low == high:
         return [low - 1, low, low + 1]
     margin = (high - low) / 8
@@ -168,7 +168,7 @@ def path(points: Sequence[Point], x: Scale, y: Scale) -> str:
 
 
 def reliability(bins: Sequence[Mapping[str, Any]], width: int = SMALL[0], height: int = 290) -> Reliability | None:
-    """Bars of the share of right answers by confidence, and below of the records; None without records.
+    """Bars of accuracy by confidence, with the record counts below; None without records.
 
     `bins` are `classification.Bin`s as mappings.
     """

@@ -1,4 +1,4 @@
-"""A run's numbers by step, made ready to be drawn."""
+"""Prepares a run's values by step for drawing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from itertools import pairwise
 Point = tuple[float, float]
 
 MOST_POINTS = 1000
-"""Of a curve: about as many as a screen can show."""
+"""Most points of a curve: about as many as a screen can show."""
 
 
 def finite(values: Mapping[int, float]) -> list[Point]:
-    """The values that are numbers, by step."""
+    """The finite values, by step."""
     return [(step, value) for step, value in sorted(values.items()) if math.isfinite(value)]
 
 
@@ -27,14 +27,14 @@ def smoothed(values: Sequence[float], weight: float = 0.9) -> list[float]:
 
 
 def smoothing(count: int) -> int:
-    """Over about how many of `count` steps a curve is averaged: a fiftieth of them, 10 at least."""
+    """Window of the moving average in steps: a fiftieth of `count`, at least 10."""
     return max(10, count // 50)
 
 
 def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
-    """`points` as they are where they are `most` at most; else the lowest and the highest of each of `most / 2` parts.
+    """`points` unchanged if there are at most `most`; else the lowest and highest point of each of `most / 2` parts.
 
-    A spike of one step stays, which an average would hide.
+    A spike of one step stays visible, which averaging would hide.
     """
     if len(points) <= most:
         return list(points)

@@ -1,6 +1,6 @@
-"""A run as one HTML file that needs nothing else: no network, no scripts, inline SVG, light and dark.
+"""A run as one self-contained HTML file: no network, no scripts, inline SVG, light and dark.
 
-Records are text that nobody has vetted, so Jinja2 escapes whatever is put in, and the page forbids scripts.
+Records are untrusted text, so Jinja2 escapes everything, and the page forbids scripts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from heliostat.train.evaluation.report import charts
 from heliostat.train.evaluation.report.charts import Chart
 
 MOST_CLASSES = 20
-"""That a confusion matrix shows; of more, its largest entries off the diagonal."""
+"""Largest confusion matrix shown; for more classes, its largest entries off the diagonal."""
 MOST_CONFUSIONS = 30
 
 Curves = Mapping[str, Mapping[int, float]]
@@ -25,26 +25,26 @@ Curves = Mapping[str, Mapping[int, float]]
 
 @dataclass(frozen=True)
 class Report:
-    """What there is to say of a run."""
+    """The contents of a report."""
 
     name: str
     subtitle: str
     facts: Mapping[str, str]
-    """Where the model comes from."""
+    """The model's provenance, such as run and data."""
     metrics: Mapping[str, float]
     """On the test split."""
     metric: str
-    """The one that models are compared by."""
+    """The metric that models are compared by."""
     spec: str
-    """Resolved, as YAML."""
+    """The resolved spec as YAML."""
     labels: Sequence[str] = ()
     curves: Curves | None = None
-    """None where no run is reported on, but a model."""
+    """None for a report on a model without its run."""
     confusion: Sequence[Sequence[int]] | None = None
     reliability: Sequence[Mapping[str, Any]] | None = None
     """`classification.Bin`s as mappings."""
     worst: Sequence[Mapping[str, str | int | float]] | None = None
-    """`Task.worst`; None where it could not be found out."""
+    """`Task.worst`; None if it failed."""
 
 
 def render(report: Report) -> str:
@@ -75,12 +75,12 @@ def render(report: Report) -> str:
 
 
 def figure(value: float) -> str:
-    """A number with four digits that matter; whole numbers as they are."""
+    """A number with four significant digits; integers in full."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def percent(share: float | None) -> str:
-    """A share of one."""
+    """A fraction as a percentage; a dash for None."""
     return "–" if share is None else f"{share:.1%}"
 
 
@@ -90,7 +90,7 @@ def loss_chart(curves: Curves) -> Chart | None:
 
 
 def small_charts(curves: Curves, metric: str) -> list[Chart]:
-    """Learning rate, gradient norm, and the metric of several validations where that is not the loss."""
+    """Learning rate, gradient norm, and the validation metric if it is not the loss and has several values."""
     rate, norm, validated = (
         curves.get(name, {}) for name in ("train/learning_rate", "train/grad_norm", f"validation/{metric}")
     )
@@ -103,13 +103,13 @@ def small_charts(curves: Curves, metric: str) -> list[Chart]:
 
 
 def skipped(curves: Curves) -> int:
-    """Steps that were left out: their loss or gradients were no numbers."""
+    """Number of skipped steps: those whose loss or gradients were NaN or infinite."""
     both = [curves.get(name, {}) for name in ("train/loss", "train/grad_norm")]
     return len({step for values in both for step in values if not math.isfinite(values[step])})
 
 
 def by_class(report: Report) -> list[tuple[str, int, float | None, float | None]]:
-    """Of each label: its records, precision and recall; None where no record is predicted so, or none is so."""
+    """Per label: number of records, precision and recall; None if the label is never predicted, or has no records."""
     matrix = report.confusion or []
     predicted = [sum(column) for column in zip(*matrix, strict=True)]
     return [
@@ -124,7 +124,7 @@ def by_class(report: Report) -> list[tuple[str, int, float | None, float | None]
 
 
 def confusions(report: Report) -> list[tuple[str, str, int, float]]:
-    """The largest entries off the diagonal: true label, predicted label, records, their share of the true label's."""
+    """The largest entries off the diagonal: true label, predicted label, records, share of the true label's records."""
     found = [
         (report.labels[true], report.labels[predicted], count, count / sum(row))
         for true, row in enumerate(report.confusion or [])
@@ -135,7 +135,7 @@ def confusions(report: Report) -> list[tuple[str, str, int, float]]:
 
 
 def verdict(report: Report) -> str:
-    """What the worst records are, or why there are none."""
+    """The caption of the worst records, or why there are none."""
     if report.worst is None:
         return "They could not be found out; the log says why."
     if report.confusion is None and any(str(value).startswith(PNG) for value in report.worst[0].values()):
