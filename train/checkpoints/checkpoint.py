@@ -1,11 +1,11 @@
-"""Checkpoints that exist or do not: the shards of all ranks, then the checkpoint's record, then the pointer.
+"""Atomic checkpoints: the shards of all ranks, then the checkpoint's record, then the pointer.
 
-    checkpoints/<step>-<attempt>/rank-00000/   that rank's files if it has any, a bundle with sizes and checksums
-    checkpoints/<step>-<attempt>/checkpoint.json   written when the bundles of all ranks are there
-    checkpoints/latest.json   names the newest complete one
+        checkpoints/<step>-<attempt>/rank-00000/   files of this rank, if it has any: a bundle with sizes and checksums
+        checkpoints/<step>-<attempt>/checkpoint.json   the record, written when the bundles of all ranks are stored
+        checkpoints/latest.json   the pointer to the newest complete checkpoint
 
-Training waits while each rank copies its state in memory; that copy is written to local disk and uploaded beside
-training. A run that goes on with another number of workers or at another ZeRO stage converts the shards on the way in.
+Training pauses while each rank copies its state in memory; the copy is written to local disk and uploaded in the
+background. If a run resumes with another world size or ZeRO stage, the shards are converted when they are loaded.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ POINTER = "latest.json"
 RECORD = "checkpoint.json"
 TAG = "shards"
 DEADLINE_SECONDS = 600.0
-"""How long rank 0 waits for the other ranks' uploads."""
+"""Timeout of rank 0 for the other ranks' uploads."""
 
 
 @dataclass(frozen=True)
 class StoreStats:
-    """What a checkpoint took, on this rank."""
+    """Timings of a checkpoint on this rank."""
 
     step: int
     wait_seconds: float
-    """Training stood still: for the checkpoint before to be stored, and for the copy in memory."""
+    """Time that training paused: for the previous checkpoint to be stored, and for the copy in memory."""
     store_seconds: float
-    """Beside training: to disk and to storage."""
+    """Time in the background: writing to disk and uploading."""
 
 
 @dataclass
 class Checkpoints:
-    """The checkpoints of one run, seen from one rank."""
+    """The checkpoints of one run, on one rank."""
 
     store: Store
     prefix: str
-    """Where they are, such as `runs/<run id>/checkpoints`."""
+    """Their prefix in storage, such as `runs/<run id>/checkpoints`."""
     world: World
     contract: Mapping[str, Any]
-    """What must be the same for a resumed run to continue this one: key -> value."""
+    """Settings that a resumed run must share with this one: key -> value."""
     keep: int = 2
     on_stored: Callable[[StoreStats], None] = lambda _: None
-    """Called from another thread when this rank's part of a checkpoint is stored."""
+    """Called from a background thread when this rank's part of a checkpoint is stored."""
     mode: str = "max"
     metric: str = "accuracy"
     _uploader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
@@ -70,9 +70,9 @@ class Checkpoints:
     _attempt: str = ""
 
     def save(self, engine: Any, step: int, metrics: Mapping[str, float]) -> None:
-        """Copies this rank's state and starts to store the copy; waits for the one before to be stored.
+        """Copies this rank's state and stores the copy in the background; first waits for the previous checkpoint.
 
-        Raises StorageError where that failed, naming the rank and what it was doing.
+        Raises StorageError if storing that one failed, naming the rank and what it was doing.
         """
         started = time.perf_counter()
         self.wait()
@@ -87,7 +87,7 @@ class Checkpoints:
             "zero_stage": engine.zero_optimization_stage(),
             "contract": dict(self.contract),
         }
-        has_state = self.world.gather(np.array(bool(files)))  # without sharding, rank 0 alone has
+        has_state = self.world.gather(np.array(bool(files)))  # without sharding, only rank 0 has state
         writers = [int(rank) for rank in np.flatnonzero(has_state)]
         prefix = f"{self.prefix}/{step:08d}-{self._attempt}"
         wait_seconds = time.perf_counter() - started
@@ -95,20 +95,20 @@ class Checkpoints:
 
     @property
     def is_storing(self) -> bool:
-        """Whether this rank's last checkpoint is still on its way."""
+        """Whether this rank's last checkpoint is still being stored."""
         return self._pending is not None and not self._pending.done()
 
     def wait(self) -> None:
-        """Returns when the last checkpoint is stored; raises StorageError where that failed."""
+        """Waits until the last checkpoint is stored; raises StorageError if that failed."""
         pending, self._pending = self._pending, None
         if pending:
             pending.result()
 
     def restore(self, engine: Any, record: Mapping[str, Any] | None = None) -> int:
-        """Loads the newest complete checkpoint, or that of `record`, into `engine` and returns its step; 0 if none.
+        """Loads the newest complete checkpoint, or that of `record`, into `engine`. Returns its step; 0 if none.
 
-        It may have been written by any number of workers at any ZeRO stage from 1 on. Raises ConfigError where it
-        belongs to another model, data or schedule, naming the key.
+        It may have been written with any world size and any ZeRO stage from 1 on. Raises ConfigError if it belongs to
+        another model, data or schedule, naming the key.
         """
         record = record or self.world.from_first(self.latest)
         if record is None:
@@ -119,7 +119,7 @@ class Checkpoints:
         name = hashlib.sha256(json.dumps([record["shards"], same]).encode()).hexdigest()[:16]
         folder = fill(cache_folder() / "resume" / name, lambda folder: self._fetch(record, folder, convert=not same))
         load_shards(engine, folder, from_universal=not same)
-        self.world.sum(0.0)  # all ranks of this node have read it
+        self.world.sum(0.0)  # barrier: all ranks of this node have read it
         shutil.rmtree(folder, ignore_errors=True)
         return record["step"]
 
@@ -132,7 +132,7 @@ class Checkpoints:
         return json.loads(self.store.read_bytes(f"{pointer['prefix']}/{RECORD}"))
 
     def best(self) -> dict[str, Any] | None:
-        """The record of the complete checkpoint with the best validation metric; None if none has any."""
+        """The record of the complete checkpoint with the best validation metric; None if none has one."""
         scored = [record for record in self.records() if self.metric in record["metrics"]]
         pick = max if self.mode == "max" else min
         return pick(scored, key=lambda record: record["metrics"][self.metric], default=None)
@@ -169,7 +169,7 @@ class Checkpoints:
             shutil.rmtree(local, ignore_errors=True)
 
     def _wait_for(self, prefix: str, rank: int) -> str:
-        """The digest of a rank's bundle, once it is there."""
+        """Waits for a rank's bundle and returns its digest."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
             try:
@@ -180,7 +180,7 @@ class Checkpoints:
                 time.sleep(0.1)
 
     def _retire(self) -> None:
-        """Deletes all but the newest `keep` and the best, and what attempts before have not completed."""
+        """Deletes all checkpoints but the newest `keep` and the best, and incomplete ones of earlier attempts."""
         records, best = self.records(), self.best()
         kept = {record["prefix"] for record in records[-self.keep :]} | ({best["prefix"]} if best else set())
         for record in records:
@@ -194,7 +194,7 @@ class Checkpoints:
     def _check(self, record: Mapping[str, Any], engine: Any) -> None:
         now, stage = dict(self.contract), engine.zero_optimization_stage()
         then = dict(record["contract"])
-        if 0 in (stage, record["zero_stage"]):  # whole states, which DeepSpeed does not convert to or from shards
+        if 0 in (stage, record["zero_stage"]):  # unsharded states, which DeepSpeed does not convert to or from shards
             now["train.zero_stage"], then["train.zero_stage"] = stage, record["zero_stage"]
         for key, value in then.items():
             if now.get(key) != value:
@@ -204,7 +204,7 @@ class Checkpoints:
                 )
 
     def _fetch(self, record: Mapping[str, Any], folder: Path, convert: bool) -> None:
-        """All ranks' shards, checked, as the tag TAG in `folder`; in DeepSpeed's universal form where asked for."""
+        """Downloads and verifies all ranks' shards as tag TAG in `folder`; `convert`: in the universal format."""
         merged = folder / ("parts" if convert else TAG)
         merged.mkdir()
         for name, digest in record["shards"].items():
@@ -219,7 +219,7 @@ class Checkpoints:
 
 
 def load_shards(engine: Any, folder: Path, from_universal: bool) -> None:
-    """Loads model, optimizer and counters from DeepSpeed's files in `folder`; what is not trained stays as it is."""
+    """Loads model, optimizer and counters from DeepSpeed's files in `folder`; frozen parameters stay unchanged."""
     strict = all(parameter.requires_grad for parameter in engine.module.parameters())
     if from_universal:
         path, _ = universal.load(engine, folder, TAG, strict)

@@ -1,4 +1,4 @@
-"""A copy of the training state in memory: taken while training waits, written to disk while it goes on."""
+"""A snapshot of the training state in memory: copied while training pauses, written to disk while it continues."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from heliostat.infra.errors import StorageError
 
 Snapshot = dict[str, Any]
-"""What DeepSpeed would write: file -> state, its tensors copies on the host."""
+"""The files that DeepSpeed would write: path -> state, its tensors copied to the host."""
 
 
 @contextmanager
 def taken(engine: Any) -> Iterator[Snapshot]:
-    """Fills the Snapshot with what `engine.save_checkpoint` would write inside the block."""
+    """Collects what `engine.save_checkpoint` would write inside the block into a Snapshot."""
     files: Snapshot = {}
     writer, copies = engine.checkpoint_engine, _Copies()
     writer.save = lambda state_dict, path: files.update({str(path): copies.of(state_dict)})
@@ -29,7 +29,7 @@ def taken(engine: Any) -> Iterator[Snapshot]:
 
 
 def write(snapshot: Snapshot) -> None:
-    """Writes each file of the snapshot and forgets it; StorageError where the disk takes no more."""
+    """Writes each file of the snapshot and frees it; raises StorageError if writing fails."""
     while snapshot:
         path, state = snapshot.popitem()
         try:
@@ -39,13 +39,13 @@ def write(snapshot: Snapshot) -> None:
 
 
 class _Copies:
-    """Copies of tensors, one for each: those that share memory, such as tied embeddings, still do."""
+    """Copies tensors, each once: tensors that share memory, such as tied embeddings, also share the copy."""
 
     def __init__(self) -> None:
         self._made: dict[Any, torch.Tensor] = {}
 
     def of(self, item: Any) -> Any:
-        """`item` with copies in place of its tensors, in mappings, lists and tuples of any depth."""
+        """`item` with its tensors replaced by copies, in mappings, lists and tuples of any depth."""
         if isinstance(item, torch.Tensor):
             key = (item.device, item.data_ptr(), item.dtype, item.shape, item.stride())
             if key not in self._made:
@@ -60,7 +60,7 @@ class _Copies:
         return item
 
     def finish(self) -> None:
-        """Returns once copies from an accelerator are there."""
+        """Waits for copies from an accelerator to complete."""
         if any(device.type == "cuda" for device, *_ in self._made):
             torch.cuda.synchronize()
 

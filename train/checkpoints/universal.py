@@ -1,7 +1,7 @@
-"""From one sharding to another: DeepSpeed's universal checkpoints, made and read inside a resume.
+"""Converts checkpoints between shardings, with DeepSpeed's universal format.
 
-DeepSpeed's shards fit the number of workers and the ZeRO stage that wrote them. In its universal format (Lian et al.
-2024) each parameter is whole, with its Adam moments, in files of its own, and any sharding takes its part.
+DeepSpeed's shards fit only the world size and ZeRO stage that wrote them. In its universal format (Lian et al. 2024)
+each parameter and its Adam moments are complete, in files of their own, and can be loaded with any sharding.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 MODEL_FILES = ("mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_model_states.pt")
-"""What DeepSpeed calls the file with the counters: below stage 3, and at stage 3."""
+"""DeepSpeed's names of the file with the counters: below stage 3, and at stage 3."""
 
 
 def convert(shards: Path, target: Path) -> None:
-    """Writes to `target` the universal form of the shards of all ranks, of stage 1, 2 or 3, in `shards`."""
+    """Converts the shards of all ranks in `shards` (stage 1, 2 or 3) to a universal checkpoint in `target`."""
     from deepspeed.checkpoint import ds_to_universal
 
     options = Namespace(
@@ -39,7 +39,7 @@ def convert(shards: Path, target: Path) -> None:
 
 
 def _unite(folder: Path) -> None:
-    """Has a checkpoint that comes from stage 3 fit below it, and the other way round."""
+    """Makes a checkpoint from stage 3 loadable below stage 3, and the other way round."""
     import deepspeed
 
     below_3, at_3 = (folder / name for name in MODEL_FILES)
@@ -58,7 +58,7 @@ def _unite(folder: Path) -> None:
 
 
 def _as_below_3(folder: Path, step: Any) -> None:
-    """Gives stage 3's bare tensors the wrapping that the stages below expect, and each parameter the step count."""
+    """Wraps stage 3's bare tensors as the lower stages expect, and adds the step count to each parameter."""
     for parameter in (file.parent for file in folder.rglob("exp_avg.pt")):
         for file in parameter.glob("*.pt"):
             torch.save({"param": torch.load(file), "cat_dim": 0}, file)
@@ -66,12 +66,12 @@ def _as_below_3(folder: Path, step: Any) -> None:
 
 
 def load(engine: Any, folder: Path, tag: str, strict: bool) -> Any:
-    """Loads the universal checkpoint `tag` in `folder` into the engine; what DeepSpeed's own loading returns.
+    """Loads the universal checkpoint `tag` in `folder` into the engine; returns what DeepSpeed's loader returns.
 
     With `strict`, it must hold the whole model.
 
-    DeepSpeed gives every group the settings of the first (the weight decay of matrices to biases), and at stage 3 one
-    count of steps to all of them, which each then raises; both are mended.
+    Works around two faults of DeepSpeed: it gives every parameter group the settings of the first (so biases get the
+    weight decay of matrices), and at stage 3 all groups share one step count, which each group then increments.
     """
     settings = [{k: v for k, v in group.items() if k != "params"} for group in engine.optimizer.param_groups]
     before = engine._config.load_universal_checkpoint
