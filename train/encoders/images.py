@@ -1,4 +1,4 @@
-"""Images as pixels of one size, with the mean and deviation of each channel learned from the training split."""
+"""Encodes images as pixels of one size; learns mean and standard deviation per channel from the training split."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ IMAGE = "image"
 
 @dataclass(frozen=True)
 class ImageEncoder(Encoder):
-    """Images to `pixels`."""
+    """Encodes images as `pixels`."""
 
     inputs: ImageInputs | None = None
-    """What was learned; None before."""
+    """What `fit` has learned; None before."""
     labelled: bool = True
 
     def columns(self, data: DataConfig) -> list[str]:
@@ -44,17 +44,17 @@ class ImageEncoder(Encoder):
         return None if pixels is None else {IMAGE: as_text(pixels)}
 
     def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
-        """What the pixels hash to."""
+        """A hash of the pixels."""
         return hashlib.sha256(record[IMAGE].encode()).hexdigest()
 
     def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> ImageEncoder:
-        """The size of the first image, where the spec says none, and the mean and deviation of each channel."""
+        """Learns the size from the first image if the spec has none, and mean and deviation of each channel."""
         inputs: ImageInputs | None = None
         count, sums, squares = 0, np.zeros(1, np.int64), np.zeros(1, np.int64)
         for record in records:
             pixels = from_text(record[IMAGE])
             inputs = inputs or _first(pixels, data)
-            with suppress(DataError):  # what does not fit is refused with its place, when all are encoded
+            with suppress(DataError):  # images that do not fit are reported with their position when all are encoded
                 numbers = inputs.fitted(pixels, IMAGE).reshape(-1, inputs.shape[2]).astype(np.int64)
                 count += len(numbers)
                 sums, squares = sums + numbers.sum(axis=0), squares + (numbers**2).sum(axis=0)
@@ -64,7 +64,7 @@ class ImageEncoder(Encoder):
         return replace(self, inputs=inputs.model_copy(update={"mean": mean, "std": std}))
 
     def save(self, folder: Path) -> None:
-        """Writes the size, the means and the deviations."""
+        """Writes the size, the means and the standard deviations."""
         assert self.inputs
         write_inputs(self.inputs, folder)
 
@@ -78,14 +78,14 @@ class ImageEncoder(Encoder):
         return {"pixels": np.stack(found)}
 
     def fingerprint(self) -> str:
-        """Changes with how images are read; what they hold is in the data."""
+        """Changes if images are read differently; what was learned depends on the data only."""
         return hashlib.sha256(b"pixels, 2").hexdigest()
 
 
 def decoded(value: Any, column: str, mode: Mode) -> np.ndarray | None:
-    """The image in a cell: pixels, the bytes of a file, as Parquet files of images hold them too, or their base64.
+    """Decodes the image in a cell: pixels, the bytes of a file (also as Parquet image columns hold them), or base64.
 
-    None where it is missing. Raises DataError for what is no image.
+    None if it is missing. Raises DataError if it is not an image.
     """
     if isinstance(value, Mapping):
         value = value.get("bytes")
@@ -101,20 +101,20 @@ def decoded(value: Any, column: str, mode: Mode) -> np.ndarray | None:
 
 
 def as_text(pixels: np.ndarray) -> str:
-    """uint8 [height, width, channels] as JSON can hold it."""
+    """Serialises uint8 [height, width, channels] as JSON-compatible text."""
     return " ".join([*map(str, pixels.shape), base64.b64encode(np.ascontiguousarray(pixels).tobytes()).decode()])
 
 
 def from_text(text: str) -> np.ndarray:
-    """What `as_text` was given."""
+    """Inverse of `as_text`."""
     *shape, numbers = text.split(" ")
     return np.frombuffer(base64.b64decode(numbers), dtype=np.uint8).reshape([int(side) for side in shape])
 
 
 def _mean_and_std(count: int, total: int, squares: int) -> tuple[float, float]:
-    """Mean and deviation of `count` shades, as shares of 255; the deviation is 1 where all shades are the same.
+    """Mean and standard deviation of `count` values, as fractions of 255; the latter is 1 if all values are equal.
 
-    Whole numbers until the end: rounding would leave a channel that is the same everywhere a deviation of 1e-9.
+    Computed in integers to the end: rounding would give a constant channel a deviation of 1e-9.
     """
     return total / (255 * count), math.sqrt(count * squares - total**2) / (255 * count) or 1.0
 

@@ -1,4 +1,4 @@
-"""Plain texts as pieces of words, for language models that are trained from nothing: the pieces are learned too."""
+"""Encodes plain texts as subwords, for language models trained from scratch; the tokenizer is trained too."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from heliostat.train.models.bases import END, TOKENIZER
 
 @dataclass(frozen=True)
 class SubwordEncoder(Encoder):
-    """Texts to ids by byte-pair encoding (Sennrich et al. 2016) of their UTF-8 bytes, so that no sign is unknown."""
+    """Byte-level byte-pair encoding (Sennrich et al. 2016), so that no character is unknown."""
 
     tokenizer: Tokenizer | None = None
-    """What was learned; None before."""
+    """The trained tokenizer; None before `fit`."""
     labelled: bool = False
 
     def columns(self, data: DataConfig) -> list[str]:
@@ -30,11 +30,11 @@ class SubwordEncoder(Encoder):
         return [data.columns.text]
 
     def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
-        """What makes two records the same."""
+        """The text, which identifies a record."""
         return record[data.columns.text]
 
     def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> SubwordEncoder:
-        """`data.vocabulary` pieces, of which 256 are the bytes themselves."""
+        """Trains a tokenizer with `data.vocabulary` tokens, 256 of which are the single bytes."""
         tokenizer = Tokenizer(BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -53,12 +53,12 @@ class SubwordEncoder(Encoder):
         self.tokenizer.save(str(folder / TOKENIZER))
 
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
-        """`input_ids` of each text with its end, and the same as `labels`."""
+        """`input_ids` of each text with an end token, and the same as `labels`."""
         assert self.tokenizer
         end = self.tokenizer.token_to_id(END)
         ids = [[*one.ids, end] for one in self.tokenizer.encode_batch_fast(list(records[data.columns.text]))]
         return {"input_ids": ids, "labels": ids}
 
     def fingerprint(self) -> str:
-        """Changes with how pieces are learned; the pieces themselves are in the data."""
+        """Changes if the tokenizer is trained differently; its vocabulary depends on the data only."""
         return hashlib.sha256(b"byte-level BPE").hexdigest()

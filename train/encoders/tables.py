@@ -1,4 +1,4 @@
-"""Rows of a table as numbers: columns standardised and words one-hot, both learned from the training split."""
+"""Encodes table rows as numbers: standardised numbers and one-hot words, both learned from the training split."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from heliostat.train.data.values import refuse_missing, unicode_text
 from heliostat.train.models.bases import write_inputs
 
 MOST_VALUES = 1000
-"""Different words in a column: each becomes an input of the model."""
+"""Most distinct words in a column: each becomes an input of the model."""
 
 
 @dataclass(frozen=True)
 class TableEncoder(Encoder):
-    """Numbers and words of a row to `features`; rows that are the same all stay."""
+    """Encodes numbers and words of a row as `features`; duplicate rows are kept."""
 
     inputs: TableInputs | None = None
-    """What was learned; None before."""
+    """What `fit` has learned; None before."""
     labelled: bool = True
     unique: ClassVar[bool] = False
 
     def columns(self, data: DataConfig) -> list[str] | None:
-        """Those that the spec names; None for all."""
+        """The columns listed in the spec; None for all."""
         return data.columns.features
 
     def clean(self, record: Mapping[str, Any], data: DataConfig) -> dict[str, Any] | None:
-        """Numbers and words; None for a row that `data.missing` drops."""
+        """The row's numbers and words; None for a row that `data.missing` drops."""
         found = {name: cell(record[name], name, data) for name in self.names(record, data)}
         missing = [name for name, value in found.items() if value is None]
         refuse_missing(missing, data, "drop and fill are")
         return None if missing and data.missing == "drop" else found
 
     def names(self, record: Mapping[str, Any], data: DataConfig) -> list[str]:
-        """The columns of a record that the model sees."""
+        """The feature columns of a record."""
         names = data.columns.features or [name for name in record if name != data.columns.label]
         unknown = [name for name in data.columns.categories if name not in names]
         if unknown or not names:
@@ -62,7 +62,7 @@ class TableEncoder(Encoder):
         return json.dumps(record, ensure_ascii=False)
 
     def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> TableEncoder:
-        """Means and deviations of numbers, and the words that there are."""
+        """Learns mean and standard deviation of number columns, and the distinct words of category columns."""
         numbers: dict[str, array[float]] = {}
         words: dict[str, Counter[str]] = {}
         for record in records:
@@ -78,7 +78,7 @@ class TableEncoder(Encoder):
         return replace(self, inputs=TableInputs(columns=tuple(columns)))
 
     def save(self, folder: Path) -> None:
-        """Writes the columns."""
+        """Writes the learned columns."""
         assert self.inputs
         write_inputs(self.inputs, folder)
 
@@ -89,12 +89,12 @@ class TableEncoder(Encoder):
         return {"features": np.array([self.inputs.features(row) for row in rows], dtype=np.float32)}
 
     def fingerprint(self) -> str:
-        """Changes with how columns are learned; what they hold is in the data."""
+        """Changes if columns are learned differently; what was learned depends on the data only."""
         return hashlib.sha256(b"standardised, one-hot, 2").hexdigest()
 
 
 def cell(value: Any, column: str, data: DataConfig) -> float | str | None:
-    """A number or, in one of `data.columns.categories`, a word; None where it is missing."""
+    """The value of a cell: a number or, for `data.columns.categories`, a word; None if it is missing."""
     if data.na_values and isinstance(value, str) and value.strip() in data.na_values:
         return None
     if column in data.columns.categories:
@@ -114,7 +114,7 @@ def _number(name: str, values: np.ndarray, data: DataConfig) -> NumberColumn:
     if not math.isfinite(std):
         largest = f"values up to {np.abs(values).max():g}, too large for a mean and a deviation"
         raise DataError(f"column {name!r} has {largest}; scale it, or leave it out of data.columns.features")
-    varies = values.min() < values.max() and std > 0  # rounding leaves a constant column a deviation of 1e-17
+    varies = values.min() < values.max() and std > 0  # rounding gives a constant column a deviation of 1e-17
     fill = mean if data.missing == "fill" else None
     return NumberColumn(name=name, mean=mean, std=std if varies else 1.0, fill=fill)
 

@@ -1,4 +1,4 @@
-"""Texts as words, for models that are built here: the vocabulary is learned from the training split."""
+"""Encodes texts as words, for networks built here; the vocabulary is learned from the training split."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ PAD, UNKNOWN = "[PAD]", "[UNK]"
 PAD_ID, UNKNOWN_ID = 0, 1
 MARKUP = r"<[a-zA-Z/][^<>]*>"
 VERSION = b"words, lower case, no markup, 2"
-"""Changes with how a text becomes words."""
+"""Increased when texts are split into words differently."""
 
 
 @dataclass(frozen=True)
 class WordEncoder(Encoder):
-    """Texts to the ids of their words, lower-case, without markup; those that are rare are one word, the unknown."""
+    """Encodes texts as ids of their lower-case words, without markup; rare words become the unknown token."""
 
     tokenizer: Tokenizer | None = None
-    """What was learned; None before."""
+    """The trained tokenizer; None before `fit`."""
     length: int = 0
-    """`data.max_length`, once that is known."""
+    """`data.max_length`; 0 before `fit`."""
     labelled: bool = True
 
     def columns(self, data: DataConfig) -> list[str]:
@@ -43,11 +43,11 @@ class WordEncoder(Encoder):
         return [data.columns.text]
 
     def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
-        """What makes two records the same."""
+        """The text, which identifies a record."""
         return record[data.columns.text]
 
     def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> WordEncoder:
-        """The `data.vocabulary` most frequent words."""
+        """Learns the `data.vocabulary` most frequent words."""
         tokenizer = Tokenizer(WordLevel(unk_token=UNKNOWN))
         tokenizer.normalizer = normalizers.Sequence(
             [normalizers.Replace(Regex(MARKUP), " "), normalizers.NFKC(), normalizers.Lowercase()]
@@ -67,18 +67,18 @@ class WordEncoder(Encoder):
         write_inputs(inputs, folder)
 
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
-        """`input_ids` of each text, uncut; a text of no known sign is the unknown word."""
+        """`input_ids` of each text, not truncated; the unknown token for a text without words."""
         assert self.tokenizer
         found = self.tokenizer.encode_batch_fast(list(records[data.columns.text]))
         return {"input_ids": [one.ids or [UNKNOWN_ID] for one in found]}
 
     def fingerprint(self) -> str:
-        """Changes with how words are learned; the words themselves are in the data."""
+        """Changes if words are learned differently; the vocabulary depends on the data only."""
         return hashlib.sha256(VERSION).hexdigest()
 
 
 class FixedLength(torch.nn.Module):
-    """A program that takes texts of one length, called with texts of any up to that."""
+    """Calls a program that takes texts of one fixed length with texts of any length up to that."""
 
     def __init__(self, program: Program, length: int) -> None:
         super().__init__()
@@ -95,12 +95,12 @@ class FixedLength(torch.nn.Module):
         return logits
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Those of the program."""
+        """The program's weights."""
         return self.program.weights()
 
 
 def text_inputs(folder: Path) -> TextInputs:
-    """What the model in `folder` takes in."""
+    """The description of the inputs of the model in `folder`."""
     inputs = read_settings(folder).inputs
     assert isinstance(inputs, TextInputs)
     return inputs
