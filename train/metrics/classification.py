@@ -1,4 +1,4 @@
-"""What evaluation says of any classifier, from its logits and the true classes."""
+"""Metrics of a classifier, from its logits and the true classes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from torch.nn import functional
 
 BINS = 15
-"""Of confidence, equally wide: as many as Guo et al. (2017) use for their tables."""
+"""Number of confidence bins, of equal width: as many as Guo et al. (2017) use in their tables."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The records whose confidence (the probability of the predicted class) lies in (low, high]."""
+    """The records whose confidence (the probability of the predicted class) is in (low, high]."""
 
     low: float
     high: float
     count: int
     confidence: float
-    """Mean over the records."""
+    """Mean confidence of the records."""
     accuracy: float
 
 
@@ -30,11 +30,11 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def metrics(logits: np.ndarray, classes: np.ndarray) -> dict[str, float]:
-    """Loss, accuracy, and precision, recall and F1 as the mean over the classes and weighted by their records.
+    """Loss, accuracy, and precision, recall and F1, both as mean over the classes and weighted by their records.
 
-    As in scikit-learn, the mean is over the classes that are the true or the predicted one of a record.
-    `logits` is float32 [records, classes], `classes` int64 [records]. `roc_auc` and `calibration_error` are left out
-    where they are undefined: see `roc_auc` and `reliability`.
+    As in scikit-learn, the mean is over the classes that occur as true or predicted class. `logits` is float32
+    [records, classes], `classes` int64 [records]. `roc_auc` and `calibration_error` are left out if they are undefined:
+    see `roc_auc` and `reliability`.
     """
     predicted = logits.argmax(axis=1)
     known: dict[str, float | None] = {
@@ -59,9 +59,9 @@ def _averages(predicted: np.ndarray, classes: np.ndarray) -> dict[str, float]:
 
 
 def roc_auc(logits: np.ndarray, classes: np.ndarray) -> float | None:
-    """The area under the ROC curve: of class 1 where there are two; else the mean of each class against the rest.
+    """Area under the ROC curve: of class 1 for two classes; else the mean of one class against the rest.
 
-    None where a class has no record, for which it is undefined, and where a logit is no number.
+    None if a class has no record, for which it is undefined, or if a logit is not finite.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -75,9 +75,9 @@ def roc_auc(logits: np.ndarray, classes: np.ndarray) -> float | None:
 
 
 def reliability(logits: np.ndarray, classes: np.ndarray) -> list[Bin]:
-    """How often the model is right by how sure it is: the BINS of confidence, those without a record too.
+    """Accuracy by confidence, in BINS bins, including empty ones.
 
-    Bin m of M holds the confidences in ((m - 1) / M, m / M]. Empty where a logit is no number.
+    Bin m of M holds the confidences in ((m - 1) / M, m / M]. Empty if a logit is not finite.
     """
     if not np.isfinite(logits).all():
         return []
@@ -96,7 +96,7 @@ def reliability(logits: np.ndarray, classes: np.ndarray) -> list[Bin]:
 def calibration_error(bins: list[Bin]) -> float | None:
     """The expected calibration error (Guo et al. 2017, equation 3): sum over bins of n_m / n |accuracy - confidence|.
 
-    0 for a model that is right as often as it is sure; None without bins.
+    0 for a perfectly calibrated model; None without bins.
     """
     records = sum(one.count for one in bins)
     return sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / records if records else None
@@ -110,7 +110,7 @@ def confusion(logits: np.ndarray, classes: np.ndarray) -> list[list[int]]:
 
 
 def surest_errors(logits: np.ndarray, classes: np.ndarray, count: int) -> list[tuple[int, int, float]]:
-    """The wrong predictions that the model is surest of, surest first: record, predicted class, its probability."""
+    """The wrong predictions with the highest confidence, highest first: record, predicted class, its probability."""
     scores, predicted = probabilities(logits), logits.argmax(axis=1)
     wrong = np.flatnonzero(predicted != classes)
     confidence = scores[wrong, predicted[wrong]]
