@@ -1,9 +1,9 @@
-"""Low-rank adapters: the base model stays as it is, and small matrices beside its linear layers are trained.
+"""Low-rank adapters: the base model is frozen, and small matrices beside its linear layers are trained.
 
-LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685) by peft; with the base model in 4-bit NormalFloat it is QLoRA
-(Dettmers et al. 2023, https://arxiv.org/abs/2305.14314). What is published is one plain model (the base weights as
-they were computed with, dequantised where they were in 4 bits, plus the product of the two matrices), or the adapter
-alone as peft stores it.
+LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685) with peft; with the base model in 4-bit NormalFloat it is QLoRA
+(Dettmers et al. 2023, https://arxiv.org/abs/2305.14314). What is published is either one plain model (the base weights
+as used in training, dequantised if they were in 4 bits, plus the product of the two matrices), or the adapter alone as
+peft stores it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from heliostat.train.models.config import AdapterConfig
 NAME = "default"
 FILE = "adapter_model.safetensors"
 BASE = ".base_layer."
-"""What peft puts into the name of a weight that it wraps."""
+"""Inserted by peft into the name of a weight that it wraps."""
 PACKED = frozenset({"absmax", "quant_map", "nested_absmax", "nested_quant_map"})
-"""What a layer in 4 bits keeps beside its weight."""
+"""State of a 4-bit layer besides its weight."""
 
 
 def attach(model: Any, adapter: AdapterConfig) -> None:
-    """Puts adapters beside the linear layers of `model`, in place, and freezes the rest but for a new head.
+    """Adds adapters to the linear layers of `model`, in place, and freezes everything else except a new head.
 
-    Raises ConfigError where `train.adapter.targets` names no layer of it.
+    Raises ConfigError if `train.adapter.targets` names no layer of the model.
     """
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft loads it, and it misses kernels that few need
     from peft import LoraConfig, TaskType, inject_adapter_in_model
@@ -62,7 +62,7 @@ def attach(model: Any, adapter: AdapterConfig) -> None:
 
 
 def plain_name(name: str) -> str | None:
-    """What `name` in the state of a model with adapters is called without them; None for what is theirs alone."""
+    """The name of `name` in the state of a model without adapters; None if it belongs to the adapter only."""
     parts = name.split(".")
     if any(part.startswith("lora_") for part in parts) or parts[-1] in PACKED or "quant_state" in parts:
         return None
@@ -70,14 +70,14 @@ def plain_name(name: str) -> str | None:
 
 
 def adapter_name(name: str) -> str | None:
-    """What peft calls `name`, of a model with adapters, in an adapter's file; None for what is not the adapter's."""
+    """The name of parameter `name` in peft's adapter file; None if it does not belong to the adapter."""
     if not any(part.startswith("lora_") for part in name.split(".")):
         return None
     return "base_model.model." + name.replace(f".{NAME}.", ".")
 
 
 def adapter_weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and whole value of each matrix of the adapter, on the CPU; all ranks must iterate together."""
+    """Yields name and full tensor of each matrix of the adapter, on the CPU; all ranks must iterate together."""
     import deepspeed
 
     for name, value in model.named_parameters():
@@ -88,7 +88,7 @@ def adapter_weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]
 
 
 def save(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """`weights` and their configuration, as peft stores an adapter."""
+    """Writes `weights` and their configuration as peft stores an adapter."""
     from safetensors.torch import save_file
 
     config = copy.copy(model.peft_config[NAME])
@@ -99,7 +99,7 @@ def save(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
 
 @contextmanager
 def plain_value(model: torch.nn.Module, name: str, value: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The whole of the weight `name`, whose shard or packed form is `value`, with its adapter merged in.
+    """The full weight `name`, whose shard or packed form is `value`, with its adapter merged in.
 
     At ZeRO stage 3 shards are gathered, so all ranks must enter together.
     """
@@ -125,7 +125,7 @@ def _dequantized(value: torch.Tensor) -> torch.Tensor:
 
 
 def _quantize(model: Any) -> None:
-    """The linear layers of `model` in 4-bit NormalFloat, its scales quantised too; embeddings and heads stay."""
+    """Converts the linear layers of `model` to 4-bit NormalFloat with quantised scales; not embeddings and heads."""
     try:
         from bitsandbytes.nn import Linear4bit, Params4bit
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What a run begins with: a base model that exists, or the settings of one that is built."""
+"""The folder a run starts from: an existing base model, or the settings of a network to build."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from heliostat.train.data.sources.resolve import resolve
 from heliostat.train.models.architectures.config import ModelConfig
 
 INPUTS = "inputs.json"
-"""What an encoder has learned, beside prepared data: see `infra.inputs`."""
+"""File in the prepared data with what an encoder has learned: see `infra.registry.inputs`."""
 TOKENIZER = "tokenizer.json"
-"""The tokenizer, where it has learned one."""
+"""The tokenizer, if the encoder has trained one."""
 END = "<|endoftext|>"
-"""The token that ends a text, of a tokenizer that was learned."""
+"""The end-of-text token of a trained tokenizer."""
 
 
 def base_model(model: ModelConfig, storage: StorageConfig) -> Path | None:
-    """The folder of the base model on this machine; None where one is built.
+    """The local folder of the base model; None if the model is built here.
 
-    Raises ModelError where it cannot be had.
+    Raises ModelError if it cannot be found or downloaded.
     """
     from heliostat.train.models.pretrained import as_folder
 
@@ -38,10 +38,10 @@ def base_model(model: ModelConfig, storage: StorageConfig) -> Path | None:
 
 
 def base_folder(model: ModelConfig, data: DataConfig, prepared: Prepared, storage: StorageConfig) -> Path:
-    """The folder that `Task.load_model` loads: of the base model, or of what is built in its place.
+    """The folder that `Task.load_model` loads: of the base model, or of the model built in its place.
 
-    It is built of the spec's settings and what was learned from the training split of `prepared`. Raises DataError
-    where `data.augment` could leave nothing of an image, or a generator could not make one of that size.
+    The latter is built from the spec's settings and what was learned from the training split of `prepared`. Raises
+    DataError if `data.augment` could hide a whole image, or a generator cannot make images of that size.
     """
     found = base_model(model, storage)
     if found:
@@ -52,13 +52,13 @@ def base_folder(model: ModelConfig, data: DataConfig, prepared: Prepared, storag
 
 
 def learned_inputs(prepared: Prepared) -> Inputs | None:
-    """What an encoder has learned of the training split; None where it learns nothing."""
+    """What an encoder has learned from the training split; None if it learns nothing."""
     file = prepared.directory / INPUTS
     return TypeAdapter(Inputs).validate_json(file.read_bytes()) if file.is_file() else None
 
 
 def write_inputs(inputs: Inputs, folder: Path) -> None:
-    """Writes what an encoder has learned into the folder of prepared data."""
+    """Writes what an encoder has learned to the folder of prepared data."""
     (folder / INPUTS).write_text(inputs.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -90,7 +90,7 @@ def _write(folder: Path, model: ModelConfig, data: DataConfig, prepared: Prepare
 
 
 def _check_stages(model: ModelConfig, inputs: ImageInputs) -> None:
-    """DataError where the stages of a generator, each of which doubles the sides, do not end at the images' size."""
+    """Raises DataError if a generator's stages, each of which doubles the sides, cannot produce the images' size."""
     if model.gan is None:
         return
     stages = len(model.gan.channels)
@@ -102,7 +102,7 @@ def _check_stages(model: ModelConfig, inputs: ImageInputs) -> None:
 
 
 def _check_augment(augment: Augment, side: int) -> None:
-    """DataError where an image with `side` pixels at its shorter side may be moved out of sight or blanked out."""
+    """Raises DataError if an image whose shorter side has `side` pixels could be shifted out of view or erased."""
     for key, pixels in (("crop", augment.crop), ("erase", augment.erase)):
         if pixels >= side:
             raise DataError(

@@ -11,20 +11,20 @@ from heliostat.infra.config.types import Fraction, Positive
 
 
 class AdapterConfig(StrictModel):
-    """Low-rank adapters (LoRA), trained in place of the base model's own weights."""
+    """Low-rank adapters (LoRA), trained instead of the base model's own weights."""
 
     rank: Positive = 16
     """Columns of the first matrix, rows of the second."""
     alpha: Positive = 32
-    """The product of the two counts `alpha / rank` times."""
+    """Scale of the product of the two matrices: `alpha / rank`."""
     dropout: Fraction = 0.0
-    """On what goes into the first matrix."""
+    """Dropout on the input of the first matrix."""
     targets: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
-    """Linear layers by the last part of their names, such as `[q_proj, v_proj]`."""
+    """The linear layers to adapt, by the last part of their names, such as `[q_proj, v_proj]`."""
     quantize: Literal["nf4"] | None = None
-    """`nf4`: the base model's linear layers in 4 bits (QLoRA)."""
+    """`nf4`: keep the base model's linear layers in 4 bits (QLoRA)."""
     publish: Literal["merged", "adapter"] = "merged"
-    """`merged`: one plain model; `adapter`: the adapter alone, and the base model once for all of its adapters."""
+    """`merged`: one plain model; `adapter`: the adapter alone, with the base model stored once for all its adapters."""
 
     @model_validator(mode="after")
     def _belongs_to_the_base(self) -> AdapterConfig:

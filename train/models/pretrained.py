@@ -25,10 +25,10 @@ TOKENIZER_FILES = (
 
 
 def as_folder(path: Path) -> Path:
-    """A Hugging Face model folder: `path` itself, or its conversion where it is a GGUF file.
+    """A Hugging Face model folder: `path` itself, or its conversion if it is a GGUF file.
 
-    A GGUF file is dequantised once (about a minute for 135 M parameters) and kept in the cache.
-    Raises ModelError where `path` is neither.
+    A GGUF file is dequantised once (about a minute for 135 M parameters) and cached.
+    Raises ModelError if `path` is neither.
     """
     if path.suffix == ".gguf":
         return _converted(path)
@@ -56,7 +56,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 @cache
 def tokenizer(folder: Path) -> Any:
-    """The fast tokenizer in `folder`, loaded once a process; ModelError where there is none."""
+    """The fast tokenizer in `folder`, loaded once per process; raises ModelError if there is none."""
     from transformers import AutoTokenizer
 
     try:
@@ -68,7 +68,7 @@ def tokenizer(folder: Path) -> Any:
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
-    """SHA-256 over the tokenizer's files: changes when the same text would become other tokens."""
+    """SHA-256 of the tokenizer's files: changes if the same text would be tokenised differently."""
     digest = hashlib.sha256()
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
@@ -79,7 +79,7 @@ def tokenizer_fingerprint(folder: Path) -> str:
 def load(auto_class: str, folder: Path, dropout: float | None, **options: Any) -> Any:
     """The model in `folder` in float32; `dropout` replaces every dropout probability of its configuration.
 
-    Raises ModelError where `auto_class` has no model of this kind or the weights do not fit.
+    Raises ModelError if `auto_class` does not support this model or the weights do not fit.
     """
     import transformers
 

@@ -1,4 +1,4 @@
-"""The `model` section of a spec: a base model that exists, or one that is built and trained from nothing."""
+"""The `model` section of a spec: an existing base model, or one that is built and trained from scratch."""
 
 from __future__ import annotations
 
@@ -13,60 +13,60 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Mlp(StrictModel):
-    """Fully connected layers with ReLU between them, on a row of a table or on the pixels of an image."""
+    """Fully connected layers with ReLU between them, for table rows or the pixels of an image."""
 
     hidden: Annotated[list[Positive], Field(min_length=1)] = [128, 64]
     """Units of each hidden layer."""
     dropout: Share = 0.0
-    """After each hidden layer."""
+    """Dropout after each hidden layer."""
 
 
 class ResidualCnn(StrictModel):
-    """A residual network for small images: a layer, then stages, each half as high and wide as what is before it."""
+    """A residual network for small images: a first layer, then stages that each halve height and width."""
 
     channels: Annotated[list[Positive], Field(min_length=1)] = [64, 128, 256]
-    """Of the first layer, then of each stage."""
+    """Channels of the first layer, then of each stage."""
     blocks: Annotated[int, Field(ge=0)] = 1
-    """Residual blocks (He et al. 2016) of a stage, after the layer that halves."""
+    """Residual blocks (He et al. 2016) per stage, after the layer that halves height and width."""
     dropout: Share = 0.0
-    """Before the last layer."""
+    """Dropout before the last layer."""
 
 
 class Lstm(StrictModel):
-    """Embeddings and an LSTM over the words of a text, with a tokenizer learned from the training split."""
+    """Embeddings and an LSTM over the words of a text, with a tokenizer trained on the training split."""
 
     embedding: Positive = 128
-    """Numbers of a word."""
+    """Size of a word's embedding."""
     hidden: Positive = 128
     """Units of the LSTM."""
     dropout: Share = 0.3
-    """On the embeddings, and before the last layer."""
+    """Dropout on the embeddings, and before the last layer."""
 
 
 class Gan(StrictModel):
-    """A generative adversarial network of convolutions, for images whose sides are multiples of 2 to the stages."""
+    """A convolutional GAN, for images whose sides are multiples of 2 to the power of the number of stages."""
 
     noise: Positive = 64
-    """Random numbers that an image is made of."""
+    """Size of the noise vector from which an image is generated."""
     channels: Annotated[list[Positive], Field(min_length=1)] = [128, 64]
-    """Of each stage, from the smallest picture to the largest."""
+    """Channels of each stage, from the lowest to the highest resolution."""
     discriminator_rate: Annotated[float, Field(gt=0)] = 1.0
     """The discriminator's learning rate, as a multiple of `train.learning_rate` (Heusel et al. 2017)."""
     average: Share = 0.999
-    """How slowly the published generator, a moving average, follows the one that learns, once training is under way."""
+    """Decay of the moving average of the generator's weights, which is what is published, after a warm-up."""
 
 
 class Decoder(StrictModel):
-    """A decoder as Llama is, with a tokenizer learned from the training split."""
+    """A Llama-style decoder, with a tokenizer trained on the training split."""
 
     layers: Positive = 6
     hidden: Positive = 256
-    """Numbers of a token between layers; a multiple of twice `heads`."""
+    """Size of a token's hidden state; a multiple of twice `heads`."""
     heads: Positive = 8
     feed_forward: Positive | None = None
-    """Units inside each layer; four times `hidden` where left out."""
+    """Hidden units of each layer's feed-forward part; four times `hidden` if omitted."""
     dropout: Share = 0.0
-    """On attention."""
+    """Dropout on attention."""
 
     @model_validator(mode="after")
     def _heads_share(self) -> Decoder:
@@ -84,11 +84,11 @@ ARCHITECTURES = {
     "gan": ("image-generation",),
     "decoder": ("causal-lm",),
 }
-"""The tasks that each is for."""
+"""The tasks that each architecture supports."""
 
 
 class ModelConfig(StrictModel):
-    """Where the base model comes from, or what is built in its place: exactly one of the keys."""
+    """The base model, or the architecture to build instead: exactly one of the keys."""
 
     source: str | None = None
     """`pkg:package/folder`, a path, `hf:org/name`, `s3://bucket/prefix` or `models:/name@alias`."""
@@ -113,21 +113,21 @@ class ModelConfig(StrictModel):
 
     @property
     def architecture(self) -> str | None:
-        """The name of what is built; None for a base model that exists."""
+        """The name of the architecture to build; None for an existing base model."""
         return next((name for name in ARCHITECTURES if getattr(self, name) is not None), None)
 
     @property
     def network(self) -> str | None:
-        """The name of what is built, where that is no Hugging Face model."""
+        """The name of the architecture, unless it is a Hugging Face model; None otherwise."""
         return None if self.decoder else self.architecture
 
     @property
     def origin(self) -> str:
-        """What the model is made from, in a word."""
+        """The base model's source or the architecture's name."""
         return self.source or str(self.architecture)
 
     def check_task(self, task: str) -> None:
-        """Raises ValueError where `task` has no use for the model."""
+        """Raises ValueError if the model does not support `task`."""
         name = self.architecture
         fitting = [key for key, tasks in ARCHITECTURES.items() if task in tasks]
         allowed = [f"model.{key}" for key in (*fitting, *(["source"] if task in PRETRAINED else []))]
@@ -136,4 +136,4 @@ class ModelConfig(StrictModel):
 
 
 PRETRAINED = ("text-classification", "causal-lm")
-"""Tasks that begin with a base model that exists."""
+"""Tasks that can use an existing base model."""

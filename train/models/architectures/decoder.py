@@ -1,4 +1,4 @@
-"""A decoder that is trained from nothing: a Llama (Touvron et al. 2023) of any size, as a Hugging Face model folder."""
+"""A decoder trained from scratch: a Llama (Touvron et al. 2023) of any size, as a Hugging Face model folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SEED = 0
 
 
 def write_decoder(config: Decoder, tokenizer: Path, end: str, max_length: int, folder: Path) -> None:
-    """Weights as they are drawn from SEED, the same on every machine, with the tokenizer in the file `tokenizer`.
+    """Writes weights initialised from SEED, the same on every machine, with the tokenizer in the file `tokenizer`.
 
-    `end` is the token that ends a text, `max_length` the tokens of the longest.
+    `end` is the token that ends a text, `max_length` the maximum length in tokens.
     """
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

@@ -1,13 +1,13 @@
-"""A generative adversarial network (Goodfellow et al. 2014): a generator that learns to deceive a discriminator.
+"""A generative adversarial network (Goodfellow et al. 2014): a generator trained to fool a discriminator.
 
-Both learn at once, each from the gradient of its own loss (simultaneous gradient descent, Mescheder et al. 2017): the
-hinge loss (Lim and Ye 2017) with spectral normalisation of the discriminator (Miyato et al. 2018,
-https://arxiv.org/abs/1802.05957). AdamW keeps its state by parameter, so that the two groups of parameters, each with
-its own learning rate, have an optimizer each; `train.max_grad_norm` cuts the gradients of both together. What is
-published is the generator's moving average.
+Both are trained simultaneously, each with the gradient of its own loss (simultaneous gradient descent, Mescheder et al.
+2017): the hinge loss (Lim and Ye 2017) with spectral normalisation of the discriminator (Miyato et al. 2018,
+https://arxiv.org/abs/1802.05957). AdamW keeps state per parameter, so the two parameter groups, each with its own
+learning rate, behave like two optimizers; `train.max_grad_norm` clips the gradients of both together. The moving
+average of the generator is published.
 
-Both are told the class of an image, where the data have classes (Mirza and Osindero 2014): the generator in its noise,
-and the discriminator by the output that is taken, one for each class (the projection of Miyato and Koyama 2018,
+If the data have classes, both are conditioned on the class of an image (Mirza and Osindero 2014): the generator by its
+noise, and the discriminator by selecting one of its outputs, one per class (the projection of Miyato and Koyama 2018,
 https://arxiv.org/abs/1802.05637).
 """
 
@@ -31,7 +31,7 @@ LEAK = 0.2
 
 
 class Generator(nn.Module):
-    """Noise and classes to images in -1 to 1 [images, channels, height, width]; a stage doubles height and width."""
+    """Noise and classes to images in [-1, 1] [images, channels, height, width]; each stage doubles height and width."""
 
     def __init__(self, config: Gan, inputs: ImageInputs, classes: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Generator(nn.Module):
         self.stages = nn.Sequential(*stages, norm(last), nn.ReLU(), nn.Conv2d(last, channels, 3, padding=1), nn.Tanh())
 
     def forward(self, noise: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        """Images of noise [images, size], each of its class, int64 [images]."""
+        """Generates images from noise [images, size] and classes, int64 [images]."""
         one_hot = functional.one_hot(classes, self.classes).to(noise.dtype)
         first = self.first(torch.cat([one_hot, noise], dim=1))
         images: torch.Tensor = self.stages(first.view(-1, *self.start))
@@ -55,7 +55,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images and their classes to a number each, high for what looks real: float [images]."""
+    """Images and their classes to one score each, high for images that look real: float [images]."""
 
     def __init__(self, config: Gan, inputs: ImageInputs, classes: int) -> None:
         super().__init__()
@@ -75,13 +75,13 @@ class Discriminator(nn.Module):
         self.stages = nn.Sequential(*stages, nn.Flatten(), spectral_norm(nn.Linear(size, classes)))
 
     def forward(self, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        """How real each image looks as one of its class, int64 [images]."""
+        """Scores each image as one of its class, int64 [images]."""
         found: torch.Tensor = self.stages(images).gather(1, classes[:, None]).squeeze(1)
         return found
 
 
 class Images(nn.Module):
-    """Noise to images: uint8 [images, height, width, channels]."""
+    """The published generator, noise to images: uint8 [images, height, width, channels]."""
 
     def __init__(self, average: nn.Module, inputs: NoiseInputs) -> None:
         super().__init__()
@@ -89,14 +89,14 @@ class Images(nn.Module):
         self.inputs = inputs
 
     def forward(self, noise: torch.Tensor) -> torch.Tensor:
-        """Images of `noise` [images, size], which says their classes too."""
+        """Images from `noise` [images, size], which includes their classes."""
         found = self.average(noise[:, self.inputs.classes :], self.inputs.classes_of(noise))
         images = (found.float() + 1) * 127.5
         return images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 class AdversarialNetwork(Network):
-    """With `pixels` the losses of both, with `noise` images. Its `outputs` are classes, 0 where data have none."""
+    """Losses of both networks for `pixels`, images for `noise`. `outputs` is the number of classes, 0 if none."""
 
     def __init__(self, settings: Settings, outputs: int) -> None:
         super().__init__(settings, outputs)
@@ -108,22 +108,22 @@ class AdversarialNetwork(Network):
         self.discriminator = Discriminator(config, inputs, self.inputs.classes)
         self.average = with_buffers(deepcopy(self.generator))
         self.moves = nn.Buffer(torch.zeros((), dtype=torch.int64))
-        """How often the average has moved: once for each step, in however many passes its batch came."""
+        """Updates of the average: one per step, however many micro-batches the step had."""
         self.is_behind = nn.Buffer(torch.zeros((), dtype=torch.bool))
-        """Whether a step was made since."""
+        """Whether a step has been made since the last update."""
 
     @property
     def inputs(self) -> NoiseInputs:
-        """What it takes once it is published."""
+        """The inputs of the published generator."""
         classes = max(self.outputs, 1)
         return NoiseInputs(size=classes + self.config.noise, classes=classes)
 
     def published(self) -> Images:
-        """The moving average, without what it took to learn it."""
+        """The moving average of the generator, without the rest of the network."""
         return Images(self.average, self.inputs)
 
     def parameter_groups(self) -> list[tuple[float, list[nn.Parameter]]]:
-        """The generator's and the discriminator's parameters, with what multiplies the learning rate of each."""
+        """The generator's and the discriminator's parameters, with the learning rate factor of each group."""
         return [
             (1.0, list(self.generator.parameters())),
             (self.config.discriminator_rate, list(self.discriminator.parameters())),
@@ -135,9 +135,9 @@ class AdversarialNetwork(Network):
         labels: torch.Tensor | None = None,
         noise: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Losses [images, 2] of discriminator and generator over `pixels` with `labels`, or images of `noise`.
+        """Losses [images, 2] of discriminator and generator for `pixels` with `labels`, or images from `noise`.
 
-        Both are uint8 [images, height, width, channels]; labels are int64 [images].
+        Images are uint8 [images, height, width, channels]; labels are int64 [images].
         """
         if self.is_behind:
             self._move_average()
@@ -156,7 +156,7 @@ class AdversarialNetwork(Network):
 
     @torch.no_grad()
     def _move_average(self) -> None:
-        """Fast at first, so that soon nothing is left of what training began with (Polyak average, warmed up)."""
+        """Updates the average; fast at first, to forget the initial weights (Polyak average with warm-up)."""
         rest = (9 / (self.moves + 10)).clamp(min=1 - self.config.average)
         self.moves.add_(1)
         self.is_behind.fill_(False)
@@ -165,11 +165,11 @@ class AdversarialNetwork(Network):
             means[name].lerp_(now, rest)
 
     def stepped(self) -> None:
-        """The average moves with the next pass, when the weights are new everywhere."""
+        """Marks the average for an update in the next pass, when the new weights are on all ranks."""
         self.is_behind.fill_(True)
 
     def forward_flops(self) -> float:
-        """Of the generator once and the discriminator three times: on real images, and on made ones for each loss."""
+        """One generator and three discriminator passes: on real images, and on generated ones for each loss."""
         fresh = AdversarialNetwork(self.settings, self.outputs)
         noise, classes = torch.zeros(1, self.config.noise), torch.zeros(1, dtype=torch.int64)
         with torch.no_grad():
@@ -178,7 +178,7 @@ class AdversarialNetwork(Network):
 
 
 def with_buffers(module: nn.Module) -> nn.Module:
-    """`module` with buffers in place of its parameters: checkpoints hold them, and no optimizer sees them."""
+    """Replaces the parameters of `module` by buffers, which are checkpointed but not optimized."""
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):
             delattr(part, name)

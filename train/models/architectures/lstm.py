@@ -11,7 +11,7 @@ from heliostat.train.models.architectures.network import Network, Settings
 
 
 class LstmClassifier(Network):
-    """Embeddings, an LSTM, and an output for each class over the largest value of each unit."""
+    """Embeddings, an LSTM, max pooling over the tokens, and an output per class."""
 
     records_at_once = {"cpu": 32, "cuda": 512}
 
@@ -26,7 +26,7 @@ class LstmClassifier(Network):
         self.last = nn.Linear(config.hidden, outputs)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Logits [texts, outputs] of ids and mask [texts, tokens]; what the mask leaves out changes nothing."""
+        """Logits [texts, outputs] of ids and mask [texts, tokens]; masked tokens have no influence."""
         found, _ = self.lstm(self.dropout(self.embedding(input_ids)))
         left_out = (attention_mask == 0)[:, :, None]
         largest = found.masked_fill(left_out, -1.0).amax(dim=1)  # an LSTM's outputs are above -1
@@ -34,7 +34,7 @@ class LstmClassifier(Network):
         return logits
 
     def forward_flops(self) -> float:
-        """Of a token: the four gates, each with a matrix for the embedding and one for the state before."""
+        """FLOPs per token: the four gates, each with a matrix for the embedding and one for the previous state."""
         lstm = self.lstm
         return 2.0 * 4 * lstm.hidden_size * (lstm.input_size + lstm.hidden_size)
 

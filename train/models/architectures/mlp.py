@@ -1,4 +1,4 @@
-"""Fully connected layers with ReLU, on the rows of a table or the pixels of an image."""
+"""Fully connected layers with ReLU, for table rows or the pixels of an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from heliostat.train.models.architectures.network import Network, Settings
 
 
 class MultilayerPerceptron(Network):
-    """Hidden layers and an output for each class."""
+    """Hidden layers and an output per class."""
 
     records_at_once = {"cpu": 512, "cuda": 8192}
 

@@ -1,4 +1,4 @@
-"""A model that is built here: from its settings, the same on every worker."""
+"""Base class of the networks built here, and how to build one from its settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILE = "architecture.json"
 
 
 class Settings(StrictModel):
-    """All that a network is built from; a base folder holds it as architecture.json."""
+    """Everything that a network is built from; stored as architecture.json in the base folder."""
 
     model: ModelConfig
     inputs: Inputs
@@ -29,10 +29,10 @@ class Settings(StrictModel):
 
 
 class Network(torch.nn.Module):
-    """A model that is called with tensors by name, those of `settings.inputs`, and returns one tensor."""
+    """A network that is called with named tensors, those of `settings.inputs`, and returns one tensor."""
 
     records_at_once = {"cpu": 64, "cuda": 1024}
-    """Records of one pass: what fits a CPU's caches, or keeps a GPU busy."""
+    """Largest micro-batch in records: what fits a CPU's caches, or keeps a GPU busy."""
 
     def __init__(self, settings: Settings, outputs: int) -> None:
         super().__init__()
@@ -40,40 +40,40 @@ class Network(torch.nn.Module):
         self.outputs = outputs
 
     def example(self, records: int) -> dict[str, torch.Tensor]:
-        """Inputs of so many records, as it takes them once it is published."""
+        """Example inputs of this number of records, for the published network."""
         return example(self.inputs, records)
 
     @property
     def inputs(self) -> Inputs:
-        """What it takes once it is published."""
+        """The inputs of the published network."""
         return self.settings.inputs
 
     def published(self) -> torch.nn.Module:
-        """The part of it that is published, called as it is, with weights of the same names."""
+        """The module that is published; called in the same way, with weights of the same names."""
         return self
 
     def published_value(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        """What a weight or buffer of this `name` and `value` is published as."""
+        """The published value of the weight or buffer `name`, whose trained value is `value`."""
         return value
 
     def stepped(self) -> None:
-        """Hears of each step of the optimizer, before the next pass."""
+        """Called after each optimizer step, before the next pass."""
 
     def parameter_groups(self) -> list[tuple[float, list[torch.nn.Parameter]]]:
-        """All parameters, in groups with what multiplies the learning rate of each."""
+        """All parameters, in groups with the learning rate factor of each."""
         return [(1.0, list(self.parameters()))]
 
     def forward_flops(self) -> float:
-        """FLOPs of a forward pass, for each token of a record, or for the record where it has none."""
+        """FLOPs of a forward pass, per token of a record, or per record if it has no tokens."""
         return counted(self.fresh(), **self.example(1))
 
     def fresh(self) -> Network:
-        """Another one like it, with weights that are not trained, on the CPU."""
+        """A new, untrained instance with the same settings, on the CPU."""
         return type(self)(self.settings, self.outputs)
 
     @property
     def dtype(self) -> torch.dtype:
-        """What it computes in."""
+        """The data type of the parameters."""
         return next(self.parameters()).dtype
 
 
@@ -85,7 +85,7 @@ def counted(module: torch.nn.Module, *args: torch.Tensor, **inputs: torch.Tensor
 
 
 def is_built(folder: Path) -> bool:
-    """Whether `folder` is of a model that is built here, trained or not."""
+    """Whether `folder` holds a network built here, trained or not."""
     return (folder / FILE).is_file()
 
 
@@ -95,7 +95,7 @@ def write_settings(settings: Settings, folder: Path) -> None:
 
 
 def read_settings(folder: Path) -> Settings:
-    """What `write_settings` has written; ModelError where nothing has."""
+    """The settings in `folder`; raises ModelError if there are none."""
     try:
         text = (folder / FILE).read_text(encoding="utf-8")
     except OSError as error:
@@ -104,7 +104,7 @@ def read_settings(folder: Path) -> Settings:
 
 
 def build_network(settings: Settings, outputs: int) -> Network:
-    """The network that `settings` describe, with so many outputs; its weights are drawn from PyTorch's seed."""
+    """The network described by `settings`, with this number of outputs; initialised from PyTorch's random state."""
     from importlib import import_module
 
     module: Any = import_module(f"{__package__}.{settings.model.architecture}")
@@ -113,7 +113,7 @@ def build_network(settings: Settings, outputs: int) -> Network:
 
 
 def load_network(folder: Path, outputs: int) -> torch.nn.Module:
-    """The published program in `folder`, or the network whose settings are there, with so many outputs."""
+    """The published program in `folder`, or the network with the settings there and this number of outputs."""
     if (folder / programs.FILE).is_file():
         return programs.load(folder)
     return build_network(read_settings(folder), outputs)

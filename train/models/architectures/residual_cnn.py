@@ -1,9 +1,9 @@
-"""A residual network for small images (He et al. 2016), laid out as D. Page's of 2018 for a short training.
+"""A residual network for small images (He et al. 2016), with the layout of D. Page (2018) for short training.
 
-A layer is a convolution and group normalisation (Wu and He 2018) in place of batch normalisation: what an image is
-turned into does not depend on the images beside it, and so neither on the micro-batch nor on the number of workers.
-Standardised weights (Qiao et al. 2019, https://arxiv.org/abs/1903.10520) make it learn as fast. The layout is told of
-in https://myrtle.ai/how-to-train-your-resnet.
+A layer is a convolution and group normalisation (Wu and He 2018) instead of batch normalisation: the output for an
+image does not depend on the other images, and so neither on the micro-batch size nor on the world size. Standardised
+weights (Qiao et al. 2019, https://arxiv.org/abs/1903.10520) make it train as fast. The layout is described in
+https://myrtle.ai/how-to-train-your-resnet.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from heliostat.train.models.architectures.network import Network, Settings
 
 GROUPS = 8
 EPSILON = 1e-8
-"""Keeps weights that are all the same from a division by zero."""
+"""Avoids a division by zero for constant weights."""
 
 
 class Convolution(nn.Conv2d):
-    """Of 3 x 3, by weights that have mean 0 and the same variance for each output channel."""
+    """A 3 x 3 convolution with weights standardised to mean 0 and equal variance per output channel."""
 
     standardises = True
-    """False where its weights are standardised already."""
+    """False if the weights are already standardised."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__(before, after, 3, padding=1, bias=False)
@@ -40,7 +40,7 @@ class Convolution(nn.Conv2d):
 
 
 class Layer(nn.Module):
-    """A convolution, normalisation, ReLU; between the first two, height and width may be halved."""
+    """Convolution, normalisation, ReLU; optionally halves height and width after the convolution."""
 
     def __init__(self, before: int, after: int, halves: bool = False) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Layer(nn.Module):
 
 
 class Block(nn.Module):
-    """Two layers beside a way around them."""
+    """A residual block of two layers."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Block(nn.Module):
 
 
 class ResidualNetwork(Network):
-    """A layer, stages that each halve height and width, and an output for each class over the largest of all places."""
+    """A first layer, stages that each halve height and width, global max pooling, and an output per class."""
 
     def __init__(self, settings: Settings, outputs: int) -> None:
         super().__init__(settings, outputs)
@@ -79,7 +79,7 @@ class ResidualNetwork(Network):
         assert isinstance(inputs, ImageInputs)
         self.pixels = stages.Pixels(inputs, settings.augment)
         width = config.channels[0]
-        # Not standardised: weights of mean 0 are blind to how bright an image is.
+        # Not standardised: weights with mean 0 cannot detect brightness.
         first = nn.Conv2d(inputs.shape[2], width, 3, padding=1, bias=False)
         layers: list[nn.Module] = [first, norm(width), nn.ReLU()]
         for channels in config.channels[1:]:
@@ -90,7 +90,7 @@ class ResidualNetwork(Network):
         self.last = nn.Linear(width, outputs)
 
     def published(self) -> nn.Module:
-        """One like it that does not standardise its weights with each pass."""
+        """A copy that does not standardise its weights in each pass."""
         network = self.fresh()
         for layer in network.modules():
             if isinstance(layer, Convolution):
@@ -98,7 +98,7 @@ class ResidualNetwork(Network):
         return network
 
     def published_value(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        """Weights that are standardised are published so."""
+        """The standardised weights of convolutions; other values unchanged."""
         layer = self.get_submodule(name.rpartition(".")[0])
         return standardised(value) if isinstance(layer, Convolution) else value
 
@@ -111,7 +111,7 @@ class ResidualNetwork(Network):
 
 
 def standardised(weight: torch.Tensor) -> torch.Tensor:
-    """`weight` [after, before, 3, 3] in float32, of mean 0 and as large as He et al. 2015 begin, for each `after`."""
+    """`weight` [after, before, 3, 3] in float32, with mean 0 and He et al.'s (2015) variance per output channel."""
     rows = weight.float().flatten(1)
     inputs = rows.shape[1]
     found = functional.layer_norm(rows, (inputs,), eps=EPSILON) * math.sqrt(2 / inputs)
@@ -119,7 +119,7 @@ def standardised(weight: torch.Tensor) -> torch.Tensor:
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """In groups of equal size, eight where that divides the channels."""
+    """Group normalisation with eight groups, or the largest smaller number that divides `channels`."""
     groups = next(groups for groups in range(min(GROUPS, channels), 0, -1) if channels % groups == 0)
     return nn.GroupNorm(groups, channels)
 

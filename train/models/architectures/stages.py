@@ -1,4 +1,4 @@
-"""What stands before a network's first layer: rows of a table, or pixels."""
+"""Input layers of networks: pixels, with augmentation, and example inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliostat.train.data.config import Augment
 class Pixels(nn.Module):
     """uint8 [images, height, width, channels] to standardised numbers [images, channels, height, width].
 
-    In training each image is changed at random, as `augment` says.
+    In training, each image is randomly changed as `augment` says.
     """
 
     def __init__(self, inputs: ImageInputs, augment: Augment) -> None:
@@ -22,13 +22,13 @@ class Pixels(nn.Module):
         self.std = nn.Buffer(torch.tensor(inputs.std).view(-1, 1, 1))
 
     def forward(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """The images in `dtype`, with zero as the mean of each channel."""
+        """The images in `dtype`, standardised per channel."""
         found = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean.float()) / self.std.float()
         return (augmented(found, self.augment) if self.training else found).to(dtype)
 
 
 def augmented(images: torch.Tensor, augment: Augment) -> torch.Tensor:
-    """The images [images, channels, height, width], each moved, mirrored and blanked out at random; zero outside."""
+    """The images [images, channels, height, width], each randomly shifted, mirrored and erased; zero outside."""
     count, _, height, width = images.shape
     rows = torch.arange(height, device=images.device).expand(count, height)
     columns = torch.arange(width, device=images.device).expand(count, width)
@@ -46,7 +46,7 @@ def augmented(images: torch.Tensor, augment: Augment) -> torch.Tensor:
 
 
 def _draw(images: torch.Tensor, below: int) -> torch.Tensor:
-    """A whole number for each image: int64 [images, 1]."""
+    """A random integer below `below` for each image: int64 [images, 1]."""
     return torch.randint(below, (len(images), 1), device=images.device)
 
 
@@ -55,14 +55,14 @@ def _inside(places: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _band(images: torch.Tensor, size: int, width: int) -> torch.Tensor:
-    """`width` neighbours out of `size`, around a centre that may be any of them: bool [images, size]."""
+    """`width` neighbours among `size` positions, around a random centre: bool [images, size]."""
     start = _draw(images, size) - width // 2
     places = torch.arange(size, device=images.device)
     return (places >= start) & (places < start + width)
 
 
 def example(inputs: Inputs, records: int) -> dict[str, torch.Tensor]:
-    """Tensors by name, of the shapes that `inputs` give, on the CPU."""
+    """Tensors by name, with the shapes described by `inputs`, on the CPU."""
     if isinstance(inputs, TableInputs):
         return {"features": torch.zeros(records, inputs.width)}
     if isinstance(inputs, ImageInputs):

@@ -1,9 +1,9 @@
-"""Attention on CPUs: of packed rows, record by record, and of bf16 training.
+"""Attention on CPUs: packed rows, record by record, and bf16 training.
 
 The backward pass of PyTorch's fused attention is slow in bf16 on CPUs (about twice its own float32 time at 16 x 12
-heads x 256 tokens x 32), while the matrix units run plain batched products at full speed. This one goes through
-two products and a softmax when gradients are wanted on a CPU in bf16, and through the fused kernel otherwise.
-Elsewhere transformers' own kernels are used, which know packed rows too.
+heads x 256 tokens x 32), while batched matrix products use the matrix units at full speed. This implementation uses
+two products and a softmax if gradients are needed on a CPU in bf16, and the fused kernel otherwise. On other devices
+transformers' own kernels are used, which support packed rows too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAME = "heliostat_cpu"
 
 
 def implementation(config: Any) -> str | None:
-    """The `attn_implementation` to load a model with: ours on CPUs where the model can take it, else its default."""
+    """The `attn_implementation` to load a model with: ours on CPUs if the model supports it, else None (default)."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     if torch.cuda.is_available() or not (config.model_type == "bert" or can_pack(config)):
@@ -31,7 +31,7 @@ def implementation(config: Any) -> str | None:
 
 
 def mask(*args: Any, attention_mask: torch.Tensor | None = None, **options: Any) -> torch.Tensor | None:
-    """The additive mask where records are padded, else none: for a packed row it would be the square of its tokens."""
+    """The additive mask if records are padded, else None: for a packed row it would have tokens x tokens entries."""
     from transformers.masking_utils import eager_mask
 
     return None if attention_mask is None else eager_mask(*args, attention_mask=attention_mask, **options)
@@ -48,11 +48,11 @@ def attention(
     position_ids: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention (Vaswani et al. 2017, equation 1), in the form that transformers calls.
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1), with the signature that transformers calls.
 
     `query` [batch, heads, queries, width], `key` and `value` [batch, key heads, keys, width], `attention_mask`
-    additive [batch, 1, queries, keys]. Returns [batch, queries, heads, width]. A packed row (`position_ids` that start
-    at 0 more than once) is taken record by record.
+    additive [batch, 1, queries, keys]. Returns [batch, queries, heads, width]. A packed row (`position_ids` that
+    restart at 0) is processed record by record.
     """
     tokens = query.shape[2]
     lengths = lengths_of(position_ids, tokens) if attention_mask is None and key.shape[2] == tokens else None
@@ -92,10 +92,10 @@ def _attend(
 def _causal(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float
 ) -> torch.Tensor:
-    """As many keys as queries, each of which sees those before it and its own.
+    """Causal attention with as many keys as queries.
 
-    The heads of a group are as many queries of their common key head: no key is copied, and no copy's gradient summed.
-    The mask is what the product of queries and keys is added to, so that no pass over the scores is for it alone.
+    The heads of a group are treated as more queries of their shared key head: no key is copied, and no gradients of
+    copies are summed. The mask is added by the product of queries and keys, so that it needs no pass over the scores.
     """
     batch, heads, tokens, width = query.shape
     groups = heads // key.shape[1]

@@ -1,8 +1,8 @@
-"""The loss of a language model without its logits: a chunk of targets at a time, from head to gradient.
+"""Language model loss without materialising the logits: one chunk of targets at a time, from head to gradient.
 
-For 4,096 targets and 49,152 tokens of vocabulary the logits alone are 805 MB in float32, and cross-entropy holds them
-three times. Here a chunk's logits become its share of the gradients at once (as in Hsu et al. 2024, "Liger Kernel"), so
-that backward has nothing left to compute.
+For 4,096 targets and a vocabulary of 49,152 the logits alone are 805 MB in float32, and cross-entropy holds them three
+times. Here each chunk's logits are turned into its share of the gradients at once (as in Hsu et al. 2024, "Liger
+Kernel"), so that the backward pass has nothing left to compute.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional
 from heliostat.train.data.packing import IGNORED
 
 CHUNK = 1024
-"""Targets whose logits are there at one time."""
+"""Targets whose logits are held at a time."""
 
 
 def linear_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -54,13 +54,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 class NextTokenHead(nn.Linear):
-    """A linear head that, given targets, returns their loss and not the logits.
+    """A linear head that returns the loss, not the logits, if it gets targets.
 
-    It is the module that is called, so that whatever gathers its weight does so once, whoever has how many chunks.
+    This module is what is called, so that ZeRO gathers its weight once per call, whatever the rank's number of chunks.
     """
 
     def forward(self, hidden: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:  # type: ignore[override]
-        """Logits, or the summed loss of `targets`; under no_grad the loss and hit of each [targets, 2]."""
+        """Logits, or the summed loss of `targets`; without gradients, loss and correctness of each: [targets, 2]."""
         if targets is None:
             return super().forward(hidden)
         if torch.is_grad_enabled():
@@ -79,7 +79,7 @@ def score(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def give_targets(model: Any) -> None:
-    """Has the decoder `model` take `targets` [rows, tokens], -100 where none is, and answer with what its head says."""
+    """Makes the decoder `model` accept `targets` [rows, tokens], -100 for no loss, and return its head's output."""
     model.lm_head.__class__ = NextTokenHead
     model.forward = partial(_forward, model, model.forward)
 
