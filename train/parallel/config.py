@@ -1,4 +1,4 @@
-"""How a run is laid out over its workers: the keys of the `train` section that say so, and which rule others out."""
+"""The parallel layout of a run: keys of the `train` section, and which combinations are not allowed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from heliostat.infra.config.types import Positive
 from heliostat.infra.errors import ConfigError
 
 RANK_KEYS = frozenset({"sequence_parallel_size", "data_parallel_size", "tensor_parallel", "pipeline"})
-"""Keys of DeepSpeed's own that change which records a worker must see, or which weights it has."""
+"""Keys of DeepSpeed's own that change which records or weights a rank needs."""
 NVME = {
     "optimizer": "what DeepSpeed swaps to NVMe is outside its checkpoints' shards, so that no run could go on with "
     "another number of workers; allowed: none, cpu",
     "parameters": "on NVMe they would leave the host with the optimizer's state, which is six times as large; "
     "allowed: none, cpu",
 }
-"""Why nothing waits there."""
+"""Why offloading to NVMe is not supported."""
 
 
 class Workers(StrictModel):
-    """Between how many workers a run may have; one number in a spec means exactly so many."""
+    """Fewest and most workers of a run; a single number in a spec sets both."""
 
     min: Positive = 1
     max: Positive = 1
@@ -45,12 +45,12 @@ class Workers(StrictModel):
 
 
 class Offload(StrictModel):
-    """What waits in the host's memory, not the GPU's, while it is not needed."""
+    """What to keep in host memory, not GPU memory, while it is not needed."""
 
     optimizer: Literal["none", "cpu"] = "none"
-    """AdamW's state and the float32 weights, and the update itself; from `train.zero_stage` 1 on."""
+    """AdamW's state, the float32 weights and the update itself; needs `train.zero_stage` 1 or higher."""
     parameters: Literal["none", "cpu"] = "none"
-    """Each worker's shard of the weights; at `train.zero_stage` 3."""
+    """Each worker's shard of the weights; needs `train.zero_stage` 3."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -60,35 +60,35 @@ class Offload(StrictModel):
         return value
 
     def wanted(self) -> dict[str, str]:
-        """Dotted key -> device of what is offloaded."""
+        """Dotted key -> device of everything that is offloaded."""
         return {f"train.offload.{name}": device for name, device in self.model_dump().items() if device != "none"}
 
 
 class ParallelConfig(StrictModel):
-    """The layout of a run: its workers, and what they share of the model, its state and each row."""
+    """The layout of a run: its workers, and how they divide model, optimizer state and tokens."""
 
     workers: Workers = Workers()
-    """Data-parallel workers (world size): a number, or `{min, max}` to start with what the cluster has, go on with
-    fewer after losing some, and take in more as they come."""
+    """Data-parallel workers (world size): a number, or `{min, max}` to start with what the cluster has, continue with
+    fewer after losing some, and add more when they become available."""
     use_gpu: bool | Literal["auto"] = "auto"
-    """`auto`: a GPU for each worker where the cluster has one."""
+    """`auto`: a GPU for each worker if the cluster has enough."""
     cpus_per_worker: Positive = 1
     zero_stage: Literal[0, 1, 2, 3] = 0
     compile: bool = False
     """Compile each layer with torch.compile; the first steps take minutes longer."""
     offload: Offload = Offload()
-    """What waits in the host's memory and leaves more of the GPU's."""
+    """What to keep in host memory, to save GPU memory."""
     hpz_group: Positive = 1
-    """Stage 3: workers that hold a second copy of the parameters among them, to gather from, such as the GPUs of one
-    node (ZeRO++ hpZ); 1 for none."""
+    """Stage 3: number of workers that hold a second copy of the parameters among them, to gather from, such as the GPUs
+    of one node (ZeRO++ hpZ); 1 for none."""
     sequence_parallel: Positive = 1
-    """Workers that share the tokens of each row (Ulysses), for `causal-lm` on long records."""
+    """Workers among which the tokens of each row are divided (Ulysses), for `causal-lm` on long records."""
     tensor_parallel: Positive = 1
-    """Workers that split each layer (AutoTP), for a `causal-lm` whose layers are too large for one."""
+    """Workers among which each layer is divided (AutoTP), for a `causal-lm` with layers too large for one."""
 
     @property
     def workers_per_replica(self) -> int:
-        """Workers that take the same records, and share their tokens or the layers; neighbours by rank."""
+        """Workers with the same records, which divide their tokens or the layers; ranks that follow one another."""
         return self.sequence_parallel * self.tensor_parallel
 
     @model_validator(mode="after")
@@ -144,7 +144,7 @@ def _check_hpz_group(train: ParallelConfig) -> None:
 
 
 def check_device(train: ParallelConfig, use_gpu: bool) -> None:
-    """Raises ConfigError where GPUs are needed and workers get none."""
+    """Raises ConfigError if GPUs are needed and workers get none."""
     for key, device in train.offload.wanted().items():
         if not use_gpu:
             raise ConfigError(_no_gpu(key, device, "the workers get none here"))

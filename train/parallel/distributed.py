@@ -1,4 +1,4 @@
-"""The process group of a run: gloo between CPUs, nccl between GPUs."""
+"""The process group of a run: gloo between CPUs, NCCL between GPUs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = log.get(__name__)
 
 @dataclass(frozen=True)
 class World:
-    """This worker's place among the others. Alone, it needs no process group."""
+    """Rank, world size and device of this worker. A world of size 1 needs no process group."""
 
     rank: int
     size: int
@@ -32,7 +32,7 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is rank 0, which speaks for all."""
+        """Whether this is rank 0, which does what must be done only once."""
         return self.rank == 0
 
     def sum(self, *values: float) -> list[float]:
@@ -44,14 +44,14 @@ class World:
         return tensor.tolist()
 
     def gather(self, array: np.ndarray) -> list[np.ndarray]:
-        """The arrays of all ranks, in the order of the ranks; their shapes may differ."""
+        """The arrays of all ranks, in rank order; their shapes may differ."""
         arrays: list[np.ndarray] = [array] * self.size
         if self.size > 1:
             distributed.all_gather_object(arrays, array)
         return arrays
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` returns on rank 0, on every rank; it is called there only."""
+        """Calls `make` on rank 0 only and broadcasts its result to every rank."""
         box: list[Any] = [make() if self.is_first else None]
         if self.size > 1:
             distributed.broadcast_object_list(box, src=0)
@@ -64,12 +64,12 @@ class World:
 
 
 def join(device: str) -> World:
-    """Joins the process group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT describe, or the one that is up.
+    """Joins the process group described by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, or reuses an existing one.
 
-    DeepSpeed is told of it; its shared-memory all-reduce is compiled at the first use, where there is a compiler.
-    ResourceError where that fails.
+    Initialises DeepSpeed too; its shared-memory all-reduce is compiled at the first use if there is a compiler. Raises
+    ResourceError if that fails.
     """
-    with without("mlflow"):  # its autotuner, of no use here, would import that: 1.4 s of each worker's start
+    with without("mlflow"):  # DeepSpeed's autotuner, unused here, would import it: 1.4 s of each worker's start
         import deepspeed
 
     if not compiler_available():
@@ -84,7 +84,7 @@ def join(device: str) -> World:
 
 @contextmanager
 def without(module: str) -> Iterator[None]:
-    """Lets imports in the block find no such module, unless it is loaded already."""
+    """Makes imports of `module` fail inside the block, unless it is already loaded."""
     if module in sys.modules:
         yield
         return
@@ -96,7 +96,7 @@ def without(module: str) -> Iterator[None]:
 
 
 def settle(cpus_per_worker: int) -> None:
-    """As many threads as the worker has CPUs (more would fight each other), memory kept, and libraries quiet."""
+    """Sets up a worker process: one thread per CPU (more would compete), freed memory kept, libraries quiet."""
     import transformers
 
     transformers.logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""What DeepSpeed is told of a run's layout, and which base models rule one out."""
+"""DeepSpeed's configuration for a run's layout, and which base models do not support a layout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check_model(train: ParallelConfig, folder: Path) -> None:
-    """Raises ConfigError where the base model in `folder` rules a layout out."""
+    """Raises ConfigError if the base model in `folder` does not support the layout."""
     size = train.workers_per_replica
     if size == 1:
         return
@@ -31,7 +31,7 @@ def check_model(train: ParallelConfig, folder: Path) -> None:
     if train.tensor_parallel > 1:
         counts["MLP columns"] = config.intermediate_size
         for bias in ("attention_bias", "mlp_bias"):
-            if getattr(config, bias, False):  # DeepSpeed counts the whole biases of split layers once for each worker
+            if getattr(config, bias, False):  # DeepSpeed would add the unsplit biases of split layers once per worker
                 raise ConfigError(f"{key}: {size} needs layers without biases; model.source has {bias}")
     for name, heads in counts.items():
         if heads % size:
@@ -39,10 +39,10 @@ def check_model(train: ParallelConfig, folder: Path) -> None:
 
 
 def buckets(parameters: int, trainable: int) -> dict[str, int]:
-    """How many numbers DeepSpeed reduces and, at stage 3, gathers at a time, in a model of so many parameters.
+    """DeepSpeed's bucket sizes for reducing and, at stage 3, gathering, for a model of this size.
 
-    DeepSpeed's own numbers are for large models: it would allocate 500 million gradients for a model of one million,
-    and keep whatever has fewer than a billion parameters whole at stage 3.
+    DeepSpeed's defaults are for large models: for a model of one million parameters it would allocate 500 million
+    gradients, and at stage 3 it would never release parameters if there are fewer than a billion.
     """
     live = _part_of(parameters, 1_000_000_000)
     return {
@@ -58,7 +58,7 @@ def _part_of(count: int, most: int) -> int:
 
 
 def zero_optimization(train: ParallelConfig) -> dict[str, Any]:
-    """The section of that name in DeepSpeed's JSON, but for `buckets`."""
+    """The `zero_optimization` section of DeepSpeed's JSON, without `buckets`."""
     config: dict[str, Any] = {"stage": train.zero_stage}
     for name, device in (("offload_optimizer", train.offload.optimizer), ("offload_param", train.offload.parameters)):
         if device != "none":
@@ -69,6 +69,6 @@ def zero_optimization(train: ParallelConfig) -> dict[str, Any]:
 
 
 def replica(train: ParallelConfig, rank: int, size: int) -> tuple[int, int]:
-    """Which of how many data-parallel replicas `rank` of `size` workers belongs to: each takes its own records."""
+    """Index of the data-parallel replica of `rank`, and number of replicas; each replica has its own records."""
     together = train.workers_per_replica
     return rank // together, size // together

@@ -1,7 +1,7 @@
-"""Tensor parallelism (Shoeybi et al. 2019, "Megatron-LM") with DeepSpeed's AutoTP: neighbours split each layer.
+"""Tensor parallelism (Shoeybi et al. 2019, "Megatron-LM") with DeepSpeed's AutoTP: adjacent ranks split each layer.
 
-Projections into attention and MLP are split by their outputs, those out of them by their inputs, and one all-reduce
-each adds up what came of it. Embeddings, norms and head are whole on every worker.
+Input projections of attention and MLP are split by outputs, their output projections by inputs; one all-reduce each
+sums the results. Embeddings, norms and head are replicated on every worker.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import torch
 from heliostat.infra.errors import ModelError
 
 SPLIT = "ds_is_replaced_module"
-"""How DeepSpeed marks the parameters that AutoTP has split."""
+"""DeepSpeed's mark on parameters that AutoTP has split."""
 COLUMNS = [r".*\.self_attn\.[qkv]_proj\.weight$", r".*\.mlp\.(gate|up)_proj\.weight$"]
 ROWS = [r".*\.self_attn\.o_proj\.weight$", r".*\.mlp\.down_proj\.weight$"]
 WHOLE = [r".*\.self_attn\.[qk]_norm\.weight$"]
-"""Norms of single heads: whole, but each worker has the gradient of its own heads only."""
+"""Norms of single heads: replicated, but each worker has only the gradient of its own heads."""
 
 
 def tensor_parallel(size: int) -> dict[str, Any]:
-    """The section of that name in DeepSpeed's JSON; empty where `size` is 1."""
+    """The `tensor_parallel` section of DeepSpeed's JSON; empty if `size` is 1."""
     if size == 1:
         return {}
     specs = [
@@ -36,16 +36,16 @@ def tensor_parallel(size: int) -> dict[str, Any]:
 
 
 def check_split(model: torch.nn.Module, size: int) -> None:
-    """Raises ModelError where AutoTP found nothing to split: each worker would hold and compute all of `model`."""
+    """Raises ModelError if AutoTP found nothing to split, so that each worker would hold and compute all of `model`."""
     if size > 1 and not any(hasattr(parameter, SPLIT) for parameter in model.parameters()):
         raise ModelError(f"train.tensor_parallel: {size} given, but no layer of this model has been split; use 1")
 
 
 @contextmanager
 def whole(parameter: torch.Tensor) -> Iterator[None]:
-    """Inside the block `parameter` is whole where AutoTP has split it; all its workers must come along.
+    """Gathers `parameter` inside the block if AutoTP has split it; its workers must enter together.
 
-    DeepSpeed's own way back leaves the parameter apart from the memory that ZeRO updates, so it is not taken.
+    DeepSpeed's own function for splitting it again would detach it from the memory that ZeRO updates.
     """
     if not hasattr(parameter, SPLIT):
         yield

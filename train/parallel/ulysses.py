@@ -1,9 +1,9 @@
-"""Sequence parallelism (Jacobs et al. 2023, "DeepSpeed Ulysses"): workers share the tokens of each packed row.
+"""Sequence parallelism (Jacobs et al. 2023, "DeepSpeed Ulysses"): workers divide the tokens of each packed row.
 
-Everything but attention works token by token, on a worker's own part of the row. For attention, an all-to-all hands
-each worker the whole row of some heads, and another takes the result back. The workers of a group are neighbours. For
-DeepSpeed they are data-parallel workers with a part of the loss each: it averages over all of them, as the loop
-expects. In evaluation each worker takes rows of its own.
+Everything except attention works token by token, on a worker's own part of the row. For attention, an all-to-all gives
+each worker the whole row of some heads, and another one returns the result. The workers of a group are adjacent ranks.
+DeepSpeed treats them as data-parallel workers with a part of the loss each: it averages over all of them, as the loop
+expects. In evaluation each worker processes rows of its own.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ NAME = "heliostat_ulysses"
 
 
 def share_rows(model: Any, world: World, size: int) -> None:
-    """Has `model` attend over rows of which each of `size` neighbouring workers holds a part, while it trains.
+    """Makes `model` attend over rows of which each of `size` adjacent workers holds a part, during training.
 
-    `size` divides the workers and the model's attention and key-value heads.
+    `size` must divide the world size and the model's numbers of attention and key-value heads.
     """
     from deepspeed.runtime.sequence_parallel.ulysses_sp import UlyssesSPAttentionHF
     from transformers import AttentionInterface, AttentionMaskInterface
@@ -49,16 +49,16 @@ def share_rows(model: Any, world: World, size: int) -> None:
 
 @cache
 def _group(world: World, size: int) -> Any:
-    """This worker's process group of `size`; made once in a process, by all workers together."""
+    """This worker's process group of `size`; created once per process, by all workers together."""
     starts = range(0, world.size, size)
     groups = {start: distributed.new_group(list(range(start, start + size))) for start in starts}
     return groups[world.rank - world.rank % size]
 
 
 def part(batch: dict[str, torch.Tensor], rank: int, size: int) -> dict[str, torch.Tensor]:
-    """The part of `rank` among `size` workers of a packed row: [1, tokens / size] each.
+    """The part of a packed row for `rank` among `size` workers: [1, tokens / size] each.
 
-    Rows that `size` does not divide are filled up; what fills them up follows the last record, which sees none of it.
+    Rows are padded to a multiple of `size` tokens; the padding follows the last record, which does not attend to it.
     """
     if size == 1:
         return batch
