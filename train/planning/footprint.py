@@ -1,6 +1,6 @@
-"""How large a model is, and what it keeps between its forward and backward pass: found without its weights.
+"""Counts a model's parameters and activation memory without loading its weights.
 
-The model is built of tensors that have a shape and no content, and run once; what autograd would keep is counted.
+The model is built of fake tensors, which have a shape but no data, and run once; what autograd would save is counted.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ ATTENTION = "heliostat_fused"
 
 @dataclass(frozen=True)
 class Footprint:
-    """A model, as `train` would train it."""
+    """Size of a model, with the settings in `train`."""
 
     parameters: int
     trainable: int
     linear: int
-    """Parameters in the layers that 4 bits are for."""
+    """Parameters of the layers that are quantised to 4 bits."""
     activation_bytes: float
-    """Kept for each token between forward and backward pass."""
+    """Saved per token between forward and backward pass."""
     layer_bytes: float
-    """Kept for each token by one layer, beside what goes into it."""
+    """Saved per token by one layer, without the layer's input."""
     vocabulary: int
-    """Outputs of the head over each target; 0 where there is none."""
+    """Outputs of the head for each target; 0 if there is none."""
     flops: Flops
 
 
 def footprint(folder: Path, auto_class: str, train: TrainConfig) -> Footprint:
     """The footprint of the model in `folder` (its config.json is enough), with fused attention as on GPUs.
 
-    Raises ModelError where transformers cannot build it.
+    Raises ModelError if transformers cannot build it.
     """
     import transformers
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -76,7 +76,7 @@ def footprint(folder: Path, auto_class: str, train: TrainConfig) -> Footprint:
 
 
 def network_footprint(settings: Settings, outputs: int) -> Footprint:
-    """The footprint of a model that is built here; a record of a table or an image counts as a token."""
+    """The footprint of a network built here; a table row or an image counts as one token."""
     model = build_network(settings, outputs).train()
     example = model.example(2)
     records = next(iter(example.values()))
@@ -93,13 +93,13 @@ def network_footprint(settings: Settings, outputs: int) -> Footprint:
 
 
 def _kept_by_texts(model: Any) -> int:
-    """What autograd keeps of one record of TOKENS tokens, beside the model's own tensors."""
+    """Bytes that autograd saves for one record of TOKENS tokens, without the model's own tensors."""
     ids, positions = torch.zeros(1, TOKENS, dtype=torch.int64), torch.arange(TOKENS)[None]
     return _kept_bytes(model, model.base_model, input_ids=ids, position_ids=positions)
 
 
 def _kept_bytes(model: Any, called: Any = None, **inputs: torch.Tensor) -> int:
-    """What autograd keeps of a call of `called`, or of `model` itself, beside the model's own tensors."""
+    """Bytes that autograd saves for a call of `called`, or of `model` itself, without the model's own tensors."""
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -113,7 +113,7 @@ def _kept_bytes(model: Any, called: Any = None, **inputs: torch.Tensor) -> int:
 
 
 def _give_shapes(model: torch.nn.Module) -> None:
-    """Puts tensors of the mode that is on in place of the model's own; those that are shared stay so."""
+    """Replaces the model's tensors with tensors of the active mode; shared tensors stay shared."""
     made: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for held in (module._parameters, module._buffers):
@@ -141,7 +141,7 @@ def _fused() -> str:
     from transformers.masking_utils import sdpa_mask
 
     def attention(*args: Any, **options: Any) -> Any:
-        return sdpa_attention_forward(*args, **{**options, "dropout": 0.0})  # on CPUs it is not fused where it drops
+        return sdpa_attention_forward(*args, **{**options, "dropout": 0.0})  # not fused on CPUs with dropout
 
     AttentionInterface.register(ATTENTION, attention)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -1,4 +1,4 @@
-"""What a run would need and cost: memory of a worker at each ZeRO stage, what fits where, time and price."""
+"""Estimates what a run needs and costs: memory per worker at each ZeRO stage, largest micro-batch, time and price."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from heliostat.train.planning.footprint import Footprint
 
 STAGES = (0, 1, 2, 3)
 PACKED_BYTES = 0.516
-"""Of a weight in 4-bit NormalFloat, with its scales (Dettmers et al. 2023, section 3)."""
+"""Bytes of a weight in 4-bit NormalFloat, with its scales (Dettmers et al. 2023, section 3)."""
 USABLE = 0.9
-"""Share of a device's memory, beside RESERVED_BYTES, that a run gets: the rest is lost between blocks."""
+"""Share of a device's memory, after RESERVED_BYTES, that a run can use: the rest is lost to fragmentation."""
 RESERVED_BYTES = 1 * GIB
-"""What the driver and the libraries of a device take."""
+"""Memory used by the device's driver and libraries."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes in one worker."""
+    """Memory of one worker, in bytes."""
 
     parameters: float
     gradients: float
     optimizer: float
     activations: float
     buffers: float
-    """What is gathered or reduced at a time, and a piece of the logits."""
+    """Buckets for gathering and reducing, and one chunk of the logits."""
 
     @property
     def total(self) -> float:
-        """All of them."""
+        """Their sum."""
         return sum(getattr(self, one.name) for one in fields(self))
 
 
 def needs(model: Footprint, train: TrainConfig, stage: int, workers: int, tokens: int) -> Needs:
-    """What each of `workers` needs at ZeRO `stage` for passes over `tokens` tokens.
+    """Memory of each of `workers` at ZeRO `stage`, for micro-batches of `tokens` tokens.
 
     Model states as in ZeRO (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054, section 3): with Adam in bf16
-    2 bytes for a parameter, 2 for its gradient, 12 for the optimizer's float32 copy and moments; shared out among the
-    workers from stage 3, 2 and 1 on. Activations are counted (see `footprint`). What is offloaded is not the device's,
-    and layers may be split, rows shared, and parameters held twice.
+    2 bytes per parameter, 2 for its gradient, 12 for the optimizer's float32 copy and moments; sharded among the
+    workers from stage 3, 2 and 1 on, respectively. Activations are counted (see `footprint`). Offloaded states are
+    excluded; tensor and sequence parallelism, and hpZ's second copy of the parameters, are considered.
     """
     size = 2 if train.precision == "bf16" else 4
     model = _share(model, train)
@@ -74,7 +74,7 @@ def needs(model: Footprint, train: TrainConfig, stage: int, workers: int, tokens
 
 
 def _share(model: Footprint, train: TrainConfig) -> Footprint:
-    """One worker's part of a model whose layers are split, or whose rows are shared."""
+    """One worker's part of a model with tensor or sequence parallelism."""
     split, tokens = model.linear * (1 - 1 / train.tensor_parallel), train.sequence_parallel
     return replace(
         model,
@@ -86,7 +86,7 @@ def _share(model: Footprint, train: TrainConfig) -> Footprint:
 
 
 def largest_micro_batch(model: Footprint, train: TrainConfig, stage: int, length: int, memory_bytes: int) -> int:
-    """Records of `length` tokens that a pass may hold on a device of so much memory; 0 where not even one fits."""
+    """Records of `length` tokens per micro-batch that fit on a device with this memory; 0 if not even one does."""
     workers = train.workers.max
     states = needs(model, train, stage, workers, 0).total
     each = needs(model, train, stage, workers, length).total - states
@@ -95,20 +95,20 @@ def largest_micro_batch(model: Footprint, train: TrainConfig, stage: int, length
 
 @dataclass(frozen=True)
 class Estimate:
-    """A whole run on one kind of accelerator, one for each worker."""
+    """Duration and price of a run on one kind of accelerator, one per worker."""
 
     seconds: float
     usd: float | None
-    """None where the price is unknown."""
+    """None if the price is unknown."""
 
 
 def estimate(
     model: Footprint, train: TrainConfig, lengths: np.ndarray, targets: int, device: Accelerator, mfu: float
 ) -> Estimate:
-    """Time and price of training on records of `lengths` tokens, `targets` of which the loss is taken on.
+    """Time and price of training on records of `lengths` tokens, `targets` of which have a loss.
 
-    FLOPs over peak FLOP/s times `mfu`; activation checkpointing computes each forward pass twice. Start, validation
-    and publishing are left out.
+    FLOPs over peak FLOP/s times `mfu`; activation checkpointing computes each forward pass twice. Startup, validation
+    and publishing are not included.
     """
     steps = -(-len(lengths) // train.global_batch_size) * train.epochs
     epochs = train.epochs * min(1.0, (train.max_steps or steps) / steps)
