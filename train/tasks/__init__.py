@@ -1,4 +1,4 @@
-"""The kinds of problem, one file each."""
+"""The tasks, one per file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 
 def get(name: str) -> Task:
-    """The task called `name` in a spec, such as `text-classification`."""
+    """The task with this name in a spec, such as `text-classification`."""
     module = import_module(f"{__name__}.{name.replace('-', '_')}")
     return module.TASK

@@ -1,4 +1,4 @@
-"""What a task is: everything about a kind of problem that the loop must not know."""
+"""The interface of tasks: everything that is specific to a kind of problem."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from heliostat.train.metrics.classification import Bin
 
 Batch = dict[str, torch.Tensor]
 Example = dict[str, str | int | float]
-"""A record and what the model made of it, by column name, for people to read."""
+"""A record and the model's output for it, by column name, for reports."""
 
 LONGEST_TEXT = 800
-"""Characters of a text in an Example."""
+"""Longest text in an Example, in characters."""
 
 
 class Task(Protocol):
-    """One kind of problem, in one file of this folder."""
+    """One kind of problem; each is one file in this folder."""
 
     name: str
     auto_class: str
-    """The class of transformers that loads its models."""
+    """The transformers class that loads its models."""
     metric: str
-    """The validation metric that checkpoints, trials and versions are compared by."""
+    """The validation metric by which checkpoints, trials and versions are compared."""
     mode: str
-    """`max` or `min`: which way `metric` is better."""
+    """Whether a higher (`max`) or lower (`min`) `metric` is better."""
 
     def encoder(self, data: DataConfig, folder: Path | None) -> Encoder:
-        """What turns records into numbers, with the tokenizer in the base model's folder; None where one is built."""
+        """The encoder, with the tokenizer in the base model's `folder`; None for a model that is built here."""
         ...
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
-        """The model in `folder` in float32, with a head for `labels` where the task needs one.
+        """The model in `folder` in float32, with a head for `labels` if the task needs one.
 
-        Raises ModelError where the folder holds no model for this task.
+        Raises ModelError if the folder holds no model for this task.
         """
         ...
 
@@ -52,11 +52,11 @@ class Task(Protocol):
         ...
 
     def outputs(self, model: torch.nn.Module, batch: Batch) -> np.ndarray:
-        """What evaluation keeps of each record: float32 [rows, numbers]."""
+        """The outputs of each record that evaluation needs: float32 [rows, numbers]."""
         ...
 
     def metrics(self, outputs: np.ndarray, rows: Rows) -> dict[str, float]:
-        """Metrics of a whole split from the outputs of all its records, in their order."""
+        """Metrics of a split from the outputs of all its records, in order."""
         ...
 
     def confusion(self, outputs: np.ndarray, rows: Rows) -> list[list[int]] | None:
@@ -64,23 +64,23 @@ class Task(Protocol):
         ...
 
     def reliability(self, outputs: np.ndarray, rows: Rows) -> list[Bin] | None:
-        """How often the model is right by how sure it is; None for tasks without classes."""
+        """Accuracy by confidence; None for tasks without classes."""
         ...
 
     def worst(self, outputs: np.ndarray, rows: Rows, folder: Path, count: int) -> list[Example]:
-        """The records of a test split that the model does worst on, worst first, `count` at most.
+        """The records of a test split with the worst predictions, worst first, at most `count`.
 
-        The tokenizer is in the model folder. Texts are cut.
+        The tokenizer is in the model folder. Texts are shortened.
         """
         ...
 
     def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
-        """One input and what `model` answers, in the form that serving checks at start."""
+        """An input and the output of `model`, in the form that serving checks at startup."""
         ...
 
 
 def shortened(text: str, keep_end: bool = False) -> str:
-    """`text` cut to LONGEST_TEXT characters, which shows as an ellipsis; its start stays, or its end."""
+    """`text` cut to LONGEST_TEXT characters, marked by an ellipsis; keeps its start, or its end with `keep_end`."""
     if len(text) <= LONGEST_TEXT:
         return text
     return f"… {text[-LONGEST_TEXT:]}" if keep_end else f"{text[:LONGEST_TEXT]} …"

@@ -1,4 +1,4 @@
-"""The next token: a decoder on plain text, or on chats with the loss on the answers only."""
+"""Causal language modelling: a decoder on plain texts, or on chats with the loss on the answers only."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ PROBE_TOKENS = 8
 
 @dataclass
 class ChatEncoder(Encoder):
-    """Chats or plain texts to token ids, and labels that leave out all but the answers.
+    """Encodes chats or plain texts as token ids, with labels on the answers only.
 
-    It carries the tokenizer itself, with its chat template, so that a worker needs no model's folder.
+    It holds the tokenizer itself, with its chat template, so that workers do not need the model's folder.
     """
 
     tokenizer: Any
@@ -45,20 +45,20 @@ class ChatEncoder(Encoder):
         return [wanted.text]
 
     def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
-        """What makes two records the same."""
+        """A text that identifies a record."""
         if is_chat(data.columns):
             return "\n".join(f"{turn['role']}: {turn['content']}" for turn in messages(record, data.columns))
         return record[data.columns.text]
 
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
-        """`input_ids` and `labels` of each record, of equal length and uncut."""
+        """`input_ids` and `labels` of each record, of equal length and not truncated."""
         count = len(next(iter(records.values())))
         rows = [{column: values[i] for column, values in records.items()} for i in range(count)]
         encoded = [self._chat(row, data.columns) if is_chat(data.columns) else self._plain(row, data) for row in rows]
         return {"input_ids": [ids for ids, _ in encoded], "labels": [labels for _, labels in encoded]}
 
     def fingerprint(self) -> str:
-        """Changes when the same record would become other tokens."""
+        """Changes if the same record would be tokenised differently."""
         return self.digest
 
     def _plain(self, row: Mapping[str, Any], data: DataConfig) -> tuple[list[int], list[int]]:
@@ -68,7 +68,7 @@ class ChatEncoder(Encoder):
         return ids, list(ids)
 
     def _chat(self, row: Mapping[str, Any], columns: Columns) -> tuple[list[int], list[int]]:
-        """Tokenised in the pieces that generation will see: all before an answer, the answer, and so on."""
+        """Tokenises the same segments as generation: everything before an answer, the answer, and so on."""
         tokenizer, turns = self.tokenizer, messages(row, columns)
         ids: list[int] = []
         labels: list[int] = []
@@ -104,7 +104,7 @@ def messages(record: Mapping[str, Any], columns: Columns) -> list[dict[str, str]
 
 
 def render(tokenizer: Any, turns: list[dict[str, str]], ask: bool) -> str:
-    """The turns as the model's chat template writes them; with `ask`, up to where the answer begins."""
+    """The turns in the model's chat template; with `ask`, up to the beginning of the answer."""
     if not tokenizer.chat_template:
         raise DataError("data.columns: the model has no chat template; use a chat model, or plain `text`")
     return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask)
@@ -119,7 +119,7 @@ class CausalLM:
     mode = "min"
 
     def encoder(self, data: DataConfig, folder: Path | None) -> ChatEncoder | SubwordEncoder:
-        """Chats where `data.columns` names messages or prompt and answer; plain texts otherwise."""
+        """ChatEncoder for a base model; SubwordEncoder, for plain texts, for a model that is built here."""
         if folder is None:
             return SubwordEncoder()
         return ChatEncoder(pretrained.tokenizer(folder), pretrained.tokenizer_fingerprint(folder))
@@ -136,7 +136,7 @@ class CausalLM:
         return pack(rows.lists("input_ids", indices), rows.lists("labels", indices))
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """Cross-entropy of each next token, summed over the tokens that are targets."""
+        """Cross-entropy of each next token, summed over the target tokens."""
         if _packs(model):
             loss: torch.Tensor = model(**_inputs(batch), targets=batch["targets"])
             return loss
@@ -144,7 +144,7 @@ class CausalLM:
         return functional.cross_entropy(logits, targets, reduction="sum")
 
     def outputs(self, model: torch.nn.Module, batch: Batch) -> np.ndarray:
-        """Of each record: summed cross-entropy, tokens that are targets, those predicted right. Without gradients."""
+        """Per record: summed cross-entropy, number of targets, number predicted correctly. Without gradients."""
         if _packs(model):
             scores = model(**_inputs(batch), targets=batch["targets"])
         else:
@@ -155,13 +155,13 @@ class CausalLM:
         return sums.cpu().numpy()
 
     def _logits(self, model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of a model that takes no packed row: logits (float32 [targets, vocabulary]) and ids of the target tokens."""
+        """For a model without packing: logits (float32 [targets, vocabulary]) and ids of the target tokens."""
         logits = model(**unpack(batch)).logits[batch["records"][0], batch["position_ids"][0]]
         wanted = batch["targets"][0] != IGNORED
         return logits[wanted].float(), batch["targets"][0][wanted]
 
     def metrics(self, outputs: np.ndarray, rows: Rows) -> dict[str, float]:
-        """Loss per target token, perplexity = exp(loss), and the share of tokens predicted right."""
+        """Loss per target, perplexity = exp(loss), and the share of targets predicted correctly."""
         nll, tokens, right = outputs.astype(np.float64).sum(axis=0)
         loss = nll / max(1.0, tokens)
         return {
@@ -171,15 +171,15 @@ class CausalLM:
         }
 
     def confusion(self, outputs: np.ndarray, rows: Rows) -> None:
-        """A language model has no classes."""
+        """None: a language model has no classes."""
         return
 
     def reliability(self, outputs: np.ndarray, rows: Rows) -> None:
-        """A language model has no classes."""
+        """None: a language model has no classes."""
         return
 
     def worst(self, outputs: np.ndarray, rows: Rows, folder: Path, count: int) -> list[Example]:
-        """The records with the highest mean loss per target, as the model saw them; a loss that is no number first."""
+        """The records with the highest mean loss per target, as the model saw them; NaN losses first."""
         asked = np.flatnonzero(outputs[:, 1] > 0)
         losses = outputs[asked, 0] / outputs[asked, 1]
         order = np.argsort(losses)[::-1][:count]
@@ -195,7 +195,7 @@ class CausalLM:
         ]
 
     def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
-        """The start of the first record and the model's greedy continuation."""
+        """The beginning of the first record and the model's greedy continuation."""
         tokenizer = pretrained.tokenizer(folder)
         ids, labels = (rows.lists(column, np.array([0]))[0] for column in ("input_ids", "labels"))
         start = int(np.argmax(labels != IGNORED)) or min(len(ids), 16)
@@ -209,7 +209,7 @@ class CausalLM:
 
 
 def _in_words(tokenizer: Any, ids: np.ndarray, labels: np.ndarray) -> Example:
-    """The text; of a chat, what the model is asked (its end, where it is long) and what it should answer."""
+    """The text; for a chat, the prompt (its end if it is long) and the expected answer."""
     wanted = labels != IGNORED
     if wanted[0]:
         return {"text": shortened(tokenizer.decode(ids, skip_special_tokens=True))}
@@ -218,7 +218,7 @@ def _in_words(tokenizer: Any, ids: np.ndarray, labels: np.ndarray) -> Example:
 
 
 def _packs(model: Any) -> bool:
-    """Of a model or the DeepSpeed engine around it, whose own `config` is another thing."""
+    """Whether a model, or the model in a DeepSpeed engine, accepts packed rows."""
     return can_pack(getattr(model, "module", model).config)
 
 

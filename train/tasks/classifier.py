@@ -1,4 +1,4 @@
-"""What all tasks have in common that give each record a class."""
+"""Base class of the classification tasks."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from heliostat.train.models.architectures.network import load_network
 from heliostat.train.tasks.base import Batch, Example
 
 BESIDE = ("labels", "weights")
-"""What a batch holds beside the inputs of the model."""
+"""Entries of a batch that are not inputs of the model."""
 
 
 class Classifier(ABC):
-    """Loss, metrics and worst records of a classifier; its model is built here unless the task says otherwise."""
+    """Loss, metrics and worst records of a classifier; its model is a network built here by default."""
 
     auto_class = ""
     metric = "accuracy"
     mode = "max"
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
-        """The network whose settings are in `folder`, or the published program that is there."""
+        """The network whose settings are in `folder`, or the published program if there is one."""
         return load_network(folder, len(labels))
 
     @abstractmethod
     def inputs(self, rows: Rows, indices: np.ndarray) -> Batch:
-        """What the model is called with for the records `indices`."""
+        """The model's inputs for the records `indices`."""
 
     @abstractmethod
     def shown(self, rows: Rows, record: int) -> Example:
-        """A record of a test split as people see it."""
+        """A record of a test split for reports."""
 
     def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
-        """The model's inputs, `labels` [rows] and, where classes have them, `weights` [rows]."""
+        """The model's inputs, `labels` [rows] and, if classes are weighted, `weights` [rows]."""
         classes = rows.classes[indices]
         weights = {} if rows.weights is None else {"weights": torch.from_numpy(rows.weights[classes])}
         return {**self.inputs(rows, indices), "labels": torch.from_numpy(classes), **weights}
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """Cross-entropy summed over the records, each counting as its class does."""
+        """Cross-entropy summed over the records, weighted by class."""
         losses = functional.cross_entropy(logits(model, batch), batch["labels"], reduction="none")
         return (losses * batch["weights"]).sum() if "weights" in batch else losses.sum()
 
@@ -54,7 +54,7 @@ class Classifier(ABC):
         return logits(model, batch).cpu().numpy()
 
     def metrics(self, outputs: np.ndarray, rows: Rows) -> dict[str, float]:
-        """Those of any classifier: see `classification.metrics`."""
+        """Classification metrics: see `classification.metrics`."""
         return classification.metrics(outputs, rows.classes)
 
     def confusion(self, outputs: np.ndarray, rows: Rows) -> list[list[int]]:
@@ -62,7 +62,7 @@ class Classifier(ABC):
         return classification.confusion(outputs, rows.classes)
 
     def reliability(self, outputs: np.ndarray, rows: Rows) -> list[classification.Bin]:
-        """How often a prediction is right by its probability."""
+        """Accuracy by confidence."""
         return classification.reliability(outputs, rows.classes)
 
     def worst(self, outputs: np.ndarray, rows: Rows, folder: Path, count: int) -> list[Example]:
@@ -78,7 +78,7 @@ class Classifier(ABC):
         ]
 
     def answer(self, model: Any, rows: Rows, batch: Batch) -> dict[str, Any]:
-        """The label of the first record of `batch`, and the probability of each, as a probe holds them."""
+        """The label of the first record of `batch` and the probability of each label, in the form of a probe."""
         with torch.inference_mode():
             scores = logits(model, batch)[0].softmax(dim=0).tolist()
         found = dict(zip(rows.labels, scores, strict=True))
@@ -86,7 +86,7 @@ class Classifier(ABC):
 
 
 def logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """What `model` makes of the inputs of `batch`: float32 [rows, labels]."""
+    """Logits of the inputs in `batch`: float32 [rows, labels]."""
     found = model(**{name: tensor for name, tensor in batch.items() if name not in BESIDE})
     scores: torch.Tensor = getattr(found, "logits", found)
     return scores.float()

@@ -1,4 +1,4 @@
-"""A class for each image: a network on its pixels."""
+"""Image classification: a network on pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ImageClassification(Classifier):
     name = "image-classification"
 
     def encoder(self, data: DataConfig, folder: Path | None) -> ImageEncoder:
-        """It learns from the training split what it needs."""
+        """An encoder that is fitted on the training split."""
         return ImageEncoder()
 
     def inputs(self, rows: Rows, indices: np.ndarray) -> Batch:
@@ -31,7 +31,7 @@ class ImageClassification(Classifier):
         return {"pixels": torch.from_numpy(rows.matrix("pixels", indices))}
 
     def shown(self, rows: Rows, record: int) -> Example:
-        """The image, as pages show it."""
+        """The image as a data URL."""
         return {"image": data_url(rows.matrix("pixels", np.array([record]))[0])}
 
     def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A class for each row of a table: a network on standardised numbers and one-hot words."""
+"""Tabular classification: a network on standardised numbers and one-hot words."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class TabularClassification(Classifier):
     """Diagnoses, churn, fraud: one label for each row."""
 
     name = "tabular-classification"
-    metric = "loss"  # of few validation records, many steps have the same accuracy
+    metric = "loss"  # on few validation records, accuracy is the same at many steps
     mode = "min"
 
     def encoder(self, data: DataConfig, folder: Path | None) -> TableEncoder:
-        """It learns from the training split what it needs."""
+        """An encoder that is fitted on the training split."""
         return TableEncoder()
 
     def inputs(self, rows: Rows, indices: np.ndarray) -> Batch:
@@ -32,7 +32,7 @@ class TabularClassification(Classifier):
         return {"features": torch.from_numpy(rows.matrix("features", indices))}
 
     def shown(self, rows: Rows, record: int) -> Example:
-        """The row as JSON, cut."""
+        """The row as JSON, shortened."""
         return {"row": shortened(rows.table["text"][record].as_py())}
 
     def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A class for each text: an encoder with a classification head."""
+"""Text classification: an encoder with a classification head."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from heliostat.train.tasks.classifier import Classifier
 
 @dataclass
 class TextEncoder(Encoder):
-    """Texts to token ids, cut at the model's limit; labels stay words until training.
+    """Encodes texts as token ids, truncated to the model's limit; labels stay text until training.
 
-    It carries the Rust tokenizer itself, so that a worker needs neither the model's folder nor transformers.
+    It holds the Rust tokenizer itself, so that workers need neither the model's folder nor transformers.
     """
 
     tokenizer: Tokenizer
@@ -43,17 +43,17 @@ class TextEncoder(Encoder):
         return [data.columns.text]
 
     def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
-        """What makes two records the same."""
+        """The text, which identifies a record."""
         return record[data.columns.text]
 
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
-        """Token ids of each text, cut before its closing token, and how many there were."""
+        """Token ids of each text, truncated before the closing token, and the number of tokens before truncation."""
         whole = [encoding.ids for encoding in self.tokenizer.encode_batch(list(records[data.columns.text]))]
         cut = [ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]] for ids in whole]
         return {"input_ids": cut, "full_length": [len(ids) for ids in whole]}
 
     def fingerprint(self) -> str:
-        """Changes when the same text would become other tokens."""
+        """Changes if the same text would be tokenised differently."""
         return self.digest
 
 
@@ -64,7 +64,7 @@ class TextClassification(Classifier):
     auto_class = "AutoModelForSequenceClassification"
 
     def encoder(self, data: DataConfig, folder: Path | None) -> TextEncoder | WordEncoder:
-        """Texts cut at `data.max_length` tokens: of the base model's tokenizer, or words."""
+        """The base model's tokenizer, or words for a network built here; truncated to `data.max_length` tokens."""
         if folder is None:
             return WordEncoder()
         tokenizer = Tokenizer.from_str(pretrained.tokenizer(folder).backend_tokenizer.to_str())
@@ -73,7 +73,7 @@ class TextClassification(Classifier):
         return TextEncoder(tokenizer, pretrained.tokenizer_fingerprint(folder), data.max_length)
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
-        """The encoder in `folder` with a head of `len(labels)` outputs, or what is built in its place."""
+        """The encoder in `folder` with a head of `len(labels)` outputs, or the network built in its place."""
         if is_built(folder):
             model = super().load_model(folder, labels, dropout)
             return FixedLength(model, text_inputs(folder).length) if isinstance(model, Program) else model
@@ -92,11 +92,11 @@ class TextClassification(Classifier):
         }
 
     def shown(self, rows: Rows, record: int) -> Example:
-        """The text as it was read, cut."""
+        """The original text, shortened."""
         return {"text": shortened(rows.table["text"][record].as_py())}
 
     def probe(self, model: Any, folder: Path, rows: Rows, max_length: int) -> dict[str, Any]:
-        """The first text of which the model knows a word, and the probability of each label."""
+        """The first text with a known word, and the probability of each label."""
         if is_built(folder):
             words = Tokenizer.from_file(str(folder / TOKENIZER))
             text = _first_text(rows, words.decode)
@@ -110,7 +110,7 @@ class TextClassification(Classifier):
 
 
 def _first_text(rows: Rows, decode: Callable[[list[int]], str]) -> str:
-    """The first record that is not blank once it is text again; ModelError where all are."""
+    """The first record that is not blank after decoding; raises ModelError if all are."""
     texts = (decode(rows.lists("input_ids", np.array([record]))[0].tolist()) for record in range(len(rows)))
     found = next((text for text in texts if text.strip()), None)
     if found is None:
