@@ -9,11 +9,11 @@ from pydantic import Field, field_validator
 from heliostat.infra.config.strict import StrictModel
 
 SEARCHABLE = ("learning_rate", "global_batch_size", "warmup", "weight_decay", "schedule", "epochs")
-"""The keys of `train` that a search may vary on warm workers."""
+"""The keys of `train` that a search can vary without restarting workers."""
 
 
 class Domain(StrictModel):
-    """One way to draw a value; exactly one key is given."""
+    """A distribution of values; exactly one key must be given."""
 
     choice: list[Any] | None = None
     uniform: tuple[float, float] | None = None
@@ -27,11 +27,11 @@ class TuneConfig(StrictModel):
     """`train` key -> domain, such as `learning_rate: {loguniform: [1e-5, 1e-3]}`."""
     trials: Annotated[int, Field(gt=0)] = 8
     concurrent: Annotated[int, Field(gt=0)] = 1
-    """Gangs of `train.workers` (the least of them) that run side by side."""
+    """Trials that run at the same time, each on `train.workers` workers (the minimum)."""
     epochs: Annotated[float, Field(gt=0)] | None = None
-    """Epochs of the longest trial; `train.epochs` where left out."""
+    """Epochs of the longest trial; `train.epochs` if omitted."""
     grace: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Share of a trial that runs before the scheduler may stop it, and between its validations."""
+    """Share of a trial before the scheduler may stop it, and between its validations."""
     scheduler: Literal["asha", "none"] = "asha"
     search: Literal["random", "optuna"] = "optuna"
     seed: Annotated[int, Field(ge=0)] = 0

@@ -1,8 +1,8 @@
-"""Warm workers that run trials one after another.
+"""Groups of workers that stay alive between trials.
 
-Starting workers, importing the frameworks and loading the data takes far longer than a short trial. A gang does it
-once: Ray Tune keeps its trainable for the next trial (`reuse_actors`), and with it the workers, which live in the
-trial's own placement group and end with it.
+Starting workers, importing frameworks and loading data takes far longer than a short trial. A gang does it once:
+Ray Tune reuses its trainable for the next trial (`reuse_actors`), and with it the workers, which live in the trial's
+placement group and end with it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from heliostat.tune.space import trial_config
 
 
 class Member:
-    """One worker of a gang: a process of the process group, with the data loaded."""
+    """One worker of a gang: a process in the process group, with the data loaded."""
 
     def __init__(self, job: dict[str, Any], tune_config: dict[str, Any]) -> None:
         self._job = Job.model_validate(job)
@@ -41,13 +41,13 @@ class Member:
         settle(self._job.train.cpus_per_worker)
 
     def address(self) -> tuple[str, int]:
-        """A host and a free port of this node, to meet at."""
+        """A host and a free port of this node, for the process group."""
         with socket.socket() as free:
             free.bind(("", 0))
             return ray.util.get_node_ip_address(), free.getsockname()[1]
 
     def join(self, rank: int, host: str, port: int) -> None:
-        """Joins the process group and finds the data."""
+        """Joins the process group and loads the data."""
         size = self._job.train.workers.min
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": "0"}
         os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
@@ -55,7 +55,7 @@ class Member:
         self._parts = load_parts(self._job)
 
     def begin(self, values: dict[str, Any]) -> None:
-        """Starts a trial from the base model with `values` over the `train` section."""
+        """Starts a trial from the base model, with `values` merged over the `train` section."""
         self.end()
         parts, rows = self._parts, self._parts.rows("train")
         train = with_validations(trial_config(self._job.train, self._tune, values), self._tune.grace, rows)
@@ -63,12 +63,12 @@ class Member:
         self._reports = fit(Run(parts.task, self._engine, train, rows, parts.rows("validation"), self._world))
 
     def advance(self) -> dict[str, Any]:
-        """Trains to the next validation: its metrics, and `progress` in percent of the whole trial."""
+        """Trains to the next validation; returns its metrics, and `progress` in percent of the whole trial."""
         report = next(self._reports)
         return {**report.metrics, "progress": round(100 * report.step / report.steps), "step": report.step}
 
     def end(self) -> None:
-        """Drops the trial under way, if any, and its memory."""
+        """Drops the current trial, if any, and frees its memory."""
         self._reports = iter(())
         if self._engine is not None:
             self._engine.destroy()
@@ -84,7 +84,7 @@ def with_validations(train: TrainConfig, share: float, rows: Any) -> TrainConfig
 
 
 class Gang(tune.Trainable):
-    """Ray Tune's trainable around a gang: a trial at a time, the workers kept from one to the next."""
+    """Ray Tune's trainable for a gang: runs one trial at a time and keeps the workers between trials."""
 
     def setup(self, config: dict[str, Any], job: dict[str, Any], tune_config: dict[str, Any], use_gpu: bool) -> None:
         """Starts the workers in the trial's placement group and begins the first trial."""

@@ -1,4 +1,4 @@
-"""Tells the driver how the trials of a search fare."""
+"""Reports the progress of a search's trials to the driver."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ class Progress(tune.Callback):
         self._on_trial = on_trial
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray Tune stores its experiment, callbacks included; the terminal of a driver cannot be stored."""
+        """Ray Tune pickles its callbacks; `on_trial` may hold the driver's terminal, which cannot be pickled."""
         return {"_on_trial": _say_nothing}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """A validation."""
+        """Reports a validation."""
         self._tell(trial, result, over=False)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """The trial ran to its end or was stopped."""
+        """Reports a trial that finished or was stopped."""
         self._tell(trial, trial.last_result or {}, over=True)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """The trial failed."""
+        """Reports a trial that failed."""
         self._tell(trial, trial.last_result or {}, over=True)
 
     def _tell(self, trial: Any, result: Mapping[str, Any], over: bool) -> None:
@@ -36,4 +36,4 @@ class Progress(tune.Callback):
 
 
 def _say_nothing(event: Mapping[str, Any]) -> None:
-    """What a restored search tells its driver."""
+    """The callback after unpickling: does nothing."""

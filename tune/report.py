@@ -1,4 +1,4 @@
-"""A search as a CSV file and as child runs in MLflow."""
+"""Writes the results of a search as a CSV file and as child runs in MLflow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heliostat.tune.search import Search, Trial
 
 
 def write_csv(search: Search, storage: StorageConfig, key: str) -> Path:
-    """Stores the trials, best first, as CSV under `key` and returns a local copy."""
+    """Stores the trials, best first, as CSV under `key` and returns the path of a local copy."""
     text = io.StringIO()
     values, metrics = (
         sorted({key for trial in search.trials for key in getattr(trial, name)}) for name in ("values", "metrics")
@@ -42,7 +42,7 @@ def write_csv(search: Search, storage: StorageConfig, key: str) -> Path:
 
 
 def log_trial(storage: StorageConfig, experiment: str, trial: Trial, parent_run_id: str) -> None:
-    """A child run of the search with the trial's values, metrics and outcome."""
+    """Logs a trial's values, metrics and outcome as a child run of the search."""
     tags = {"heliostat.kind": "trial", "heliostat.outcome": trial.outcome}
     with start_run(storage, experiment, f"trial-{trial.id}", trial.values, tags, parent_run_id) as run:
         run.log(trial.metrics, trial.progress)

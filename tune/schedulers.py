@@ -1,4 +1,4 @@
-"""Which trials end early: Ray Tune's schedulers, by the names that `tune.scheduler` has for them."""
+"""Ray Tune's schedulers, which stop trials early, by their names in `tune.scheduler`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from heliostat.tune.config import TuneConfig
 
 
 def build_scheduler(config: TuneConfig) -> Any:
-    """The scheduler that `tune.scheduler` names."""
+    """The scheduler named in `tune.scheduler`."""
     return SCHEDULERS[config.scheduler](config)
 
 
 def _asha(config: TuneConfig) -> Any:
-    """ASHA (Li et al. 2020) over the share of a trial that is done, halving at each rung."""
+    """ASHA (Li et al. 2020) by the share of a trial that is done, halving at each rung."""
     from ray.tune.schedulers import ASHAScheduler
 
     return ASHAScheduler(
@@ -23,7 +23,7 @@ def _asha(config: TuneConfig) -> Any:
 
 
 def _none(_config: TuneConfig) -> Any:
-    """Every trial runs to its end."""
+    """Runs every trial to its end."""
     from ray.tune.schedulers import FIFOScheduler
 
     return FIFOScheduler()

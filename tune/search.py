@@ -1,4 +1,4 @@
-"""A search over learning rate, batch size and their like: Ray Tune decides, gangs train."""
+"""A search over learning rate, batch size and other `train` keys: Ray Tune schedules trials, gangs run them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from heliostat.tune.space import build_space, check_space
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of one configuration."""
+    """The result of one configuration."""
 
     id: str
     values: dict[str, Any]
-    """The `train` keys that were tried."""
+    """The values that were tried, by `train` key."""
     metrics: dict[str, float]
-    """At its last validation."""
+    """Metrics of its last validation."""
     progress: int
-    """Percent of the longest trial that it ran."""
+    """Percent of the longest trial that was run."""
     seconds: float
     outcome: str
     """`finished`, `stopped` by the scheduler, or `failed`."""
@@ -37,14 +37,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """A search that is over: its trials, best first."""
+    """A finished search: its trials, best first."""
 
     trials: list[Trial]
     metric: str
 
     @property
     def best(self) -> Trial:
-        """The trial with the best metric; TrainingError where all failed."""
+        """The trial with the best metric; raises TrainingError if all failed."""
         if self.trials[0].outcome == "failed":
             raise TrainingError(f"all {len(self.trials)} trials failed; the first: {self.trials[0].error}")
         return self.trials[0]
@@ -53,12 +53,13 @@ class Search:
 def search(job: Job, config: TuneConfig, on_trial: Callable[[Mapping[str, Any]], None]) -> Search:
     """Runs the search on the Ray cluster that this process has joined.
 
-    `on_trial` gets a mapping after each validation and at the end of each trial: `id`, `values`, `result` (metrics
-    and `progress` in percent) and `over`. Raises ConfigError where the space can draw a value that `train` refuses.
+    `on_trial` is called with a mapping after each validation and at the end of each trial: `id`, `values`, `result`
+    (metrics and `progress` in percent) and `over`. Raises ConfigError if the space contains a value that `train`
+    rejects.
     """
     check_space(job.train, config)
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the other output prints a banner whatever `verbose` says
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the command, not the search alone
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new output prints a banner whatever `verbose` says
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C must end the command, not only the search
     task = tasks.get(job.task)
     with tempfile.TemporaryDirectory(prefix="heliostat-tune-") as scratch:
         results = build_tuner(job, config, gpus_wanted(job.train), scratch, on_trial).fit()
@@ -72,7 +73,7 @@ def search(job: Job, config: TuneConfig, on_trial: Callable[[Mapping[str, Any]],
 def build_tuner(
     job: Job, config: TuneConfig, use_gpu: bool, scratch: str, on_trial: Callable[[Mapping[str, Any]], None]
 ) -> Any:
-    """Ray Tune's Tuner over gangs; starts nothing."""
+    """Builds Ray Tune's Tuner of gangs; starts nothing."""
     from ray import tune
 
     from heliostat.tune.gang import Gang
@@ -109,7 +110,7 @@ def build_tuner(
 
 
 def as_trial(result: Any, config: TuneConfig) -> Trial:
-    """One row of the search's table from Ray Tune's result."""
+    """Converts Ray Tune's result to a Trial."""
     metrics = result.metrics or {}
     progress = int(metrics.get("progress", 0))
     outcome = "failed" if result.error else "finished" if progress >= 100 else "stopped"

@@ -1,4 +1,4 @@
-"""What proposes the values of a trial: Ray Tune's searchers, by the names that `tune.search` has for them."""
+"""Ray Tune's searchers, which propose the values of trials, by their names in `tune.search`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from heliostat.tune.config import TuneConfig
 
 
 def build_searcher(config: TuneConfig) -> Any:
-    """The searcher that `tune.search` names."""
+    """The searcher named in `tune.search`."""
     return SEARCHERS[config.search](config)
 
 
@@ -23,7 +23,7 @@ def _optuna(config: TuneConfig) -> Any:
 
 
 def _random(config: TuneConfig) -> Any:
-    """Independent draws."""
+    """Independent random draws."""
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
     return BasicVariantGenerator(random_state=config.seed, max_concurrent=config.concurrent)

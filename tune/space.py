@@ -1,4 +1,4 @@
-"""From the spec's search space to Ray Tune's."""
+"""Converts the spec's search space to Ray Tune's, and checks it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from heliostat.tune.config import Domain, TuneConfig
 
 
 def build_space(config: TuneConfig) -> dict[str, Any]:
-    """Ray Tune's domain for each `train` key; ConfigError where the space is empty."""
+    """Ray Tune's domain for each `train` key; raises ConfigError if the space is empty."""
     if not config.space:
         raise ConfigError("tune.space: empty; give at least one key, such as learning_rate: {loguniform: [1e-5, 1e-3]}")
     return {key: _domain(domain) for key, domain in config.space.items()}
@@ -29,16 +29,16 @@ def _domain(domain: Domain) -> Any:
 
 
 def trial_config(train: TrainConfig, tune: TuneConfig, values: Mapping[str, Any]) -> TrainConfig:
-    """The `train` section of one trial: `values` over `train`, as long as a trial may be.
+    """The `train` section of one trial: `values` merged over `train`, with the epochs of the longest trial.
 
-    Raises pydantic's ValidationError where the values make no valid section.
+    Raises pydantic's ValidationError if the values are not valid.
     """
     epochs = tune.epochs or train.epochs
     return TrainConfig.model_validate({**train.model_dump(), "epochs": epochs, **values})
 
 
 def check_space(train: TrainConfig, tune: TuneConfig) -> None:
-    """Raises ConfigError where a value that the space can draw makes no valid `train` section."""
+    """Raises ConfigError if the space contains a value that is not valid in the `train` section."""
     from pydantic import ValidationError
 
     for key, domain in tune.space.items():
