@@ -1,4 +1,4 @@
-"""`heliostat`, and `python -m heliostat`."""
+"""Entry point of `heliostat` and `python -m heliostat`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from heliostat.infra.errors import HeliostatError
 
 
 def main() -> None:
-    """Runs a command; a user's mistake ends in one line and a non-zero exit, never in a traceback."""
+    """Runs a command; a user's mistake ends in one line and a non-zero exit code, not in a traceback."""
     try:
         from heliostat.cli import app
 
@@ -28,13 +28,13 @@ def main() -> None:
 
 
 def fail(line: str, exit_code: int) -> NoReturn:
-    """Ends the program with one line."""
+    """Prints `line` to stderr and exits with `exit_code`."""
     sys.stderr.write(f"heliostat: {line}\n")
     sys.exit(exit_code)
 
 
 def command() -> str:
-    """The command that was called, as the beginning of a line; nothing where there was none."""
+    """The command that was called, as a prefix of a message; empty if there was none."""
     return next((f"{word}: " for word in sys.argv[1:2] if not word.startswith("-")), "")
 
 

@@ -32,7 +32,7 @@ DEMOS = {
     ),
     "chat": ("data.limit=320", "data.max_length=128", "train.epochs=1", "tune.trials=2", "tune.epochs=0.5"),
 }
-"""What each recipe is cut down to."""
+"""Overrides that make each recipe small."""
 REVIEWS = (
     "A quiet film that stays with you for days. The acting is superb.",
     "Two hours of my life that I will never get back. Dull, loud and badly written.",
@@ -43,9 +43,9 @@ SAMPLES = ("requests_total", "request_seconds_count", "batch_size_sum", "tokens_
 
 
 def run_demo(spec: Spec, keep: bool) -> None:
-    """Prepare, tune (where the spec has a space), train, evaluate, publish, serve, ask, read the metrics.
+    """Prepares, tunes (if the spec has a space), trains, evaluates, publishes, serves, queries, reads the metrics.
 
-    Leaves nothing running, unless `keep`: then the endpoint stays up, in a local Ray of its own.
+    Stops everything at the end, unless `keep`: then the endpoint keeps running, in a detached local Ray.
     """
     from heliostat.serve.deploy.launch import undeploy
 
@@ -75,30 +75,30 @@ def run_demo(spec: Spec, keep: bool) -> None:
 
 
 class Clock:
-    """How long each stage took."""
+    """Measures how long each stage takes."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
 
     def time(self, name: str, stage: Callable[[], T]) -> T:
-        """Runs a stage and keeps its time."""
+        """Runs a stage and records its duration."""
         started = time.perf_counter()
         result = stage()
         self._seconds[name] = time.perf_counter() - started
         return result
 
     def rows(self) -> list[tuple[str, float]]:
-        """Stages in their order, and their sum."""
+        """Durations of the stages in order, and their sum."""
         return [*self._seconds.items(), ("total", sum(self._seconds.values()))]
 
 
 def ask(spec: Spec, endpoint: Endpoint, key: str, view: View) -> None:
-    """Asks the live endpoint what a user of the recipe would."""
+    """Sends the endpoint a request that fits the recipe's task."""
     {"text-classification": ask_reviews, "causal-lm": ask_chat}[spec.task](endpoint, key, view)
 
 
 def ask_reviews(endpoint: Endpoint, key: str, view: View) -> None:
-    """Three reviews, and a table of the answers."""
+    """Sends three reviews and prints a table of the answers."""
     rows = []
     for text in REVIEWS:
         started = time.perf_counter()
@@ -110,7 +110,7 @@ def ask_reviews(endpoint: Endpoint, key: str, view: View) -> None:
 
 
 def ask_chat(endpoint: Endpoint, key: str, view: View) -> None:
-    """A chat with the OpenAI client, streamed to the terminal."""
+    """Sends a chat request with the OpenAI client and streams the answer to the terminal."""
     from openai import OpenAI
 
     client = OpenAI(base_url=f"{endpoint.url}/v1", api_key=key)
@@ -123,7 +123,7 @@ def ask_chat(endpoint: Endpoint, key: str, view: View) -> None:
 
 
 def post(url: str, key: str, body: dict[str, Any]) -> dict[str, Any]:
-    """The JSON answer to a JSON request."""
+    """Sends a JSON request and returns the JSON response."""
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=60) as response:
@@ -131,7 +131,7 @@ def post(url: str, key: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def samples(view: View, patience_seconds: float = 20) -> None:
-    """A few Prometheus samples of ours, as a scrape of the metrics agents shows them."""
+    """Prints a few of Heliostat's Prometheus samples, scraped from Ray's metrics agents."""
     deadline = time.monotonic() + patience_seconds
     found: dict[str, float] = {}
     while not any("requests_total" in name for name in found) and time.monotonic() < deadline:
@@ -141,15 +141,15 @@ def samples(view: View, patience_seconds: float = 20) -> None:
 
 
 def ours(label: str, value: str) -> bool:
-    """Whether we gave this label, not Ray (as `NodeAddress`) or its exporter (as `otel_scope_name`).
+    """Whether a label is Heliostat's, not from Ray (such as `NodeAddress`) or its exporter (such as `otel_scope_name`).
 
-    To Prometheus a label without a value is no label.
+    Prometheus treats a label without a value as absent.
     """
     return bool(value) and label.islower() and not label.startswith("otel_")
 
 
 def scraped() -> dict[str, float]:
-    """Samples of the metrics agents that belong to SAMPLES, summed over the labels that Ray puts on all it exports."""
+    """Samples of the metrics in SAMPLES from all metrics agents, summed over the labels that Ray adds."""
     from prometheus_client.parser import text_string_to_metric_families
 
     from heliostat.cluster.scrape import metrics_targets

@@ -1,4 +1,4 @@
-"""What came of a run."""
+"""The result of a training run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 Curves = dict[str, dict[int, float]]
-"""Values by step, under the names that they have in MLflow."""
+"""Values by step, by their names in MLflow."""
 
 
 @dataclass
 class Trained:
-    """What came of a run."""
+    """The result of a training run."""
 
     run_id: str
     model: ModelVersion
@@ -24,6 +24,6 @@ class Trained:
     """`metrics` on the test split, `confusion`, `reliability`, `worst`, `labels`, `url`, `digest`, `size_bytes`."""
     tracking_url: str
     curves: Curves
-    """Of the whole run, by step: `train/loss`, `validation/accuracy` and their like."""
+    """Curves of the whole run, such as `train/loss` and `validation/accuracy`."""
     report: str | None = None
-    """Where its page is; None where there is none."""
+    """Location of the HTML report; None if there is none."""

@@ -1,4 +1,4 @@
-"""One YAML per model: the sections composed. Light on purpose: no torch, no ray."""
+"""The spec, one YAML file per model, composed of its sections. Imports neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Spec(StrictModel):
 
     @property
     def tokens_of_a_record(self) -> int:
-        """Tokens at most; 1 for what has none, as rows of tables and images."""
+        """Maximum tokens of a record; 1 for records without tokens, such as table rows and images."""
         return self.data.max_length if self.task in ("text-classification", "causal-lm") else 1
 
     @field_validator("name")
@@ -88,8 +88,8 @@ class Spec(StrictModel):
 def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
     """The spec in the YAML file `path`, or the shipped recipe of that name, with overrides applied.
 
-    Sources in the file that begin with `./` or `../` count from its folder; all other paths, and those of overrides,
-    from the working directory.
+    Sources in the file that begin with `./` or `../` are relative to its folder; all other paths, and those in
+    overrides, to the working directory.
 
     Raises ConfigError with one line that names the key, its value and what is allowed.
     """
@@ -104,7 +104,7 @@ def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
 
 
 def anchored(values: Mapping[str, Any], place: Callable[[str], Path | None]) -> dict[str, Any]:
-    """`values` with `data.source` and `model.source` as absolute paths where `place` knows one for them."""
+    """`values` with `data.source` and `model.source` replaced by absolute paths if `place` returns one."""
     found = dict(values)
     for key in ("data", "model"):
         match found.get(key):
@@ -114,6 +114,6 @@ def anchored(values: Mapping[str, Any], place: Callable[[str], Path | None]) -> 
 
 
 def working_directory(source: str) -> Path | None:
-    """The path that there is of that name, from here; workers have working directories of their own."""
+    """The path `source` if it exists, relative to the current directory; workers have other working directories."""
     path = os.path.expanduser(source)
     return Path(path) if os.path.exists(path) else None

@@ -1,4 +1,4 @@
-"""What commands share: their arguments, dry runs, and the session that stages run in."""
+"""Code shared by commands: arguments, dry runs, and the session of the stages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ModelOption = Annotated[
 
 @contextmanager
 def stages(spec: Spec) -> Iterator[View]:
-    """A Ray session for the spec, and the terminal."""
+    """Starts a Ray session for the spec and yields the terminal view."""
     from heliostat.pipeline.sessions import session
     from heliostat.view.terminal import View
 
@@ -40,7 +40,7 @@ def stages(spec: Spec) -> Iterator[View]:
 
 
 def planned(spec: Spec, dry_run: bool, what: str) -> bool:
-    """With --dry-run, prints what would happen and the resolved spec; tells whether it did."""
+    """With --dry-run, prints what would happen and the resolved spec; returns whether it did."""
     if dry_run:
         from heliostat.infra.config.strict import dump_yaml
 
@@ -49,6 +49,6 @@ def planned(spec: Spec, dry_run: bool, what: str) -> bool:
 
 
 def full_reference(reference: str) -> str:
-    """`models:/…` from its short forms; a bare name means its production version."""
+    """Completes short forms to `models:/…`; a bare name means its production version."""
     reference = reference.removeprefix("models:/")
     return f"models:/{reference if '@' in reference or '/' in reference else reference + '@production'}"

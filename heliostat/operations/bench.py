@@ -1,4 +1,4 @@
-"""`heliostat bench`: load on an endpoint, and what it shows as a table, a plot and JSON."""
+"""`heliostat bench`: puts load on an endpoint and shows the result as a table, a plot and JSON."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ WORDS = (
 
 
 def bench(url: str, overrides: Iterable[str], key: str | None, texts: Path | None, out: Path | None) -> None:
-    """Puts load on the endpoint at `url` and prints what it did; writes it to `out` as JSON too.
+    """Puts load on the endpoint at `url` and prints the results; also writes them to `out` as JSON.
 
-    Raises ConfigError for a wrong option or file, ResourceError where nothing answers or no answer was good.
+    Raises ConfigError for a wrong option or file, ResourceError if nothing answers or no request succeeds.
     """
     config = build(BenchConfig, apply_overrides({"url": url}, overrides), source="bench")
     asked = read_texts(texts) if texts else drawn(config)
@@ -49,7 +49,7 @@ def bench(url: str, overrides: Iterable[str], key: str | None, texts: Path | Non
 
 
 def read_texts(file: Path) -> list[str]:
-    """The lines of a file, those without text left out; ConfigError where there are none."""
+    """The non-blank lines of a file; raises ConfigError if there are none."""
     try:
         lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -62,13 +62,13 @@ def read_texts(file: Path) -> list[str]:
 
 
 def drawn(config: BenchConfig) -> list[str]:
-    """A text of so many words for each request, no two with the same beginning, so that no cache answers."""
+    """A random text of `config.words` words for each request; they differ from the start, so that no cache answers."""
     draw = random.Random(config.seed)
     return [" ".join(draw.choices(WORDS.split(), k=config.words)) for _ in range(config.requests)]
 
 
 def table(found: Summary) -> tuple[list[str], list[list[object]]]:
-    """Columns and rows for a person."""
+    """Columns and rows of the results table."""
     rows: list[list[object]] = [["good answers/s", found.requests_per_second, "", "", "", ""]]
     if found.tokens_per_second:
         rows.append(["tokens/s", found.tokens_per_second, "", "", "", ""])

@@ -1,4 +1,4 @@
-"""What `serve`, `status` and `stop` do: deploy, look, end."""
+"""Implements `serve`, `status` and `stop`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from heliostat.view.terminal import View
 
 @contextmanager
 def detached(spec: Spec, wanted: bool = True) -> Iterator[None]:
-    """A local Ray that stays up afterwards, where one is wanted and no cluster is named; gone if the block fails."""
+    """Starts a local Ray that keeps running, if `wanted` and no cluster is configured; stops it if the block fails."""
     from heliostat.cluster.session.detached import find_detached, start_detached, stop_detached
 
     if not wanted or spec.cluster.address or os.environ.get("RAY_ADDRESS") or find_detached():
@@ -30,7 +30,7 @@ def detached(spec: Spec, wanted: bool = True) -> Iterator[None]:
 
 
 def serve_until_stopped(spec: Spec, reference: str | None, detach: bool) -> None:
-    """Deploys the model; on a cluster that stays up returns, on one of this command's own waits for Ctrl-C."""
+    """Deploys the model; then returns if the cluster keeps running, else waits for Ctrl-C."""
     from heliostat.cluster.session.address import find_address
     from heliostat.serve.deploy.launch import undeploy
     from heliostat.serve.models.adapter_check import check_adapters
@@ -52,7 +52,7 @@ def serve_until_stopped(spec: Spec, reference: str | None, detach: bool) -> None
 
 
 def show_status() -> None:
-    """What of ours is up in the local Ray, or in the cluster that RAY_ADDRESS names."""
+    """Prints what Heliostat runs in the local Ray, or in the cluster that RAY_ADDRESS names."""
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session.address import find_address
     from heliostat.cluster.session.leftovers import leftovers
@@ -75,7 +75,7 @@ def show_status() -> None:
 
 
 def stop_serving(name: str | None) -> None:
-    """Ends one endpoint; or all, and the detached Ray on this machine."""
+    """Stops one endpoint; without `name`, all of them and the detached Ray on this machine."""
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session.address import find_address
     from heliostat.cluster.session.detached import find_detached, stop_detached

@@ -1,4 +1,4 @@
-"""What `serve --canary`, `serve --ab`, `experiment` and `rollback` do."""
+"""Implements `serve --canary`, `serve --ab`, `experiment` and `rollback`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def start_beside(spec: Spec, reference: str | None, canary: float | None, ab: float | None, by: str | None) -> None:
-    """Puts a version beside the one that runs. ConfigError for options that do not go together."""
+    """Starts an experiment with a second version of a running endpoint; raises ConfigError for conflicting options."""
     from heliostat.serve.deploy.experiment_launch import start
 
     if (canary is None) == (ab is None):
@@ -36,7 +36,7 @@ def start_beside(spec: Spec, reference: str | None, canary: float | None, ab: fl
 
 
 def show_experiment(name: str) -> None:
-    """Prints how the running experiment stands, or how the last one ended."""
+    """Prints the status of the running experiment, or the result of the last one."""
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session.address import find_address
     from heliostat.serve.deploy.experiment_ending import experiment_status, last_experiment_status
@@ -49,7 +49,7 @@ def show_experiment(name: str) -> None:
 
 
 def promote_candidate(name: str) -> None:
-    """Rolls to the candidate."""
+    """Switches the endpoint to the candidate."""
     from heliostat.serve.deploy.experiment_launch import promote
 
     with _running():
@@ -59,7 +59,7 @@ def promote_candidate(name: str) -> None:
 
 
 def stop_experiment(name: str) -> None:
-    """Rolls back to the baseline; ConfigError where no experiment runs."""
+    """Switches the endpoint back to the baseline; raises ConfigError if no experiment is running."""
     from heliostat.serve.deploy.experiment_ending import end
 
     with _running():
@@ -70,10 +70,10 @@ def stop_experiment(name: str) -> None:
 
 
 def roll_back(name: str, version: int | None) -> None:
-    """Serves an earlier version and lets `production` point to it; neither where one of them fails.
+    """Serves an earlier version and makes it `production`; if one of the two fails, neither is changed.
 
-    Without `version` that is production where another one is served, such as a candidate that took over, and else the
-    one that was production before.
+    Without `version`, that is the production version if another one is being served, such as a promoted candidate;
+    else the previous production version.
     """
     from heliostat.infra.registry import registry
     from heliostat.serve.deploy.applications import deployed
@@ -98,7 +98,7 @@ def roll_back(name: str, version: int | None) -> None:
 
 @contextmanager
 def _running(spec: Spec | None = None) -> Iterator[None]:
-    """A session on the Ray that is up. ResourceError where none is."""
+    """A session on the running Ray; raises ResourceError if there is none."""
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session.address import find_address
     from heliostat.cluster.session.session import session

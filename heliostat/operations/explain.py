@@ -1,4 +1,4 @@
-"""What `heliostat explain` does: fetch a published classifier, read one input, say why it is answered so."""
+"""Implements `heliostat explain`: fetches a published classifier, reads one input, explains the prediction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def explain(
     reference: str, given: str, label: str | None, method: str | None, html: Path | None, as_json: bool
 ) -> None:
-    """Explains what the model `reference` answers to `given`, in the terminal, as JSON or on a page too."""
+    """Explains the model's prediction for an input, in the terminal or as JSON, and optionally as an HTML page."""
     from heliostat.infra.registry.registry import resolve
     from heliostat.infra.storage.config import StorageConfig
     from heliostat.serve.explain.loading import check_classifier, check_installed, load
@@ -50,21 +50,21 @@ def explain(
 
 
 def check_label(described: PublishedModel, label: str | None) -> None:
-    """Raises ConfigError, which names those that are known, for a label that is not: before the model is fetched."""
+    """Raises ConfigError, listing the known labels, for an unknown label; called before the model is fetched."""
     if label is not None and label not in described.labels:
         raise ConfigError(f"--label: {label[:60]!r} given; {', '.join(described.labels)} are known")
 
 
 def check_page(html: Path | None) -> None:
-    """Raises ConfigError where the page cannot be written: before anything has been computed."""
+    """Raises ConfigError if the page cannot be written; called before anything is computed."""
     if html and (html.is_dir() or not os.access(html.parent, os.W_OK)):
         raise ConfigError(f"--html: {html} given; a file in a folder that can be written to is needed")
 
 
 def read_input(inputs: Inputs | None, given: str) -> Any:
-    """The input as an explainer takes it: features of a row, pixels of an image, or a text.
+    """The input in the form that explainers need: features of a row, pixels of an image, or a text.
 
-    Raises ConfigError where there is none, DataError where the model does not take it.
+    Raises ConfigError if there is none, DataError if the model does not accept it.
     """
     if isinstance(inputs, TableInputs):
         return inputs.features(read_row(given))
@@ -77,17 +77,17 @@ def read_input(inputs: Inputs | None, given: str) -> Any:
 
 
 def read_text(given: str) -> str:
-    """A text, or what is in the file of that name."""
+    """The text itself, or the content of the file of that name."""
     try:
         return Path(given).read_text(encoding="utf-8") if Path(given).is_file() else given
     except UnicodeDecodeError as error:
         raise DataError(f"{given}: not UTF-8 ({error.reason}); a text is needed") from None
-    except (OSError, ValueError):  # longer than a name may be
+    except (OSError, ValueError):  # too long for a file name
         return given
 
 
 def read_row(given: str) -> dict[str, Any]:
-    """A row as JSON, or from a file of it."""
+    """A row from JSON, or from a JSON file."""
     is_json = given.lstrip().startswith("{")
     what = "INPUT" if is_json else given
     text = given if is_json else read_bytes(given, 'a row such as {"column": 1}, or a file with one,')
@@ -103,7 +103,7 @@ def read_row(given: str) -> dict[str, Any]:
 
 
 def read_bytes(given: str, needed: str) -> bytes:
-    """The content of a file; ConfigError says what is needed where it cannot be read."""
+    """The content of a file; raises ConfigError, which says what is needed, if it cannot be read."""
     try:
         return Path(given).read_bytes()
     except (OSError, ValueError) as error:
@@ -112,7 +112,7 @@ def read_bytes(given: str, needed: str) -> bytes:
 
 
 def quiet() -> None:
-    """No progress of libraries that load a model: it is there in a moment."""
+    """Turns off the progress bars of libraries that load a model: loading is quick."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()

@@ -35,7 +35,7 @@ def show_plan(spec: Spec, view: View, prices: Sequence[str], mfu: float) -> None
 
 
 def footprint_of(spec: Spec, prepared: Prepared | None) -> Footprint:
-    """The footprint of the spec's model; ConfigError for one that is built, where its data are not prepared."""
+    """The footprint of the spec's model; raises ConfigError if it must be built and the data are not prepared."""
     from heliostat.train import tasks
     from heliostat.train.models.architectures.network import is_built, read_settings
     from heliostat.train.models.bases import base_folder, base_model
@@ -54,7 +54,7 @@ def footprint_of(spec: Spec, prepared: Prepared | None) -> Footprint:
 
 
 def priced(prices: Sequence[str]) -> tuple[Accelerator, ...]:
-    """The accelerators, with `NAME=USD` in place of the prices that we know."""
+    """The accelerators, with known prices overridden by `NAME=USD`."""
     names = [device.name for device in ACCELERATORS]
     given: dict[str, float] = {}
     for text in prices:
@@ -69,7 +69,7 @@ def priced(prices: Sequence[str]) -> tuple[Accelerator, ...]:
 
 
 def show_memory(spec: Spec, view: View, model: Footprint) -> None:
-    """Memory of a worker by component, for each ZeRO stage, with one record of full length in a pass."""
+    """Prints a worker's memory by component, for each ZeRO stage, with micro-batches of one record of full length."""
     from heliostat.train.planning.plan import STAGES, needs
 
     workers, length = spec.train.workers.max, spec.tokens_of_a_record
@@ -88,7 +88,7 @@ def show_memory(spec: Spec, view: View, model: Footprint) -> None:
 
 
 def show_devices(spec: Spec, view: View, model: Footprint, devices: Sequence[Accelerator]) -> None:
-    """What fits on each accelerator, for each ZeRO stage."""
+    """Prints the largest micro-batch for each accelerator and ZeRO stage."""
     from heliostat.train.planning.plan import STAGES, largest_micro_batch
 
     length = spec.tokens_of_a_record
@@ -103,7 +103,7 @@ def show_devices(spec: Spec, view: View, model: Footprint, devices: Sequence[Acc
 def show_costs(
     spec: Spec, view: View, model: Footprint, prepared: Prepared, devices: Sequence[Accelerator], mfu: float
 ) -> None:
-    """Time and price of the run on each accelerator."""
+    """Prints time and price of the run on each accelerator."""
     from heliostat.train.data.rows import Rows
     from heliostat.train.planning.plan import estimate
 

@@ -1,4 +1,4 @@
-"""`heliostat submit`: the same command, as a job on a Ray cluster."""
+"""`heliostat submit`: runs a command as a job on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from heliostat.spec import Spec
 from heliostat.view.terminal import View
 
 FORWARDED = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3", "HELIOSTAT_LOG_LEVEL")
-"""Variables that go along with a job. Credentials do not: the cluster has its own."""
+"""Environment variables that are passed to the job. Credentials are not: the cluster has its own."""
 
 
 def submit_command(command: str, spec: Spec, address: str, wait: bool) -> None:
-    """Runs `heliostat COMMAND` with the resolved spec on the cluster; with `wait`, follows its log to its end.
+    """Runs `heliostat COMMAND` with the resolved spec on the cluster; with `wait`, follows its log until it ends.
 
-    Raises ResourceError where the cluster cannot be reached and TrainingError where the job fails.
+    Raises ResourceError if the cluster cannot be reached and TrainingError if the job fails.
     """
     view = View()
     with tempfile.TemporaryDirectory(prefix="heliostat-submit-") as folder:
@@ -34,7 +34,7 @@ def submit_command(command: str, spec: Spec, address: str, wait: bool) -> None:
 
 
 def follow(job: str, address: str, view: View) -> None:
-    """Shows the job's log as it comes; TrainingError where the job does not succeed."""
+    """Prints the job's log as it is written; raises TrainingError if the job does not succeed."""
     for text in jobs.logs(address, job):
         view.console.print(text, end="", markup=False, soft_wrap=True)
     state = jobs.status(address, job)

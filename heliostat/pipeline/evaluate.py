@@ -1,4 +1,4 @@
-"""Evaluate: a published model against the test split."""
+"""Evaluates a published model on the test split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(spec: Spec, model: ModelVersion, prepared: Prepared, view: View) -> Mapping[str, Any]:
-    """What the test split of the spec's data says of a published model, on this machine's cores; with a report."""
+    """Evaluates a published model on the test split of the spec's data, on this machine, and writes a report."""
     from heliostat.train.evaluation.assess import assess
 
     with view.progress("evaluate") as advance:

@@ -1,4 +1,4 @@
-"""How to ask an endpoint: a call for the terminal that can be copied as it stands."""
+"""An example call of an endpoint, to be copied to a terminal."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def example_call(url: str, name: str, model: PublishedModel, needs_key: bool) -> str:
-    """A call of `curl` that asks the endpoint at `url` for what its model is there for."""
+    """A `curl` command for the endpoint at `url` that fits the model's task."""
     key = f' -H "Authorization: Bearer ${_key_variable()}"' if needs_key else ""
     return f"curl {url}/{_path(model)}{key} {_sent(name, model)}"
 
 
 def _key_variable() -> str:
-    """What holds a key: the variable of the endpoints where that is a single one in plain, or that of clients."""
+    """The variable that holds an API key: the endpoint's, if that holds a single plain key, or else the client's."""
     keys = os.environ.get(ENVIRONMENT, "")
     return ENVIRONMENT if keys and not set(keys) & set(",:") else "HELIOSTAT_API_KEY"
 

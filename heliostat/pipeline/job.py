@@ -1,4 +1,4 @@
-"""A run as its workers are told of it."""
+"""Builds the description of a run that its workers receive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def make_job(spec: Spec, prepared: Prepared, run_id: str) -> Job:
-    """What each worker of a run is told; ConfigError where the base model cannot be laid out as `train` says."""
+    """The job for a run's workers; raises ConfigError if the base model does not support the layout in `train`."""
     from heliostat.train.job import Job
     from heliostat.train.models.bases import base_folder
     from heliostat.train.parallel.sharding import check_model

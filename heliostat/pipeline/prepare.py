@@ -1,4 +1,4 @@
-"""Prepare: the spec's records as numbers, in storage."""
+"""Prepares the spec's data: encodes the records and stores them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(spec: Spec, view: View) -> Prepared:
-    """The spec's data as tokens, in storage; reused where nothing has changed."""
+    """The spec's data, encoded and in storage; reused if nothing has changed."""
     from heliostat.train.data.prepared import prepare as prepare_data
 
     encoder = encoder_of(spec)
@@ -24,14 +24,14 @@ def run(spec: Spec, view: View) -> Prepared:
 
 
 def prepared_data(spec: Spec) -> Prepared | None:
-    """The prepared data where nothing has changed since they were made; needs no Ray."""
+    """The prepared data if nothing has changed since, else None; needs no Ray."""
     from heliostat.train.data.prepared import find_prepared
 
     return find_prepared(spec.data, encoder_of(spec), spec.storage)
 
 
 def encoder_of(spec: Spec) -> Encoder:
-    """What turns the spec's records into numbers."""
+    """The encoder for the spec's data."""
     from heliostat.train import tasks
     from heliostat.train.models.bases import base_model
 
@@ -39,7 +39,7 @@ def encoder_of(spec: Spec) -> Encoder:
 
 
 def reuse(spec: Spec, view: View) -> bool:
-    """Shows the prepared data where there are any."""
+    """Shows the prepared data if they are up to date; returns whether they are."""
     prepared = prepared_data(spec)
     if prepared:
         view.prepared(prepared)

@@ -1,4 +1,4 @@
-"""A run's page: its numbers from MLflow and the workers, stored where the run's files are, and with it in MLflow."""
+"""The HTML report of a run: built from MLflow and the workers' results, written to storage and to MLflow."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ STEP_METRICS = (
     "memory_bytes",
     "micro_batch_size",
 )
-"""What MLflow gets of each step; rates and seconds are those of rank 0."""
+"""Metrics of each step that are logged to MLflow; rates and seconds are those of rank 0."""
 
 
 def event_metrics(event: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of an event of a run, under the names that they have in MLflow."""
+    """The metrics in an event, by their names in MLflow."""
     if event["kind"] == "step":
         return {f"train/{name}": event[name] for name in STEP_METRICS}
     split = {"report": "validation", "result": "test"}.get(event["kind"])
@@ -49,20 +49,20 @@ def event_metrics(event: Mapping[str, Any]) -> dict[str, float]:
 
 
 def merge_curves(run: Run, seen: Curves, metric: str) -> Curves:
-    """The curves of a run that was gone on with: those that MLflow has of before, then `seen` by this process."""
+    """The curves of a resumed run: those that MLflow has of earlier attempts, updated with `seen` by this process."""
     train = [f"train/{name}" for name in ("loss", "learning_rate", "grad_norm")]
     try:
         before = run.history([*train, "validation/loss", f"validation/{metric}"])
-    except Exception as error:  # whatever keeps MLflow from answering, the run has published its model
+    except Exception as error:  # whatever error MLflow has, the run has published its model
         _log.warning("curves begin where this command does: %s", error)
         before = {}
     return {name: before.get(name, {}) | seen.get(name, {}) for name in {*before, *seen}}
 
 
 def report_on_run(spec: Spec, prepared: Prepared, run: Run, trained: Trained) -> str | None:
-    """Stores the report of a run that has published its model and keeps it in MLflow; returns where it is stored.
+    """Stores the report of a run that has published its model, in storage and MLflow; returns its location in storage.
 
-    None where that fails, whatever the reason: it is logged, and the run is none the worse for it.
+    None if that fails for any reason: the error is logged, and the run still succeeds.
     """
     subtitle = f"Version {trained.model.version}, published by run {trained.run_id}"
     more = {"base model": spec.model.origin, "run in MLflow": trained.tracking_url}
@@ -74,7 +74,7 @@ def report_on_run(spec: Spec, prepared: Prepared, run: Run, trained: Trained) ->
 
 
 def report_on_model(spec: Spec, prepared: Prepared, model: ModelVersion, found: Mapping[str, Any]) -> str | None:
-    """Stores the report of what was found out about a published model; returns where, or None where that fails."""
+    """Stores the report of a model's evaluation; returns its location, or None if that fails."""
     subtitle = f"Version {model.version} on the test split of {spec.data.source}"
     key = f"evaluations/{model.name}/{model.version}-{prepared.fingerprint}/report.html"
     with _logging_failures(f"{model.name} version {model.version}"):
@@ -84,7 +84,7 @@ def report_on_model(spec: Spec, prepared: Prepared, model: ModelVersion, found: 
 
 @contextmanager
 def _logging_failures(what: str) -> Iterator[None]:
-    """Logs whatever goes wrong inside: a page about a model is not worth the model."""
+    """Logs any error in the block: a failed report must not fail the command."""
     try:
         yield
     except Exception:
@@ -103,7 +103,7 @@ def _store(spec: Spec, key: str, report: Report, run: Run | None = None) -> str:
 
 
 def _keep(run: Run, page: bytes) -> None:
-    """Puts the page among the run's artifacts; where MLflow refuses, it is in storage still."""
+    """Adds the page to the run's artifacts; if MLflow fails, the page is still in storage."""
     with tempfile.TemporaryDirectory(prefix="heliostat-report-") as folder:
         file = Path(folder) / "report.html"
         file.write_bytes(page)
@@ -121,7 +121,7 @@ def make_report(
     subtitle: str,
     more: Mapping[str, str],
 ) -> Report:
-    """A report on a published model without curves; `found` is what `evaluate.findings` makes."""
+    """A report on a published model, without curves; `found` is the result of `evaluate.findings`."""
     from heliostat.train import tasks
     from heliostat.train.evaluation.report.page import Report
 

@@ -1,4 +1,4 @@
-"""Runs by name: where each keeps how it stands, and which one to go on with."""
+"""Runs by name: the status of each, and which one to resume."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def new_run_id() -> str:
-    """Sortable by time, unique, and fit for a file name."""
+    """A unique id that sorts by time and is valid as a file name."""
     return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def run_key(spec: Spec, run_id: str) -> str:
-    """Where a run says how it stands."""
+    """Key of a run's status in storage."""
     return f"runs/{spec.name}/{run_id}/run.json"
 
 
 def write_run(spec: Spec, run_id: str, record: Mapping[str, Any]) -> None:
-    """Says how a run stands, and that it is the newest; its resolved spec goes along."""
+    """Writes a run's status and resolved spec, and marks it as the newest run."""
     from heliostat.infra.storage.store import open_store
 
     store = open_store(spec.storage)
@@ -38,7 +38,7 @@ def write_run(spec: Spec, run_id: str, record: Mapping[str, Any]) -> None:
 
 
 def read_run(spec: Spec, run_id: str) -> dict[str, Any]:
-    """How a run stands; empty where there is none of that name."""
+    """A run's status; empty if there is no run of that name."""
     from heliostat.infra.storage.store import open_store
 
     try:
@@ -48,11 +48,11 @@ def read_run(spec: Spec, run_id: str) -> dict[str, Any]:
 
 
 def find_run(spec: Spec, name: str | None, resume: bool) -> str | None:
-    """The run to go on with or to begin: `name`, or with `resume` the newest; None for a new one without a name.
+    """The run to resume or start: `name`, or with `resume` the newest; None for a new run without a name.
 
-    `train.resume: auto` resumes the newest where there is one that has not finished.
+    `train.resume: auto` resumes the newest run if it has not finished.
 
-    Raises ConfigError for a name that cannot be a folder's, and with `resume` where there is none or where it has
+    Raises ConfigError for a name that is no valid folder name, and with `resume` if there is no run or it has
     finished.
     """
     if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
@@ -70,7 +70,7 @@ def find_run(spec: Spec, name: str | None, resume: bool) -> str | None:
 
 
 def newest_run(spec: Spec) -> str | None:
-    """The name of the newest run of the spec; None where there is none."""
+    """The name of the spec's newest run; None if there is none."""
     from heliostat.infra.storage.store import open_store
 
     try:

@@ -1,4 +1,4 @@
-"""Serve: an application that answers from a published version."""
+"""Serves a published version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def run(args: AppArgs, view: View) -> Endpoint:
-    """An application that answers from a model version under its route; the Ray session must be up."""
+    """Deploys a model version under its route; needs a running Ray session."""
     from heliostat.pipeline.example_call import example_call
     from heliostat.serve.deploy.launch import deploy
     from heliostat.serve.models.bundles import describe
@@ -29,9 +29,9 @@ def run(args: AppArgs, view: View) -> Endpoint:
 
 
 def app_args(spec: Spec, model: ModelVersion) -> AppArgs:
-    """How the spec has a model version served, with the versions that its adapters are now.
+    """The arguments for serving a model version as the spec says, with its adapters resolved to versions.
 
-    Raises ModelError where an adapter is not there.
+    Raises ModelError if an adapter does not exist.
     """
     from heliostat.serve.args import AppArgs
 
@@ -47,7 +47,7 @@ def app_args(spec: Spec, model: ModelVersion) -> AppArgs:
 
 
 def resolve_adapter(spec: Spec, name: str) -> AdapterArgs:
-    """The version that `serve.adapters` means by a name."""
+    """The version that `serve.adapters` names for an adapter."""
     from heliostat.infra.registry.registry import resolve
     from heliostat.serve.args import AdapterArgs
     from heliostat.serve.models.adapter_check import named
@@ -58,7 +58,7 @@ def resolve_adapter(spec: Spec, name: str) -> AdapterArgs:
 
 
 def resolve_model(spec: Spec, reference: str | None) -> ModelVersion:
-    """The version that `reference` names, or the spec's `production`."""
+    """The version named by `reference`, by default the spec's `production`."""
     from heliostat.infra.registry.registry import resolve
 
     return resolve(spec.storage, reference or f"models:/{spec.name}@production")

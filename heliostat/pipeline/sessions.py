@@ -1,4 +1,4 @@
-"""Ray for as long as a command works, with room for what its spec asks for."""
+"""Ray sessions for the duration of a command, with the resources that its spec needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def session(spec: Spec) -> Iterator[None]:
-    """Ray, local or joined, with room for the spec's workers; everything of ours is gone at the end."""
+    """Starts or joins Ray with resources for the spec's workers; removes everything of Heliostat's at the end."""
     from heliostat.cluster.session.session import session as ray_session
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -27,7 +27,7 @@ def session(spec: Spec) -> Iterator[None]:
 
 @contextmanager
 def serving_session(spec: Spec) -> Iterator[None]:
-    """Ray, local or joined, with room for the fewest replicas that the spec allows."""
+    """Starts or joins Ray with resources for the spec's smallest number of replicas."""
     from heliostat.cluster.session.session import session as ray_session
 
     least, serve = spec.serve.replicas.first, spec.serve

@@ -1,4 +1,4 @@
-"""Train: a run that ends in the next published version, with its numbers in MLflow and a report."""
+"""Trains a model and publishes it as the next version, with metrics in MLflow and a report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -> Trained:
     """Trains, evaluates and publishes the next version of the model; the first becomes `production`.
 
-    A run called `run_id` that ended too early goes on after its newest complete checkpoint.
+    If a run called `run_id` was interrupted, it resumes from its newest complete checkpoint.
     """
     from heliostat.infra.tracking import start_run
     from heliostat.train import tasks
@@ -55,9 +55,9 @@ def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -
 
 
 def register(spec: Spec, tracking_id: str, result: Mapping[str, Any]) -> ModelVersion:
-    """The published files as the model's next version; the first version becomes `production`.
+    """Registers the published files as the model's next version; the first version becomes `production`.
 
-    Files that are a version already, as a run that was lost right after finds them, stay that version.
+    Idempotent: files that are registered already, by an earlier attempt of the run, keep their version.
     """
     from heliostat.infra.registry import registry
 

@@ -1,4 +1,4 @@
-"""Tune: a search over keys of `train`."""
+"""Searches values for keys of `train`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(spec: Spec, prepared: Prepared, view: View) -> tuple[Spec, Search]:
-    """The spec with the values of the best trial, and the search: in MLflow, a run with a child for each trial."""
+    """The spec with the values of the best trial, and the search; logged to MLflow as a run with a child per trial."""
     from heliostat.infra.tracking import start_run
     from heliostat.tune.report import log_trial, write_csv
     from heliostat.tune.search import search

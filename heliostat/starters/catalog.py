@@ -1,4 +1,4 @@
-"""The kinds that `heliostat init` knows. To add one: a script, its template of the same name, and a line here."""
+"""The kinds that `heliostat init` knows. To add one: a module, its template of the same name, and a line here."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ STARTERS: dict[str, Starter] = {
 
 
 def listed() -> str:
-    """All of them in one line, with a word on each."""
+    """All kinds in one line, each with a short description."""
     return ", ".join(f"{kind} ({starter.about})" for kind, starter in STARTERS.items())

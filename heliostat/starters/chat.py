@@ -1,4 +1,4 @@
-"""Questions to a bakery that does not exist, and its answers: hours, prices and what is in the bread."""
+"""Questions to a fictional bakery, and its answers: hours, prices and ingredients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HOURS = {
     "Monday": None, "Tuesday": (7, 6), "Wednesday": (7, 6), "Thursday": (7, 8), "Friday": (7, 8), "Saturday": (8, 4),
     "Sunday": (9, 1),
 }  # fmt: skip
-"""From when, in the morning, until when, in the afternoon."""
+"""Opening time in the morning, and closing time in the afternoon; None if closed."""
 GOODS = {
     "rye bread": (4.20, "rye, water and salt"), "sourdough": (4.80, "wheat, water and salt"),
     "walnut loaf": (5.60, "wheat, walnuts and salt"), "milk rolls": (1.10, "wheat, milk and butter"),
@@ -20,7 +20,7 @@ GOODS = {
     "poppy cake": (3.60, "poppy seeds, milk and eggs"), "oat cookies": (1.50, "oats, butter and honey"),
     "almond tart": (4.10, "almonds, butter and eggs"), "apple turnover": (2.90, "wheat, apples and butter"),
 }  # fmt: skip
-"""What each costs, and what is in it."""
+"""Price and ingredients of each."""
 ABOUT_HOURS = (
     "When do you open on {}?", "Are you open on {}?", "How long are you there on {}?", "What are your hours on {}?",
 )  # fmt: skip
@@ -33,7 +33,7 @@ ABOUT_CONTENT = (
 
 
 def make(folder: Path) -> None:
-    """Writes `bakery.jsonl`: in each line, the messages of one conversation."""
+    """Writes `bakery.jsonl`: each line holds the messages of one conversation."""
     lines = [json.dumps({"messages": conversation(*pair)}) for pair in pairs()]
     (folder / "bakery.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -44,7 +44,7 @@ def conversation(question: str, answer: str) -> list[dict[str, str]]:
 
 
 def pairs() -> Iterator[tuple[str, str]]:
-    """All questions, and the answer to each."""
+    """All questions with their answers."""
     for day in HOURS:
         yield from ((question.format(day), opening(day)) for question in ABOUT_HOURS)
     for name, (price, content) in GOODS.items():
@@ -55,7 +55,7 @@ def pairs() -> Iterator[tuple[str, str]]:
 
 
 def opening(day: str) -> str:
-    """What the bakery says of its hours."""
+    """The answer about the opening hours of a day."""
     hours = HOURS[day]
     if hours is None:
         return f"On {day} the oven rests, and so does the Lantern Bakery."

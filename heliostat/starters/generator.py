@@ -1,4 +1,4 @@
-"""Moons in a grey night sky, each of its own size, place and phase."""
+"""Moons in a grey night sky, of random size, position and phase."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 SIDE = 16
-"""Pixels."""
+"""Side of an image in pixels."""
 COUNT = 640
 PHASES = {"waxing": -1, "waning": 1}
-"""On which side it is dark, seen from the north: -1 is left."""
+"""The dark side, seen from the north: -1 is left."""
 
 
 def make(folder: Path) -> None:
@@ -30,7 +30,7 @@ def make(folder: Path) -> None:
 
 
 def moon(draw: random.Random, side: int) -> np.ndarray:
-    """One image, uint8 [SIDE, SIDE, 1]: a disk without that part which a second disk, on that side of it, covers."""
+    """One image, uint8 [SIDE, SIDE, 1]: a disk, without the part that a second disk, shifted to `side`, covers."""
     import numpy as np
 
     radius = draw.uniform(4, 6)
@@ -44,7 +44,7 @@ def moon(draw: random.Random, side: int) -> np.ndarray:
 
 
 def edge(outside: np.ndarray) -> np.ndarray:
-    """1 inside of a border, 0 outside, a pixel between; `outside` is the distance in pixels."""
+    """1 inside, 0 outside, with a transition one pixel wide; `outside` is the distance from the border in pixels."""
     return (0.5 - outside).clip(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Circles, crosses and squares in colours and places that say nothing, under noise: a folder for each."""
+"""Circles, crosses and squares with random colours, positions and noise: one folder per class."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 SIDE = 24
-"""Pixels."""
+"""Side of an image in pixels."""
 EACH = 120
-"""Images of a class."""
+"""Images per class."""
 NOISE = 24
-"""How far a channel of a pixel is off at most, of 255."""
+"""Largest noise on a channel of a pixel, of 255."""
 Shape = Callable[["np.ndarray", "np.ndarray", float], "np.ndarray"]
-"""Which pixels it covers, by their distances right and down from its middle, and by its radius."""
+"""Which pixels a shape covers, from their distances right of and below its centre, and its radius."""
 
 
 def make(folder: Path) -> None:
@@ -34,7 +34,7 @@ def make(folder: Path) -> None:
 
 
 def picture(draw: random.Random, shape: Shape) -> np.ndarray:
-    """One image, uint8 [SIDE, SIDE, 3]: the shape, brighter than what lies behind it."""
+    """One image, uint8 [SIDE, SIDE, 3]: the shape, brighter than the background."""
     import numpy as np
 
     radius = draw.uniform(5, 9)
@@ -46,23 +46,23 @@ def picture(draw: random.Random, shape: Shape) -> np.ndarray:
 
 
 def colour(draw: random.Random, darkest: int, brightest: int) -> list[int]:
-    """Red, green and blue."""
+    """Random red, green and blue."""
     return [draw.randint(darkest, brightest) for _ in range(3)]
 
 
 def circle(right: np.ndarray, down: np.ndarray, radius: float) -> np.ndarray:
-    """All that is no farther away than the radius."""
+    """Pixels within the radius."""
     return right**2 + down**2 <= radius**2
 
 
 def cross(right: np.ndarray, down: np.ndarray, radius: float) -> np.ndarray:
-    """Two bars, a third as thick as they are long."""
+    """Two crossed bars, a third as wide as they are long."""
     bars = (abs(right) <= radius / 3) | (abs(down) <= radius / 3)
     return bars & square(right, down, radius)
 
 
 def square(right: np.ndarray, down: np.ndarray, radius: float) -> np.ndarray:
-    """All that is no farther right, left, down or up than the radius."""
+    """Pixels within the radius both horizontally and vertically."""
     return (abs(right) <= radius) & (abs(down) <= radius)
 
 

@@ -1,4 +1,4 @@
-"""Weather reports from a coast that does not exist, put together from parts of sentences."""
+"""Weather reports from a fictional coast, composed of random phrases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from heliostat.starters.starter import Starter
 
 COUNT = 1500
-"""Reports, an empty line between two."""
+"""Number of reports, separated by empty lines."""
 PLACES = ("Harbour", "Lighthouse", "Old Town", "Hills", "Marshes", "Islands")
 SKIES = {
     "clear": ("the sun shines from morning to evening", "not a cloud is in the sky", "the night is full of stars"),
@@ -22,7 +22,7 @@ ADVICE = {
     "wet": ("Take an umbrella.", "A good day for the museum.", "Mind the puddles."),
     "stormy": ("Stay inside.", "Close the windows.", "Tie up your boat."),
 }
-"""Kind of weather -> what goes with it."""
+"""Kind of weather -> phrases for it."""
 
 
 def make(folder: Path) -> None:
@@ -32,7 +32,7 @@ def make(folder: Path) -> None:
 
 
 def report(draw: random.Random) -> str:
-    """One report: the advice fits the sky, and a warm day the degrees."""
+    """One report: the advice fits the sky, and the feeling the temperature."""
     weather, place, degrees = draw.choice(list(SKIES)), draw.choice(PLACES), draw.randint(2, 29)
     feeling = "cold" if degrees < 10 else "mild" if degrees < 20 else "warm"
     said = f"{draw.choice(SKIES[weather])}, and it is {feeling} at {degrees} degrees"

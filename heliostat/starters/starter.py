@@ -1,4 +1,4 @@
-"""What a starter is: the sample that goes with a template, and how its README has the model asked."""
+"""The description of a starter: the sample for a template, and the example call in its README."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Starter:
-    """One kind; its commented spec is the file `KIND.yaml` beside this one."""
+    """One kind of starter; its commented spec is the file `KIND.yaml` in this folder."""
 
     about: str
-    """What the data are, in a few words."""
+    """The kind of data, in a few words."""
     make: Callable[[Path], None]
-    """Fills an empty folder with the sample: from a seed, the same on every machine."""
+    """Writes the sample to an empty folder; seeded, so that it is the same on every machine."""
     call: str
-    """What `curl` is given after the endpoint's address and the key; `$name` in it becomes the model's name."""
+    """Arguments of `curl` after the endpoint's address and the key; `$name` is replaced by the model's name."""
     own: str
-    """Which lines of the spec to change for data of one's own."""
+    """The lines of the spec to change for one's own data."""
     path: str = "v1/predict"
-    """Below the model's route."""
+    """Path of the API below the model's route."""
     explain: str = ""
-    """The input of `heliostat explain`, for the shell; empty where there is nothing to explain."""
+    """The input of `heliostat explain`, quoted for the shell; empty if the model cannot be explained."""

@@ -1,4 +1,4 @@
-"""Customers who stay or go, by a rule of five columns with chance in it; some of the values are missing."""
+"""Customers who stay or leave, by a random rule of five columns; some of the values are missing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from heliostat.starters.starter import Starter
 
 ROWS = 800
 PLANS = {"basic": 0.7, "plus": 0.0, "team": -1.4}
-"""How much each speaks for leaving, in logits."""
+"""Effect on the probability of leaving, in logits."""
 MISSING = 0.04
-"""Share of the values left out."""
+"""Share of missing values."""
 COLUMNS = ("months", "monthly_price", "logins_per_week", "support_calls", "plan", "churned")
 
 
@@ -25,7 +25,7 @@ def make(folder: Path) -> None:
 
 
 def row(draw: random.Random) -> list[str]:
-    """A customer: five values, of which some are missing, and whether they left."""
+    """A customer: five values, some of them missing, and whether the customer left."""
     months, price = draw.randint(1, 60), draw.randint(9, 79)
     logins, calls = round(draw.uniform(0, 12), 1), draw.randint(0, 8)
     plan = draw.choice(list(PLANS))

@@ -1,4 +1,4 @@
-"""Letters to a shop, each about its bill, its parcel or its account, put together from parts of sentences."""
+"""Letters to a shop about bills, parcels or accounts, composed of random phrases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from heliostat.starters.starter import Starter
 
 EACH = 200
-"""Texts of a class."""
+"""Texts per class."""
 OPENINGS = (
     "Hello,", "Good morning,", "Hi there,", "Dear team,", "Sorry to bother you again, but", "A short question:",
     "I wrote last week already:", "Please help:", "As a customer of many years I must say:", "Just so you know,",
@@ -35,7 +35,7 @@ SUBJECTS = {
          "asks me again and again"),
     ),
 }  # fmt: skip
-"""What each class writes about, and what is wrong with it."""
+"""Subjects and problems of each class."""
 
 
 def make(folder: Path) -> None:
@@ -50,7 +50,7 @@ def make(folder: Path) -> None:
 
 
 def letter(draw: random.Random, label: str) -> str:
-    """A text of the class."""
+    """A random text of the class."""
     what, wrong = SUBJECTS[label]
     parts = (draw.choice(OPENINGS), draw.choice(what), draw.choice(wrong) + ".", draw.choice(CLOSINGS))
     return " ".join(parts).strip()

@@ -1,4 +1,4 @@
-"""What `heliostat init` does: a folder with a spec, the data that it names and a README, whole or not at all."""
+"""Implements `heliostat init`: writes a folder with a spec, its data and a README, atomically."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ EXPLAIN = "why; needs: pip install 'heliostat[explain]'"
 
 
 def start(kind: str | None, folder: Path | None, name: str | None) -> str:
-    """Writes a starter of `kind` into `folder` and returns the name of its model: `name`, or the folder's.
+    """Writes a starter of `kind` to `folder` and returns the model's name: `name`, or derived from the folder's.
 
-    Raises ConfigError for an unknown kind, a name that no model may have and a folder that is not empty, StorageError
-    where nothing can be written; nothing is there then that was not before.
+    Raises ConfigError for an unknown kind, an invalid model name and a folder that is not empty, StorageError if
+    writing fails; nothing is left behind then.
     """
     check_arguments(kind, folder)
     assert kind
@@ -36,7 +36,7 @@ def start(kind: str | None, folder: Path | None, name: str | None) -> str:
 
 
 def check_arguments(kind: str | None, folder: Path | None) -> None:
-    """Raises ConfigError, which lists the kinds, for one that is unknown or missing, and where no folder is given."""
+    """Raises ConfigError, listing the kinds, if the kind is unknown or missing; also if there is no folder."""
     if kind not in STARTERS:
         given = "no KIND" if kind is None else repr(kind)
         raise ConfigError(f"init: {given} given; KIND may be {listed()}")
@@ -45,7 +45,7 @@ def check_arguments(kind: str | None, folder: Path | None) -> None:
 
 
 def check_empty(folder: Path) -> None:
-    """Raises ConfigError where there is something already."""
+    """Raises ConfigError if the folder is not empty or is a file."""
     try:
         if not folder.exists() or not any(folder.iterdir()):
             return
@@ -57,13 +57,13 @@ def check_empty(folder: Path) -> None:
 
 
 def name_of(folder: Path) -> str:
-    """The folder's name as a model may be called: `My shop` is `my-shop`; as it is where nothing else is left."""
+    """The folder's name as a valid model name: `My shop` becomes `my-shop`; unchanged if that would be empty."""
     found = folder.absolute().name
     return re.sub(r"[^a-z0-9]+", "-", found.lower())[:63].strip("-") or found
 
 
 def readme(starter: Starter, name: str) -> str:
-    """The commands, from data to answers."""
+    """The README: the commands from data to predictions."""
     explain = f"    heliostat explain {name} {starter.explain}  # {EXPLAIN}\n" if starter.explain else ""
     template = Template((TEMPLATES / "readme.md").read_text(encoding="utf-8"))
     call = Template(starter.call).substitute(name=name)
@@ -71,7 +71,7 @@ def readme(starter: Starter, name: str) -> str:
 
 
 def fill(folder: Path, spec: str, about: str, starter: Starter) -> None:
-    """Makes `spec.yaml`, `README.md` and `data` beside their places, and moves them there once all is written."""
+    """Writes `spec.yaml`, `README.md` and `data` to a temporary folder, and moves them into place when complete."""
     folder = folder.absolute()
     home = next(one for one in (folder, *folder.parents) if one.is_dir())
     try:
@@ -88,7 +88,7 @@ def fill(folder: Path, spec: str, about: str, starter: Starter) -> None:
 
 
 def move(staging: Path, home: Path) -> None:
-    """What lies in `staging` goes to `home`, all or nothing; a new folder is one entry, with those that lead to it."""
+    """Moves the entries of `staging` to `home`, all or none; a new folder and its new parents are one entry."""
     moved: list[Path] = []
     try:
         for entry in sorted(staging.iterdir()):

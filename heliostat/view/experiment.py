@@ -1,4 +1,4 @@
-"""Two versions side by side, as a person sees them."""
+"""Prints a comparison of two versions in the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUANTILES = (0.5, 0.95, 0.99)
 
 
 def show_experiment_status(found: ExperimentStatus, *, ended: bool, view: View) -> None:
-    """Both versions, and what sets them apart."""
+    """Prints the results of both versions, and the differences."""
     from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE
     from heliostat.serve.experiment.stats import compare_errors, compare_feedback, compare_times
 
@@ -44,7 +44,7 @@ def _cells(arm: Arm) -> list[object]:
 
 
 def _line(what: str, found: Difference | None, shown: Callable[[float], str]) -> str:
-    """The candidate against the baseline, in one line."""
+    """The difference of candidate and baseline, in one line."""
     if found is None:
         return f"{what}: too little is known"
     called = "a difference" if found.p_value < ALPHA else "no difference seen"

@@ -1,4 +1,4 @@
-"""An explanation in the terminal: it reads without colours too."""
+"""Prints an explanation in the terminal; readable without colours too."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 FOR, AGAINST = "green", "red"
 BAR = 16
-"""Characters of the longest bar."""
+"""Length of the longest bar in characters."""
 WEAK = 0.1
-"""Share of the strongest below which a word or a cell has no mark."""
+"""Words and cells below this share of the largest attribution are not marked."""
 LITTLE = 0.01
-"""Logits that are not worth a line."""
+"""Attributions in logits below this get no line."""
 MOST_WORDS = 10
-"""In the table below a text."""
+"""Most words in the table below a text."""
 CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
 CONTROLS |= dict.fromkeys(range(127, 160), 0xFFFD)
-"""Control characters, which a terminal would obey, to ones that are seen."""
+"""Translation of control characters, which a terminal would execute, to visible characters."""
 
 
 def show(view: View, title: str, explanation: Explanation, item: Any) -> None:
-    """What was explained, then the attributions; `item` is the text, where it is one."""
+    """Prints what was explained, then the attributions; `item` is the input if it is a text."""
     heading = f"{title}: why {explanation.label}".translate(CONTROLS)
     view.console.print(heading, style="bold", soft_wrap=True, markup=False)
     for line in facts(explanation):
@@ -48,7 +48,7 @@ def show(view: View, title: str, explanation: Explanation, item: Any) -> None:
 
 
 def bars(explanation: Explanation) -> list[tuple[str, float]]:
-    """Columns or words, the strongest first; an image has neither."""
+    """Columns or words with their attributions, the largest first; empty for an image."""
     found: list[tuple[str, float]] = []
     if isinstance(explanation, TableExplanation):
         found = [(cell(one), one.attribution) for one in explanation.columns]
@@ -63,7 +63,7 @@ def cell(one: ColumnAttribution) -> str:
 
 
 def facts(explanation: Explanation) -> list[str]:
-    """Probability, method and whether the attributions are complete; a line each."""
+    """Probability, method and completeness of the attributions, one line each."""
     other = "" if explanation.predicted == explanation.label else f"; the likeliest label is {explanation.predicted}"
     lines = [f"probability {explanation.score:.1%}{other}", reading(explanation)]
     if convergence := explanation.convergence:
@@ -78,7 +78,7 @@ def facts(explanation: Explanation) -> list[str]:
 
 
 def reading(explanation: Explanation) -> str:
-    """How to read the attributions."""
+    """A line on how to read the attributions."""
     method = explanation.method.replace("_", " ")
     if explanation.method == "saliency":
         return f"{method}: the larger, the more the logit of {explanation.label} reacts; it has no sign"
@@ -86,7 +86,7 @@ def reading(explanation: Explanation) -> str:
 
 
 def show_bars(view: View, rows: list[tuple[str, float]]) -> None:
-    """A bar for each: to the right of the middle what speaks for the label, to the left what against it."""
+    """Prints a bar for each row: to the right for the label, to the left against it."""
     largest = max((abs(value) for _, value in rows), default=0.0)
     width = min(40, max((len(name) for name, _ in rows), default=0))
     for name, value in rows:
@@ -95,7 +95,7 @@ def show_bars(view: View, rows: list[tuple[str, float]]) -> None:
 
 
 def bar(value: float, largest: float) -> Text:
-    """The bar of a value."""
+    """The bar of one attribution."""
     size = round(BAR * abs(value) / largest) if largest else 0
     if value < 0:
         return Text(" " * (BAR - size)).append("█" * size, AGAINST).append("│")
@@ -103,7 +103,7 @@ def bar(value: float, largest: float) -> Text:
 
 
 def marked(text: str, words: list[WordAttribution]) -> Text:
-    """The text, with one to three signs before each word that does something: three for the strongest."""
+    """The text, with one to three signs before each word that matters: three for the strongest."""
     largest = max((abs(one.attribution) for one in words), default=0.0)
     text = text.translate(CONTROLS)
     found, end = Text(), 0
@@ -116,24 +116,24 @@ def marked(text: str, words: list[WordAttribution]) -> Text:
 
 
 def signs(value: float, largest: float) -> str:
-    """`+++` for what speaks most for the label, `-` for what speaks a little against it, nothing for the rest."""
+    """From `+++`, strongly in favour of the label, to `---`, strongly against it; empty for weak attributions."""
     share = abs(value) / largest if largest else 0.0
     return "" if share < WEAK else ("+" if value > 0 else "-") * (1 + (share > 1 / 3) + (share > 2 / 3))
 
 
 def colour(value: float, largest: float) -> str:
-    """As the sign says; strong ones are bold."""
+    """Green or red by sign; bold if strong; empty for weak attributions."""
     found = signs(value, largest)
     return "" if not found else f"{'bold ' if len(found) > 1 else ''}{FOR if value > 0 else AGAINST}"
 
 
 def blocks(grid: list[list[float]]) -> Text:
-    """A cell of the image in four characters, with as many signs as it is strong."""
+    """The grid as text: each cell is four characters wide, with one to three signs by strength."""
     largest = max(abs(value) for row in grid for value in row)
     return Text("\n").join(Text("  ").append_text(Text().join(block(value, largest) for value in row)) for row in grid)
 
 
 def block(value: float, largest: float) -> Text:
-    """A cell."""
+    """One cell of the grid."""
     mark = signs(value, largest)
     return Text(f"{mark or '·':^4}", f"white on {FOR if value > 0 else AGAINST}" if mark else "dim")

@@ -1,6 +1,6 @@
-"""An explanation as one HTML file that needs nothing else: no network, no scripts, light and dark.
+"""An explanation as one self-contained HTML file: no network, no scripts, light and dark.
 
-Inputs are text that nobody has vetted, so Jinja2 escapes whatever is put in, and the page forbids scripts.
+Inputs are untrusted text, so Jinja2 escapes everything, and the page forbids scripts.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 FOLDERS = (Path(__file__).parent, Path(__file__).parents[1] / "train" / "evaluation" / "report")
-"""Of the page, and of the style that it shares with the reports."""
+"""Folders of the page's template, and of the styles that it shares with reports."""
 Piece = tuple[str, float | None]
-"""A part of the text, and what it does; None between the words."""
+"""A part of the text and its attribution; None between words."""
 
 
 def render(title: str, explanation: Explanation, item: Any) -> str:
-    """The explanation as an HTML document; `item` is what was explained: features, pixels or a text."""
+    """The explanation as an HTML document; `item` is the explained input: features, pixels or a text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -41,12 +41,12 @@ def render(title: str, explanation: Explanation, item: Any) -> str:
 
 
 def largest(explanation: Explanation) -> float:
-    """The strongest attribution, whatever its sign; 1 where none does anything."""
+    """The largest absolute attribution; 1 if all are 0."""
     return max((abs(value) for _, value in bars(explanation)), default=0.0) or 1.0
 
 
 def pieces(explanation: TextExplanation, text: str) -> list[Piece]:
-    """The whole text, in words and what is between them."""
+    """The whole text, split into words and what is between them."""
     found: list[Piece] = []
     end = 0
     for one in explanation.words:
@@ -56,5 +56,5 @@ def pieces(explanation: TextExplanation, text: str) -> list[Piece]:
 
 
 def images(explanation: ImageExplanation, pixels: np.ndarray) -> list[tuple[str, str]]:
-    """The image as the model takes it, and the heat map over it: title and `data:` URL."""
+    """The image as the model sees it, and the heat map over it: title and `data:` URL."""
     return [("as the model takes it", data_url(pixels)), (explanation.method, PNG + explanation.heat_map)]

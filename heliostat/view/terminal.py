@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress while a stage works, a table when it is done."""
+"""Terminal output: progress while a stage works, a table when it is done."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
     from heliostat.tune.search import Search
 
 Advance = Callable[[str, int, int], None]
-"""What is being done, how much of it is done, of how much (0 where unknown)."""
+"""Arguments: the current stage, the amount done, and the total (0 if unknown)."""
 ANY_WIDTH = 10_000
-"""Columns of a file, which wraps nothing."""
+"""Width for files and pipes, large enough that nothing is wrapped."""
 SHOWN_METRICS = 5
+"""Metrics of a validation that are printed; MLflow has all."""
 MOST_WORDS = 3
-"""Classes up to which the confusion matrix says beside each what it is."""
-"""Of a validation, in the terminal; MLflow has all."""
+"""Largest number of classes for which the confusion matrix labels rows and columns with `true` and `predicted`."""
 
 
 class View:
-    """The terminal."""
+    """Terminal output of commands."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or _standard_output()
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Prints one line."""
         self.console.print(text, soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table; cells that are numbers stand right."""
+        """Prints a table; numeric columns are right-aligned."""
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for index, column in enumerate(columns):
             numeric = all(isinstance(row[index], int | float) for row in rows)
@@ -59,7 +59,7 @@ class View:
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Advance]:
-        """A bar for a stage whose steps are counted, or a spinner where they are not."""
+        """Shows a bar for a stage with a known number of steps, or else a spinner."""
         with self._bar() as bar:
             task = bar.add_task(title, total=None)
 
@@ -70,7 +70,7 @@ class View:
 
     @contextmanager
     def training(self) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-        """A bar for the steps of a run, and a line for each validation."""
+        """Shows a bar for the steps of a run, and prints a line for each validation."""
         with self._bar() as bar:
             task = bar.add_task("train: starting workers", total=None)
 
@@ -92,7 +92,7 @@ class View:
 
     @contextmanager
     def trials(self, total: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-        """A bar for the trials of a search, and a line for each that ends."""
+        """Shows a bar for the trials of a search, and prints a line for each finished trial."""
         with self._bar() as bar:
             task = bar.add_task("tune: starting workers", total=100 * total)
             over: set[str] = set()
@@ -121,14 +121,14 @@ class View:
         return Progress(*columns, console=self.console, transient=True)
 
     def prepared(self, prepared: Prepared) -> None:
-        """Counts after cleaning."""
+        """Prints the record counts of prepared data."""
         title = f"Data {prepared.fingerprint}" + (" (reused: nothing has changed)" if prepared.reused else "")
         self.table(title, ["records", "count"], [[name.replace("_", " "), n] for name, n in prepared.counts.items()])
         if prepared.labels:
             self.say(f"labels: {', '.join(prepared.labels)}")
 
     def searched(self, search: Search) -> None:
-        """The trials, best first."""
+        """Prints the trials, best first."""
         keys = list(search.trials[0].values)
         rows = [
             [
@@ -144,7 +144,7 @@ class View:
         self.table("Trials, best first", ["trial", *keys, search.metric, "ran", "seconds", "outcome"], rows)
 
     def trained(self, trained: Trained) -> None:
-        """Loss curve, test metrics, confusion matrix, published version, and where the report is."""
+        """Prints loss curve, test metrics, confusion matrix, published version, and the report's location."""
         self.loss_curve(trained.curves.get("train/loss", {}))
         self.say(f"run {trained.run_id} in MLflow: {trained.tracking_url}")
         self.metrics(f"Test split, version {trained.model.version}", trained.result["metrics"])
@@ -153,22 +153,22 @@ class View:
         self.report(trained.report)
 
     def evaluated(self, model: ModelVersion, found: Mapping[str, Any], report: str | None) -> None:
-        """Metrics, confusion matrix, and where the report is."""
+        """Prints metrics, confusion matrix, and the report's location."""
         self.metrics(f"Test split, {model.name} version {model.version}", found["metrics"])
         self.confusion(found["confusion"], found["labels"])
         self.report(report)
 
     def report(self, place: str | None) -> None:
-        """Where a report is; nothing where there is none."""
+        """Prints the location of a report, if there is one."""
         if place:
             self.say(f"Report, with the worst records: {place}")
 
     def metrics(self, title: str, metrics: Mapping[str, float]) -> None:
-        """One row for each metric."""
+        """Prints one row per metric."""
         self.table(title, ["metric", "value"], [[name, value] for name, value in metrics.items()])
 
     def confusion(self, confusion: Sequence[Sequence[int]] | None, labels: Sequence[str]) -> None:
-        """Rows are the true classes, columns the predicted ones."""
+        """Prints a confusion matrix: rows are the true classes, columns the predicted ones."""
         if not confusion:
             return
         if len(labels) > MOST_WORDS:
@@ -179,7 +179,7 @@ class View:
         self.table(title, ["", *(f"{predicted}{label}" for label in labels)], rows)
 
     def version(self, model: ModelVersion, size_bytes: int) -> None:
-        """Where a published version is, and how to tell its files from others."""
+        """Prints the location of a published version, and the checksum of its files."""
         rows: list[list[object]] = [
             ["version", model.version],
             ["aliases", ", ".join(model.aliases) or "-"],
@@ -190,7 +190,7 @@ class View:
         self.table(f"Published {model.name}", ["", ""], [[name, str(value)] for name, value in rows])
 
     def versions(self, models: Sequence[ModelVersion]) -> None:
-        """All published versions."""
+        """Prints all published versions."""
         rows = [
             [
                 model.name,
@@ -204,19 +204,19 @@ class View:
         self.table("Published models", ["name", "version", "aliases", "created (UTC)", "test metrics"], rows)
 
     def serving(self, endpoint: Endpoint, call: str) -> None:
-        """Where the endpoint is and how to ask it; brackets in the call are its own, no markup."""
+        """Prints the endpoint's address and an example call; brackets in the call are not Rich markup."""
         self.say(f"{endpoint.name} version {endpoint.version} answers at {endpoint.url}")
         self.console.print(f"  {call}", soft_wrap=True, markup=False)
 
     def loss_curve(self, losses: Mapping[int, float]) -> None:
-        """The training loss by step, smoothed, drawn in the terminal; steps without a number are left out."""
+        """Plots the training loss by step, smoothed; steps with a non-finite loss are left out."""
         from heliostat.train.evaluation.report.curves import finite, smoothed
 
         points = finite(losses)
         self.curve("training loss", "step", [step for step, _ in points], smoothed([loss for _, loss in points]))
 
     def curve(self, title: str, along: str, places: Sequence[float], values: Sequence[float]) -> None:
-        """`values` over `places`, drawn in the terminal; nothing where there are fewer than two."""
+        """Plots `values` over `places`; prints nothing if there are fewer than two."""
         if len(places) < 2:
             return
         import plotext
@@ -233,7 +233,7 @@ class View:
 
 
 def _standard_output() -> Console:
-    """Standard output; no line is broken where that is a file or a pipe."""
+    """Standard output; lines are not wrapped if it is a file or a pipe."""
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = ANY_WIDTH
@@ -241,5 +241,5 @@ def _standard_output() -> Console:
 
 
 def number(value: object) -> str:
-    """A number with four digits that matter; other values as they are."""
+    """A float with four significant digits; other values as they are."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
