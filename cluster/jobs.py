@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from heliostat.cluster.environment import applied
-from heliostat.cluster.package import code_environment
+from heliostat.cluster.package import code_runtime_env
 from heliostat.cluster.session.address import ANSWER_SECONDS, check_answers
 from heliostat.cluster.tokens import token_environment
 from heliostat.infra.errors import ConfigError, NotFoundError, ResourceError
@@ -44,7 +44,7 @@ def environment(files: Iterable[Path] = (), variables: Mapping[str, str] | None 
     """
     with tempfile.TemporaryDirectory(prefix="heliostat-job-") as folder:
         _gather(files, Path(folder))
-        yield {"working_dir": folder, "env_vars": dict(variables or {}), **code_environment()}
+        yield {"working_dir": folder, "env_vars": dict(variables or {}), **code_runtime_env()}
 
 
 def _gather(files: Iterable[Path], folder: Path) -> None:

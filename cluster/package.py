@@ -15,7 +15,7 @@ def checkout() -> Path | None:
     return package if (package / "cluster").is_symlink() else None
 
 
-def code_environment() -> dict[str, Any]:
+def code_runtime_env() -> dict[str, Any]:
     """The part of a Ray runtime environment that uploads this package; empty if it is installed.
 
     Ray's packaging follows the links of a checkout, so the cluster gets real files. Inside a job it is empty too: the

@@ -15,7 +15,7 @@ Curves = dict[str, dict[int, float]]
 
 
 @dataclass
-class Trained:
+class TrainingResult:
     """The result of a training run."""
 
     run_id: str

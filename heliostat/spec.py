@@ -99,11 +99,13 @@ def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
     if not file.exists():
         known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
         raise ConfigError(f"{path}: no such spec; give a YAML file or a recipe ({known})")
-    values = anchored(read_yaml(file), lambda source: file.parent / source if re.match(r"\.\.?/", source) else None)
-    return build(Spec, anchored(apply_overrides(values, overrides), working_directory), source=str(path))
+    values = resolve_sources(
+        read_yaml(file), lambda source: file.parent / source if re.match(r"\.\.?/", source) else None
+    )
+    return build(Spec, resolve_sources(apply_overrides(values, overrides), working_directory), source=str(path))
 
 
-def anchored(values: Mapping[str, Any], place: Callable[[str], Path | None]) -> dict[str, Any]:
+def resolve_sources(values: Mapping[str, Any], place: Callable[[str], Path | None]) -> dict[str, Any]:
     """`values` with `data.source` and `model.source` replaced by absolute paths if `place` returns one."""
     found = dict(values)
     for key in ("data", "model"):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 DEPLOYMENT = "model"
-ADMITTED = 4096
+EXTRA_ONGOING_REQUESTS = 4096
 """Added to the spec's limit as Ray's limit per replica, so that our own middleware answers 429 instead of Ray."""
 ENVIRONMENT = {
     # One event loop from socket to model: a second one costs two thread switches a request.
@@ -59,7 +59,7 @@ def options(config: ServeConfig) -> dict[str, Any]:
     """Ray Serve's deployment options for an endpoint."""
     return {
         "ray_actor_options": {**resources(config), "runtime_env": {"env_vars": ENVIRONMENT}},
-        "max_ongoing_requests": ADMITTED + config.max_ongoing_requests,
+        "max_ongoing_requests": EXTRA_ONGOING_REQUESTS + config.max_ongoing_requests,
         "autoscaling_config": autoscaling(config),
         # If loading a model fails once, it fails again: report the error now instead of retrying.
         "max_constructor_retry_count": 1,

@@ -92,7 +92,7 @@ class ServeMetrics:
         self.record(catalogue.TIME_TO_FIRST_TOKEN_SECONDS, seconds, {**self.labels, "adapter": adapter})
         self._waits.append(seconds)
 
-    def mean_wait(self) -> float | None:
+    def mean_first_token_seconds(self) -> float | None:
         """Mean time to first token in seconds since the last call; None if there was none."""
         waits = [self._waits.popleft() for _ in range(len(self._waits))]
         return fmean(waits) if waits else None

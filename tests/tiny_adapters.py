@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import ADAPTER, PublishedModel, write_description
 from heliostat.infra.storage.store import open_store
-from heliostat.train.publish_formats import AdapterAlone
+from heliostat.train.publish_formats import AdapterOnly
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -56,7 +56,7 @@ def publish_adapter(
     description = PublishedModel(
         name=name, task=task, max_length=16, base_model="tiny", run_id=run, data_fingerprint="0", metrics={},
         heliostat_version="0", created=datetime.now(timezone.utc),
-        base=AdapterAlone().store_base(open_store(str(storage)), base),
+        base=AdapterOnly().store_base(open_store(str(storage)), base),
         probe={"input": {"prompt": "the film", "max_tokens": 12}, "output": {"text": text}},
     )  # fmt: skip
     write_description(folder, description)

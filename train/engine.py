@@ -15,7 +15,7 @@ from heliostat.train.models.architectures.network import Network
 from heliostat.train.parallel.distributed import World
 from heliostat.train.parallel.sharding import buckets, replica, zero_optimization
 from heliostat.train.parallel.tensor_parallel import check_split, tensor_parallel, whole
-from heliostat.train.parallel.ulysses import share_rows
+from heliostat.train.parallel.ulysses import enable_sequence_parallelism
 
 MICRO_BATCH_LIMIT = {"cpu": 16, "cuda": 64}
 """Largest number of records in a micro-batch: what fits a CPU's caches, or keeps a GPU busy."""
@@ -81,7 +81,7 @@ def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None
     if train.compile:
         compile_layers(model)
     if train.sequence_parallel > 1:
-        share_rows(model, world, train.sequence_parallel)
+        enable_sequence_parallelism(model, world, train.sequence_parallel)
     _, replicas = replica(train, world.rank, world.size)
     most = limit or getattr(model, "records_at_once", MICRO_BATCH_LIMIT)[world.device]
     micro = micro_batch_size(train.global_batch_size, replicas, most)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from heliostat.cluster.session.interrupts import first_sigterm, own_interrupts
+from heliostat.cluster.session.interrupts import first_sigterm, restored_sigint
 from heliostat.infra.errors import StoppedError, TrainingError
 from heliostat.train.config import TrainConfig
 from heliostat.train.job import Job
@@ -91,7 +91,7 @@ def build_trainer(job: Job, use_gpu: bool, channel: Any, scratch: str) -> Any:
     )
 
 
-def gpus_wanted(train: TrainConfig) -> bool:
+def resolve_use_gpu(train: TrainConfig) -> bool:
     """Whether each worker gets a GPU: as the spec says; with `auto`, if the cluster has enough of them.
 
     Raises ConfigError if there are none and `train` needs them.
@@ -132,10 +132,10 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
         with (
             tempfile.TemporaryDirectory(prefix="heliostat-train-") as scratch,
             polling(channel, handle, stopping),
-            own_interrupts(),
+            restored_sigint(),
             first_sigterm(stopping.set),
         ):
-            build_trainer(job, gpus_wanted(job.train), channel, scratch).fit()
+            build_trainer(job, resolve_use_gpu(job.train), channel, scratch).fit()
         if not results:
             raise TrainingError("the workers ended without a result")
     except Exception as error:

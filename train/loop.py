@@ -29,7 +29,7 @@ from heliostat.train.parallel.ulysses import part
 from heliostat.train.tasks.base import Task
 from heliostat.train.telemetry.clocks import Clocks
 from heliostat.train.telemetry.flops import Flops
-from heliostat.train.telemetry.nonfinite import NonFinite
+from heliostat.train.telemetry.nonfinite import NonFiniteGuard
 from heliostat.train.telemetry.notices import Notices
 from heliostat.train.telemetry.stats import Report, StepStats
 
@@ -67,7 +67,7 @@ def fit(run: Run) -> Iterator[Report]:
     steps = total_steps(run.train, plan.steps_per_epoch)
     every = run.train.validate_every or min(steps, plan.steps_per_epoch)
     start = run.checkpoints.restore(run.engine) if run.checkpoints else 0
-    watch = NonFinite(run.world, run.train.max_skipped_steps, start)
+    watch = NonFiniteGuard(run.world, run.train.max_skipped_steps, start)
     for step in range(start, steps):
         stats = train_step(run, plan, step, steps)
         run.on_step(stats)

@@ -26,7 +26,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def with_room(make_run: Callable[[int | None], Run], limit: int | None) -> Run:
+def fit_micro_batch(make_run: Callable[[int | None], Run], limit: int | None) -> Run:
     """Builds a run whose micro-batches fit in GPU memory; on CPUs, returns `make_run(limit)`.
 
     A run that is too large is freed before a smaller one is built. Raises TrainingError if not even one record fits.
@@ -38,7 +38,7 @@ def with_room(make_run: Callable[[int | None], Run], limit: int | None) -> Run:
     try:
         room = fitting(run, total, gpu_peak_bytes)
     except torch.OutOfMemoryError as error:
-        raise no_room(run) from error
+        raise out_of_memory_error(run) from error
     if room >= run.engine.train_micro_batch_size_per_gpu():
         return run
     run.engine.destroy()
@@ -62,12 +62,12 @@ def report_out_of_memory(run: Run, channel: Any) -> Iterator[None]:
             raise
         size = run.engine.train_micro_batch_size_per_gpu()
         if size == 1:
-            raise no_room(run) from error
+            raise out_of_memory_error(run) from error
         ray.get(channel.shrink.remote(size, run.world.rank))
         raise
 
 
-def no_room(run: Run) -> TrainingError:
+def out_of_memory_error(run: Run) -> TrainingError:
     """The error for a run of which not even one record fits."""
     return TrainingError(
         f"worker {run.world.rank}: out of memory with one record in a pass; lower data.max_length, set "
@@ -94,7 +94,7 @@ def probe(run: Run, size: int) -> None:
     """Runs one optimizer step at learning rate 0, over micro-batches of the `size` longest records."""
     longest = np.argsort(-run.rows.lengths, kind="stable")[:size]
     devices = [torch.cuda.current_device()] if run.world.device == "cuda" else []
-    with torch.random.fork_rng(devices), _uncounted(run.engine):
+    with torch.random.fork_rng(devices), _restore_step_counters(run.engine):
         set_learning_rate(run.engine, 0.0)
         for _ in range(run.engine.gradient_accumulation_steps()):
             accumulate(run, longest, 0.0)
@@ -110,7 +110,7 @@ def gpu_peak_bytes() -> int:
 
 
 @contextmanager
-def _uncounted(engine: Any) -> Iterator[None]:
+def _restore_step_counters(engine: Any) -> Iterator[None]:
     """Restores the step counters after the block, in the engine and in the optimizer that it wraps."""
     optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
     before = {parameter: state["step"].clone() for parameter, state in optimizer.state.items()}

@@ -64,7 +64,7 @@ class WholeModel:
         return None
 
 
-class AdapterAlone(WholeModel):
+class AdapterOnly(WholeModel):
     """An adapter as peft stores it; its base model is a bundle of its own, shared by all its adapters."""
 
     file = f"{ADAPTER}/{adapters.FILE}"
@@ -140,4 +140,4 @@ def form_of(model: torch.nn.Module, train: TrainConfig) -> WholeModel:
     """The publish format for `model` with the settings in `train`."""
     if isinstance(model, Network):
         return ExportedProgram(model)
-    return AdapterAlone() if train.adapter and train.adapter.publish == "adapter" else WholeModel()
+    return AdapterOnly() if train.adapter and train.adapter.publish == "adapter" else WholeModel()

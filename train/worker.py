@@ -22,14 +22,14 @@ from heliostat.train.engine import build_engine
 from heliostat.train.evaluation.evaluate import Evaluation, evaluate, findings
 from heliostat.train.job import Job
 from heliostat.train.loop import Run, fit
-from heliostat.train.micro_batch import report_out_of_memory, with_room
+from heliostat.train.micro_batch import fit_micro_batch, report_out_of_memory
 from heliostat.train.models import adapters
 from heliostat.train.models.architectures.network import Network
 from heliostat.train.models.bases import base_folder, rows_of
-from heliostat.train.parallel.distributed import World, join, settle
+from heliostat.train.parallel.distributed import World, configure_process, join
 from heliostat.train.publish import publish
 from heliostat.train.tasks.base import Task
-from heliostat.train.telemetry.clocks import Clocks, watch_collectives
+from heliostat.train.telemetry.clocks import Clocks, time_collectives
 from heliostat.train.telemetry.events import post_event, step_reporter, store_reporter
 from heliostat.train.telemetry.flops import peak_flops
 from heliostat.train.telemetry.notices import RayNotices
@@ -55,16 +55,16 @@ def train(job: Job, channel: Any) -> None:
     """Runs the job, from the base model to the published one."""
     import ray.train
 
-    settle(job.train.cpus_per_worker)
+    configure_process(job.train.cpus_per_worker)
     world = join("cuda" if torch.cuda.is_available() else "cpu")
-    parts = load_parts(job)
+    parts = load_run_inputs(job)
     limit = ray.get(channel.micro_batch_limit.remote())
-    run = with_room(lambda most: build_run(job, parts, world, channel, most), limit)
+    run = fit_micro_batch(lambda most: build_run(job, parts, world, channel, most), limit)
     with report_out_of_memory(run, channel):
         for report in fit(run):
             post_event(channel, world, "report", asdict(report))
             ray.train.report(report.metrics)
-    use_best(run)
+    restore_best(run)
     rows = parts.rows("test")
     test = evaluate(run.task, run.engine, rows, world, job.train)
     description = describe(job, parts, run.engine.module, test)
@@ -73,7 +73,7 @@ def train(job: Job, channel: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Parts:
+class RunInputs:
     """The parts of a run, loaded on this worker."""
 
     task: Task
@@ -94,18 +94,18 @@ class Parts:
         return model
 
 
-def load_parts(job: Job) -> Parts:
+def load_run_inputs(job: Job) -> RunInputs:
     """Finds the base model and the prepared data; downloads them to this node if they are stored elsewhere."""
     prepared = open_prepared(job.storage, job.data_fingerprint)
-    return Parts(tasks.get(job.task), base_folder(job.model, job.data, prepared, job.storage), prepared)
+    return RunInputs(tasks.get(job.task), base_folder(job.model, job.data, prepared, job.storage), prepared)
 
 
-def build_run(job: Job, parts: Parts, world: World, channel: Any, limit: int | None) -> Run:
+def build_run(job: Job, parts: RunInputs, world: World, channel: Any, limit: int | None) -> Run:
     """Builds the engine and the checkpoints of a job on this worker, with micro-batches of at most `limit` records."""
     peak = peak_flops(world.device, job.train.precision)
     engine = build_engine(parts.model(job.train), job.train, world, limit)
     clocks = Clocks(world.device)
-    watch_collectives(clocks.communication)
+    time_collectives(clocks.communication)
     checkpoints = Checkpoints(
         open_store(job.storage),
         f"{job.prefix}/checkpoints",
@@ -153,7 +153,7 @@ def contract(job: Job) -> dict[str, Any]:
     return {**{f"model.{key}": value for key, value in model.items()}, "data": job.data_fingerprint, **settings}
 
 
-def use_best(run: Run) -> None:
+def restore_best(run: Run) -> None:
     """Restores the checkpoint with the best validation metric if it is not the latest."""
     points = run.checkpoints
     assert points is not None
@@ -162,7 +162,7 @@ def use_best(run: Run) -> None:
         points.restore(run.engine, best)
 
 
-def describe(job: Job, parts: Parts, model: torch.nn.Module, test: Evaluation) -> PublishedModel:
+def describe(job: Job, parts: RunInputs, model: torch.nn.Module, test: Evaluation) -> PublishedModel:
     """The metadata of the published model."""
     return PublishedModel(
         name=job.name,

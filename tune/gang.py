@@ -23,9 +23,9 @@ from heliostat.train.data.batches import BatchPlan
 from heliostat.train.engine import build_engine
 from heliostat.train.job import Job
 from heliostat.train.loop import Run, fit, total_steps
-from heliostat.train.parallel.distributed import join, settle
+from heliostat.train.parallel.distributed import configure_process, join
 from heliostat.train.telemetry.stats import Report
-from heliostat.train.worker import load_parts
+from heliostat.train.worker import load_run_inputs
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.space import trial_config
 
@@ -38,7 +38,7 @@ class Member:
         self._tune = TuneConfig.model_validate(tune_config)
         self._engine: Any = None
         self._reports: Iterator[Report] = iter(())
-        settle(self._job.train.cpus_per_worker)
+        configure_process(self._job.train.cpus_per_worker)
 
     def address(self) -> tuple[str, int]:
         """A host and a free port of this node, for the process group."""
@@ -52,7 +52,7 @@ class Member:
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": "0"}
         os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
         self._world = join("cuda" if torch.cuda.is_available() else "cpu")
-        self._parts = load_parts(self._job)
+        self._parts = load_run_inputs(self._job)
 
     def begin(self, values: dict[str, Any]) -> None:
         """Starts a trial from the base model, with `values` merged over the `train` section."""

@@ -16,7 +16,7 @@ class Progress(tune.Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its callbacks; `on_trial` may hold the driver's terminal, which cannot be pickled."""
-        return {"_on_trial": _say_nothing}
+        return {"_on_trial": _noop}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """Reports a validation."""
@@ -35,5 +35,5 @@ class Progress(tune.Callback):
         self._on_trial(event)
 
 
-def _say_nothing(event: Mapping[str, Any]) -> None:
+def _noop(event: Mapping[str, Any]) -> None:
     """The callback after unpickling: does nothing."""

@@ -11,7 +11,7 @@ from typing import Any
 from heliostat.infra.errors import TrainingError
 from heliostat.train import tasks
 from heliostat.train.job import Job
-from heliostat.train.launch import gpus_wanted, innermost
+from heliostat.train.launch import innermost, resolve_use_gpu
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.schedulers import build_scheduler
 from heliostat.tune.searchers import build_searcher
@@ -62,7 +62,7 @@ def search(job: Job, config: TuneConfig, on_trial: Callable[[Mapping[str, Any]],
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C must end the command, not only the search
     task = tasks.get(job.task)
     with tempfile.TemporaryDirectory(prefix="heliostat-tune-") as scratch:
-        results = build_tuner(job, config, gpus_wanted(job.train), scratch, on_trial).fit()
+        results = build_tuner(job, config, resolve_use_gpu(job.train), scratch, on_trial).fit()
         trials = [as_trial(result, config) for result in results]
     sign = 1 if task.mode == "min" else -1
     missing = float("inf")

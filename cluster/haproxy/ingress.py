@@ -66,7 +66,7 @@ def ingress_environment() -> dict[str, str | None]:
     }
 
 
-def forget_old_ingress() -> None:
+def delete_old_haproxy_folders() -> None:
     """Deletes the folders of stopped HAProxies: Ray creates one per node and never deletes it."""
     for folder in (user_folder(Path("/tmp")) / "ha").glob("*/"):
         if time.time() - folder.stat().st_mtime > _YOUNG_SECONDS and not _listens(folder / "admin.sock"):

@@ -13,7 +13,7 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """SIGTERM ends the block like Ctrl-C, so that resources are cleaned up."""
     with _put_back(signal.SIGTERM):
         on_sigterm()
@@ -43,14 +43,14 @@ def first_sigterm(notice: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def own_interrupts() -> Iterator[None]:
+def restored_sigint() -> Iterator[None]:
     """Restores the Ctrl-C handler after the block: `TorchTrainer.fit` replaces it, which keeps its controller alive."""
     with _put_back(signal.SIGINT):
         yield
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
     """Ignores Ctrl-C and SIGTERM in the block, so that a second one does not cut the clean-up short."""
     with _put_back(signal.SIGINT, signal.SIGTERM):
         _handle(signal.SIGINT, signal.SIG_IGN)

@@ -20,7 +20,7 @@ MARK = "HELIOSTAT_RAY"
 _KILL_SECONDS = 5.0
 
 
-def new_mark() -> str:
+def new_process_mark() -> str:
     """A mark that identifies this process, so that others can tell whether it is still running."""
     return f"{os.getpid()}-{started_at(os.getpid())}-{uuid4().hex[:8]}"
 

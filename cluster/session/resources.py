@@ -69,19 +69,19 @@ def check_cluster(config: ClusterConfig, key: str, cpus: float, gpus: float) -> 
             )
 
 
-def tell_if_busy(key: str, cpus: float, gpus: float) -> None:
+def warn_if_busy(key: str, cpus: float, gpus: float) -> None:
     """Logs what is free if the current cluster cannot provide what `key` asks for now: the work will wait."""
     import ray
 
     there, needed = ray.cluster_resources(), {"CPU": cpus, "GPU": gpus}
-    for kind, idle in short_of(cpus, gpus).items():
+    for kind, idle in lacking_resources(cpus, gpus).items():
         _log.warning(
             "%s: %g %ss needed, %g of the Ray cluster's %g are free; the work waits for the rest",
             key, needed[kind], kind, idle, there.get(kind, 0),
         )  # fmt: skip
 
 
-def short_of(cpus: float, gpus: float) -> dict[str, float]:
+def lacking_resources(cpus: float, gpus: float) -> dict[str, float]:
     """Free CPUs and GPUs in the current cluster, only of those kinds of which less is free than needed."""
     import ray
 

@@ -22,12 +22,12 @@ from heliostat.cluster import scrape
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.environment import applied, is_loopback, joining_environment, local_environment
 from heliostat.cluster.folders import LOOPBACK, ray_folder
-from heliostat.cluster.haproxy.ingress import forget_old_ingress
-from heliostat.cluster.package import code_environment
+from heliostat.cluster.haproxy.ingress import delete_old_haproxy_folders
+from heliostat.cluster.package import code_runtime_env
 from heliostat.cluster.session import processes
 from heliostat.cluster.session.address import check_is_ray, find_address
-from heliostat.cluster.session.interrupts import Terminated, on_sigterm, terminable, undisturbed
-from heliostat.cluster.session.resources import check_cluster, check_local, local_cpus, tell_if_busy
+from heliostat.cluster.session.interrupts import Terminated, interrupts_ignored, on_sigterm, sigterm_as_interrupt
+from heliostat.cluster.session.resources import check_cluster, check_local, local_cpus, warn_if_busy
 from heliostat.infra.errors import HeliostatError, ResourceError
 from heliostat.infra.log import get
 
@@ -60,7 +60,7 @@ def session(
         check_cluster(config, key, cpus, gpus)
         yield
         return
-    with terminable():
+    with sigterm_as_interrupt():
         address = find_address(config)
         with _joined(config, address, key, cpus, gpus) if address else _local(config, key, cpus, gpus, dashboard):
             yield
@@ -84,14 +84,14 @@ def _ray_is_up() -> bool:
 def _joined(config: ClusterConfig, address: str, key: str, cpus: float, gpus: float) -> Iterator[None]:
     with applied(joining_environment(address)):
         check_is_ray(address)
-        code = {} if is_loopback(address) else code_environment()
+        code = {} if is_loopback(address) else code_runtime_env()
         try:
             _init(f"Ray at {address}", address=address, runtime_env=code or None)
             check_cluster(config, key, cpus, gpus)
-            tell_if_busy(key, cpus, gpus)
+            warn_if_busy(key, cpus, gpus)
             yield
         finally:
-            with undisturbed():
+            with interrupts_ignored():
                 _shutdown()  # Ray ends the actors and placement groups of a driver that disconnects
 
 
@@ -99,9 +99,9 @@ def _joined(config: ClusterConfig, address: str, key: str, cpus: float, gpus: fl
 def _local(config: ClusterConfig, key: str, cpus: float, gpus: float, dashboard: bool) -> Iterator[None]:
     check_local(config, key, cpus, gpus)
     processes.end_orphans()
-    _forget_old_sessions(ray_folder())
-    forget_old_ingress()
-    mark = processes.new_mark()
+    _delete_old_sessions(ray_folder())
+    delete_old_haproxy_folders()
+    mark = processes.new_process_mark()
     with applied(local_environment()):
         try:
             with applied({processes.MARK: mark}), _without_helpers(dashboard):
@@ -109,10 +109,10 @@ def _local(config: ClusterConfig, key: str, cpus: float, gpus: float, dashboard:
             with nullcontext() if dashboard else scrape.discoverable():
                 yield
         except Exception as error:
-            _tell_logs(error)
+            _log_logs_folder(error)
             raise
         finally:
-            with undisturbed():
+            with interrupts_ignored():
                 started = processes.family(mark)
                 _shutdown()
                 processes.end([*started, *processes.family(mark)])
@@ -178,7 +178,7 @@ def _skip(*_: object, **__: object) -> None:
     """Replaces a startup step that is left out."""
 
 
-def _tell_logs(error: Exception) -> None:
+def _log_logs_folder(error: Exception) -> None:
     if not isinstance(error, HeliostatError) and _ray_is_up():
         log.warning("the logs of Ray and its workers are in %s", logs_folder())
 
@@ -196,7 +196,7 @@ def _shutdown() -> None:
         context._set_global_client(None)
 
 
-def _forget_old_sessions(folder: Path) -> None:
+def _delete_old_sessions(folder: Path) -> None:
     """Deletes the folders of ended sessions, except the newest few, whose logs may still be useful."""
     over = [one for one in folder.glob("session_2*") if processes.started_at(int(one.name.rpartition("_")[2])) is None]
     for one in sorted(over)[:-KEPT_SESSIONS]:

@@ -35,9 +35,9 @@ def serve(
     if planned(loaded, dry_run, "serve"):
         return
     if (canary, ab, by) != (None, None, None):
-        from heliostat.operations.experiment import start_beside
+        from heliostat.operations.experiment import start_experiment
 
-        start_beside(loaded, model, canary, ab, by)
+        start_experiment(loaded, model, canary, ab, by)
         return
     from heliostat.operations.endpoints import serve_until_stopped
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     pass
 
 
-def start_beside(spec: Spec, reference: str | None, canary: float | None, ab: float | None, by: str | None) -> None:
+def start_experiment(spec: Spec, reference: str | None, canary: float | None, ab: float | None, by: str | None) -> None:
     """Starts an experiment with a second version of a running endpoint; raises ConfigError for conflicting options."""
     from heliostat.serve.deploy.experiment_launch import start
 

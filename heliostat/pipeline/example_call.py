@@ -37,9 +37,9 @@ def _sent(name: str, model: PublishedModel) -> str:
     if isinstance(model.inputs, NoiseInputs):
         return f"-H 'Accept: image/png' -o images.png {_json({'seed': 0, 'count': 16})}"
     if isinstance(model.inputs, TableInputs):
-        from heliostat.serve.predictors.tables import usual_row
+        from heliostat.serve.predictors.tables import example_row
 
-        return _json({"row": usual_row(model.inputs)})
+        return _json({"row": example_row(model.inputs)})
     if model.task == "causal-lm":
         chat = {"messages": [{"role": "user", "content": "Hello"}]}
         return _json({"model": name, **(chat if model.has_chat_template else model.probe["input"])})

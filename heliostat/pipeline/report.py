@@ -19,7 +19,7 @@ from heliostat.spec import Spec
 if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
     from heliostat.infra.tracking import Run
-    from heliostat.results import Trained
+    from heliostat.results import TrainingResult
     from heliostat.train.data.prepared import Prepared
     from heliostat.train.evaluation.report.page import Report
 
@@ -59,7 +59,7 @@ def merge_curves(run: Run, seen: Curves, metric: str) -> Curves:
     return {name: before.get(name, {}) | seen.get(name, {}) for name in {*before, *seen}}
 
 
-def report_on_run(spec: Spec, prepared: Prepared, run: Run, trained: Trained) -> str | None:
+def report_on_run(spec: Spec, prepared: Prepared, run: Run, trained: TrainingResult) -> str | None:
     """Stores the report of a run that has published its model, in storage and MLflow; returns its location in storage.
 
     None if that fails for any reason: the error is logged, and the run still succeeds.

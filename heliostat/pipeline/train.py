@@ -9,7 +9,7 @@ from heliostat.infra.errors import ModelError
 from heliostat.pipeline.job import make_job
 from heliostat.pipeline.report import event_metrics, merge_curves, report_on_run
 from heliostat.pipeline.runs import new_run_id, read_run, write_run
-from heliostat.results import Curves, Trained
+from heliostat.results import Curves, TrainingResult
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from heliostat.train.data.prepared import Prepared
 
 
-def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -> Trained:
+def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -> TrainingResult:
     """Trains, evaluates and publishes the next version of the model; the first becomes `production`.
 
     If a run called `run_id` was interrupted, it resumes from its newest complete checkpoint.
@@ -47,7 +47,7 @@ def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -
             result = launch(job, handle)
         model = register(spec, run.id, result)
         curves = merge_curves(run, seen, tasks.get(spec.task).metric) if record else seen
-        trained = Trained(run_id, model, result, run.url, curves)
+        trained = TrainingResult(run_id, model, result, run.url, curves)
         trained.report = report_on_run(spec, prepared, run, trained)
         write_run(spec, run_id, {"mlflow": run.id, "status": "finished", "version": model.version})
     view.trained(trained)

@@ -21,7 +21,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
-    from heliostat.results import Trained
+    from heliostat.results import TrainingResult
     from heliostat.serve.deploy.launch import Endpoint
     from heliostat.train.data.prepared import Prepared
     from heliostat.tune.search import Search
@@ -143,7 +143,7 @@ class View:
         ]
         self.table("Trials, best first", ["trial", *keys, search.metric, "ran", "seconds", "outcome"], rows)
 
-    def trained(self, trained: Trained) -> None:
+    def trained(self, trained: TrainingResult) -> None:
         """Prints loss curve, test metrics, confusion matrix, published version, and the report's location."""
         self.loss_curve(trained.curves.get("train/loss", {}))
         self.say(f"run {trained.run_id} in MLflow: {trained.tracking_url}")

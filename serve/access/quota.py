@@ -23,7 +23,7 @@ _log = log.get(__name__)
 _spend: ContextVar[Callable[[int], None]] = ContextVar("spend", default=lambda _: None)
 
 
-def spend(tokens: int) -> None:
+def count_tokens(tokens: int) -> None:
     """Counts tokens towards the key of the current request, if it has one."""
     _spend.get()(tokens)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from heliostat.cluster.session.resources import short_of
+from heliostat.cluster.session.resources import lacking_resources
 from heliostat.infra.errors import ConfigError
 from heliostat.serve.args import CANDIDATE_SUFFIX, AppArgs
 from heliostat.serve.deploy.applications import deployed, plain_url, run, running_experiment, wait
@@ -53,6 +53,6 @@ def promote(name: str) -> Endpoint:
     candidate = deployed(name + CANDIDATE_SUFFIX)
     if candidate is None:
         raise ConfigError(f"{name}: no experiment runs")
-    if short_of(candidate.config.cpus_per_replica, candidate.config.gpus_per_replica):
+    if lacking_resources(candidate.config.cpus_per_replica, candidate.config.gpus_per_replica):
         end(name)
     return deploy(candidate.model_copy(update={"is_candidate": False}))

@@ -45,7 +45,7 @@ class Adapters:
         self.chosen = chosen
 
 
-class WithAdapters(nn.Module):
+class LoraLayer(nn.Module):
     """A layer with adapters; rows without one get exactly the output of the layer alone, bit for bit."""
 
     def __init__(self, layer: nn.Module, pairs: Sequence[Pair | None], adapters: Adapters) -> None:
@@ -77,7 +77,7 @@ def attach(model: nn.Module, folders: Mapping[str, Path]) -> Adapters:
     found = [read(folder, weight) for folder in folders.values()]
     for name in sorted({name for pairs in found for name in pairs}):
         pairs = [one.get(name) for one in found]
-        model.set_submodule(name, WithAdapters(_layer(model, name, pairs), pairs, adapters))
+        model.set_submodule(name, LoraLayer(_layer(model, name, pairs), pairs, adapters))
     return adapters
 
 

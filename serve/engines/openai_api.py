@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from heliostat.infra import log
-from heliostat.serve.access.quota import spend
+from heliostat.serve.access.quota import count_tokens
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import Delta, Engine, Sampling, TokenScore
 from heliostat.serve.engines.openai_types import ChatRequest, CompletionRequest
@@ -60,7 +60,7 @@ class OpenAIApi:
         prompt = await self.encode(asked)
         sampling = self.sampling(asked, len(prompt))
         self.metrics.tokens("prompt", len(prompt), model.label)
-        spend(len(prompt))
+        count_tokens(len(prompt))
         reply = Reply(asked, model, len(prompt))
         deltas = self.within_time(self.engine.generate(prompt, sampling, model.name), started, model.label)
         if asked.stream:
@@ -77,7 +77,7 @@ class OpenAIApi:
 
     def sampling(self, asked: Asked, prompt_tokens: int) -> Sampling:
         """The sampling parameters; raises RequestError 422 if prompt and response would be too long."""
-        field, wanted = asked.asked_tokens
+        field, wanted = asked.requested_tokens
         context, most = self.engine.context_tokens, self.config.max_tokens
         source = "messages" if isinstance(asked, ChatRequest) else "prompt"
         if wanted is not None and wanted > most:
@@ -95,7 +95,7 @@ class OpenAIApi:
             top_p=asked.top_p or 1.0,
             seed=asked.seed,
             stop=asked.stops,
-            top_logprobs=asked.told_logprobs,
+            top_logprobs=asked.num_logprobs,
         )
 
     async def within_time(self, deltas: AsyncIterator[Delta], started: float, adapter: str) -> AsyncIterator[Delta]:
@@ -115,7 +115,7 @@ class OpenAIApi:
             raise timed_out(limit) from None
         finally:
             self.metrics.tokens("completion", tokens, adapter)
-            spend(tokens)
+            count_tokens(tokens)
             await deltas.aclose()  # type: ignore[attr-defined]
 
 
@@ -126,7 +126,7 @@ class Reply:
         self.chat = isinstance(asked, ChatRequest)
         self.with_usage = asked.stream_options is not None and asked.stream_options.include_usage
         self.prompt_tokens = prompt_tokens
-        self.told = asked.told_logprobs is not None
+        self.told = asked.num_logprobs is not None
         self.offset = 0
         self.head = {
             "id": f"{'chatcmpl' if self.chat else 'cmpl'}-{uuid4().hex}",

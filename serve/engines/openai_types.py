@@ -58,7 +58,7 @@ class _Generation(_Strict):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
-    def asked_tokens(self) -> tuple[str, int | None]:
+    def requested_tokens(self) -> tuple[str, int | None]:
         """Name and value of the field that limits the length of the response."""
         return "max_tokens", self.max_tokens
 
@@ -100,16 +100,16 @@ class ChatRequest(_Generation):
         return self
 
     @property
-    def told_logprobs(self) -> int | None:
+    def num_logprobs(self) -> int | None:
         """How many likeliest tokens to return log-probabilities for; None for no log-probabilities."""
         return self.top_logprobs or 0 if self.logprobs else None
 
     @property
-    def asked_tokens(self) -> tuple[str, int | None]:
+    def requested_tokens(self) -> tuple[str, int | None]:
         """`max_completion_tokens`, the newer name, takes precedence."""
         if self.max_completion_tokens is not None:
             return "max_completion_tokens", self.max_completion_tokens
-        return super().asked_tokens
+        return super().requested_tokens
 
 
 class CompletionRequest(_Generation):
@@ -121,6 +121,6 @@ class CompletionRequest(_Generation):
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
 
     @property
-    def told_logprobs(self) -> int | None:
+    def num_logprobs(self) -> int | None:
         """How many likeliest tokens to return log-probabilities for; None for no log-probabilities."""
         return self.logprobs

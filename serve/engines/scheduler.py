@@ -12,9 +12,9 @@ import torch
 from heliostat.infra import log
 from heliostat.serve.compute.model_thread import ModelThread
 from heliostat.serve.engines.base import FinishReason, Sampling
+from heliostat.serve.engines.kv_cache import KVCache
 from heliostat.serve.engines.lora import Adapters
 from heliostat.serve.engines.sampling import Score, generator_of, next_tokens, scores
-from heliostat.serve.engines.slots import SlotCache
 
 PROMPT_TOKENS = 2048
 """Most prompt tokens, padding included, that are prefilled between two decoding steps."""
@@ -73,7 +73,7 @@ class Scheduler:
         self.observe = observe
         self.device = next(model.parameters()).device
         self.dtype = next(model.parameters()).dtype
-        self.cache = SlotCache()
+        self.cache = KVCache()
         self.running: list[Answer] = []
         self.waiting: deque[Answer] = deque()
         self._thread = ModelThread("heliostat-engine", lambda: self.waiting or self.running, self._turn)

@@ -20,12 +20,12 @@ from heliostat.infra.scratch import scratch
 from heliostat.serve.compute.devices import cache_bytes, device_of, dtype_of
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import compare_probe
-from heliostat.serve.engines.guard import guarded
+from heliostat.serve.engines.vllm_limits import guarded
 from heliostat.serve.http.app import Service
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.models.adapter_check import VLLM_RANKS, check_rank, named
 from heliostat.serve.models.adapter_settings import SETTINGS, parse_settings
-from heliostat.serve.models.bundles import Fetched
+from heliostat.serve.models.bundles import FetchedModel
 from heliostat.serve.models.served_models import ServedModels
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def knows(folder: Path) -> bool:
     return bool(set(config.get("architectures") or ()) & set(ModelRegistry.get_supported_archs()))
 
 
-async def load(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
+async def load(found: FetchedModel, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
     """The service for a model's files; raises ConfigError for an option that vLLM does not take.
 
     Raises ModelError with vLLM's reason if the engine does not start. The files are not needed afterwards.

@@ -9,7 +9,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from heliostat.serve.access.quota import spend
+from heliostat.serve.access.quota import count_tokens
 from heliostat.serve.metrics import ServeMetrics
 
 
@@ -39,7 +39,7 @@ class Metered(AsyncLLM):
 
     def _count(self, kind: str, tokens: int, options: Mapping[str, Any]) -> None:
         adapter = options.get("lora_request")
-        spend(tokens)
+        count_tokens(tokens)
         self.metrics.tokens(kind, tokens, self.labels[adapter.lora_name] if adapter else "")
 
 

@@ -14,7 +14,7 @@ from heliostat.infra.registry.programs import Program
 from heliostat.serve.explain.answers import ImageExplanation
 from heliostat.serve.explain.base import Explainer, Target
 from heliostat.serve.explain.graphs import Run
-from heliostat.serve.explain.heat import over
+from heliostat.serve.explain.heat_map import over
 
 if TYPE_CHECKING:
     import numpy as np

@@ -71,7 +71,7 @@ def of_program(
     """The explainer of a loaded exported program; raises ModelError if there is none for it."""
     from heliostat.serve.explain.images import ImageExplainer
     from heliostat.serve.explain.tables import TableExplainer
-    from heliostat.serve.explain.texts import ProgramWords, TextExplainer
+    from heliostat.serve.explain.texts import ProgramEmbeddings, TextExplainer
     from heliostat.serve.models.tokenizers import read_tokenizer
 
     inputs = description.inputs
@@ -80,7 +80,7 @@ def of_program(
     if isinstance(inputs, ImageInputs):
         return ImageExplainer(program, inputs, description.labels, device)
     if isinstance(inputs, TextInputs):
-        words = ProgramWords(program, inputs, description.name, device)
+        words = ProgramEmbeddings(program, inputs, description.name, device)
         return TextExplainer(words, cutting(read_tokenizer(folder), inputs.length), description.labels)
     raise ModelError(f"{description.name}: takes {inputs.kind if inputs else 'nothing'}; that cannot be explained")
 
@@ -92,14 +92,14 @@ def encoder(folder: Path, description: PublishedModel, device: torch.device | st
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from heliostat.serve.explain.texts import EncoderWords, TextExplainer
+    from heliostat.serve.explain.texts import EncoderEmbeddings, TextExplainer
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32").eval().to(device)
     words = AutoTokenizer.from_pretrained(folder)
     longest = getattr(model.config, "max_position_embeddings", description.max_length)
     tokenizer = cutting(words.backend_tokenizer, min(description.max_length, longest))
     silent = next((one for one in (words.pad_token_id, words.unk_token_id) if one is not None), 0)
-    return TextExplainer(EncoderWords(model, silent), tokenizer, description.labels)
+    return TextExplainer(EncoderEmbeddings(model, silent), tokenizer, description.labels)
 
 
 def cutting(tokenizer: Tokenizer, length: int) -> Tokenizer:

@@ -14,7 +14,7 @@ from heliostat.serve.explain.answers import TextExplanation
 from heliostat.serve.explain.base import Explainer, Target
 from heliostat.serve.explain.gradients import integrated_gradients
 from heliostat.serve.explain.graphs import Run, embedding_of
-from heliostat.serve.explain.words import by_word
+from heliostat.serve.explain.words import sum_by_word
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -39,7 +39,7 @@ class Embedded(Protocol):
         ...
 
 
-class ProgramWords:
+class ProgramEmbeddings:
     """An exported program, whose embeddings are a node of its graph. The neutral token is the unknown word."""
 
     def __init__(self, program: Program, inputs: TextInputs, what: str, device: torch.device | str = "cpu") -> None:
@@ -66,7 +66,7 @@ class ProgramWords:
             return Run(self.program, {self.node: embeddings}).outputs({"input_ids": ids, "attention_mask": mask})
 
 
-class EncoderWords:
+class EncoderEmbeddings:
     """A Hugging Face encoder with a classification head. The neutral token is padding, not masked."""
 
     def __init__(self, model: Any, silent_id: int) -> None:
@@ -121,7 +121,7 @@ class TextExplainer(Explainer[str]):
             (ids, mask),
         )
         tokens = found[0, :count].sum(dim=-1).tolist()
-        words = by_word(item, encoded.offsets, tokens)
+        words = sum_by_word(item, encoded.offsets, tokens)
         return TextExplanation(
             method=target.method,
             label=target.label,

@@ -15,7 +15,7 @@ Span = tuple[int, int]
 """Start and end (exclusive) in characters."""
 
 
-def by_word(text: str, pieces: Sequence[Span], attributions: Sequence[float]) -> list[WordAttribution]:
+def sum_by_word(text: str, pieces: Sequence[Span], attributions: Sequence[float]) -> list[WordAttribution]:
     """The words with the summed attributions of their tokens; `pieces` are the tokens' spans.
 
     A token that spans several words counts for the one that it overlaps most; one that overlaps none is left out.

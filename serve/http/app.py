@@ -16,7 +16,7 @@ from heliostat.serve.access.auth import ApiKeyMiddleware
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.quota import KeyLimitMiddleware
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.errors import REFUSALS, App, RequestError
+from heliostat.serve.errors import ERROR_RESPONSES, App, RequestError
 from heliostat.serve.http.limits import OngoingLimitMiddleware
 from heliostat.serve.http.page import page
 from heliostat.serve.metrics import MetricsMiddleware, ServeMetrics
@@ -85,7 +85,7 @@ def _routes(served: ServedModels, service: Service) -> App:
         openapi_url=None if service.application else "/openapi.json",
         docs_url=None,
         redoc_url=None,
-        responses=REFUSALS,
+        responses=ERROR_RESPONSES,
         exception_handlers={
             RequestError: _refuse,
             HTTPException: _refuse_route,
@@ -113,7 +113,7 @@ def _common(served: ServedModels, service: Service) -> APIRouter:
 
     @router.get("/v1/models")
     async def models(request: Request) -> JSONResponse:
-        return JSONResponse({"object": "list", "data": [one.card for one in served.open_to(request.scope)]})
+        return JSONResponse({"object": "list", "data": [one.card for one in served.allowed_to(request.scope)]})
 
     @router.get("/v1/models/{name}")
     async def model(name: str, request: Request) -> JSONResponse:

@@ -22,7 +22,7 @@ class FirstChunkMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request; passes it on unchanged if its connection is unknown."""
-        cycle = cycle_of(receive)
+        cycle = uvicorn_cycle(receive)
         if scope["type"] != "http" or cycle is None:
             await self.app(scope, receive, send)
             return
@@ -108,7 +108,7 @@ class Stream:
             self.number = None
 
 
-def cycle_of(receive: Any) -> Any:
+def uvicorn_cycle(receive: Any) -> Any:
     """uvicorn's request object, inside Ray's wrapper; None for another server."""
     cycle = getattr(getattr(receive, "_receive", receive), "__self__", None)
     return cycle if hasattr(cycle, "transport") else None

@@ -59,7 +59,7 @@ def _too_many(limit: int) -> RequestError:
     )
 
 
-async def in_time(answer: Awaitable[Answer], seconds: float) -> Answer:
+async def with_timeout(answer: Awaitable[Answer], seconds: float) -> Answer:
     """Awaits `answer`; cancels it and raises RequestError 504 if it takes longer than `seconds`."""
     try:
         return await asyncio.wait_for(answer, seconds)

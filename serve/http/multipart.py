@@ -12,7 +12,7 @@ from fastapi import Request
 from heliostat.serve.errors import RequestError, invalid
 
 FORM = "multipart/form-data"
-MOST_PARTS = 1000
+MAX_PARTS = 1000
 MOST_HEAD_BYTES = 4096
 """Size limit for the headers of one part (field name and file name)."""
 MOST_PARAMETERS = 16
@@ -54,9 +54,9 @@ def _parts(body: bytes, boundary: str | None) -> list[tuple[str, bytes]]:
     if not boundary:
         raise _broken("its Content-Type has no boundary")
     mark = b"\r\n--" + boundary.encode("ascii", "replace")
-    _, *parts = (b"\r\n" + body).split(mark, MOST_PARTS + 1)
-    if len(parts) > MOST_PARTS:
-        raise _broken(f"more than {MOST_PARTS} parts")
+    _, *parts = (b"\r\n" + body).split(mark, MAX_PARTS + 1)
+    if len(parts) > MAX_PARTS:
+        raise _broken(f"more than {MAX_PARTS} parts")
     if not parts or not parts[-1].startswith(b"--"):
         raise _broken("its last boundary is missing")
     return [_part(part) for part in parts[:-1]]

@@ -32,7 +32,7 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredBundle:
     """A bundle in storage whose manifest has been checked against its digest."""
 
     url: str
@@ -95,9 +95,9 @@ def named(name: str) -> Iterator[None]:
         raise type(error)(f"serve.adapters.{name}: {error}") from error
 
 
-def stored(url: str, digest: str, endpoint_url: str | None) -> Stored:
+def stored(url: str, digest: str, endpoint_url: str | None) -> StoredBundle:
     """The bundle at `url`; raises what `check_manifest` raises."""
-    return Stored(url.rstrip("/"), check_manifest(url, digest, endpoint_url), endpoint_url)
+    return StoredBundle(url.rstrip("/"), check_manifest(url, digest, endpoint_url), endpoint_url)
 
 
 def check_rank(rank: int, engine: str) -> None:
@@ -106,12 +106,12 @@ def check_rank(rank: int, engine: str) -> None:
         raise ModelError(f"rank {rank} given; vllm takes {VLLM_RANKS[-1]} at most, and engine: transformers any")
 
 
-def _check_settings(adapter: Stored, engine: str) -> None:
+def _check_settings(adapter: StoredBundle, engine: str) -> None:
     name = f"{ADAPTER}/{SETTINGS}"
     check_rank(parse_settings(adapter.read(name), source=f"{adapter.url}/{name}").rank, engine)
 
 
-def _check_is_one(adapter: Stored) -> None:
+def _check_is_one(adapter: StoredBundle) -> None:
     described = adapter.described
     if described.task != TASK:
         raise ModelError(f"{adapter.url}: a {described.task} model; {TASK} is needed")
@@ -121,7 +121,7 @@ def _check_is_one(adapter: Stored) -> None:
         )
 
 
-def _check_base(adapter: Stored, served: Mapping[str, FileEntry], model: str) -> None:
+def _check_base(adapter: StoredBundle, served: Mapping[str, FileEntry], model: str) -> None:
     """Compares by content: the same files may be stored in two places."""
     differing = [name for name, entry in adapter.base.items() if served.get(name) != entry]
     if differing:
@@ -131,7 +131,7 @@ def _check_base(adapter: Stored, served: Mapping[str, FileEntry], model: str) ->
         )
 
 
-def _check_tokenizer(adapter: Stored, served: Mapping[str, FileEntry]) -> None:
+def _check_tokenizer(adapter: StoredBundle, served: Mapping[str, FileEntry]) -> None:
     found = adapter.below(ADAPTER)
     for name in TOKENIZER:
         if found.get(name) != served.get(name):

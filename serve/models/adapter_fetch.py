@@ -14,14 +14,14 @@ from heliostat.infra.registry.published import ADAPTER, WEIGHTS, PublishedModel,
 from heliostat.infra.scratch import scratch
 from heliostat.serve.models.adapter_check import check_adapters, named
 from heliostat.serve.models.adapter_settings import MATRICES, SETTINGS
-from heliostat.serve.models.bundles import Fetched, locate
+from heliostat.serve.models.bundles import FetchedModel, locate
 
 if TYPE_CHECKING:
     from heliostat.serve.args import AppArgs
 
 
 @contextmanager
-def fetched_together(args: AppArgs) -> Iterator[Fetched]:
+def fetched_together(args: AppArgs) -> Iterator[FetchedModel]:
     """The base model and all adapters, verified, in a temporary folder. Raises what `check_adapters` raises.
 
     If the served model is itself an adapter, it is not merged: it is served as an adapter under its own name.
@@ -40,7 +40,7 @@ def fetched_together(args: AppArgs) -> Iterator[Fetched]:
             with named(name):
                 fetch_directory(*locate(one.url, endpoint_url), folder, digest=one.digest)
                 folders[name], adapter_descriptions[name] = folder / ADAPTER, read_description(folder)
-        yield Fetched(own / (BASE if description.base else WEIGHTS), description, folders, adapter_descriptions)
+        yield FetchedModel(own / (BASE if description.base else WEIGHTS), description, folders, adapter_descriptions)
 
 
 def _copy_tokenizer(adapter: Path, base: Path) -> None:

@@ -26,7 +26,7 @@ TASKS: dict[str, tuple[str | None, ...]] = {
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedModel:
     """The verified files of a published model."""
 
     folder: Path
@@ -66,7 +66,7 @@ def describe(url: str, endpoint_url: str | None) -> PublishedModel:
 
 
 @contextmanager
-def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[Fetched]:
+def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[FetchedModel]:
     """The bundle at `url`, verified, in a temporary folder.
 
     Raises ModelError if the bundle is missing, cannot be served or was not published, IntegrityError if a byte differs
@@ -78,7 +78,7 @@ def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[Fetched
         folder = temporary / "bundle"
         description = fetch_model(store, prefix, folder, digest, endpoint_url)
         check_task(description, url)
-        yield Fetched(folder / WEIGHTS, description)
+        yield FetchedModel(folder / WEIGHTS, description)
 
 
 def check_task(description: PublishedModel, url: str) -> None:

@@ -52,7 +52,7 @@ class ServedModels:
             **parent,
         }
 
-    def open_to(self, scope: Scope) -> list[ServedModels]:
+    def allowed_to(self, scope: Scope) -> list[ServedModels]:
         """The models that the request's key allows."""
         key: ApiKey | None = scope.get("heliostat.key")
         return [one for one in self.all_models if key is None or key.opens(one.name)]
@@ -63,7 +63,7 @@ class ServedModels:
         Raises RequestError 404 if there is no such model, 403 if the request's key is for others.
         """
         found = next((one for one in self.all_models if name in (None, one.name)), None)
-        mine = self.open_to(scope)
+        mine = self.allowed_to(scope)
         if found is None:
             names = ", ".join(repr(one.name) for one in mine)
             raise RequestError(

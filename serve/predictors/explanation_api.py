@@ -50,7 +50,7 @@ class ExplainApi:
         config: ServeConfig,
         metrics: ServeMetrics,
     ) -> None:
-        self.processor = asking_why(processor)
+        self.processor = explain_processor(processor)
         self.explainer = explainer
         self.served = served
         self.config = config
@@ -98,16 +98,16 @@ class ExplainApi:
         self.thread.shutdown(wait=False, cancel_futures=True)
 
 
-def asking_why(processor: InputProcessor[Any, Any]) -> InputProcessor[Any, Any]:
+def explain_processor(processor: InputProcessor[Any, Any]) -> InputProcessor[Any, Any]:
     """A copy of the processor whose requests also take `label` and `method`."""
     found = copy.copy(processor)
-    found.asked = with_why(processor.asked)
+    found.asked = with_explain_fields(processor.asked)
     if isinstance(found, Images):
-        found.form = with_why(found.form)
+        found.form = with_explain_fields(found.form)
     return found
 
 
-def with_why(asked: type[Options]) -> Any:
+def with_explain_fields(asked: type[Options]) -> Any:
     """The request model `asked` with the fields `label` and `method` added."""
     return create_model(
         f"Explain{asked.__name__}",

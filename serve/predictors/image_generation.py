@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode, grid, png
 from heliostat.infra.registry.inputs import NoiseInputs, image_bytes
-from heliostat.serve.access.quota import spend
+from heliostat.serve.access.quota import count_tokens
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.http.app import Service
-from heliostat.serve.http.limits import in_time, parse_body, read_body
+from heliostat.serve.http.limits import parse_body, read_body, with_timeout
 from heliostat.serve.http.openapi import body_of
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.models.served_models import ServedModels
@@ -176,8 +176,8 @@ class GenerationApi:
         self.served.pick(asked.model, request.scope)
         seed = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed
         made = self.generator.generate(seed, asked.count, getattr(asked, "label", None))
-        images, labels = await in_time(made, self.config.timeout_seconds)
-        spend(asked.count)
+        images, labels = await with_timeout(made, self.config.timeout_seconds)
+        count_tokens(asked.count)
         if wants_png(request):
             picture = await asyncio.to_thread(lambda: png(grid(images)))
             return Response(picture, media_type=PNG, headers={"X-Seed": str(seed)})

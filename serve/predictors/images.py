@@ -13,7 +13,7 @@ from heliostat.infra.registry.inputs import ImageInputs, image_bytes
 from heliostat.serve.errors import invalid
 from heliostat.serve.http.limits import parse_form, read_body
 from heliostat.serve.http.multipart import FORM, media_type, read_form
-from heliostat.serve.predictors.inputs import MOST_INPUTS, InputProcessor, ModelInput, Options, PredictRequest
+from heliostat.serve.predictors.inputs import MAX_INPUTS, InputProcessor, ModelInput, Options, PredictRequest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ class ImageRequest(PredictRequest):
     one = "image"
 
     image: Image | None = None
-    images: Annotated[list[Image], Field(min_length=1, max_length=MOST_INPUTS)] | None = None
+    images: Annotated[list[Image], Field(min_length=1, max_length=MAX_INPUTS)] | None = None
 
 
 class ImageForm(Options):
@@ -38,7 +38,7 @@ class ImageForm(Options):
 
     model_config = ConfigDict(strict=False)
 
-    image: Annotated[list[bytes], Field(min_length=1, max_length=MOST_INPUTS)]
+    image: Annotated[list[bytes], Field(min_length=1, max_length=MAX_INPUTS)]
 
     @property
     def inputs(self) -> list[tuple[str, bytes]]:
@@ -105,7 +105,7 @@ class Images(InputProcessor["ImageRequest | ImageForm", "np.ndarray"]):
 
 
 def _form_schema() -> dict[str, Any]:
-    files = {"type": "array", "minItems": 1, "maxItems": MOST_INPUTS, "items": {"type": "string", "format": "binary"}}
+    files = {"type": "array", "minItems": 1, "maxItems": MAX_INPUTS, "items": {"type": "string", "format": "binary"}}
     return {
         "type": "object",
         "properties": {"image": files, "top_k": {"type": "integer", "minimum": 1}, "model": {"type": "string"}},

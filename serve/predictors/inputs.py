@@ -15,14 +15,14 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from heliostat.serve.access.quota import spend
+from heliostat.serve.access.quota import count_tokens
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.http.limits import in_time, parse_body, read_body
+from heliostat.serve.http.limits import parse_body, read_body, with_timeout
 from heliostat.serve.http.openapi import body_of
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.models.served_models import ServedModels
 
-MOST_INPUTS = 256
+MAX_INPUTS = 256
 """Per request."""
 
 
@@ -135,7 +135,7 @@ class InputProcessor(ABC, Generic[Asked, Item]):
         started = time.perf_counter()
         asked = await self.read(request, config.max_body_bytes)
         served.pick(asked.model, request.scope)
-        body = await in_time(answer(asked), config.timeout_seconds)
+        body = await with_timeout(answer(asked), config.timeout_seconds)
         body["latency_ms"] = round((time.perf_counter() - started) * 1000, 3)
         return JSONResponse(body)
 
@@ -151,7 +151,7 @@ class InputProcessor(ABC, Generic[Asked, Item]):
         """Records the usage in metrics and towards the key's limits; returns it."""
         usage = self.usage(given)
         metrics.tokens("prompt", usage.get("prompt_tokens", 0))
-        spend(sum(one.units for one in given))
+        count_tokens(sum(one.units for one in given))
         return usage
 
     async def in_thread(self, work: Callable[..., Result], *given: Any) -> Result:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from heliostat.infra.registry.programs import Program
-    from heliostat.serve.models.bundles import Fetched
+    from heliostat.serve.models.bundles import FetchedModel
 
 Collate = Callable[[Sequence[Any]], Mapping[str, "torch.Tensor"]]
 PROBE_TOLERANCE = 0.01
@@ -94,7 +94,7 @@ class PaddedTexts(Texts):
         return self.inputs.padded([one.ids for one in batch])
 
 
-def program_service(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
+def program_service(found: FetchedModel, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
     """The bundle's program with the routes for its kind of input; raises ModelError if it does not fit its description.
 
     TensorFloat-32 is turned off, so that a GPU computes in full float32 too.

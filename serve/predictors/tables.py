@@ -12,7 +12,7 @@ from pydantic import Field, WithJsonSchema, create_model
 from heliostat.infra.errors import DataError
 from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs
 from heliostat.serve.errors import invalid
-from heliostat.serve.predictors.inputs import MOST_INPUTS, InputProcessor, ModelInput, PredictRequest
+from heliostat.serve.predictors.inputs import MAX_INPUTS, InputProcessor, ModelInput, PredictRequest
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ class TableRequest(PredictRequest):
     one = "row"
 
     row: dict[str, Any] | None = None
-    rows: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_INPUTS)] | None = None
+    rows: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_INPUTS)] | None = None
 
 
 class Tables(InputProcessor[TableRequest, list[float]]):
@@ -88,7 +88,7 @@ def _is_finite(value: Any) -> bool:
 def request_of(inputs: TableInputs) -> type[TableRequest]:
     """The request model with these columns in its schema; cells are validated later, for all rows in one way."""
     row: Any = Annotated[dict[str, Any], WithJsonSchema(row_schema(inputs))]
-    rows: Any = Annotated[list[row], Field(min_length=1, max_length=MOST_INPUTS)]
+    rows: Any = Annotated[list[row], Field(min_length=1, max_length=MAX_INPUTS)]
     return create_model("TableRequest", __base__=TableRequest, row=(row | None, None), rows=(rows | None, None))
 
 
@@ -103,7 +103,7 @@ def row_schema(inputs: TableInputs) -> dict[str, Any]:
     }
 
 
-def usual_row(inputs: TableInputs) -> dict[str, Any]:
+def example_row(inputs: TableInputs) -> dict[str, Any]:
     """An example row: the mean of each number column, the first value of each category column."""
     return {column.name: _usual(column) for column in inputs.columns}
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from heliostat.serve.errors import invalid
 from heliostat.serve.predictors.inputs import (
-    MOST_INPUTS,
+    MAX_INPUTS,
     InputProcessor,
     ModelInput,
     Prediction,
@@ -38,7 +38,7 @@ class TextRequest(PredictRequest):
     one = "text"
 
     text: Text | None = None
-    texts: Annotated[list[Text], Field(min_length=1, max_length=MOST_INPUTS)] | None = None
+    texts: Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)] | None = None
     truncate: bool = Field(
         default=False, description="Cut texts that are too long for the model instead of refusing them."
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from heliostat.serve.experiment.middleware import ExperimentMiddleware
     from heliostat.serve.http.app import Service
     from heliostat.serve.metrics import ServeMetrics
-    from heliostat.serve.models.bundles import Fetched
+    from heliostat.serve.models.bundles import FetchedModel
     from heliostat.serve.models.served_models import ServedModels
 
 
@@ -46,7 +46,7 @@ async def start(
     return service, experiment.around(create_app(served, service, args.config, access, metrics))
 
 
-def served_by(args: AppArgs, found: Fetched) -> ServedModels:
+def served_by(args: AppArgs, found: FetchedModel) -> ServedModels:
     """The model and its adapters, under their served names."""
     from heliostat.serve.models.served_models import ServedModels
 
@@ -60,7 +60,7 @@ def served_by(args: AppArgs, found: Fetched) -> ServedModels:
     return one(args.name, args.version, found.description, adapters=tuple(adapters))
 
 
-async def check_probes(service: Service, found: Fetched, served: ServedModels) -> None:
+async def check_probes(service: Service, found: FetchedModel, served: ServedModels) -> None:
     """Sends the model and each adapter their published probes.
 
     Raises ModelError, with the spec's key for an adapter, if an answer differs.
@@ -75,7 +75,7 @@ async def check_probes(service: Service, found: Fetched, served: ServedModels) -
                 await service.check_probe(described.probe, name)
 
 
-async def load(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
+async def load(found: FetchedModel, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
     """The service for a model's files, by kind of input, task and the spec's engine."""
     if found.description.inputs:
         from heliostat.serve.predictors.programs import program_service
@@ -93,7 +93,7 @@ async def load(found: Fetched, config: ServeConfig, served: ServedModels, metric
     return await asyncio.to_thread(_generation, found, config, served, metrics)
 
 
-def _classification(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
+def _classification(found: FetchedModel, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
     from heliostat.serve.explain.loading import available, encoder
     from heliostat.serve.predictors import text_classification
     from heliostat.serve.predictors.classification_api import classifier_service
@@ -104,7 +104,7 @@ def _classification(found: Fetched, config: ServeConfig, served: ServedModels, m
     return classifier_service(Texts(model.encoder), model, served, config, metrics, explainer)
 
 
-def _generation(found: Fetched, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
+def _generation(found: FetchedModel, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
     from heliostat.serve.engines import transformers
     from heliostat.serve.engines.base import check_probe
     from heliostat.serve.engines.openai_api import OpenAIApi

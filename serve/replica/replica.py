@@ -43,7 +43,7 @@ class Replica:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Metrics for Ray Serve's autoscaling policy."""
-        wait = self.counts.mean_wait()
+        wait = self.counts.mean_first_token_seconds()
         return {} if wait is None else {FIRST_TOKEN_SECONDS: wait}
 
     def reconfigure(self, experiment: Mapping[str, Any]) -> None:

@@ -57,9 +57,9 @@ def worker() -> None:
     """What each rank does under torchrun; rank 0 writes what it measured to stdout."""
     from heliostat.infra.storage.store import open_store
     from heliostat.train.checkpoints.checkpoint import Checkpoints
-    from heliostat.train.parallel.distributed import join, settle
+    from heliostat.train.parallel.distributed import configure_process, join
 
-    settle(1)
+    configure_process(1)
     world = join("cpu")
     engine = make_engine(world)
     points = Checkpoints(open_store(f"s3://{BUCKET}/run"), "checkpoints", world, {}, keep=1)

@@ -29,9 +29,9 @@ def measure(stage: int) -> dict[str, Any]:
     from transformers import BertConfig, BertForSequenceClassification
 
     from heliostat.train.engine import build_engine
-    from heliostat.train.parallel.distributed import join, settle
+    from heliostat.train.parallel.distributed import configure_process, join
 
-    settle(1)
+    configure_process(1)
     world = join("cpu")
     torch.manual_seed(0)
     model = BertForSequenceClassification(BertConfig())

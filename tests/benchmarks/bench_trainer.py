@@ -31,7 +31,7 @@ from heliostat.train.data.batches import BatchPlan
 from heliostat.train.data.rows import Rows
 from heliostat.train.engine import build_engine, deepspeed_config, sized
 from heliostat.train.loop import Run, train_step
-from heliostat.train.parallel.distributed import join, settle
+from heliostat.train.parallel.distributed import configure_process, join
 from heliostat.train.tasks.causal_lm import TASK
 from tests.benchmarks.bench_packing import base, records
 from tests.benchmarks.processes import measured, say
@@ -50,7 +50,7 @@ MARK = 1.0
 
 def ours() -> dict[str, float]:
     """Tokens/s of Heliostat's loop, over all workers."""
-    settle(1)
+    configure_process(1)
     world, rows = join("cpu"), records(MAX_LENGTH)
     labels = [row != -100 for row in rows.lists("labels", np.arange(len(rows)))]
     table = rows.table.append_column("length", pa.array([len(row) for row in labels], pa.int32()))

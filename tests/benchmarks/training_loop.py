@@ -22,8 +22,8 @@ from heliostat.train.data.sources.resolve import resolve
 from heliostat.train.engine import build_engine
 from heliostat.train.loop import Run, train_step
 from heliostat.train.models.pretrained import as_folder
-from heliostat.train.parallel.distributed import join, settle
-from heliostat.train.telemetry.clocks import watch_collectives
+from heliostat.train.parallel.distributed import configure_process, join
+from heliostat.train.telemetry.clocks import time_collectives
 from heliostat.train.telemetry.stats import StepStats
 from tests.benchmarks.processes import say
 
@@ -48,13 +48,13 @@ def ours(rows: Rows, values: dict[str, Any], steps: int) -> float:
 
 def steps_of(rows: Rows, values: dict[str, Any], steps: int) -> list[StepStats]:
     """What this rank did in the steps after the first WARM_UP of Heliostat's loop: DeepSpeed, one thread each."""
-    settle(1)
+    configure_process(1)
     world, task = join("cpu"), tasks.get("text-classification")
     train = build(TrainConfig, {**values, "workers": world.size})
     torch.manual_seed(0)
     engine = build_engine(task.load_model(base(), rows.labels, train.dropout), train, world)
     run = Run(task, engine, train, rows, rows, world)
-    watch_collectives(run.clocks.communication)
+    time_collectives(run.clocks.communication)
     plan = BatchPlan(rows.lengths, rows.targets, train.global_batch_size, train.seed)
     return [train_step(run, plan, step, steps) for step in range(steps)][WARM_UP:]
 

@@ -29,9 +29,9 @@ from heliostat.train.loop import Run, fit
 from heliostat.train.micro_batch import probe
 from heliostat.train.models.adapters import attach
 from heliostat.train.models.bases import rows_of
-from heliostat.train.parallel.distributed import World, join, settle
+from heliostat.train.parallel.distributed import World, configure_process, join
 from heliostat.train.tasks.base import Task
-from heliostat.train.telemetry.clocks import watch_collectives
+from heliostat.train.telemetry.clocks import time_collectives
 from heliostat.train.telemetry.stats import StepStats
 
 
@@ -82,7 +82,7 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
     points = Checkpoints(open_store(str(folder / "storage")), place, world, {}) if place else None
     try:
         run = Run(task, engine, config, rows, validation, world, points, on_step)
-        watch_collectives(run.clocks.communication)
+        time_collectives(run.clocks.communication)
         if probed:
             probe(run, probed)
         reports = list(fit(run))
@@ -99,7 +99,7 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
 
 def main(folder: Path, runs: list[dict[str, Any]]) -> None:
     """All runs, one after another, in the same processes."""
-    settle(1)
+    configure_process(1)
     world = join("cpu")
     prepared = open_prepared(StorageConfig(url=str(folder / "storage")), (folder / "fingerprint").read_text())
     results = [train(folder, prepared, world, values) for values in runs]

@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 from heliostat.infra.images import decode, png
 from heliostat.infra.registry import registry
 from heliostat.pipeline import prepare, serve, sessions, train, tune
-from heliostat.results import Trained
+from heliostat.results import TrainingResult
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.deploy.launch import Endpoint
 from heliostat.serve.models.bundles import describe
@@ -119,14 +119,14 @@ def specs(
 
 
 @pytest.fixture(scope="module")
-def trained(specs: dict[str, Spec]) -> Iterator[dict[str, Trained]]:
+def trained(specs: dict[str, Spec]) -> Iterator[dict[str, TrainingResult]]:
     """All of them, trained on two workers in one Ray that stays up."""
     with sessions.session(specs["tabular"]):
         yield {name: train.run(spec, prepare.run(spec, QUIET), QUIET) for name, spec in specs.items()}
 
 
 @pytest.fixture(scope="module")
-def endpoints(specs: dict[str, Spec], trained: dict[str, Trained]) -> dict[str, Endpoint]:
+def endpoints(specs: dict[str, Spec], trained: dict[str, TrainingResult]) -> dict[str, Endpoint]:
     """All of them, served beside one another."""
     return {name: serve.run(serve.app_args(spec, trained[name].model), QUIET) for name, spec in specs.items()}
 
@@ -143,15 +143,15 @@ def ask(endpoint: Endpoint, path: str, body: dict[str, Any]) -> dict[str, Any]:
     ("name", "least"),
     [("tabular", 0.85), ("digits", 0.8), ("images", 0.8), ("reviews-lstm", 0.75), ("sentiment", 0.9)],
 )
-def test_a_classifier_learns(trained: dict[str, Trained], name: str, least: float) -> None:
+def test_a_classifier_learns(trained: dict[str, TrainingResult], name: str, least: float) -> None:
     assert trained[name].result["metrics"]["accuracy"] >= least
 
 
-def test_a_language_model_learns_its_language(trained: dict[str, Trained]) -> None:
+def test_a_language_model_learns_its_language(trained: dict[str, TrainingResult]) -> None:
     assert trained["language-model"].result["metrics"]["perplexity"] < 150, "of 300 pieces"
 
 
-def test_a_generator_is_published_with_a_picture_of_what_it_makes(trained: dict[str, Trained]) -> None:
+def test_a_generator_is_published_with_a_picture_of_what_it_makes(trained: dict[str, TrainingResult]) -> None:
     found = trained["gan"]
     assert 0 < found.result["metrics"]["sliced_wasserstein"] < 2
     assert found.report
@@ -159,7 +159,7 @@ def test_a_generator_is_published_with_a_picture_of_what_it_makes(trained: dict[
 
 
 def test_each_has_a_version_in_production_that_says_what_it_takes_in(
-    specs: dict[str, Spec], trained: dict[str, Trained]
+    specs: dict[str, Spec], trained: dict[str, TrainingResult]
 ) -> None:
     kinds = {}
     for name, spec in specs.items():
@@ -171,7 +171,7 @@ def test_each_has_a_version_in_production_that_says_what_it_takes_in(
 
 @pytest.mark.parametrize("name", SMALLER)
 def test_the_search_of_a_recipe_finds_what_to_train_with(
-    specs: dict[str, Spec], trained: dict[str, Trained], name: str
+    specs: dict[str, Spec], trained: dict[str, TrainingResult], name: str
 ) -> None:
     best, found = tune.run(specs[name], prepare.run(specs[name], QUIET), QUIET)
     assert len(found.trials) == 2
@@ -183,7 +183,7 @@ def test_the_search_of_a_recipe_finds_what_to_train_with(
 
 @pytest.mark.parametrize("name", sorted(CLASSIFIERS))
 def test_a_classifier_answers_as_it_did_when_it_was_published(
-    trained: dict[str, Trained], endpoints: dict[str, Endpoint], name: str
+    trained: dict[str, TrainingResult], endpoints: dict[str, Endpoint], name: str
 ) -> None:
     probe = describe(trained[name].model.url, None).probe
     (found,) = ask(endpoints[name], "/v1/predict", probe["input"])["predictions"]
@@ -193,7 +193,7 @@ def test_a_classifier_answers_as_it_did_when_it_was_published(
 
 @pytest.mark.parametrize(("name", "parts"), CLASSIFIERS.items())
 def test_a_classifier_says_why(
-    trained: dict[str, Trained], endpoints: dict[str, Endpoint], name: str, parts: str
+    trained: dict[str, TrainingResult], endpoints: dict[str, Endpoint], name: str, parts: str
 ) -> None:
     probe = describe(trained[name].model.url, None).probe
     (found,) = ask(endpoints[name], "/v1/explain", probe["input"])["explanations"]
@@ -203,7 +203,7 @@ def test_a_classifier_says_why(
 
 @pytest.mark.parametrize("name", SMALLER)
 def test_what_the_page_of_a_recipe_asks_is_answered(
-    trained: dict[str, Trained], endpoints: dict[str, Endpoint], name: str, tmp_path: Path
+    trained: dict[str, TrainingResult], endpoints: dict[str, Endpoint], name: str, tmp_path: Path
 ) -> None:
     if image := describe(trained[name].model.url, None).probe["input"].get("image"):
         for file in ("three.png", "seven.png", "photo.png"):

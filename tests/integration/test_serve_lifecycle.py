@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.session.resources import short_of
+from heliostat.cluster.session.resources import lacking_resources
 from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.config import StorageConfig
@@ -149,7 +149,7 @@ def test_a_candidate_takes_over_where_there_is_no_room_for_another_replica(
     }
     with asking(deploy(crowded["4"]).url) as found:
         start(crowded["5"], 0.4)
-        assert short_of(1.5, 0)["CPU"] < 1.5, "two of the four CPUs' replicas leave too little for a third"
+        assert lacking_resources(1.5, 0)["CPU"] < 1.5, "two of the four CPUs' replicas leave too little for a third"
         until(lambda: found["crowded@5"] >= 5, "the candidate has answered", seconds=60)
         promote("crowded")
         assert {name: version for name, version in endpoints().items() if "crowded" in name} == {"crowded": "5"}

@@ -77,7 +77,7 @@ class WordEncoder(Encoder):
         return hashlib.sha256(VERSION).hexdigest()
 
 
-class FixedLength(torch.nn.Module):
+class FixedLengthProgram(torch.nn.Module):
     """Calls a program that takes texts of one fixed length with texts of any length up to that."""
 
     def __init__(self, program: Program, length: int) -> None:

@@ -109,7 +109,7 @@ def confusion(logits: np.ndarray, classes: np.ndarray) -> list[list[int]]:
     return confusion_matrix(classes, logits.argmax(axis=1), labels=range(logits.shape[1])).tolist()
 
 
-def surest_errors(logits: np.ndarray, classes: np.ndarray, count: int) -> list[tuple[int, int, float]]:
+def most_confident_errors(logits: np.ndarray, classes: np.ndarray, count: int) -> list[tuple[int, int, float]]:
     """The wrong predictions with the highest confidence, highest first: record, predicted class, its probability."""
     scores, predicted = probabilities(logits), logits.argmax(axis=1)
     wrong = np.flatnonzero(predicted != classes)

@@ -95,7 +95,7 @@ def without(module: str) -> Iterator[None]:
         del sys.modules[module]
 
 
-def settle(cpus_per_worker: int) -> None:
+def configure_process(cpus_per_worker: int) -> None:
     """Sets up a worker process: one thread per CPU (more would compete), freed memory kept, libraries quiet."""
     import transformers
 

@@ -22,7 +22,7 @@ from heliostat.train.parallel.distributed import World
 NAME = "heliostat_ulysses"
 
 
-def share_rows(model: Any, world: World, size: int) -> None:
+def enable_sequence_parallelism(model: Any, world: World, size: int) -> None:
     """Makes `model` attend over rows of which each of `size` adjacent workers holds a part, during training.
 
     `size` must divide the world size and the model's numbers of attention and key-value heads.

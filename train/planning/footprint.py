@@ -60,7 +60,7 @@ def footprint(folder: Path, auto_class: str, train: TrainConfig) -> Footprint:
         if train.adapter:
             attach(model, train.adapter.model_copy(update={"quantize": None}))
         with FakeTensorMode():
-            _give_shapes(model)
+            _use_fake_tensors(model)
             whole = _kept_by_texts(model.train())
             model.gradient_checkpointing_enable({"use_reentrant": False})
             inputs = _kept_by_texts(model)
@@ -112,7 +112,7 @@ def _kept_bytes(model: Any, called: Any = None, **inputs: torch.Tensor) -> int:
     return sum(one.untyped_storage().nbytes() for key, one in kept.items() if key not in own)
 
 
-def _give_shapes(model: torch.nn.Module) -> None:
+def _use_fake_tensors(model: torch.nn.Module) -> None:
     """Replaces the model's tensors with tensors of the active mode; shared tensors stay shared."""
     made: dict[int, torch.Tensor] = {}
     for module in model.modules():

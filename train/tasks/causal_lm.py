@@ -18,7 +18,7 @@ from heliostat.train.data.packing import IGNORED, can_pack, pack, unpack
 from heliostat.train.data.rows import Rows
 from heliostat.train.encoders.subwords import SubwordEncoder
 from heliostat.train.models import pretrained
-from heliostat.train.models.kernels.cross_entropy import give_targets, score
+from heliostat.train.models.kernels.cross_entropy import patch_loss_head, score
 from heliostat.train.tasks.base import Batch, Example, shortened
 
 PROBE_TOKENS = 8
@@ -128,7 +128,7 @@ class CausalLM:
         """The decoder in `folder`; `labels` is empty."""
         model = pretrained.load(self.auto_class, folder, dropout, use_cache=False)
         if can_pack(model.config):
-            give_targets(model)
+            patch_loss_head(model)
         return model
 
     def collate(self, rows: Rows, indices: np.ndarray) -> Batch:

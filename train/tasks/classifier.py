@@ -74,7 +74,7 @@ class Classifier(ABC):
                 "predicted label": rows.labels[predicted],
                 "probability": probability,
             }
-            for record, predicted, probability in classification.surest_errors(outputs, rows.classes, count)
+            for record, predicted, probability in classification.most_confident_errors(outputs, rows.classes, count)
         ]
 
     def answer(self, model: Any, rows: Rows, batch: Batch) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from heliostat.train.data.batches import pad
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.rows import Rows
-from heliostat.train.encoders.words import FixedLength, WordEncoder, text_inputs
+from heliostat.train.encoders.words import FixedLengthProgram, WordEncoder, text_inputs
 from heliostat.train.models import pretrained
 from heliostat.train.models.architectures.network import is_built
 from heliostat.train.models.bases import TOKENIZER
@@ -76,7 +76,7 @@ class TextClassification(Classifier):
         """The encoder in `folder` with a head of `len(labels)` outputs, or the network built in its place."""
         if is_built(folder):
             model = super().load_model(folder, labels, dropout)
-            return FixedLength(model, text_inputs(folder).length) if isinstance(model, Program) else model
+            return FixedLengthProgram(model, text_inputs(folder).length) if isinstance(model, Program) else model
         names = {
             "id2label": dict(enumerate(labels)),
             "label2id": {label: i for i, label in enumerate(labels)},

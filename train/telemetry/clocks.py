@@ -75,10 +75,10 @@ class Clocks:
         self.data = Clock(device)
         """Collating batches and moving them to the device."""
         self.communication = Clock(device)
-        """Collective operations, including waiting for slower workers; see `watch_collectives`."""
+        """Collective operations, including waiting for slower workers; see `time_collectives`."""
 
 
-def watch_collectives(clock: Clock) -> None:
+def time_collectives(clock: Clock) -> None:
     """Measures every collective operation of DeepSpeed in this process with `clock`; replaces an earlier clock."""
     from deepspeed.comm import comm
 

@@ -23,7 +23,7 @@ NAMED = 8
 _log = log.get(__name__)
 
 
-class NonFinite:
+class NonFiniteGuard:
     """Counts the non-finite steps of one run, in the same way on every rank."""
 
     def __init__(self, world: World, allowed: int, start: int = 0) -> None:

@@ -48,7 +48,7 @@ def test_a_checkout_takes_its_package_along_as_real_files(tmp_path: Path) -> Non
 
     found = package.checkout()
     assert found is not None
-    environment = package.code_environment()
+    environment = package.code_runtime_env()
     assert environment["py_modules"] == [str(found)]
     archive = tmp_path / "package.zip"
     create_package(str(found), archive, include_gitignore=True, include_parent_dir=True, excludes=["**/__pycache__/"])
@@ -66,14 +66,14 @@ def test_an_installed_package_stays_where_it_is(tmp_path: Path, monkeypatch: pyt
 
     (tmp_path / "heliostat" / "cluster").mkdir(parents=True)
     monkeypatch.setattr(heliostat, "__path__", [str(tmp_path / "heliostat")])
-    assert package.code_environment() == {}
+    assert package.code_runtime_env() == {}
     with jobs.environment() as environment:
         assert set(environment) == {"working_dir", "env_vars"}
 
 
 def test_a_job_has_its_package_already(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    assert package.code_environment() == {}
+    assert package.code_runtime_env() == {}
 
 
 @pytest.mark.parametrize("given", ["head:8265", "ray://head:10001", "http://", ""])

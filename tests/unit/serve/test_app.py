@@ -10,7 +10,7 @@ from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import add_key, digest_of
-from heliostat.serve.app import ADMITTED, application, build
+from heliostat.serve.app import EXTRA_ONGOING_REQUESTS, application, build
 from heliostat.serve.args import AppArgs
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.replica.replica import access_control
@@ -42,7 +42,7 @@ def test_an_application_is_built_from_arguments_or_from_a_mapping() -> None:
         scaling = built._deployment_config.autoscaling_config
         assert (scaling.min_replicas, scaling.initial_replicas, scaling.max_replicas) == (2, 2, 5)
         assert (scaling.target_ongoing_requests, scaling.upscale_delay_s, scaling.downscale_delay_s) == (3, 1, 2)
-        assert built.max_ongoing_requests == ADMITTED + 10
+        assert built.max_ongoing_requests == EXTRA_ONGOING_REQUESTS + 10
         assert built.ray_actor_options["num_cpus"] == 0.5
         assert built.init_args[0]["name"] == "sentiment"
     assert not ray.is_initialized()

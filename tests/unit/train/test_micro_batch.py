@@ -9,7 +9,7 @@ import torch
 from heliostat.infra.errors import TrainingError
 from heliostat.train import micro_batch
 from heliostat.train.loop import Run
-from heliostat.train.micro_batch import fitting, is_out_of_memory, report_out_of_memory, with_room
+from heliostat.train.micro_batch import fit_micro_batch, fitting, is_out_of_memory, report_out_of_memory
 from heliostat.train.parallel.distributed import World
 
 
@@ -63,9 +63,9 @@ def test_a_run_that_is_too_large_is_gone_before_the_next_is_made(monkeypatch: py
         engines.append(weakref.ref(engine))
         return cast(Run, SimpleNamespace(world=World(0, 1, "cuda"), engine=engine))
 
-    assert with_room(make_run, None).engine.train_micro_batch_size_per_gpu() == 3
+    assert fit_micro_batch(make_run, None).engine.train_micro_batch_size_per_gpu() == 3
     assert len(engines) == 2
-    assert with_room(make_run, 2).engine.train_micro_batch_size_per_gpu() == 2
+    assert fit_micro_batch(make_run, 2).engine.train_micro_batch_size_per_gpu() == 2
     assert len(engines) == 3
 
 

@@ -44,7 +44,7 @@ def encode_block(rows: pa.Table, data: DataConfig, encoder: Encoder, cutoff: int
     """
     # Ray already runs one task per CPU; threads inside each task would compete for the same cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    rows = staying(rows, cutoff)
+    rows = kept_rows(rows, cutoff)
     if rows.num_rows == 0:
         return ENCODED.empty_table()
     records = [json.loads(record) for record in rows["record"].to_pylist()]
@@ -79,7 +79,7 @@ def place(code: int) -> tuple[int, int]:
     return code >> 40, code & ((1 << 40) - 1)
 
 
-def staying(rows: pa.Table, cutoff: int) -> pa.Table:
+def kept_rows(rows: pa.Table, cutoff: int) -> pa.Table:
     """The rows (`scan.ROW`) that the first pass and `data.limit`, with `cutoff`, keep."""
     if rows.num_rows == 0:
         return rows

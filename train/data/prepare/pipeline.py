@@ -27,7 +27,7 @@ from heliostat.train.data.config import SPLITS, DataConfig
 from heliostat.train.data.encoder import Encoder, Progress
 from heliostat.train.data.formats.source import Source
 from heliostat.train.data.prepare import scan, select
-from heliostat.train.data.prepare.encode import ENCODED, encode_block, places, splits_of, staying
+from heliostat.train.data.prepare.encode import ENCODED, encode_block, kept_rows, places, splits_of
 
 BLOCKS_PER_CPU = 4
 """Enough that the last block does not keep a CPU busy alone for long, few enough that task overhead is negligible."""
@@ -150,7 +150,7 @@ def _collected(dataset: ray.data.Dataset) -> pa.Table:
 def training_records(blocks: Iterable[pa.Table], plan: select.Plan) -> Iterator[dict[str, Any]]:
     """The clean records of the training split among scanned `blocks` (`scan.ROW`)."""
     for block in blocks:
-        rows = staying(block, plan.cutoff)
+        rows = kept_rows(block, plan.cutoff)
         if rows.num_rows:
             planned = np.isin(places(rows), plan.kept) & (splits_of(rows, plan.bounds) == SPLITS.index("train"))
             yield from map(json.loads, rows.filter(pa.array(planned))["record"].to_pylist())

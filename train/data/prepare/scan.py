@@ -27,13 +27,13 @@ from heliostat.train.data.values import label_text, refuse_missing, unicode_text
 KEPT, FILTERED, EMPTY, BROKEN = range(4)
 DIGEST_BYTES = 16
 BLOCK_RECORDS = 2048
-NAMELESS = r"|Unnamed: \d+|__index_level_\d+__"
+INDEX_COLUMN_NAMES = r"|Unnamed: \d+|__index_level_\d+__"
 """Names that pandas and R give to a column of row numbers."""
 ALL = ""
 Bounds = dict[str, tuple[int, int]]
 """Per class, or of ALL together: hashes below the first bound are for test, those below the second for validation, so
 that changing the share of validation does not change the test split."""
-Verdict = tuple[int, bytes, str | None, str | None]
+ScanResult = tuple[int, bytes, str | None, str | None]
 """Status, digest, label, and the record as JSON."""
 ROW = pa.schema(
     [
@@ -92,7 +92,7 @@ def _first_columns(source: Source, needed: Needed) -> KeysView[str]:
     every = (record for file in source.files for _, record in read(file, source.format, needed, every=True))
     first = next(every, {})
     for name in first:
-        if re.fullmatch(NAMELESS, unicode_text(name, name)):
+        if re.fullmatch(INDEX_COLUMN_NAMES, unicode_text(name, name)):
             raise DataError(
                 f"data.columns.features: {source.files[0]} has a column {name!r}, the number of a row most likely; "
                 "list the columns that the model sees"
@@ -121,7 +121,7 @@ def column_keys(columns: Columns) -> dict[str, str]:
     return {name: f"data.columns.{key}" for key, names in listed for name in names}
 
 
-def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) -> Verdict:
+def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) -> ScanResult:
     try:
         if data.where and not filter.parse(data.where)(record):
             return FILTERED, bytes(DIGEST_BYTES), None, None

@@ -17,7 +17,7 @@ from heliostat.train.data.formats.source import Source
 from heliostat.train.data.prepare import scan
 from heliostat.train.data.prepare.encode import VALUES, place, places
 
-EVERYTHING = 2**64 - 1
+NO_CUTOFF = 2**64 - 1
 SHOWN_LABELS = 20
 _log = log.get(__name__)
 
@@ -120,7 +120,7 @@ def _unique(usable: pa.Table) -> tuple[pa.Table, dict[str, int]]:
 def _limited(unique: pa.Table, limit: int | None) -> tuple[pa.Table, int]:
     """The `limit` records with the lowest order hash: a random sample that is always the same."""
     if limit is None or limit >= unique.num_rows:
-        return unique, EVERYTHING
+        return unique, NO_CUTOFF
     _, order = scan.hashes(unique["digest"])
     cutoff = np.partition(order, limit - 1)[limit - 1]
     return unique.filter(pa.array(order <= cutoff)), int(cutoff)

@@ -78,7 +78,7 @@ def score(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return torch.stack([losses, (logits.argmax(dim=-1) == targets).float()], dim=1)
 
 
-def give_targets(model: Any) -> None:
+def patch_loss_head(model: Any) -> None:
     """Makes the decoder `model` accept `targets` [rows, tokens], -100 for no loss, and return its head's output."""
     model.lm_head.__class__ = NextTokenHead
     model.forward = partial(_forward, model, model.forward)

@@ -129,5 +129,5 @@ def test_what_dead_proxies_left_goes_and_living_ones_stay(folder: Path) -> None:
         server.listen()
         for one in (dead, alive):
             os.utime(one, (0, 0))
-        ingress.forget_old_ingress()
+        ingress.delete_old_haproxy_folders()
     assert {one.name for one in (folder / "ha").iterdir()} == {"alive", "young"}

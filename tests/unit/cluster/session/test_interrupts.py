@@ -7,7 +7,13 @@ import time
 
 import pytest
 
-from heliostat.cluster.session.interrupts import Terminated, first_sigterm, own_interrupts, terminable, undisturbed
+from heliostat.cluster.session.interrupts import (
+    Terminated,
+    first_sigterm,
+    interrupts_ignored,
+    restored_sigint,
+    sigterm_as_interrupt,
+)
 
 
 def send(number: signal.Signals) -> None:
@@ -17,7 +23,7 @@ def send(number: signal.Signals) -> None:
 
 def test_sigterm_ends_the_block_like_an_interrupt_and_the_handler_comes_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt) as caught, terminable():
+    with pytest.raises(KeyboardInterrupt) as caught, sigterm_as_interrupt():
         send(signal.SIGTERM)
     assert caught.type is Terminated
     assert signal.getsignal(signal.SIGTERM) is before
@@ -35,7 +41,7 @@ def test_the_first_sigterm_is_a_notice_and_the_next_ends_the_block() -> None:
 
 def test_a_second_signal_does_not_cut_the_clean_up_short() -> None:
     cleaned = False
-    with terminable(), undisturbed():
+    with sigterm_as_interrupt(), interrupts_ignored():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         cleaned = True
@@ -44,7 +50,7 @@ def test_a_second_signal_does_not_cut_the_clean_up_short() -> None:
 
 def test_a_library_that_keeps_ctrl_c_has_to_give_it_back() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with own_interrupts():
+    with restored_sigint():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -53,7 +59,7 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     done: list[bool] = []
 
     def work() -> None:
-        with terminable(), own_interrupts(), undisturbed(), first_sigterm(lambda: None):
+        with sigterm_as_interrupt(), restored_sigint(), interrupts_ignored(), first_sigterm(lambda: None):
             done.append(True)
 
     before = signal.getsignal(signal.SIGTERM)

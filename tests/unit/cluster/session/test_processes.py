@@ -57,7 +57,7 @@ def test_this_process_is_never_ended() -> None:
 
 
 def test_only_the_orphans_of_dead_commands_are_ended() -> None:
-    ours, dead = processes.new_mark(), "999999999-17-abcdef"
+    ours, dead = processes.new_process_mark(), "999999999-17-abcdef"
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     with (
         subprocess.Popen(sleep, env={processes.MARK: ours}) as alive,

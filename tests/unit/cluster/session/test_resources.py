@@ -65,9 +65,9 @@ def test_a_cluster_that_is_busy_is_told_of(monkeypatch: pytest.MonkeyPatch, capl
 
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 1.0})
-    resources.tell_if_busy("train.workers", 1, 0)
+    resources.warn_if_busy("train.workers", 1, 0)
     assert not caplog.messages
-    resources.tell_if_busy("train.workers", 2, 1)
+    resources.warn_if_busy("train.workers", 2, 1)
     assert caplog.messages == [
         "train.workers: 2 CPUs needed, 1 of the Ray cluster's 4 are free; the work waits for the rest",
         "train.workers: 1 GPUs needed, 0 of the Ray cluster's 0 are free; the work waits for the rest",

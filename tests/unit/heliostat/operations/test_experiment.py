@@ -70,7 +70,7 @@ def test_both_versions_are_shown_with_what_sets_them_apart() -> None:
 )
 def test_options_that_do_not_go_together_are_refused(options: tuple[Any, Any, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        experiment.start_beside(load_spec("sentiment", ()), None, *options)
+        experiment.start_experiment(load_spec("sentiment", ()), None, *options)
 
 
 def test_without_a_ray_there_is_nothing_to_promote(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from heliostat.infra.errors import StorageError
 from heliostat.infra.registry.registry import ModelVersion
 from heliostat.pipeline.report import STEP_METRICS, event_metrics, merge_curves, report_on_model, report_on_run
-from heliostat.results import Curves, Trained
+from heliostat.results import Curves, TrainingResult
 from heliostat.spec import Spec, load_spec
 from heliostat.train.data.prepared import Prepared
 from heliostat.view.terminal import View
@@ -46,20 +46,20 @@ def spec(tmp_path: Path) -> Spec:
     return load_spec("sentiment", [f"storage.url={tmp_path}/storage"])
 
 
-def trained(**changes: Any) -> Trained:
+def trained(**changes: Any) -> TrainingResult:
     model = ModelVersion("sentiment", 7, "/models/r", "d" * 64, "m", datetime.now(timezone.utc), ("production",), {})
     result = {
         "metrics": {"accuracy": 0.75}, "confusion": [[2, 1], [0, 1]], "reliability": [], "labels": ["no", "yes"],
         "worst": [{"text": "<i>a film</i>", "true label": "no", "predicted label": "yes", "probability": 0.5}],
         "size_bytes": 2_000_000, **changes,
     }  # fmt: skip
-    return Trained(RUN, model, result, "http://mlflow", {"train/loss": {1: 0.5, 2: 0.25}})
+    return TrainingResult(RUN, model, result, "http://mlflow", {"train/loss": {1: 0.5, 2: 0.25}})
 
 
 PREPARED = Prepared("f" * 16, "", Path(), ("no", "yes"), {"train": 1600, "validation": 8, "test": 4})
 
 
-def write(spec: Spec, run: FakeRun, run_of: Trained) -> str | None:
+def write(spec: Spec, run: FakeRun, run_of: TrainingResult) -> str | None:
     return report_on_run(spec, PREPARED, cast("Any", run), run_of)
 
 

@@ -16,7 +16,7 @@ from heliostat.infra.storage.local import LocalStore
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.keyring import KeyRing
 from heliostat.serve.access.keys import add_key, digest_of, generate_key, list_keys, remove_key
-from heliostat.serve.access.quota import REQUESTS, TOKENS, UsageAggregator, UsageCounter, UsageSync, spend
+from heliostat.serve.access.quota import REQUESTS, TOKENS, UsageAggregator, UsageCounter, UsageSync, count_tokens
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
 from heliostat.serve.http.app import create_app
@@ -39,7 +39,7 @@ def endpoint(store: LocalStore, served: ServedModels, recorded: Recorded, counte
 
     @router.post("/v1/predict")
     async def predict() -> dict[str, str]:
-        spend(10)
+        count_tokens(10)
         return {}
 
     config = ServeConfig()

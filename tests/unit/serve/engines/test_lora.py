@@ -16,7 +16,7 @@ from heliostat.serve.compute.cpu import PackedLinear, pack
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines import transformers
 from heliostat.serve.engines.base import Sampling
-from heliostat.serve.engines.lora import Adapters, WithAdapters, attach
+from heliostat.serve.engines.lora import Adapters, LoraLayer, attach
 from heliostat.serve.engines.transformers import TransformersEngine
 from heliostat.serve.models.adapter_settings import MATRICES
 from tests.tiny_adapters import change_settings, greedy, write_adapter
@@ -75,7 +75,7 @@ def test_rows_without_an_adapter_are_those_of_the_base_to_the_last_bit() -> None
     layer = torch.nn.Linear(8, 6)
     pairs = [(torch.randn(8, 2), torch.randn(2, 6)), None, (torch.randn(8, 3), torch.randn(3, 6))]
     adapters = Adapters(["a", "b", "c"], torch.device("cpu"))
-    both = WithAdapters(layer, pairs, adapters)
+    both = LoraLayer(layer, pairs, adapters)
     x = torch.randn(5, 4, 8)
     with torch.inference_mode():
         alone = layer(x)
@@ -91,7 +91,7 @@ def test_rows_without_an_adapter_are_those_of_the_base_to_the_last_bit() -> None
 
 def test_a_layer_in_which_rows_cannot_be_told_is_refused() -> None:
     adapters = Adapters(["a"], torch.device("cpu"))
-    layer = WithAdapters(torch.nn.Linear(8, 6), [(torch.zeros(8, 2), torch.zeros(2, 6))], adapters)
+    layer = LoraLayer(torch.nn.Linear(8, 6), [(torch.zeros(8, 2), torch.zeros(2, 6))], adapters)
     adapters.choose([0, None])
     with pytest.raises(ModelError, match=r"a layer of this model takes \[10, 8\], in which no row can be told"):
         layer(torch.zeros(10, 8))
@@ -111,7 +111,7 @@ def test_packed_layers_take_adapters_too(base: Path, folders: dict[str, Path]) -
 
 def test_without_adapters_the_model_stays_as_it_is(base: Path, config: ServeConfig, recorded: Recorded) -> None:
     engine = transformers.load(base, config, recorded.metrics)
-    assert not any(isinstance(one, WithAdapters) for one in engine.scheduler.model.modules())
+    assert not any(isinstance(one, LoraLayer) for one in engine.scheduler.model.modules())
     engine.close()
 
 

@@ -13,7 +13,7 @@ from heliostat.infra.images import decode
 from heliostat.infra.registry import programs
 from heliostat.infra.registry.inputs import ImageInputs
 from heliostat.serve.explain.answers import ImageExplanation
-from heliostat.serve.explain.heat import over
+from heliostat.serve.explain.heat_map import over
 from heliostat.serve.explain.images import ImageExplainer
 
 SIZE = 32

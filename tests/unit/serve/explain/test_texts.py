@@ -16,8 +16,8 @@ from heliostat.infra.registry import programs
 from heliostat.infra.registry.inputs import TextInputs
 from heliostat.serve.explain.answers import TextExplanation
 from heliostat.serve.explain.graphs import embedding_of
-from heliostat.serve.explain.texts import EncoderWords, ProgramWords, TextExplainer
-from heliostat.serve.explain.words import by_word
+from heliostat.serve.explain.texts import EncoderEmbeddings, ProgramEmbeddings, TextExplainer
+from heliostat.serve.explain.words import sum_by_word
 
 WORDS = ("[PAD]", "[UNK]", "a", "joy", "dull", "film", "!")
 INPUTS = TextInputs(length=6, pad_id=0, unknown_id=1, vocabulary=len(WORDS))
@@ -63,7 +63,7 @@ def tokenizer() -> Tokenizer:
 
 def explainer(model: torch.nn.Module, folder: Path) -> TextExplainer:
     programs.save(model, INPUTS.padded([[1], [2, 3]]), folder)
-    words = ProgramWords(programs.load(folder), INPUTS, "tiny")
+    words = ProgramEmbeddings(programs.load(folder), INPUTS, "tiny")
     return TextExplainer(words, tokenizer(), ("good", "bad"))
 
 
@@ -133,7 +133,7 @@ def test_an_encoder_is_explained_by_its_words_and_not_by_the_tokens_around_them(
     )
     model = BertForSequenceClassification(config).eval()
     torch.nn.init.normal_(model.classifier.weight)
-    found = TextExplainer(EncoderWords(model, 0), made, ("good", "bad")).explain("a wonderful film", "bad")
+    found = TextExplainer(EncoderEmbeddings(model, 0), made, ("good", "bad")).explain("a wonderful film", "bad")
     assert isinstance(found, TextExplanation)
     assert [(one.word, one.start, one.end) for one in found.words] == [
         ("a", 0, 1),
@@ -155,7 +155,7 @@ def test_an_encoder_is_explained_by_its_words_and_not_by_the_tokens_around_them(
     ],
 )
 def test_pieces_are_summed_into_words(pieces: list[tuple[int, int]], expected: list[tuple[str, float]]) -> None:
-    found = by_word("don't go!", pieces, [1.0, 2.0, 4.0])
+    found = sum_by_word("don't go!", pieces, [1.0, 2.0, 4.0])
     assert [(one.word, one.attribution) for one in found] == expected
 
 
@@ -165,8 +165,8 @@ def test_pieces_are_summed_into_words(pieces: list[tuple[int, int]], expected: l
 def test_marks_are_parts_of_their_words(text: str) -> None:
     ends = [at for at, char in enumerate(text + " ") if char == " "]
     pieces = list(zip([0, *(end + 1 for end in ends)], ends, strict=False))
-    assert [one.word for one in by_word(text, pieces, [1.0] * len(pieces))] == text.split()
+    assert [one.word for one in sum_by_word(text, pieces, [1.0] * len(pieces))] == text.split()
 
 
 def test_an_empty_text_has_no_words() -> None:
-    assert by_word("", [(0, 0)], [1.0]) == []
+    assert sum_by_word("", [(0, 0)], [1.0]) == []

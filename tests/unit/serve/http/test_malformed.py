@@ -20,7 +20,7 @@ from heliostat.serve.engines.attention import register
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.engines.transformers import TransformersEngine
 from heliostat.serve.http.app import create_app
-from heliostat.serve.models.bundles import Fetched
+from heliostat.serve.models.bundles import FetchedModel
 from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.programs import program_service
 from tests.tiny_programs import ROW, WRITERS, description
@@ -140,7 +140,7 @@ async def test_malformed_bodies_are_refused_and_harm_nothing(client: Client) -> 
 async def test_so_are_those_to_a_program(tmp_path: Path, kind: str, served: ServedModels, recorded: Recorded) -> None:
     config = ServeConfig(max_body_bytes=2000, timeout_seconds=20)
     described = description(kind, WRITERS[kind](tmp_path))
-    service = program_service(Fetched(tmp_path, described), config, served, recorded.metrics)
+    service = program_service(FetchedModel(tmp_path, described), config, served, recorded.metrics)
     client = Client(create_app(served, service, config, None, recorded.metrics))
     draw, found = random.Random(0), Counter[int]()
     for _ in range(500):

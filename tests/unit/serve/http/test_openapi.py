@@ -18,7 +18,7 @@ from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.experiment.feedback import feedback_route
 from heliostat.serve.experiment.middleware import ExperimentMiddleware
 from heliostat.serve.http.app import create_app
-from heliostat.serve.models.bundles import Fetched
+from heliostat.serve.models.bundles import FetchedModel
 from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.programs import program_service
 from tests.tiny_programs import WRITERS, description
@@ -62,7 +62,7 @@ def test_so_does_the_route_of_a_program(
     mode: schemathesis.GenerationMode,
 ) -> None:
     wide = config.model_copy(update={"max_body_bytes": 1_000_000})
-    found = Fetched(tmp_path, description(kind, WRITERS[kind](tmp_path)))
+    found = FetchedModel(tmp_path, description(kind, WRITERS[kind](tmp_path)))
     service = program_service(found, wide, served, recorded.metrics)
     app = create_app(served, service, wide, None, recorded.metrics)
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)

@@ -15,7 +15,7 @@ from heliostat.infra.images import decode
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.http.app import Service, create_app
-from heliostat.serve.models.bundles import Fetched
+from heliostat.serve.models.bundles import FetchedModel
 from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.programs import program_service
 from tests.tiny_programs import LABELS, ROW, WRITERS, description, in_base64
@@ -33,7 +33,7 @@ def ask(tmp_path: Path, served: ServedModels, config: ServeConfig, recorded: Rec
     services: list[Service] = []
 
     def client(kind: str, access: AccessControl | None = None, **more: Any) -> Client:
-        found = Fetched(tmp_path, description(kind, WRITERS[kind](tmp_path)))
+        found = FetchedModel(tmp_path, description(kind, WRITERS[kind](tmp_path)))
         settings = config.model_copy(update={"timeout_seconds": 60, **more})
         services.append(program_service(found, settings, served, recorded.metrics))
         return Client(create_app(served, services[-1], settings, access, recorded.metrics))

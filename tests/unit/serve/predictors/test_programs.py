@@ -15,7 +15,7 @@ from heliostat.infra.errors import ModelError
 from heliostat.infra.registry import programs
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.http.app import Service, create_app
-from heliostat.serve.models.bundles import Fetched
+from heliostat.serve.models.bundles import FetchedModel
 from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.programs import program_service
 from tests.tiny_programs import LABELS, ROW, TABLE, WRITERS, OfTable, description, in_base64
@@ -39,7 +39,7 @@ def load(tmp_path: Path, served: ServedModels, config: ServeConfig, recorded: Re
         probe = WRITERS[kind](tmp_path)
         if write:
             write(tmp_path)
-        found = Fetched(tmp_path, description(kind, probe, **more))
+        found = FetchedModel(tmp_path, description(kind, probe, **more))
         services.append(program_service(found, config, served, recorded.metrics))
         return services[-1]
 

@@ -213,10 +213,10 @@ def test_training_goes_on_while_the_copy_is_stored(store: Store) -> None:
 
 
 def test_a_disk_that_is_full_names_the_rank_and_the_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(*_: Any) -> None:
+    def out_of_memory_error(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", no_room)
+    monkeypatch.setattr(torch, "save", out_of_memory_error)
     points = checkpoints(store)
     points.save(FakeEngine(20), 20, {})
     with pytest.raises(StorageError, match=r"step 20, rank 0: .*value\.pt: cannot be written: .*No space left"):

@@ -90,8 +90,8 @@ def test_a_probability_of_one_is_in_the_last_bin() -> None:
 
 
 def test_errors_are_the_surest_first() -> None:
-    errors = classification.surest_errors(BINARY, CLASSES, 5)
+    errors = classification.most_confident_errors(BINARY, CLASSES, 5)
     assert [(record, predicted) for record, predicted, _ in errors] == [(1, 0), (2, 1)]
     assert [probability for *_, probability in errors] == pytest.approx([0.9, 0.6])
-    assert classification.surest_errors(BINARY, CLASSES, 1) == errors[:1]
-    assert classification.surest_errors(BINARY, np.array([0, 0, 1, 1]), 5) == []
+    assert classification.most_confident_errors(BINARY, CLASSES, 1) == errors[:1]
+    assert classification.most_confident_errors(BINARY, np.array([0, 0, 1, 1]), 5) == []

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.engines.guard import guarded
+from heliostat.serve.engines.vllm_limits import guarded
 from heliostat.serve.errors import App, Receive, Scope, Send
 from heliostat.serve.models.served_models import ServedModels
 

@@ -14,7 +14,7 @@ BLOCK = 128
 """Rows grow by multiples of this many positions."""
 
 
-class SlotCache:
+class KVCache:
     """Implements transformers' cache interface with buffers [rows, heads, positions, head size] for each layer."""
 
     is_compileable = False
