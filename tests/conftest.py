@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import pytest
@@ -10,8 +11,10 @@ from tests import tools
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the tools that `make test` has unpacked be found."""
+    """Makes the tools that `make test` has unpacked be found, and a worker's environment like that of one process."""
     tools.add_to_path()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.pop("COLUMNS", None)  # set by pytest-xdist; commands would break their lines there
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
