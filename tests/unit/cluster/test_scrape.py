@@ -68,7 +68,8 @@ def test_without_ray_there_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
         scrape.discovery_file()
 
 
-def test_the_shipped_configuration_reads_rays_own_file_and_keeps_its_labels() -> None:
+def test_the_shipped_configuration_reads_rays_own_file_and_keeps_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)  # integration tests of the same process have set it
     from ray._common.utils import get_default_ray_temp_dir
     from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
