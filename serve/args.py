@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import model_validator
 
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.serve.config import AdapterName, ServeConfig, check_names
-
-if TYPE_CHECKING:
-    pass
 
 
 class AdapterArgs(StrictModel):

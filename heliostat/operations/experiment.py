@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.infra.storage.config import StorageConfig
@@ -12,9 +11,6 @@ from heliostat.pipeline import serve, sessions
 from heliostat.spec import Spec
 from heliostat.view.experiment import show_experiment_status
 from heliostat.view.terminal import View
-
-if TYPE_CHECKING:
-    pass
 
 
 def start_experiment(spec: Spec, reference: str | None, canary: float | None, ab: float | None, by: str | None) -> None:

@@ -7,14 +7,11 @@ import re
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from heliostat.infra.config.strict import dump_yaml
 from heliostat.infra.errors import ConfigError, NotFoundError
 from heliostat.spec import Spec
-
-if TYPE_CHECKING:
-    pass
 
 
 def new_run_id() -> str:

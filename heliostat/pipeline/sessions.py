@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from heliostat.spec import Spec
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager

@@ -7,6 +7,4 @@ from typing import Annotated
 from pydantic import Field
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-
 Positive = Annotated[int, Field(gt=0)]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.config.types import Fraction, Positive
 from heliostat.train.data.filter import parse
-
-if TYPE_CHECKING:
-    pass
 
 
 class Columns(StrictModel):

@@ -5,14 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.values import clean_texts
-
-if TYPE_CHECKING:
-    pass
-
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage (`read`, `tokenize`, `publish`), the records done and the total (0 if unknown)."""

@@ -67,10 +67,10 @@ def prepare(data: DataConfig, encoder: Encoder, storage: StorageConfig, progress
         return found
     from heliostat.train.data.prepare.pipeline import build
 
-    post_event = progress or _silent
+    on_progress = progress or _silent
     with scratch("data") as staging:
-        summary = build(source, data, encoder, staging, post_event)
-        post_event("publish", 0, 0)
+        summary = build(source, data, encoder, staging, on_progress)
+        on_progress("publish", 0, 0)
         metadata = {**summary, "source": data.source, "format": FORMAT_VERSION}
         publish_once(open_store(storage), f"data/{fingerprint}", staging, metadata)
     return open_prepared(storage, fingerprint)
