@@ -81,6 +81,7 @@ def _defaults() -> dict[str, str | None]:
     defaults = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_V2_ENABLED": "1",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process for each run, which waits until a node is drained
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default, without its warning
         "RAY_metrics_report_interval_ms": "5000",  # as often as they are scraped; Ray's 10 s would show stale values
     }

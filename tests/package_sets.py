@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 import shutil
 import sysconfig
@@ -70,7 +71,7 @@ def make_environment(folder: Path, requirements: Iterable[Requirement]) -> Path:
 
 def link(wanted: list[Distribution], packages: Path, programs: Path) -> None:
     """Links what the distributions installed: folders of one distribution alone as they are, others file by file."""
-    owners = Counter(top for one in importlib.metadata.distributions() for top in {path.parts[0] for path in own(one)})
+    owners = Counter(top for one in importlib.metadata.distributions() for top in tops(one))
     for distribution in wanted:
         for file in own(distribution):
             path = Path(file.parts[0]) if owners[file.parts[0]] == 1 else file
@@ -82,9 +83,22 @@ def link(wanted: list[Distribution], packages: Path, programs: Path) -> None:
 
 def own(distribution: Distribution) -> Iterator[Path]:
     """The files of a distribution below the folder of packages."""
-    for file in distribution.files or []:
-        if file.parts[0] not in ("..", "__pycache__") and not file.is_absolute():
-            yield Path(file)
+    return (Path(name) for name in names(distribution) if first_part(name) not in ("..", "__pycache__"))
+
+
+def tops(distribution: Distribution) -> set[str]:
+    """The files and folders of a distribution that lie in the folder of packages itself."""
+    return {first_part(name) for name in names(distribution)} - {"..", "__pycache__"}
+
+
+def names(distribution: Distribution) -> list[str]:
+    """The files that a distribution installed, from its RECORD: `Distribution.files` takes a minute for all of them."""
+    rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())
+    return [row[0] for row in rows if row and not row[0].startswith("/")]
+
+
+def first_part(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def write_programs(distribution: Distribution, programs: Path) -> None:
@@ -109,6 +123,7 @@ def owners_by_module() -> dict[str, set[str]]:
     """Which distributions a top-level module is from; importlib.metadata's own says so from Python 3.11 on."""
     found: dict[str, set[str]] = defaultdict(set)
     for distribution in importlib.metadata.distributions():
-        for file in distribution.files or []:
-            found[file.parts[0].partition(".")[0]].add(canonicalize_name(distribution.name))
+        owner = canonicalize_name(distribution.name)
+        for top in tops(distribution):
+            found[top.partition(".")[0]].add(owner)
     return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.errors import ConfigError, DataError
 from heliostat.infra.json_objects import RepeatedKeyError, distinct
+from heliostat.infra.lean_imports import import_transformers
 from heliostat.infra.registry.inputs import ImageInputs, Inputs, TableInputs
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def explain(
     check_label(described, label)
     item = read_input(described.inputs, given)
     with fetched(version.url, version.digest, storage.endpoint_url) as found:
-        quiet()
+        import_transformers()
         found_why = load(found.folder, found.description).explain(item, label, method)
     title = f"{version.name} version {version.version}"
     if html:
@@ -109,10 +110,3 @@ def read_bytes(given: str, needed: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"INPUT: {given[:200]!r} cannot be read ({reason}); {needed} is needed") from None
-
-
-def quiet() -> None:
-    """Turns off the progress bars of libraries that load a model: loading is quick."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from heliostat.infra.lean_imports import import_transformers
+
 if TYPE_CHECKING:
     from heliostat.infra.registry.published import PublishedModel
     from heliostat.serve.access.control import AccessControl
@@ -81,9 +83,7 @@ async def load(found: FetchedModel, config: ServeConfig, served: ServedModels, m
         from heliostat.serve.predictors.programs import program_service
 
         return await asyncio.to_thread(program_service, found, config, served, metrics)
-    from transformers.utils import logging  # only now: a bundle that is refused needs no seconds of imports
-
-    logging.disable_progress_bar()
+    import_transformers()  # only now: a bundle that is refused needs no seconds of imports
     if found.description.task != "causal-lm":
         return await asyncio.to_thread(_classification, found, config, served, metrics)
     from heliostat.serve.engines import vllm

@@ -1,4 +1,4 @@
-"""What `heliostat init` writes trains as it is: one kind by the commands that one types, the others in one Ray."""
+"""What `heliostat init` writes trains as it is: one kind by the commands, the others in one Ray, on one worker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ TYPED = "table"
 """The kind that is trained by the commands."""
 OTHERS = [kind for kind in STARTERS if kind != TYPED]
 STEPS = 10
-FEW_STEPS = [f"train.max_steps={STEPS}", "train.validate_every=1000"]
+FEW_STEPS = [f"train.max_steps={STEPS}", "train.validate_every=1000", "train.workers=1"]
+"""Two workers train one of each kind in test_recipes.py."""
 INSTEAD = {"chat": ["model.source=decoder"]}
 """A base model that is tiny, for the one of 135 million parameters."""
 QUIET = View(Console(quiet=True))
@@ -74,7 +75,7 @@ def test_the_table_trains_as_it_is_written(home: Path, tmp_path: Path, monkeypat
 
 @pytest.fixture(scope="module")
 def specs(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Spec]]:
-    """The other kinds as they are written, but for the number of steps, and a Ray that they are trained in."""
+    """The other kinds with few steps and one worker, and a Ray that they are trained in."""
     folder = tmp_path_factory.mktemp("starters")
     generator(folder / "decoder")
     with pytest.MonkeyPatch.context() as patch:
@@ -83,6 +84,7 @@ def specs(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
         patch.delenv("RAY_ADDRESS", raising=False)
         for kind in OTHERS:
             start(kind, Path(kind), None)
+        assert {load_spec(f"{kind}/spec.yaml").train.workers.min for kind in OTHERS} == {2}
         loaded = {kind: load_spec(f"{kind}/spec.yaml", [*FEW_STEPS, *INSTEAD.get(kind, [])]) for kind in OTHERS}
         with sessions.session(loaded[OTHERS[0]]):
             yield loaded
@@ -91,7 +93,6 @@ def specs(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
 @pytest.mark.parametrize("kind", OTHERS)
 def test_each_other_kind_trains_as_it_is_written(specs: dict[str, Spec], kind: str) -> None:
     spec = specs[kind]
-    assert spec.train.workers.min == 2
     trained = train.run(spec, prepare.run(spec, QUIET), QUIET)
     assert max(trained.curves["train/loss"]) == STEPS
     assert published(spec).digest == trained.model.digest

@@ -25,6 +25,7 @@ from heliostat.serve.access.keys import generate_key
 from heliostat.serve.deploy.launch import Endpoint
 from heliostat.serve.models.bundles import describe
 from heliostat.spec import Spec, load_spec
+from heliostat.train.parallel.config import Workers
 from heliostat.view.terminal import View
 from tests.browser import chromium, give, screenshot, text_of, visit
 from tests.guides import RECIPES, ROOT, commands
@@ -69,6 +70,8 @@ CLASSIFIERS = {"tabular": "columns", "digits": "grid", "images": "grid", "review
 VERSE = "the sun the moon a star over under hill and vale goes comes shines"
 EXPORTED = {*CLASSIFIERS, "gan"} - {"sentiment"}
 
+ONE_WORKER = Workers(min=1, max=1)
+"""Of a trial; trials of two are in test_main_job.py."""
 QUIET = View(Console(quiet=True))
 
 
@@ -173,7 +176,8 @@ def test_each_has_a_version_in_production_that_says_what_it_takes_in(
 def test_the_search_of_a_recipe_finds_what_to_train_with(
     specs: dict[str, Spec], trained: dict[str, TrainingResult], name: str
 ) -> None:
-    best, found = tune.run(specs[name], prepare.run(specs[name], QUIET), QUIET)
+    spec = specs[name].model_copy(update={"train": specs[name].train.model_copy(update={"workers": ONE_WORKER})})
+    best, found = tune.run(spec, prepare.run(spec, QUIET), QUIET)
     assert len(found.trials) == 2
     assert {trial.outcome for trial in found.trials} <= {"finished", "stopped"}
     assert np.isfinite(found.best.metrics[found.metric])

@@ -19,7 +19,7 @@ from heliostat.infra.config.strict import build
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.train import tasks
 from heliostat.train.data.config import DataConfig
-from heliostat.train.data.prepared import open_prepared, prepare
+from heliostat.train.data.prepared import Prepared, prepare
 from heliostat.train.models.architectures.config import Gan, ModelConfig
 from heliostat.train.models.architectures.network import Settings, write_settings
 from heliostat.train.models.bases import learned_inputs
@@ -30,15 +30,15 @@ MANY = 50
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, tiny_values: dict[str, Any]) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
     """A folder with an encoder and the prepared reviews, with their classes."""
     folder = tmp_path_factory.mktemp("training")
     shutil.copytree(tiny_encoder, folder / "model")
-    return made(folder, "text-classification", tiny_values)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def language(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, tiny_values: dict[str, Any]) -> Path:
+def language(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
     """A folder with a decoder and the prepared reviews, as plain text."""
     folder = tmp_path_factory.mktemp("language")
     words = PreTrainedTokenizerFast.from_pretrained(tiny_encoder)
@@ -47,34 +47,39 @@ def language(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, tiny_
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=len(words), max_position_embeddings=64, initializer_range=0.2, **sizes)
     LlamaForCausalLM(config).save_pretrained(folder / "model")
-    return made(folder, "causal-lm", tiny_values)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def adversarial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a generator that is yet to learn, and 400 digits."""
-    folder = tmp_path_factory.mktemp("adversarial")
-    made(folder, "image-generation", {"data": {"source": "dataset:digits", "limit": 400}})
-    storage = StorageConfig(url=str(folder / "storage"))
-    inputs = learned_inputs(open_prepared(storage, (folder / "fingerprint").read_text()))
-    assert inputs
-    (folder / "model").mkdir()
-    write_settings(Settings(model=ModelConfig(gan=Gan(noise=8, channels=[8, 8])), inputs=inputs), folder / "model")
-    return folder
+    return tmp_path_factory.mktemp("adversarial")
 
 
-def made(folder: Path, task: str, values: dict[str, Any]) -> Path:
-    """The folder, with the data prepared for `task` and the model where one is there."""
-    data, model = build(DataConfig, values["data"]), folder / "model"
-    encoder = tasks.get(task).encoder(data, model if model.exists() else None)
+@pytest.fixture(scope="module", autouse=True)
+def data_prepared(place: Path, language: Path, adversarial: Path, tiny_values: dict[str, Any]) -> None:
+    """Prepares the data of all folders, in one Ray."""
     ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
     try:
-        prepared = prepare(data, encoder, StorageConfig(url=str(folder / "storage")))
+        prepare_data(place, "text-classification", tiny_values["data"])
+        prepare_data(language, "causal-lm", tiny_values["data"])
+        prepared = prepare_data(adversarial, "image-generation", {"source": "dataset:digits", "limit": 400})
     finally:
         ray.shutdown()
+    inputs = learned_inputs(prepared)
+    assert inputs
+    (adversarial / "model").mkdir()
+    write_settings(Settings(model=ModelConfig(gan=Gan(noise=8, channels=[8, 8])), inputs=inputs), adversarial / "model")
+
+
+def prepare_data(folder: Path, task: str, values: dict[str, Any]) -> Prepared:
+    """Prepares the data for `task` and the model where one is there; the script finds both in the folder."""
+    data, model = build(DataConfig, values), folder / "model"
+    encoder = tasks.get(task).encoder(data, model if model.exists() else None)
+    prepared = prepare(data, encoder, StorageConfig(url=str(folder / "storage")))
     (folder / "task").write_text(task)
     (folder / "fingerprint").write_text(prepared.fingerprint)
-    return folder
+    return prepared
 
 
 def fitted(place: Path, workers: int, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -155,16 +160,31 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
+ALONE: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "for long": {"max_steps": MANY},
+    "adapter": {"adapter": {}},
+    "adapter, 4 bits": {"adapter": {"quantize": "nf4"}},
+}
+"""Runs of one worker without sharding, which all others must follow."""
+
+
 @pytest.fixture(scope="module")
-def alone(place: Path) -> dict[str, Any]:
+def alone_by_name(place: Path) -> dict[str, dict[str, Any]]:
+    """All runs of one worker, by name."""
+    return dict(zip(ALONE, fitted(place, 1, [{"zero_stage": 0, **run} for run in ALONE.values()]), strict=True))
+
+
+@pytest.fixture(scope="module")
+def alone(alone_by_name: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """One worker, no sharding: what all others must follow."""
-    return fitted(place, 1, [{"zero_stage": 0}])[0]
+    return alone_by_name["plain"]
 
 
 @pytest.fixture(scope="module")
-def alone_for_long(place: Path) -> dict[str, Any]:
+def alone_for_long(alone_by_name: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The same for MANY steps."""
-    return fitted(place, 1, [{"zero_stage": 0, "max_steps": MANY}])[0]
+    return alone_by_name["for long"]
 
 
 @pytest.fixture(scope="module")
@@ -305,9 +325,9 @@ def test_what_is_computed_again_is_the_same(
 
 
 @pytest.fixture(scope="module")
-def adapted(place: Path) -> list[dict[str, Any]]:
+def adapted(alone_by_name: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """One worker with adapters: beside the model as it is, and beside one in 4 bits."""
-    return fitted(place, 1, [{"adapter": {}}, {"adapter": {"quantize": "nf4"}}])
+    return [alone_by_name["adapter"], alone_by_name["adapter, 4 bits"]]
 
 
 @pytest.mark.parametrize("stage", range(4))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import distributed
 
 from heliostat.cluster.doctor.compiler import compiler_available, load_operators
 from heliostat.infra import log
+from heliostat.infra.lean_imports import import_transformers, without
 from heliostat.infra.memory import keep_freed_memory
 
 T = TypeVar("T")
@@ -69,9 +69,7 @@ def join(device: str) -> World:
     Initialises DeepSpeed too; its shared-memory all-reduce is compiled at the first use if there is a compiler. Raises
     ResourceError if that fails.
     """
-    with without("mlflow"):  # DeepSpeed's autotuner, unused here, would import it: 1.4 s of each worker's start
-        import deepspeed
-
+    deepspeed = import_deepspeed()
     if not compiler_available():
         _log.warning("no C++ compiler: DeepSpeed's own operators are left out, PyTorch's are used (heliostat doctor)")
         deepspeed.ops.__compatible_ops__.update(dict.fromkeys(deepspeed.ops.__compatible_ops__, False))
@@ -82,25 +80,26 @@ def join(device: str) -> World:
     return World(distributed.get_rank(), distributed.get_world_size(), device)
 
 
-@contextmanager
-def without(module: str) -> Iterator[None]:
-    """Makes imports of `module` fail inside the block, unless it is already loaded."""
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]  # what Python has for "do not look for it"
+def import_deepspeed() -> ModuleType:
+    """DeepSpeed without MLflow, which its autotuner needs (1.4 CPU seconds), and with Muon uncompiled (1.0).
+
+    DeepSpeed imports its Muon optimizer with every engine, and compiles parts of it as it does so.
+    """
+    with without("mlflow"):
+        import deepspeed
+        from deepspeed.runtime import compiler
+    compiled = compiler.compile
+    compiler.compile = lambda *_, **__: lambda function: function
     try:
-        yield
+        import deepspeed.runtime.zero.muon.original_muon
     finally:
-        del sys.modules[module]
+        compiler.compile = compiled
+    return deepspeed
 
 
 def configure_process(cpus_per_worker: int) -> None:
     """Sets up a worker process: one thread per CPU (more would compete), freed memory kept, libraries quiet."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    import_transformers().logging.set_verbosity_error()
     os.environ["OMP_NUM_THREADS"] = str(cpus_per_worker)
     torch.set_num_threads(cpus_per_worker)
     keep_freed_memory()

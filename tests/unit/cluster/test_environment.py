@@ -51,6 +51,8 @@ def test_a_ray_on_this_machine_is_closed_and_fast() -> None:
     assert found[environment.SEVERAL_MACHINES] == "0"
     assert found["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert found["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert found["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] == "0"
+    assert "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER" not in environment.joining_environment("10.0.0.1:6379"), "drains there"
 
 
 def test_python_there_is_this_one_whether_or_not_its_folder_is_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import importlib
+import subprocess
 import sys
 
 import deepspeed
@@ -50,15 +50,6 @@ def test_the_shared_memory_all_reduce_is_loaded_on_cpus_only(
     assert LEFT_OUT not in caplog.text
 
 
-def test_an_import_is_spared_for_a_while_and_what_is_loaded_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "this", raising=False)
-    with distributed.without("this"), pytest.raises(ImportError):
-        importlib.import_module("this")
-    assert "this" not in sys.modules
-    with distributed.without("json"):
-        assert importlib.import_module("json").loads("1") == 1
-
-
 @pytest.mark.parametrize("rank", [0, 1])
 def test_what_the_first_rank_finds_out_no_other_tries(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another one would read storage while the first deletes from it."""
@@ -75,3 +66,20 @@ def test_what_the_first_rank_finds_out_no_other_tries(rank: int, monkeypatch: py
     monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
     assert distributed.World(rank, 2, "cpu").from_first(find_out) == "found"
     assert asked == ([0] if rank == 0 else [])
+
+
+PROGRAM = """
+import sys
+from heliostat.train.parallel.distributed import import_deepspeed
+import_deepspeed()
+import deepspeed.runtime.zero.stage3, deepspeed.runtime.zero.muon.muon_optimizer
+from deepspeed.runtime import compiler
+assert not {"mlflow", "torch._inductor.compile_fx"} & set(sys.modules)
+assert compiler.compile.__module__ == "deepspeed.runtime.compiler", "only Muon is left uncompiled"
+import mlflow
+"""
+
+
+def test_deepspeed_is_imported_without_mlflow_and_without_a_compiler() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
