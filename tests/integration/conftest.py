@@ -23,7 +23,7 @@ from tests.nodes import NODE
 from tests.seaweedfs import BUCKET, seaweedfs
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def surroundings() -> Iterator[None]:
     """A token and folders of their own for the Rays of this process, so that it joins, and disturbs, none of the user's
     or of another worker's. What DeepSpeed compiles, a minute's work, all share."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from heliostat.cluster.folders import cache_folder, fill
 from heliostat.infra.errors import ModelError
+from heliostat.infra.lean_imports import import_transformers
 from heliostat.infra.registry.published import CHAT_TEMPLATE
 
 TOKENIZER_FILES = (
@@ -57,10 +58,9 @@ def _convert(gguf: Path, folder: Path) -> None:
 @cache
 def tokenizer(folder: Path) -> Any:
     """The fast tokenizer in `folder`, loaded once per process; raises ModelError if there is none."""
-    from transformers import AutoTokenizer
-
+    transformers = import_transformers()
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return transformers.AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"model.source: {folder} holds no tokenizer that transformers can read ({_line(error)})"
@@ -81,10 +81,9 @@ def load(auto_class: str, folder: Path, dropout: float | None, **options: Any) -
 
     Raises ModelError if `auto_class` does not support this model or the weights do not fit.
     """
-    import transformers
-
     from heliostat.train.models.kernels import attention
 
+    transformers = import_transformers()
     try:
         config = transformers.AutoConfig.from_pretrained(folder, **options)
         if dropout is not None:
