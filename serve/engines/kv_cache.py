@@ -49,10 +49,13 @@ class KVCache:
         """Prepares to prefill prompts of these lengths, padded on the left, into rows from `first_row` on."""
         self._first_row, self._lengths = first_row, lengths
 
-    def step(self, positions: torch.Tensor, longest: int) -> None:
-        """Prepares to write one token per running row at `positions` [rows]; `longest` is the length after it."""
-        self._lengths, self._at, self._longest = None, positions, longest
-        self._row_ids = torch.arange(len(positions), device=positions.device)
+    def step(self, first_row: int, positions: torch.Tensor, longest: int) -> None:
+        """Prepares to write one token at `positions` [rows] of the rows from `first_row` on.
+
+        `longest` is the greatest length after it. The same step may be prepared and written again.
+        """
+        self._first_row, self._lengths, self._at, self._longest = first_row, None, positions, longest
+        self._row_ids = torch.arange(first_row, first_row + len(positions), device=positions.device)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copies the first `length` positions of one row over another."""
@@ -71,12 +74,12 @@ class KVCache:
             self._store_prompts(self.keys[layer_idx], keys, self._lengths)
             self._store_prompts(self.values[layer_idx], values, self._lengths)
             return keys, values
-        count = len(self._row_ids)
+        rows = slice(self._first_row, self._first_row + len(self._row_ids))
         self.keys[layer_idx][self._row_ids, :, self._at] = keys[:, :, 0]
         self.values[layer_idx][self._row_ids, :, self._at] = values[:, :, 0]
         return (
-            self.keys[layer_idx][:count, :, : self._longest],
-            self.values[layer_idx][:count, :, : self._longest],
+            self.keys[layer_idx][rows, :, : self._longest],
+            self.values[layer_idx][rows, :, : self._longest],
         )
 
     def _store_prompts(self, buffer: torch.Tensor, new: torch.Tensor, lengths: Sequence[int]) -> None:

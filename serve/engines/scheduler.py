@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +14,7 @@ from heliostat.serve.compute.model_thread import ModelThread
 from heliostat.serve.engines.base import FinishReason, Sampling
 from heliostat.serve.engines.kv_cache import KVCache
 from heliostat.serve.engines.lora import Adapters
-from heliostat.serve.engines.sampling import Score, generator_of, next_tokens, scores
+from heliostat.serve.engines.sampling import Sampled, Score, generator_of, sample
 
 PROMPT_TOKENS = 2048
 """Most prompt tokens, padding included, that are prefilled between two decoding steps."""
@@ -37,11 +37,15 @@ class Answer:
     events: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
     last: int = 0
     """The token that the next step reads."""
-    length: int = 0
-    """Filled positions in its row of the KV cache."""
     generated: int = 0
     complete: bool = False
+    """Has all its tokens, or has failed."""
     cancelled: bool = False
+
+    @property
+    def length(self) -> int:
+        """Filled positions in its row of the KV cache, once it has a token: all tokens but the last."""
+        return len(self.prompt) + self.generated - 1
 
     @property
     def reserved(self) -> int:
@@ -106,21 +110,47 @@ class Scheduler:
     def _turn(self) -> None:
         try:
             self._advance_all()
-        except Exception as error:
-            _log.exception("a step of the model failed; its requests fail with it")
+        except Exception as error:  # not a request's: those are caught with the pass
+            _log.exception("the scheduler failed; all running requests fail with it")
             self._fail(error)
 
     def _advance_all(self) -> None:
         """Prefills new prompts as far as there is room, then decodes one token for every running request."""
         self._drop(lambda answer: answer.cancelled)
-        admitted = self._admit()
+        first = len(self.running)
+        self.running.extend(self._admit())
         with torch.inference_mode():
-            if admitted:
-                self._emit(admitted, self._read(admitted))
-            if self.running:
-                self._emit(list(self.running), self._step())
+            for run, start in ((self._prefill, first), (self._decode, 0)):
+                self._pass(run, range(start, len(self.running)))
+                self._drop(lambda answer: answer.complete)
         if not self.running:
             self.cache.clear()
+
+    def _pass(self, run: Callable[[range], torch.Tensor], rows: range) -> None:
+        """Gives each of these rows its next token: `run` returns their logits [rows, vocabulary].
+
+        A pass that fails is tried once more for each row alone, so that only those fail that cannot be computed.
+        """
+        if not rows:
+            return
+        answers = [self.running[row] for row in rows]
+        found = self._attempt(run, rows, answers)
+        if not isinstance(found, Exception):
+            self._emit(answers, found)
+        elif len(rows) == 1:
+            self._emit(answers, [found])
+        else:
+            for row in rows:
+                self._pass(run, range(row, row + 1))
+
+    def _attempt(
+        self, run: Callable[[range], torch.Tensor], rows: range, answers: Sequence[Answer]
+    ) -> list[Sampled | Exception] | Exception:
+        try:
+            return sample(run(rows), [one.sampling for one in answers], [one.generator for one in answers])
+        except Exception as error:
+            _log.warning("a pass over %d requests failed", len(rows), exc_info=True)
+            return error.with_traceback(None)  # its frames hold the tensors of the pass
 
     def _drop(self, leaves: Callable[[Answer], bool]) -> None:
         """Removes requests from the running batch; the last row moves to the place of each that leaves."""
@@ -153,29 +183,24 @@ class Scheduler:
         all_models = [*self.running, *batch]
         return len(all_models) == 1 or len(all_models) * max(one.reserved for one in all_models) <= self.max_cached
 
-    def _read(self, admitted: Sequence[Answer]) -> torch.Tensor:
-        """Prefills prompts; returns the logits [requests, vocabulary] after each."""
-        lengths = [len(answer.prompt) for answer in admitted]
-        first = len(self.running)
-        self.running.extend(admitted)
-        self.cache.reserve(len(self.running), max(answer.reserved for answer in admitted))
-        self.cache.read_prompts(first, lengths)
-        for answer, length in zip(admitted, lengths, strict=True):
-            answer.length = length
-        return self._forward(admitted, *left_padded([answer.prompt for answer in admitted]))
+    def _prefill(self, rows: range) -> torch.Tensor:
+        """Reads the prompts of these rows; returns the logits [rows, vocabulary] after each."""
+        answers = [self.running[row] for row in rows]
+        self.cache.reserve(len(self.running), max(answer.reserved for answer in answers))
+        self.cache.read_prompts(rows[0], [len(answer.prompt) for answer in answers])
+        return self._forward(answers, *left_padded([answer.prompt for answer in answers]))
 
-    def _step(self) -> torch.Tensor:
-        """Decodes one step; returns the logits [requests, vocabulary] of each running request."""
-        self.observe(len(self.running))
-        positions = torch.tensor([answer.length for answer in self.running])
-        for answer in self.running:
-            answer.length += 1
+    def _decode(self, rows: range) -> torch.Tensor:
+        """Reads the last token of these rows; returns the logits [rows, vocabulary] after each."""
+        self.observe(len(rows))
+        answers = [self.running[row] for row in rows]
+        positions = torch.tensor([answer.length for answer in answers])
         longest = int(positions.max()) + 1
         self.cache.reserve(len(self.running), longest)
-        self.cache.step(positions.to(self.device), longest)
-        ids = torch.tensor([[answer.last] for answer in self.running])
+        self.cache.step(rows[0], positions.to(self.device), longest)
+        ids = torch.tensor([[answer.last] for answer in answers])
         seen = torch.arange(longest) <= positions[:, None]
-        return self._forward(self.running, ids, positions[:, None], None if bool(seen.all()) else seen[:, None, None])
+        return self._forward(answers, ids, positions[:, None], None if bool(seen.all()) else seen[:, None, None])
 
     def _forward(
         self, answers: Sequence[Answer], ids: torch.Tensor, positions: torch.Tensor, seen: torch.Tensor | None
@@ -195,27 +220,28 @@ class Scheduler:
         )
         return out.logits[:, -1]
 
-    def _emit(self, answers: Sequence[Answer], logits: torch.Tensor) -> None:
-        """Samples and publishes the next token of each request, and removes those that are complete."""
-        samplings = [answer.sampling for answer in answers]
-        tokens = next_tokens(logits, samplings, [answer.generator for answer in answers])
-        news = list(self._advance(answers, tokens, scores(logits, samplings, tokens)))
-        self._drop(lambda answer: answer.complete)
+    def _emit(self, answers: Sequence[Answer], found: Sequence[Sampled | Exception]) -> None:
+        """Publishes each request's next token, or what it failed with."""
+        news: list[tuple[Answer, Event | Exception]] = []
+        for answer, one in zip(answers, found, strict=True):
+            if isinstance(one, Exception):
+                _log.error("a request failed, and no other one with it: %s: %s", type(one).__name__, one)
+                answer.complete = True
+                news.append((answer, one))
+            else:
+                news.append((answer, self._advance(answer, *one)))
         _publish(news)
 
-    def _advance(
-        self, answers: Sequence[Answer], tokens: Sequence[int], told: Sequence[Score | None]
-    ) -> Iterator[tuple[Answer, Event]]:
-        for answer, token, score in zip(answers, tokens, told, strict=True):
-            answer.last = token
-            answer.generated += 1
-            reason: FinishReason | None = None
-            if token in self.ends:
-                reason = "stop"
-            elif answer.generated >= answer.sampling.max_tokens:
-                reason = "length"
-            answer.complete = reason is not None
-            yield answer, (token, reason, score)
+    def _advance(self, answer: Answer, token: int, score: Score | None) -> Event:
+        answer.last = token
+        answer.generated += 1
+        reason: FinishReason | None = None
+        if token in self.ends:
+            reason = "stop"
+        elif answer.generated >= answer.sampling.max_tokens:
+            reason = "length"
+        answer.complete = reason is not None
+        return token, reason, score
 
     def _fail(self, error: Exception) -> None:
         failed, self.running = self.running, []

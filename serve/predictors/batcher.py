@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from heliostat.infra import log
 from heliostat.serve.compute.model_thread import ModelThread
 
+_log = log.get(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -59,12 +61,19 @@ class Batcher(Generic[Item, Result]):
         self._thread = ModelThread("heliostat-batcher", lambda: self._queue, self._turn)
 
     async def submit(self, items: Sequence[Item]) -> list[Result]:
-        """The results, in order; raises what the model raised. A cancelled caller's items leave the queue."""
+        """The results, in order; raises what the model raised for one of them.
+
+        The items of a caller that is cancelled, or of which one failed, leave the queue.
+        """
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(item, self.length(item), loop.create_future(), loop) for item in items]
         with self._thread.adding():
             self._queue.extend(waiting)
-        return list(await asyncio.gather(*(one.answer for one in waiting)))
+        try:
+            return list(await asyncio.gather(*(one.answer for one in waiting)))
+        finally:
+            for one in waiting:
+                one.answer.cancel()
 
     @property
     def alive(self) -> bool:
@@ -88,14 +97,27 @@ class Batcher(Generic[Item, Result]):
         return [one for at, one in enumerate(queue) if at in chosen]
 
     def _answer(self, batch: list[_Waiting[Item, Result]]) -> None:
-        self.observe(len(batch))
-        loop = batch[0].loop
-        try:
-            results = self.run([one.item for one in batch])
-        except Exception as error:
-            loop.call_soon_threadsafe(_reject, batch, error)
+        """Runs a batch; if that fails, each item once more alone, so that only those fail that cannot be computed."""
+        found, loop = self._attempt([one.item for one in batch]), batch[0].loop
+        if not isinstance(found, Exception):
+            loop.call_soon_threadsafe(_resolve, batch, found)
+        elif len(batch) == 1:
+            loop.call_soon_threadsafe(_reject, batch[0], found)
         else:
-            loop.call_soon_threadsafe(_resolve, batch, results)
+            for one in batch:
+                if not one.answer.done():
+                    self._answer([one])
+
+    def _attempt(self, items: list[Item]) -> Sequence[Result] | Exception:
+        try:
+            self.observe(len(items))
+            results = self.run(items)
+            if len(results) != len(items):
+                raise ValueError(f"the model gave {len(results)} results for {len(items)} inputs")
+        except Exception as error:
+            _log.warning("a pass over %d inputs failed", len(items), exc_info=True)
+            return error.with_traceback(None)  # its frames hold the tensors of the pass
+        return results
 
 
 def choose(lengths: Sequence[int], limits: Limits) -> list[int]:
@@ -125,7 +147,6 @@ def _resolve(batch: Sequence[_Waiting[Item, Result]], results: Sequence[Result])
             one.answer.set_result(result)
 
 
-def _reject(batch: Sequence[_Waiting[Item, Result]], error: Exception) -> None:
-    for one in batch:
-        if not one.answer.done():
-            one.answer.set_exception(error)
+def _reject(one: _Waiting[Item, Result], error: Exception) -> None:
+    if not one.answer.done():
+        one.answer.set_exception(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -128,19 +128,91 @@ async def test_a_seed_repeats_an_answer(engine: TransformersEngine) -> None:
     assert found[0] != found[2]
 
 
-async def test_a_step_that_fails_fails_its_requests_and_no_others(engine: TransformersEngine) -> None:
-    forward = engine.scheduler.model.forward
+class Faulty:
+    """A model's `forward` that raises for some passes."""
 
-    def broken(*args: Any, **kwargs: Any) -> Any:
-        raise MemoryError("no memory for this step")
+    def __init__(self, engine: TransformersEngine, fails: Callable[[torch.Tensor], bool]) -> None:
+        self.sizes: list[tuple[int, ...]] = []
+        self.fails = fails
+        self.forward = engine.scheduler.model.forward
+        engine.scheduler.model.forward = self  # type: ignore[method-assign]
 
-    engine.scheduler.model.forward = broken  # type: ignore[method-assign]
-    with pytest.raises(MemoryError, match="no memory"):
-        await answer(engine, "dog", Sampling(5))
-    engine.scheduler.model.forward = forward  # type: ignore[method-assign]
-    text, _ = await answer(engine, "dog", Sampling(5, temperature=0))
-    assert text
+    def __call__(self, **given: Any) -> Any:
+        found = self.forward(**given)  # the cache is written before it fails
+        self.sizes.append(tuple(given["input_ids"].shape))
+        if self.fails(given["input_ids"]):
+            raise MemoryError("no memory for this pass")
+        return found
+
+
+async def at_once(engine: TransformersEngine, prompts: Sequence[str]) -> list[str | BaseException]:
+    """Greedy answers to all prompts, which the scheduler finds at once; the first of 20 tokens, the next of 21, …"""
+
+    async def one(ids: Sequence[int], tokens: int) -> str:
+        return "".join([delta.text async for delta in engine.generate(ids, Sampling(tokens, temperature=0))])
+
+    ids = [await engine.encode_prompt(prompt) for prompt in prompts]
+    with engine.scheduler._thread.lock:
+        asked = [asyncio.ensure_future(one(prompt, 20 + at)) for at, prompt in enumerate(ids)]
+        await asyncio.sleep(0)
+        assert len(engine.scheduler.waiting) == len(prompts)
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_a_prompt_that_fails_fails_its_request_and_no_others(
+    engine: TransformersEngine, llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    prompts = ["the quick", "b!d", "fox", "over the dog"]
+    (poison,) = tokenizer.encode("!", add_special_tokens=False)
+    faulty = Faulty(engine, lambda ids: bool((ids == poison).any()))
+    found = await at_once(engine, prompts)
+    assert isinstance(found[1], MemoryError)
+    for at in (0, 2, 3):
+        assert found[at] == reference(llama, tokenizer, prompts[at], 20 + at)
+    assert [size[0] for size in faulty.sizes if size[1] > 1] == [4, 1, 1, 1, 1]
     engine.check_health()
+    await idle(engine)
+
+
+async def test_a_token_that_fails_fails_its_request_and_no_others(
+    engine: TransformersEngine, llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    prompts = ["the quick", "the lazy dog jumps", "fox", "over the dog"]
+    expected = [reference(llama, tokenizer, prompt, 20 + at) for at, prompt in enumerate(prompts)]
+    tokens = [torch.tensor(tokenizer.encode(text)) for text in expected]
+    mine = next(token for token in tokens[1][3:] if not any((token == other).any() for other in tokens[::2]))
+    faulty = Faulty(engine, lambda ids: bool(ids.shape[1] == 1 and (ids == mine).any()))
+    found = await at_once(engine, prompts)
+    failed = [at for at, one in enumerate(found) if isinstance(one, MemoryError)]
+    assert failed in ([1], [1, 3])
+    for at in set(range(4)) - set(failed):
+        assert found[at] == expected[at]
+    assert (4, 1) in faulty.sizes
+    await idle(engine)
+
+
+async def test_a_batch_that_is_too_large_is_answered_row_by_row(
+    engine: TransformersEngine, llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    faulty = Faulty(engine, lambda ids: len(ids) > 1)
+    found = await at_once(engine, PROMPTS[:4])
+    assert found == [reference(llama, tokenizer, prompt, 20 + at) for at, prompt in enumerate(PROMPTS[:4])]
+    assert (4, 1) in faulty.sizes
+
+
+async def test_a_request_that_cannot_be_sampled_fails_and_no_others(
+    engine: TransformersEngine, llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    streams = [answer(engine, prompt, Sampling(30, temperature=0)) for prompt in PROMPTS[:3]]
+    tried = [asyncio.ensure_future(stream) for stream in streams]
+    ids = await engine.encode_prompt("dog")
+    submitted = engine.scheduler.submit(ids, Sampling(30, temperature=1.0, seed=0))
+    submitted.generator = object()  # type: ignore[assignment]
+    while not isinstance(event := await submitted.events.get(), Exception):
+        assert event[1] is None
+    for prompt, (text, _) in zip(PROMPTS, await asyncio.gather(*tried), strict=False):
+        assert text == reference(llama, tokenizer, prompt, 30)
+    await idle(engine)
 
 
 async def test_a_conversation_goes_through_the_chat_template(

@@ -1,31 +1,42 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from heliostat.serve.engines.base import Sampling
-from heliostat.serve.engines.sampling import draw, generator_of, next_tokens
+from heliostat.serve.engines.sampling import LOWEST_LOGPROB, draw, generator_of, sample
 
 CPU = torch.device("cpu")
+LOWEST = 5e-324
+"""The least number above 0 that JSON can say."""
+
+
+def tokens(logits: torch.Tensor, samplings: Sequence[Sampling]) -> list[int]:
+    """One draw for each row, each with a generator of its own; raises what a row raised."""
+    found = sample(logits, samplings, [generator_of(sampling, CPU) for sampling in samplings])
+    for one in found:
+        if isinstance(one, Exception):
+            raise one
+    return [one[0] for one in found if not isinstance(one, Exception)]
 
 
 def test_greedy_rows_take_the_likeliest_and_leave_the_others_alone() -> None:
     logits = torch.tensor([[0.0, 5.0, 1.0], [9.0, 0.0, 0.0], [0.0, 0.0, 50.0]])
     samplings = [Sampling(1, temperature=0), Sampling(1, temperature=0), Sampling(1, temperature=1, seed=0)]
-    generators = [generator_of(sampling, CPU) for sampling in samplings]
-    assert generators[:2] == [None, None]
-    assert next_tokens(logits, samplings, generators) == [1, 0, 2]
+    assert [generator_of(sampling, CPU) for sampling in samplings[:2]] == [None, None]
+    assert tokens(logits, samplings) == [1, 0, 2]
 
 
 def test_a_seed_repeats_the_same_draws() -> None:
     logits = torch.zeros(1, 1000)
 
     def draws(seed: int | None) -> list[int]:
-        sampling = Sampling(1, seed=seed)
-        generator = generator_of(sampling, CPU)
-        return [next_tokens(logits, [sampling], [generator])[0] for _ in range(8)]
+        generator = generator_of(Sampling(1, seed=seed), CPU)
+        assert generator
+        return [draw(logits[0], 1.0, generator) for _ in range(8)]
 
     assert draws(7) == draws(7)
     assert draws(7) != draws(8)
@@ -55,7 +66,55 @@ def test_a_flat_distribution_looks_beyond_the_first_candidates() -> None:
 
 
 def test_a_low_temperature_sharpens() -> None:
-    sampling = Sampling(1, temperature=0.01, seed=0)
-    generator = generator_of(sampling, CPU)
     logits = torch.tensor([[1.0, 1.2, 0.0]])
-    assert {next_tokens(logits, [sampling], [generator])[0] for _ in range(50)} == {1}
+    assert {tokens(logits, [Sampling(1, temperature=0.01, seed=seed)])[0] for seed in range(50)} == {1}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [LOWEST, 1e-300, 1e-45, 1e-38, 1e-6, 0.01, 2.0])
+@pytest.mark.parametrize("top_p", [LOWEST, 1e-300, 1e-45, 1e-38, 1e-6, 0.5, 1 - 1e-16, 1.0])
+def test_every_allowed_temperature_and_top_p_draws_a_token(
+    temperature: float, top_p: float, dtype: torch.dtype
+) -> None:
+    logits = torch.tensor([[4e4, 1.0, -4e4, float("-inf")], [0.0, 1.0, 0.9, -3.0]], dtype=dtype)
+    drawn = tokens(logits, [Sampling(1, temperature, top_p, seed=1)] * 2)
+    assert drawn[0] == 0
+    assert drawn[1] in range(4) if temperature > 0.01 and top_p > 0.4 else drawn[1] == 1
+
+
+@pytest.mark.parametrize("seed", [-(10**30), -(2**63), -2, 0, 2**32, 2**63, 2**64 - 1, 10**30])
+def test_any_integer_is_a_seed(seed: int) -> None:
+    assert len({tokens(torch.zeros(1, 10**5), [Sampling(1, seed=seed)])[0] for _ in range(3)}) == 1
+
+
+def test_the_seed_minus_one_stands_for_none() -> None:
+    assert len({tokens(torch.zeros(1, 10**5), [Sampling(1, seed=-1)])[0] for _ in range(8)}) > 1
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), "all -inf"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_that_has_no_next_token_fails_and_no_other(bad: float | str, temperature: float) -> None:
+    logits = torch.tensor([[0.0, 5.0], [0.0, 0.0], [9.0, -9.0]])
+    if isinstance(bad, str):
+        logits[1] = float("-inf")
+    else:
+        logits[1, 0] = bad
+    samplings = [Sampling(1, temperature, seed=0)] * 3
+    found = sample(logits, samplings, [generator_of(one, CPU) for one in samplings])
+    assert isinstance(found[1], ArithmeticError)
+    assert [found[0], found[2]] == [(1, None), (0, None)]
+
+
+def test_a_row_whose_draw_raises_fails_and_no_other() -> None:
+    samplings = [Sampling(1, temperature=0), Sampling(1, top_logprobs=1), Sampling(1, temperature=0)]
+    found = sample(torch.zeros(3, 4), samplings, [None, object(), None])  # type: ignore[list-item]
+    assert [found[0], found[2]] == [(0, None), (0, None)]
+    assert isinstance(found[1], TypeError)
+
+
+def test_scores_are_numbers_that_json_has() -> None:
+    logits = torch.tensor([[0.0, float("-inf"), float("-inf")]])
+    ((token, score),) = sample(logits, [Sampling(1, temperature=0, top_logprobs=20)], [None])  # type: ignore[misc]
+    assert token == 0
+    assert score is not None
+    assert [value for _, value in score.likeliest] == [0, LOWEST_LOGPROB, LOWEST_LOGPROB]

@@ -70,15 +70,44 @@ async def test_one_request_with_many_items_keeps_their_order(model: Model, batch
     assert all(len(batch) <= 4 for batch in model.batches)
 
 
-async def test_a_fault_reaches_those_in_its_batch_only(model: Model, batcher: Batcher[int, int]) -> None:
-    first = asyncio.create_task(batcher.submit([13]))
+async def test_an_input_that_fails_fails_its_request_and_no_others_of_its_batch(
+    model: Model, batcher: Batcher[int, int], sizes: list[int]
+) -> None:
+    first = asyncio.create_task(batcher.submit([1]))
     await model.busy()
-    second = asyncio.create_task(batcher.submit([7]))
+    rest = [asyncio.create_task(batcher.submit([item])) for item in (2, 13, 4)]
     await asyncio.sleep(0.01)
     model.go.set()
+    found = await asyncio.gather(first, *rest, return_exceptions=True)
+    assert isinstance(found[2], ValueError)
+    assert [found[at] for at in (0, 1, 3)] == [[2], [4], [8]]
+    assert [sorted(batch) for batch in model.batches] == [[1], [2, 4, 13], [2], [13], [4]]
+    assert sizes == [1, 3, 1, 1, 1]
+
+
+async def test_the_other_inputs_of_a_request_that_failed_are_not_computed(batcher: Batcher[int, int]) -> None:
+    told, batches = threading.Event(), []
+
+    def run(batch: list[int]) -> list[int]:
+        batches.append(batch)
+        if 13 in batch:
+            raise ValueError("thirteen")
+        assert told.wait(timeout=10)
+        return batch
+
+    batcher.run = run
     with pytest.raises(ValueError, match="thirteen"):
-        await first
-    assert await second == [14]
+        await batcher.submit([13, *[20] * 9])
+    told.set()
+    assert await batcher.submit([7]) == [7]
+    begun = [[20]] if [20] in batches else []  # the request may have heard of its failure before it began
+    assert batches == [[13, 20, 20, 20], [13], *begun, [7]]
+
+
+async def test_results_that_are_not_one_for_each_input_fail(model: Model, batcher: Batcher[int, int]) -> None:
+    batcher.run = lambda batch: [0] * (len(batch) + 1)
+    with pytest.raises(ValueError, match="2 results for 1 inputs"):
+        await batcher.submit([7])
 
 
 async def test_a_caller_that_left_is_not_computed(model: Model, batcher: Batcher[int, int]) -> None:
