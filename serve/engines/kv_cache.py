@@ -6,6 +6,7 @@ of their own, padded on the left; each later step adds one position to every row
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,15 +35,26 @@ class KVCache:
         """Drops all rows and frees their memory."""
         self.keys, self.values, self.rows, self.positions = [], [], 0, 0
 
-    def reserve(self, rows: int, positions: int) -> None:
-        """Grows the buffers and keeps their content. Sizes grow in steps, so that this is rare."""
-        rows = max(self.rows, rows if rows <= self.rows else 1 << (rows - 1).bit_length())
-        positions = max(self.positions, -(-positions // BLOCK) * BLOCK)
-        if (rows, positions) == (self.rows, self.positions):
+    def fit(self, rows: int, positions: int, limit: int) -> None:
+        """Allocates `rows` rows of `positions` each, and keeps what the rows hold.
+
+        What is allocated, rows times positions, is at most `limit`, unless more is asked for, and at most twice what
+        `rounded` gives. While it changes size, the old and the new buffer of one layer exist together.
+        """
+        wanted = rounded(rows, positions, limit)
+        most = min(limit, 2 * math.prod(wanted))
+        enough = rows <= self.rows and positions <= self.positions
+        if enough and self.rows * self.positions <= most:
             return
+        larger = max(self.rows, wanted[0]), max(self.positions, wanted[1])
+        self._resize(*(larger if math.prod(larger) <= most else wanted))
+
+    def _resize(self, rows: int, positions: int) -> None:
+        # If memory ends half-way, this is the part that the buffers of all layers have.
+        self.rows, self.positions = min(rows, self.rows), min(positions, self.positions)
         for buffers in (self.keys, self.values):
             for layer, old in enumerate(buffers):
-                buffers[layer] = _grown(old, rows, positions)
+                buffers[layer] = _resized(old, rows, positions)
         self.rows, self.positions = rows, positions
 
     def read_prompts(self, first_row: int, lengths: Sequence[int]) -> None:
@@ -92,12 +104,21 @@ class KVCache:
         return 0
 
 
+def rounded(rows: int, positions: int, limit: int) -> tuple[int, int]:
+    """The rows and positions to allocate: powers of two and blocks, so that they rarely change.
+
+    Rows times positions are at most `limit`, unless more is asked for.
+    """
+    positions = min(-(-positions // BLOCK) * BLOCK, max(positions, limit // rows))
+    return max(rows, min(1 << (rows - 1).bit_length(), limit // positions)), positions
+
+
 def _empty(like: torch.Tensor, rows: int, positions: int) -> torch.Tensor:
     # Zeros: masked positions still take part in products, and uninitialized memory may be NaN.
     return like.new_zeros(rows, like.shape[1], positions, like.shape[3])
 
 
-def _grown(old: torch.Tensor, rows: int, positions: int) -> torch.Tensor:
-    new = _empty(old, rows, positions)
-    new[: old.shape[0], :, : old.shape[2]] = old
+def _resized(old: torch.Tensor, rows: int, positions: int) -> torch.Tensor:
+    new, kept = _empty(old, rows, positions), (slice(rows), slice(None), slice(positions))
+    new[: old.shape[0], :, : old.shape[2]] = old[kept]
     return new

@@ -56,7 +56,8 @@ class Answer:
 class Scheduler:
     """Runs a causal language model of transformers in a background thread.
 
-    At most `max_rows` requests run at once, and together they reserve at most `max_cached` positions of the KV cache.
+    At most `max_rows` requests run at once. The KV cache has at most `max_cached` positions, all rows together, unless
+    one request alone needs more; they are allocated before a request starts, and given back as requests leave.
     """
 
     def __init__(
@@ -186,7 +187,7 @@ class Scheduler:
     def _prefill(self, rows: range) -> torch.Tensor:
         """Reads the prompts of these rows; returns the logits [rows, vocabulary] after each."""
         answers = [self.running[row] for row in rows]
-        self.cache.reserve(len(self.running), max(answer.reserved for answer in answers))
+        self._fit_cache(rows.stop)
         self.cache.read_prompts(rows[0], [len(answer.prompt) for answer in answers])
         return self._forward(answers, *left_padded([answer.prompt for answer in answers]))
 
@@ -196,11 +197,15 @@ class Scheduler:
         answers = [self.running[row] for row in rows]
         positions = torch.tensor([answer.length for answer in answers])
         longest = int(positions.max()) + 1
-        self.cache.reserve(len(self.running), longest)
+        self._fit_cache(len(self.running))
         self.cache.step(rows[0], positions.to(self.device), longest)
         ids = torch.tensor([[answer.last] for answer in answers])
         seen = torch.arange(longest) <= positions[:, None]
         return self._forward(answers, ids, positions[:, None], None if bool(seen.all()) else seen[:, None, None])
+
+    def _fit_cache(self, rows: int) -> None:
+        """Allocates all that the first `rows` requests may fill, so that none can run out of memory half-way."""
+        self.cache.fit(rows, max(answer.reserved for answer in self.running[:rows]), self.max_cached)
 
     def _forward(
         self, answers: Sequence[Answer], ids: torch.Tensor, positions: torch.Tensor, seen: torch.Tensor | None

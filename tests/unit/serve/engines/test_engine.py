@@ -113,12 +113,57 @@ async def test_more_requests_than_rows_are_all_answered(
     assert max(recorded.of("heliostat_batch_size")) == 4
 
 
+class Allocated:
+    """Watches the KV cache: positions allocated for each layer, at each pass."""
+
+    def __init__(self, engine: TransformersEngine) -> None:
+        self.cache = engine.scheduler.cache
+        self.forward = engine.scheduler.model.forward
+        self.positions: list[int] = []
+        engine.scheduler.model.forward = self  # type: ignore[method-assign]
+
+    def __call__(self, **given: Any) -> Any:
+        found = self.forward(**given)
+        buffers = [*self.cache.keys, *self.cache.values]
+        (shape,) = {buffer.shape for buffer in buffers}
+        self.positions.append(shape[0] * shape[2])
+        return found
+
+
+async def test_memory_bounds_what_is_allocated_whatever_ran_before(
+    engine: TransformersEngine, llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recorded: Recorded
+) -> None:
+    engine.scheduler.max_cached = 510
+    allocated = Allocated(engine)
+    sizes = [490, *[40] * 6, 300, 20, 20, 200, *[90] * 6, 490, 10]
+    found = await asyncio.gather(*(answer(engine, "dog", Sampling(size, temperature=0)) for size in sizes))
+    for size, (text, _) in zip(sizes, found, strict=True):
+        assert text == reference(llama, tokenizer, "dog", size)
+    assert max(allocated.positions) <= 510
+    assert max(recorded.of("heliostat_batch_size")) > 1
+
+
 async def test_memory_bounds_how_many_run_at_once(engine: TransformersEngine, recorded: Recorded) -> None:
     engine.scheduler.max_cached = 2 * 40
+    allocated = Allocated(engine)
     ids = await engine.encode_prompt("dog")
     size = 40 - len(ids)
     await asyncio.gather(*(answer(engine, "dog", Sampling(size, temperature=0)) for _ in range(5)))
     assert max(recorded.of("heliostat_batch_size")) == 2
+    assert max(allocated.positions) <= 2 * 40
+
+
+async def test_memory_is_given_back_while_others_go_on(engine: TransformersEngine) -> None:
+    allocated = Allocated(engine)
+    ids = await engine.encode_prompt("dog")
+    stays = engine.generate(ids, Sampling(100, temperature=0))
+    await anext(stays)
+    await asyncio.gather(*(answer(engine, "fox", Sampling(450 + at, temperature=0)) for at in range(3)))
+    rest = [delta async for delta in stays]
+    assert rest[-1].completion_tokens <= 100
+    assert max(allocated.positions) >= 4 * 450
+    assert allocated.positions[-1] == 128
+    await idle(engine)
 
 
 async def test_a_seed_repeats_an_answer(engine: TransformersEngine) -> None:
