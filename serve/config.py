@@ -78,7 +78,7 @@ class ServeConfig(StrictModel):
     target_first_token_seconds: Annotated[float, Field(gt=0)] | None = None
     """`causal-lm`: replicas are added while first tokens take longer on average, however few requests are ongoing."""
     max_ongoing_requests: Positive = 64
-    """Requests that a replica works on or holds; the next one gets 429."""
+    """Requests that a replica works on or holds; the next one gets 429. One key gets three quarters of them at most."""
     upscale_delay_seconds: Annotated[float, Field(ge=0)] = 5
     downscale_delay_seconds: Annotated[float, Field(ge=0)] = 60
     scale_to_zero_delay_seconds: Annotated[float, Field(ge=0)] = 300
@@ -92,6 +92,8 @@ class ServeConfig(StrictModel):
     page: bool | None = None
     """A page at the route, on which a person asks the model; where left out, on endpoints of this machine only."""
     max_body_bytes: Positive = 1_000_000
+    body_timeout_seconds: Annotated[float, Field(gt=0)] = 30
+    """How long the body of a request may take to arrive; then 408. Until it is here, it takes no place of others."""
     max_batch_size: Positive = 32
     """Inputs that the model takes at once."""
     max_tokens: Positive = 512

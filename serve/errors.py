@@ -38,6 +38,7 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
         403: "The API key is for other models.",
         404: "Another model, or another version, is served here.",
         405: "The route has other methods.",
+        408: "The body took too long to arrive.",
         413: "The body is too long.",
         422: "A field is missing, unknown or wrong; `param` names it.",
         429: "Too much at once, or in this minute; `Retry-After` says for how long.",

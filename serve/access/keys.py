@@ -9,8 +9,9 @@ import hashlib
 import json
 import re
 import secrets
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -49,6 +50,12 @@ class ApiKey(StrictModel):
     def has_expired(self) -> bool:
         """Whether it has expired."""
         return self.expires is not None and self.expires <= datetime.now(timezone.utc)
+
+
+def holder_of(scope: Mapping[str, Any]) -> str:
+    """Tells clients apart: the SHA-256 of the key that a request came with, empty on an endpoint without keys."""
+    key: ApiKey | None = scope.get("heliostat.key")
+    return key.sha256 if key else ""
 
 
 def generate_key() -> str:

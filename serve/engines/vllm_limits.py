@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, Send, invalid, send_error, send_event
+from heliostat.serve.http.body import replayed
 from heliostat.serve.http.limits import parse_json, read_body, timed_out
 from heliostat.serve.models.served_models import ServedModels
 
@@ -39,7 +40,7 @@ def guarded(app: App, config: ServeConfig, served: ServedModels) -> App:
             return
         except ClientDisconnect:
             return
-        await within_time(app, scope, _replayed(body, receive), send, config.timeout_seconds)
+        await within_time(app, scope, replayed(body, receive), send, config.timeout_seconds)
 
     return limited
 
@@ -81,13 +82,3 @@ async def within_time(app: App, scope: Scope, receive: Receive, send: Send, seco
         await asyncio.wait_for(app(scope, receive, watched), seconds)
     except asyncio.TimeoutError:
         await (send_event if begun else send_error)(send, timed_out(seconds))
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that replays the body."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return replay

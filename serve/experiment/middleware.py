@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from starlette.requests import ClientDisconnect
+
 from heliostat.infra import log
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, Send, send_event
+from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, Send, send_error, send_event
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, find_coordinator, new_arms
+from heliostat.serve.http.body import receive_body, replayed
 
 if TYPE_CHECKING:
     import aiohttp
@@ -76,10 +79,16 @@ class ExperimentMiddleware:
             await self.app(scope, receive, send)
             return
         if reporter.is_trusted and self._fits(scope) and goes_to_candidate(experiment, scope):
-            body = await _body(receive)
-            if body is None or await self._relay(experiment, reporter, scope, body, receive, send):
+            try:
+                body = await receive_body(scope, receive, self.config)
+            except RequestError as error:
+                await send_error(send, error)
                 return
-            receive = _again(body, receive)
+            except ClientDisconnect:
+                return
+            if await self._relay(experiment, reporter, scope, body, receive, send):
+                return
+            receive = replayed(body, receive)
         await self._answer(reporter, scope, receive, send)
 
     def _fits(self, scope: Scope) -> bool:
@@ -250,29 +259,3 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
 
 def _passed(headers: Any) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in headers if name.lower() not in OWN_HEADERS]
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """The whole body; None if the client disconnected before its end."""
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that replays the body."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay

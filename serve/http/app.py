@@ -17,6 +17,7 @@ from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.quota import KeyLimitMiddleware
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import ERROR_RESPONSES, App, RequestError
+from heliostat.serve.http.body import BodyMiddleware
 from heliostat.serve.http.limits import OngoingLimitMiddleware
 from heliostat.serve.http.page import page
 from heliostat.serve.metrics import MetricsMiddleware, ServeMetrics
@@ -49,14 +50,14 @@ def create_app(
     access: AccessControl | None,
     metrics: ServeMetrics,
 ) -> App:
-    """The replica's ASGI app; middlewares from the outside in: metrics, API keys, key limits, ongoing requests.
+    """The replica's ASGI app; middlewares from the outside in: metrics, API keys, key limits, bodies, ongoing requests.
 
     If `access` is None, no key is needed.
     """
     if config.has_page:
         service.router.include_router(page(served, needs_key=access is not None, explains=service.explains))
     app: App = _routes(served, service)
-    app = OngoingLimitMiddleware(app, config.max_ongoing_requests, metrics.ongoing)
+    app = BodyMiddleware(OngoingLimitMiddleware(app, config.max_ongoing_requests, metrics.ongoing), config)
     if access:
         app = KeyLimitMiddleware(app, access.counter, access.sync.start)
         app = ApiKeyMiddleware(app, access.keys, *(one.name for one in served.all_models))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,14 +14,17 @@ from starlette.requests import Request
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.json_objects import RepeatedKeyError, refuse_repeated
+from heliostat.serve.access.keys import holder_of
 from heliostat.serve.errors import App, Receive, RequestError, Scope, Send, invalid, send_error
 
 Body = TypeVar("Body", bound=BaseModel)
 Answer = TypeVar("Answer")
+FAIR_SHARE = 3
+"""A key may hold this many times as many places as are free."""
 
 
 class OngoingLimitMiddleware:
-    """Answers 429 at once when `limit` requests are ongoing.
+    """Answers 429 at once when `limit` requests are ongoing, or a key has its fair share of them.
 
     `changed` is called with the new number of ongoing requests.
     """
@@ -29,31 +33,47 @@ class OngoingLimitMiddleware:
         self.app = app
         self.limit = limit
         self.changed = changed
-        self.ongoing = 0
+        self.held: Counter[str] = Counter()
+        """Ongoing requests by `holder_of`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request; only POST counts (not health or models)."""
         if scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        if self.ongoing >= self.limit:
-            await send_error(send, _too_many(self.limit))
+        holder = holder_of(scope)
+        if not self._has_place(holder):
+            await send_error(send, _too_many(self.limit, self.held[holder]))
             return
-        self._count(1)
+        self._count(holder, 1)
         try:
             await self.app(scope, receive, send)
         finally:
-            self._count(-1)
+            self._count(holder, -1)
 
-    def _count(self, change: int) -> None:
-        self.ongoing += change
-        self.changed(self.ongoing)
+    def _has_place(self, holder: str) -> bool:
+        """Whether a key may have one more request ongoing: up to FAIR_SHARE times as many as there are free places.
+
+        So a key alone gets 48 of 64, two get 27 each, and one that comes later always finds a place; the last one is
+        for a key that has none. Dynamic thresholds, Choudhury and Hahne 1998 (https://doi.org/10.1109/90.664262).
+        Without keys, all are one client and share all places.
+        """
+        free = self.limit - self.held.total()
+        shares = not holder or not self.held[holder]
+        return free > 0 and (shares or self.held[holder] < FAIR_SHARE * (free - 1))
+
+    def _count(self, holder: str, change: int) -> None:
+        self.held[holder] += change
+        if not self.held[holder]:
+            del self.held[holder]
+        self.changed(self.held.total())
 
 
-def _too_many(limit: int) -> RequestError:
+def _too_many(limit: int, held: int) -> RequestError:
     return RequestError(
         429,
-        f"this replica works on {limit} requests already, which is its limit; try again in a second",
+        f"this replica takes {limit} requests at once, of which this client has {held}, and has no place for one "
+        "more; try again in a second",
         code="rate_limit_exceeded",
         headers={"Retry-After": "1"},
     )

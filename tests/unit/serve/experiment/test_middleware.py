@@ -200,9 +200,27 @@ async def test_a_client_that_leaves_ends_the_candidates_work(middleware: Experim
 async def test_what_is_no_question_to_a_model_stays(middleware: ExperimentMiddleware, heard: Heard) -> None:
     response = await Client(middleware).http.get("/v1/predict")
     assert response.status_code == 405
-    long = {"text": "x" * 3000}
-    assert (await ask(middleware, long)).json()["version"] == "7"
-    until(lambda: heard.count() == ((1, 0), (0, 0)), "the long one is counted", 10)
+
+    async def of_unknown_length() -> AsyncIterator[bytes]:
+        yield b"{}"
+
+    response = await Client(middleware).http.post("/v1/predict", content=of_unknown_length())
+    assert response.json()["version"] == "7"
+    until(lambda: heard.count() == ((1, 0), (0, 0)), "the one of unknown length is counted", 10)
+
+
+async def test_a_body_for_the_candidate_that_stalls_is_refused_in_time(
+    middleware: ExperimentMiddleware, heard: Heard
+) -> None:
+    middleware.config = middleware.config.model_copy(update={"body_timeout_seconds": 0.05})
+    with listening(middleware) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"POST /v1/predict HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n{")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"request_timeout" in answer
+    assert heard.count() == ((0, 0), (0, 0))
 
 
 async def test_all_goes_to_the_baseline_once_the_board_says_so_or_nothing(

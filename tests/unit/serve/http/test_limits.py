@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
+from heliostat.serve.access.keys import ApiKey, digest_of
 from heliostat.serve.errors import Receive, RequestError, Scope, Send
 from heliostat.serve.http.limits import OngoingLimitMiddleware, parse_body, read_body
 
@@ -103,8 +105,12 @@ class InputProcessor:
     async def receive(self) -> Any:
         raise AssertionError("nobody reads the body here")
 
-    def ask(self, limit: OngoingLimitMiddleware, method: str = "POST", path: str = "/") -> asyncio.Task[None]:
-        scope = {"type": "http", "method": method, "path": path}
+    def ask(
+        self, limit: OngoingLimitMiddleware, method: str = "POST", path: str = "/", key: str | None = None
+    ) -> asyncio.Task[None]:
+        scope: Scope = {"type": "http", "method": method, "path": path}
+        if key:
+            scope["heliostat.key"] = ApiKey(name=key, sha256=digest_of(key), created=datetime.now(timezone.utc))
         coroutine = limit(scope, self.receive, self.send)
         return asyncio.ensure_future(coroutine)
 
@@ -137,3 +143,52 @@ async def test_a_request_that_fails_or_is_cancelled_gives_its_place_back() -> No
     assert isinstance(failure, RuntimeError)
     await processor.ask(limit)
     assert processor.statuses == [200]
+
+
+async def places_taken(limit: OngoingLimitMiddleware, processor: InputProcessor, *keys: str, times: int) -> list[int]:
+    """How many requests are ongoing for each key, once all have asked `times` times, by turns."""
+    before = limit.held.copy()
+    for _ in range(times):
+        for key in keys:
+            processor.ask(limit, key=key)
+            await asyncio.sleep(0)
+    return [(limit.held - before)[digest_of(key)] for key in keys]
+
+
+async def test_no_key_gets_all_places_and_one_that_comes_later_finds_some() -> None:
+    processor = InputProcessor()
+    limit = OngoingLimitMiddleware(processor, 64, processor.counts.append)
+    assert await places_taken(limit, processor, "greedy", times=100) == [48]
+    (modest,) = await places_taken(limit, processor, "modest", times=8)
+    assert modest == 8
+    late = [f"late-{number}" for number in range(4)]
+    assert all(await places_taken(limit, processor, *late, times=1))
+    assert max(processor.counts) <= 64
+    processor.open.set()
+
+
+async def test_keys_that_ask_alike_get_alike() -> None:
+    processor = InputProcessor()
+    limit = OngoingLimitMiddleware(processor, 64, processor.counts.append)
+    assert await places_taken(limit, processor, "one", "two", times=100) == [27, 27]
+    processor.open.set()
+
+
+@pytest.mark.parametrize(("places", "most"), [(1, 1), (2, 1), (3, 2), (4, 3)])
+async def test_of_few_places_the_last_one_is_for_another_key(places: int, most: int) -> None:
+    processor = InputProcessor()
+    limit = OngoingLimitMiddleware(processor, places, processor.counts.append)
+    assert await places_taken(limit, processor, "greedy", times=10) == [most]
+    assert await places_taken(limit, processor, "other", times=1) == [min(1, places - most)]
+    processor.open.set()
+
+
+async def test_without_keys_all_places_are_there_for_all() -> None:
+    processor = InputProcessor()
+    limit = OngoingLimitMiddleware(processor, 8, processor.counts.append)
+    held = [processor.ask(limit) for _ in range(9)]
+    await asyncio.sleep(0)
+    assert max(processor.counts) == 8
+    processor.open.set()
+    await asyncio.gather(*held)
+    assert not limit.held

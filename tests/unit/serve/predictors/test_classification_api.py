@@ -219,7 +219,7 @@ async def test_an_answer_that_takes_too_long_is_a_504(
 async def test_requests_above_the_limit_get_429_and_all_are_counted(
     model: WordCounter, served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded
 ) -> None:
-    narrow = config.model_copy(update={"max_ongoing_requests": 2})
+    narrow = config.model_copy(update={"max_ongoing_requests": 3})  # of which one key gets two
     api = text_api(model, served, narrow, recorded.metrics)
     client = Client(create_app(served, service_of(api.router), narrow, access, recorded.metrics))
     model.delay_seconds = 0.05
