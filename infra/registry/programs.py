@@ -1,6 +1,7 @@
 """Exported programs (torch.export): models that can be loaded without their source code.
 
-The archive holds the graph as JSON and the weights as plain bytes; nothing in it is pickled.
+The archive holds the graph as JSON and the weights as plain bytes; nothing in it is pickled, and an archive in which
+anything is, or that could run code in another way, is not loaded.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import torch
 from torch.export.passes import move_to_device_pass
+from torch.export.pt2_archive._package import load_pt2
 
 from heliostat.infra.errors import ModelError
+from heliostat.infra.registry import program_check
 
 FILE = "program.pt2"
 DYNAMIC = torch.export.Dim.AUTO
@@ -24,8 +27,9 @@ class Program(torch.nn.Module):
 
     def __init__(self, exported: torch.export.ExportedProgram) -> None:
         super().__init__()
+        graph = exported.module(check_guards=False)  # guards are source code in the archive
         # Convolutions compute in this memory format; otherwise each call would reorder their weights.
-        self.graph = exported.module().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.graph = graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.names = tuple(exported.state_dict)
         self.shapes = {
             node.name: tuple(node.meta["val"].shape)
@@ -64,13 +68,21 @@ def save(model: torch.nn.Module, example: Mapping[str, torch.Tensor], folder: Pa
 
 
 def load(folder: Path, device: torch.device | None = None) -> Program:
-    """The program in `folder`, on the CPU or on `device`; raises ModelError if it cannot be read."""
+    """The program in `folder`, on the CPU or on `device`.
+
+    Raises ModelError if it cannot be read, or if it could run code; none of it has run then.
+    """
     file = folder / FILE
     if not zipfile.is_zipfile(file):
         raise ModelError(f"{file}: no exported program; a file as torch.export.save writes it is needed")
     try:
-        exported = torch.export.load(file)
+        program_check.check(file)
+        # torch.export.load would try again with the format before this one, which is all pickled.
+        exported = load_pt2(str(file)).exported_programs["model"]
         # Unlike Module.to, this also moves tensors created in the graph, such as the initial state of an LSTM.
         return Program(exported if device is None else move_to_device_pass(exported, device))
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise ModelError(f"{file}: cannot be loaded ({str(error).splitlines()[0][:200]})") from error
+    except ModelError:
+        raise
+    except Exception as error:  # torch raises errors of all kinds for a damaged archive
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{file}: cannot be loaded ({reason[:200]})") from error
