@@ -25,7 +25,9 @@ class Columns(StrictModel):
     image: str = "image"
     """`image-classification` and `image-generation`: the image."""
     messages: str | None = None
-    """`causal-lm`: a list of {role, content} records."""
+    """`causal-lm`: a list of {role, content} records; `weight: 0` in an answer's keeps it from being learned."""
+    tools: str | None = None
+    """`causal-lm`: the definitions of the tools that `messages` may call, for the chat template."""
     prompt: str | None = None
     """`causal-lm`: the instruction; with `answer`."""
     context: str | None = None
@@ -39,6 +41,8 @@ class Columns(StrictModel):
             raise ValueError("data.columns: prompt and answer go together, and context goes with both")
         if self.messages and self.prompt:
             raise ValueError("data.columns: messages and prompt given; one of the two says what a chat is")
+        if self.tools and not self.messages:
+            raise ValueError("data.columns.tools: given without messages, which they belong to")
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ TASKS = {
     "columns.image": (IMAGE, GENERATION),
     "columns.text": (TEXT, LANGUAGE),
     "columns.messages": (LANGUAGE,),
+    "columns.tools": (LANGUAGE,),
     "columns.prompt": (LANGUAGE,),
     "images": (IMAGE, GENERATION),
     "augment": (IMAGE,),

@@ -23,7 +23,7 @@ from heliostat.train.data.sources.resolve import resolve
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Increased when the same input would be prepared differently; old results are then not reused."""
 
 

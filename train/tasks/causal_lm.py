@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,103 +9,16 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from heliostat.infra.errors import DataError
-from heliostat.train.data.config import Columns, DataConfig
-from heliostat.train.data.encoder import Encoder
+from heliostat.train.data.config import DataConfig
 from heliostat.train.data.packing import IGNORED, can_pack, pack, unpack
 from heliostat.train.data.rows import Rows
+from heliostat.train.encoders.chats import ChatEncoder
 from heliostat.train.encoders.subwords import SubwordEncoder
 from heliostat.train.models import pretrained
 from heliostat.train.models.kernels.cross_entropy import patch_loss_head, score
 from heliostat.train.tasks.base import Batch, Example, shortened
 
 PROBE_TOKENS = 8
-
-
-@dataclass
-class ChatEncoder(Encoder):
-    """Encodes chats or plain texts as token ids, with labels on the answers only.
-
-    It holds the tokenizer itself, with its chat template, so that workers do not need the model's folder.
-    """
-
-    tokenizer: Any
-    digest: str
-    labelled: bool = False
-
-    def columns(self, data: DataConfig) -> list[str]:
-        """The columns that a record must have."""
-        wanted = data.columns
-        if wanted.messages:
-            return [wanted.messages]
-        if wanted.prompt and wanted.answer:
-            return [column for column in (wanted.prompt, wanted.context, wanted.answer) if column]
-        return [wanted.text]
-
-    def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
-        """A text that identifies a record."""
-        if is_chat(data.columns):
-            return "\n".join(f"{turn['role']}: {turn['content']}" for turn in messages(record, data.columns))
-        return record[data.columns.text]
-
-    def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
-        """`input_ids` and `labels` of each record, of equal length and not truncated."""
-        count = len(next(iter(records.values())))
-        rows = [{column: values[i] for column, values in records.items()} for i in range(count)]
-        encoded = [self._chat(row, data.columns) if is_chat(data.columns) else self._plain(row, data) for row in rows]
-        return {"input_ids": [ids for ids, _ in encoded], "labels": [labels for _, labels in encoded]}
-
-    def fingerprint(self) -> str:
-        """Changes if the same record would be tokenised differently."""
-        return self.digest
-
-    def _plain(self, row: Mapping[str, Any], data: DataConfig) -> tuple[list[int], list[int]]:
-        ids, end = self.tokenizer(row[data.columns.text])["input_ids"], self.tokenizer.eos_token_id
-        if end is not None and ids[-1:] != [end]:
-            ids = [*ids, end]
-        return ids, list(ids)
-
-    def _chat(self, row: Mapping[str, Any], columns: Columns) -> tuple[list[int], list[int]]:
-        """Tokenises the same segments as generation: everything before an answer, the answer, and so on."""
-        tokenizer, turns = self.tokenizer, messages(row, columns)
-        ids: list[int] = []
-        labels: list[int] = []
-        seen = ""
-        for index, turn in enumerate(turns):
-            if turn["role"] != "assistant":
-                continue
-            before = render(tokenizer, turns[:index], True)
-            after = render(tokenizer, turns[: index + 1], False)
-            if not (before.startswith(seen) and after.startswith(before)):
-                raise DataError("data.columns: the chat template rewrites earlier turns; use records with one answer")
-            asked = tokenizer(before[len(seen) :], add_special_tokens=False)["input_ids"]
-            answer = tokenizer(after[len(before) :], add_special_tokens=False)["input_ids"]
-            ids += asked + answer
-            labels += [IGNORED] * len(asked) + answer
-            seen = after
-        return ids, labels
-
-
-def is_chat(columns: Columns) -> bool:
-    """Whether records are chats, not plain texts."""
-    return bool(columns.messages or (columns.prompt and columns.answer))
-
-
-def messages(record: Mapping[str, Any], columns: Columns) -> list[dict[str, str]]:
-    """The record as a list of {role, content}."""
-    if columns.messages:
-        return [dict(turn) for turn in record[columns.messages]]
-    prompt, answer = str(record[columns.prompt or ""]), str(record[columns.answer or ""])
-    context = record.get(columns.context) if columns.context else None
-    asked = f"{prompt}\n\n{context}" if context else prompt
-    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-
-
-def render(tokenizer: Any, turns: list[dict[str, str]], ask: bool) -> str:
-    """The turns in the model's chat template; with `ask`, up to the beginning of the answer."""
-    if not tokenizer.chat_template:
-        raise DataError("data.columns: the model has no chat template; use a chat model, or plain `text`")
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask)
 
 
 class CausalLM:
