@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,23 +12,15 @@ from heliostat import __version__
 from heliostat.infra.errors import HeliostatError, StoppedError
 from heliostat.infra.registry.published import PublishedModel
 from heliostat.infra.storage.store import open_store
-from heliostat.train import tasks
+from heliostat.train.build import RunInputs, build_run, load_run_inputs
 from heliostat.train.checkpoints.checkpoint import Checkpoints
-from heliostat.train.config import TrainConfig
-from heliostat.train.data.prepared import Prepared, open_prepared
-from heliostat.train.data.rows import Rows
-from heliostat.train.engine import build_engine
 from heliostat.train.evaluation.evaluate import Evaluation, evaluate, findings
 from heliostat.train.job import Job
 from heliostat.train.loop import Run, fit
 from heliostat.train.micro_batch import fit_micro_batch, report_out_of_memory
-from heliostat.train.models import adapters
 from heliostat.train.models.architectures.network import Network
-from heliostat.train.models.bases import base_folder, rows_of
 from heliostat.train.parallel.distributed import World, configure_process, join
 from heliostat.train.publish import publish
-from heliostat.train.tasks.base import Task
-from heliostat.train.telemetry.clocks import Clocks, time_collectives
 from heliostat.train.telemetry.events import post_event, step_reporter, store_reporter
 from heliostat.train.telemetry.flops import peak_flops
 from heliostat.train.telemetry.notices import RayNotices
@@ -59,7 +50,7 @@ def train(job: Job, channel: Any) -> None:
     world = join("cuda" if torch.cuda.is_available() else "cpu")
     parts = load_run_inputs(job)
     limit = ray.get(channel.micro_batch_limit.remote())
-    run = fit_micro_batch(lambda most: build_run(job, parts, world, channel, most), limit)
+    run = fit_micro_batch(lambda most: build_observed_run(job, parts, world, channel, most), limit)
     with report_out_of_memory(run, channel):
         for report in fit(run):
             post_event(channel, world, "report", asdict(report))
@@ -72,40 +63,9 @@ def train(job: Job, channel: Any) -> None:
     post_event(channel, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
 
 
-@dataclass(frozen=True)
-class RunInputs:
-    """The parts of a run, loaded on this worker."""
-
-    task: Task
-    base: Path
-    """The folder of the base model."""
-    prepared: Prepared
-
-    def rows(self, split: str) -> Rows:
-        """The records of `train`, `validation` or `test`."""
-        return rows_of(self.prepared, split)
-
-    def model(self, train: TrainConfig) -> torch.nn.Module:
-        """The base model, identical on every worker: a new head is initialised with the run's seed."""
-        torch.manual_seed(train.seed)
-        model = self.task.load_model(self.base, tuple(self.prepared.labels), train.dropout)
-        if train.adapter:
-            adapters.attach(model, train.adapter)
-        return model
-
-
-def load_run_inputs(job: Job) -> RunInputs:
-    """Finds the base model and the prepared data; downloads them to this node if they are stored elsewhere."""
-    prepared = open_prepared(job.storage, job.data_fingerprint)
-    return RunInputs(tasks.get(job.task), base_folder(job.model, job.data, prepared, job.storage), prepared)
-
-
-def build_run(job: Job, parts: RunInputs, world: World, channel: Any, limit: int | None) -> Run:
-    """Builds the engine and the checkpoints of a job on this worker, with micro-batches of at most `limit` records."""
+def build_observed_run(job: Job, parts: RunInputs, world: World, channel: Any, limit: int | None) -> Run:
+    """The run of a job, with its checkpoints and reports; micro-batches have at most `limit` records."""
     peak = peak_flops(world.device, job.train.precision)
-    engine = build_engine(parts.model(job.train), job.train, world, limit)
-    clocks = Clocks(world.device)
-    time_collectives(clocks.communication)
     checkpoints = Checkpoints(
         open_store(job.storage),
         f"{job.prefix}/checkpoints",
@@ -116,17 +76,11 @@ def build_run(job: Job, parts: RunInputs, world: World, channel: Any, limit: int
         parts.task.mode,
         parts.task.metric,
     )
-    return Run(
-        parts.task,
-        engine,
-        job.train,
-        replace(parts.rows("train"), balanced=job.train.is_balanced),
-        parts.rows("validation"),
-        world,
-        checkpoints,
-        step_reporter(job, channel, world, peak),
-        RayNotices(world, channel),
-        clocks,
+    return replace(
+        build_run(parts, job.train, world, limit),
+        checkpoints=checkpoints,
+        on_step=step_reporter(job, channel, world, peak),
+        notices=RayNotices(world, channel),
     )
 
 

@@ -18,14 +18,14 @@ import ray
 import torch
 from ray import tune
 
+from heliostat.train.build import build_run, load_run_inputs
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.batches import BatchPlan
-from heliostat.train.engine import build_engine
 from heliostat.train.job import Job
-from heliostat.train.loop import Run, fit, total_steps
+from heliostat.train.loop import fit, total_steps
+from heliostat.train.micro_batch import fit_micro_batch
 from heliostat.train.parallel.distributed import configure_process, join
 from heliostat.train.telemetry.stats import Report
-from heliostat.train.worker import load_run_inputs
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.space import trial_config
 
@@ -52,15 +52,15 @@ class Member:
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": "0"}
         os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
         self._world = join("cuda" if torch.cuda.is_available() else "cpu")
-        self._parts = load_run_inputs(self._job)
+        self._inputs = load_run_inputs(self._job)
 
     def begin(self, values: dict[str, Any]) -> None:
         """Starts a trial from the base model, with `values` merged over the `train` section."""
         self.end()
-        parts, rows = self._parts, self._parts.rows("train")
-        train = with_validations(trial_config(self._job.train, self._tune, values), self._tune.grace, rows)
-        self._engine = build_engine(parts.model(train), train, self._world)
-        self._reports = fit(Run(parts.task, self._engine, train, rows, parts.rows("validation"), self._world))
+        trial = trial_config(self._job.train, self._tune, values)
+        train = with_validations(trial, self._tune.grace, self._inputs.rows("train"))
+        run = fit_micro_batch(lambda limit: build_run(self._inputs, train, self._world, limit), None)
+        self._engine, self._reports = run.engine, fit(run)
 
     def advance(self) -> dict[str, Any]:
         """Trains to the next validation; returns its metrics, and `progress` in percent of the whole trial."""

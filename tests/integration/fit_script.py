@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
-
-import torch
 
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import TrainingError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
 from heliostat.train import tasks
+from heliostat.train.build import RunInputs, build_run
 from heliostat.train.checkpoints.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.batches import BatchPlan
 from heliostat.train.data.prepared import Prepared, open_prepared
 from heliostat.train.data.rows import Rows
-from heliostat.train.engine import build_engine, gathered_weights
-from heliostat.train.loop import Run, fit
+from heliostat.train.engine import gathered_weights
+from heliostat.train.loop import fit
 from heliostat.train.micro_batch import probe
-from heliostat.train.models.adapters import attach
 from heliostat.train.models.bases import rows_of
 from heliostat.train.parallel.distributed import World, configure_process, join
 from heliostat.train.tasks.base import Task
-from heliostat.train.telemetry.clocks import time_collectives
 from heliostat.train.telemetry.stats import StepStats
 
 
@@ -61,15 +59,10 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
     extras = ("stop_at", "checkpoints", "poisoned", "probed")
     stop_at, place, poisoned, probed = (values.pop(name, None) for name in extras)
     config, task = build(TrainConfig, values), tasks.get((folder / "task").read_text())
-    rows, validation = (rows_of(prepared, split) for split in ("train", "validation"))
     if poisoned:
+        rows = rows_of(prepared, "train")
         plan = BatchPlan(rows.lengths, rows.targets, config.global_batch_size, config.seed)
         task = cast("Task", Poisoned(task, {int(plan.at(step)[0]) for step in poisoned}))
-    torch.manual_seed(config.seed)
-    model = task.load_model(folder / "model", prepared.labels, config.dropout)
-    if config.adapter:
-        attach(model, config.adapter)
-    engine = build_engine(model, config, world)
     losses, norms, waits, reports, error = [], [], [], [], None
 
     def on_step(stats: StepStats) -> None:
@@ -80,9 +73,9 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
             raise CutOffError
 
     points = Checkpoints(open_store(str(folder / "storage")), place, world, {}) if place else None
+    run = build_run(RunInputs(task, folder / "model", prepared), config, world, None)
+    run, engine = replace(run, checkpoints=points, on_step=on_step), run.engine
     try:
-        run = Run(task, engine, config, rows, validation, world, points, on_step)
-        time_collectives(run.clocks.communication)
         if probed:
             probe(run, probed)
         reports = list(fit(run))

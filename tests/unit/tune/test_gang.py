@@ -1,0 +1,109 @@
+"""A trial is built as a run of the same settings is."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.train import build, worker
+from heliostat.train.build import RunInputs
+from heliostat.train.config import TrainConfig
+from heliostat.train.data.config import DataConfig
+from heliostat.train.data.prepared import Prepared
+from heliostat.train.job import Job
+from heliostat.train.loop import Run
+from heliostat.train.models.architectures.config import ModelConfig
+from heliostat.train.parallel.distributed import World
+from heliostat.train.telemetry.clocks import Clocks
+from heliostat.tune import gang
+from heliostat.tune.config import TuneConfig
+from heliostat.tune.gang import Member
+
+OF_A_JOB_ONLY = {"checkpoints", "on_step", "notices"}
+"""Parts that a trial has no use for: it is neither resumed nor watched."""
+
+
+class Head:
+    """A task of models of one layer."""
+
+    mode, metric = "max", "accuracy"
+
+    def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Dropout(dropout or 0.0), torch.nn.Linear(4, len(labels)))
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> RunInputs:
+    """Twelve records, of which three quarters are good."""
+    table = pa.table({"label": ["bad", "good", "good", "good"] * 3, "length": [1] * 12, "targets": [1] * 12})
+    for split in ("train", "validation"):
+        with pa.OSFile(str(tmp_path / f"{split}.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    task: Any = Head()
+    return RunInputs(task, tmp_path, Prepared("f", "u", tmp_path, ("bad", "good"), {}))
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    train = {"class_weights": "balanced", "dropout": 0.25, "seed": 7, "validate_every": 1, "precision": "fp32"}
+    return Job(
+        name="tiny", task="text-classification", run_id="r", model=ModelConfig(source="x"),
+        data=DataConfig(source="x"), data_fingerprint="f", train=TrainConfig.model_validate(train),
+        storage=StorageConfig(url=str(tmp_path)), spec="",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """The runs that trials train; engines are what they are built from."""
+    runs: list[Run] = []
+
+    def fit(run: Run) -> Any:
+        runs.append(run)
+        return iter(())
+
+    def engine(model: torch.nn.Module, train: TrainConfig, world: World, limit: int | None) -> Any:
+        return SimpleNamespace(model=model, train=train, world=world, limit=limit, destroy=lambda: None)
+
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(build, "build_engine", engine)
+    monkeypatch.setattr(build, "time_collectives", lambda _: None)
+    monkeypatch.setattr(worker, "peak_flops", lambda *_: 1.0)
+    monkeypatch.setattr(gang, "configure_process", lambda _: None)
+    monkeypatch.setattr(gang, "join", lambda _: World(0, 1, "cpu"))
+    monkeypatch.setattr(gang, "fit", fit)
+    return runs
+
+
+def content(value: Any) -> Any:
+    """What can be compared of a part of a run."""
+    if isinstance(value, SimpleNamespace):
+        return {name: content(part) for name, part in vars(value).items() if name != "destroy"}
+    if isinstance(value, torch.nn.Module):
+        return str(value), {name: weight.tolist() for name, weight in value.state_dict().items()}
+    if isinstance(value, Clocks):
+        return type(value)
+    return value
+
+
+def test_a_trial_is_made_of_what_a_run_is_made_of(
+    inputs: RunInputs, job: Job, built: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gang, "load_run_inputs", lambda _: inputs)
+    member = Member(job.model_dump(mode="json"), TuneConfig(grace=1.0).model_dump(mode="json"))
+    member.join(0, "localhost", 1)
+    member.begin({})
+    run = worker.build_observed_run(job, inputs, World(0, 1, "cpu"), None, None)
+    (trial,) = built
+    assert trial.rows.weights is not None
+    for part in dataclasses.fields(Run):
+        if part.name not in OF_A_JOB_ONLY:
+            assert content(getattr(trial, part.name)) == content(getattr(run, part.name)), part.name
