@@ -50,6 +50,12 @@ TIME_TO_FIRST_TOKEN_SECONDS = Metric(
     _ANSWER,
     _LATENCY_SECONDS,
 )
+KEYS_READ_TIMESTAMP_SECONDS = Metric(
+    "heliostat_keys_read_timestamp_seconds", "gauge", "Unix time when a replica last read the API keys.", _MODEL
+)
+DAMAGED_KEYS = Metric(
+    "heliostat_damaged_keys", "gauge", "API keys in the storage that cannot be read and open nothing.", _MODEL
+)
 
 _RUN = ("model", "run", "rank")
 TRAIN_LOSS = Metric("heliostat_train_loss", "gauge", "Loss of the last step, mean over the global batch.", _RUN)

@@ -8,12 +8,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from statistics import fmean
 
+from heliostat.infra import log
 from heliostat.infra import metrics as catalogue
 from heliostat.infra.metrics import Metric
 from heliostat.serve.errors import App, Message, Receive, Scope, Send
 
 Record = Callable[[Metric, float, Mapping[str, str]], None]
 FLUSH_SECONDS = 0.5
+_log = log.get(__name__)
 ADAPTER = "heliostat.adapter"
 """Key in a request's scope: the adapter that answers it, as `name@version`; empty for the model itself."""
 
@@ -42,9 +44,13 @@ class Buffer:
         self._thread.join(timeout=10)
 
     def _run(self, seconds: float) -> None:
-        while not self._closed.wait(seconds):
-            self._flush()
-        self._flush()
+        closed = False
+        while not closed:
+            closed = self._closed.wait(seconds)
+            try:
+                self._flush()
+            except Exception as error:  # of one value or of Ray for a while: later ones are recorded
+                _log.warning("metrics: not recorded: %r", error)
 
     def _flush(self) -> None:
         totals: dict[tuple[Metric, tuple[tuple[str, str], ...]], float] = {}
@@ -77,6 +83,11 @@ class ServeMetrics:
     def ongoing(self, count: int) -> None:
         """Records how many requests the replica holds now."""
         self.record(catalogue.ONGOING_REQUESTS, count, self.labels)
+
+    def keys(self, read_at: float, damaged: int) -> None:
+        """Records when the API keys were last read (Unix time), and how many of them are damaged."""
+        self.record(catalogue.KEYS_READ_TIMESTAMP_SECONDS, read_at, self.labels)
+        self.record(catalogue.DAMAGED_KEYS, damaged, self.labels)
 
     def batch(self, size: int) -> None:
         """Records the size of a batch."""

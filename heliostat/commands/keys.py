@@ -34,10 +34,10 @@ def show() -> None:
     """All keys: name, what they open, until when and how much."""
     from heliostat.infra.storage.config import StorageConfig
     from heliostat.infra.storage.store import open_store
-    from heliostat.serve.access.keys import list_keys
+    from heliostat.serve.access.keys import read_keys
     from heliostat.view.terminal import View
 
-    keys = list_keys(open_store(StorageConfig()))
+    stored = read_keys(open_store(StorageConfig()))
     rows = [
         [
             key.name,
@@ -47,9 +47,11 @@ def show() -> None:
             key.requests_per_minute or "",
             key.tokens_per_minute or "",
         ]
-        for key in keys
+        for key in stored.keys.values()
     ]
     View().table("Keys", ["name", "endpoints", "made", "ends (UTC)", "requests/min", "tokens/min"], rows)
+    for reason in stored.damaged.values():
+        typer.echo(f"opens nothing: {reason}", err=True)
 
 
 @app.command("remove")

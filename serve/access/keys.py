@@ -6,17 +6,18 @@ keys/<name>.json   the SHA-256 of one key, and what it allows; the key itself is
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from heliostat.infra.config.strict import StrictModel
-from heliostat.infra.errors import ConfigError, IntegrityError, NotFoundError, StorageError
+from heliostat.infra.errors import ConfigError, HeliostatError, IntegrityError, NotFoundError, StorageError
 from heliostat.infra.storage.base import Store
 
 PREFIX = "keys"
@@ -30,8 +31,8 @@ class ApiKey(StrictModel):
     version: Literal[1] = 1
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    created: datetime
-    expires: datetime | None = None
+    created: AwareDatetime
+    expires: AwareDatetime | None = None
     models: tuple[str, ...] = ()
     """The models that it opens, endpoints and adapters; all where there are none."""
     requests_per_minute: Positive | None = None
@@ -91,16 +92,39 @@ def add_key(
     return key
 
 
-def list_keys(store: Store) -> list[ApiKey]:
-    """All keys, sorted by name; raises IntegrityError if one is damaged."""
-    return [read_key(store, entry.key) for entry in store.list(PREFIX) if entry.key.endswith(".json")]
+@dataclass(frozen=True)
+class StoredKeys:
+    """The keys in a storage, by path and version, and why the others there cannot be read."""
+
+    keys: Mapping[tuple[str, str], ApiKey]
+    damaged: Mapping[tuple[str, str], str]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all, those that cannot be read included."""
+        return sorted(PurePosixPath(path).stem for path, _ in (*self.keys, *self.damaged))
 
 
-def read_key(store: Store, where: str) -> ApiKey:
-    """Reads the key stored at `where`; raises IntegrityError if it is damaged."""
+def read_keys(store: Store, known: Mapping[tuple[str, str], ApiKey] | None = None) -> StoredKeys:
+    """Reads each key of the storage on its own, so that one that is damaged keeps no other one out, or in.
+
+    Those in `known` are not read again. Raises StorageError if the storage cannot be listed.
+    """
+    keys, damaged = {}, {}
+    for one in sorted((entry.key, entry.version) for entry in store.list(PREFIX) if entry.key.endswith(".json")):
+        try:
+            keys[one] = (known or {}).get(one) or _read_key(store, one[0])
+        except NotFoundError:
+            continue  # removed since it was listed
+        except HeliostatError as error:
+            damaged[one] = str(error)
+    return StoredKeys(keys, damaged)
+
+
+def _read_key(store: Store, where: str) -> ApiKey:
     try:
-        return ApiKey.model_validate(json.loads(store.read_bytes(where)))
-    except (ValidationError, ValueError) as error:
+        return ApiKey.model_validate_json(store.read_bytes(where))
+    except ValidationError as error:
         raise IntegrityError(f"{store.url}/{where}: damaged: not a key of this version") from error
 
 
@@ -109,7 +133,7 @@ def remove_key(store: Store, name: str) -> None:
     try:
         store.read_bytes(_where(name))
     except NotFoundError:
-        names = ", ".join(one.name for one in list_keys(store)) or "none"
+        names = ", ".join(read_keys(store).names) or "none"
         raise ConfigError(f"keys remove: {name!r} given; there are: {names}") from None
     except StorageError as error:
         raise ConfigError(f"keys remove: {name!r}: {error}") from error

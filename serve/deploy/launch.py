@@ -13,7 +13,7 @@ from heliostat.infra import log
 from heliostat.infra.errors import ConfigError, HeliostatError, ResourceError
 from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import keys_from_environment
-from heliostat.serve.access.keys import list_keys
+from heliostat.serve.access.keys import read_keys
 from heliostat.serve.args import CANDIDATE_SUFFIX, AppArgs
 from heliostat.serve.deploy.applications import (
     applications,
@@ -126,7 +126,10 @@ def _check_same_tls(args: AppArgs) -> None:
 
 def _with_keys(args: AppArgs) -> AppArgs:
     keys = args.keys or keys_from_environment(required=False)
-    keys_from_environment(required=not keys and not list_keys(open_store(args.storage)))
+    stored = read_keys(open_store(args.storage))
+    for reason in stored.damaged.values():
+        _log.warning("keys: this one opens nothing: %s", reason)
+    keys_from_environment(required=not keys and not stored.keys)
     return args.model_copy(update={"keys": keys})
 
 

@@ -56,7 +56,7 @@ def create_app(
     """
     if config.has_page:
         service.router.include_router(page(served, needs_key=access is not None, explains=service.explains))
-    app: App = _routes(served, service)
+    app: App = _routes(served, service, access)
     app = BodyMiddleware(OngoingLimitMiddleware(app, config.max_ongoing_requests, metrics.ongoing), config)
     if access:
         app = KeyLimitMiddleware(app, access.counter, access.sync.start)
@@ -79,7 +79,7 @@ class _LifespanMiddleware:
             await send({"type": f"lifespan.{phase}.complete"})
 
 
-def _routes(served: ServedModels, service: Service) -> App:
+def _routes(served: ServedModels, service: Service, access: AccessControl | None) -> App:
     app = FastAPI(
         title=served.name,
         version=served.version,
@@ -93,14 +93,14 @@ def _routes(served: ServedModels, service: Service) -> App:
             Exception: _fail,
         },
     )
-    app.include_router(_common(served, service))
+    app.include_router(_common(served, service, access))
     app.include_router(service.router)
     if service.application:
         app.mount("", service.application)
     return app
 
 
-def _common(served: ServedModels, service: Service) -> APIRouter:
+def _common(served: ServedModels, service: Service, access: AccessControl | None) -> APIRouter:
     router = APIRouter()
     adapters = {"adapters": {one.name: one.version for one in served.adapters}} if served.adapters else {}
 
@@ -110,7 +110,8 @@ def _common(served: ServedModels, service: Service) -> APIRouter:
             service.check_health()
         except Exception as error:
             raise RequestError(503, f"unhealthy: {error}", code="unhealthy") from error
-        return JSONResponse({"status": "ok", "model": served.name, "version": served.version, **adapters})
+        keys = {"keys": access.keys.state} if access and access.keys.state else {}
+        return JSONResponse({"status": "ok", "model": served.name, "version": served.version, **adapters, **keys})
 
     @router.get("/v1/models")
     async def models(request: Request) -> JSONResponse:

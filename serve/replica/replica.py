@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config import strict as configuration
@@ -22,21 +22,20 @@ class Replica:
 
     def __init__(self, args: Mapping[str, Any]) -> None:
         from heliostat.serve.experiment.middleware import ExperimentMiddleware
-        from heliostat.serve.metrics import Buffer
+        from heliostat.serve.metrics import Buffer, ServeMetrics
 
         self.args = configuration.build(AppArgs, args)
-        self.access = access_control(self.args)
-        self.experiment = ExperimentMiddleware(self.args.name, self.args.config)
         self.metrics = Buffer()
+        self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
+        self.access = access_control(self.args, self.counts.keys)
+        self.experiment = ExperimentMiddleware(self.args.name, self.args.config)
 
     async def __serve_build_asgi_app__(self) -> App:
         """Loads the model and returns the ASGI app that Ray Serve mounts at the route."""
         from heliostat.serve.http.first_chunk import FirstChunkMiddleware
         from heliostat.serve.http.stream_guard import StreamGuard
-        from heliostat.serve.metrics import ServeMetrics
         from heliostat.serve.replica.loading import start
 
-        self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
         self.service, app = await start(self.args, self.access, self.counts, self.experiment)
         self.guard = StreamGuard()
         return FirstChunkMiddleware(app, self.guard)
@@ -60,8 +59,8 @@ class Replica:
                 part.close()
 
 
-def access_control(args: AppArgs) -> AccessControl | None:
-    """API keys and usage limits of this endpoint; None if it is open to everyone.
+def access_control(args: AppArgs, observe: Callable[[float, int], None] | None = None) -> AccessControl | None:
+    """API keys and usage limits of this endpoint; None if it is open to everyone. See KeyRing for `observe`.
 
     Raises ConfigError if keys are required and there are none.
     """
@@ -72,6 +71,6 @@ def access_control(args: AppArgs) -> AccessControl | None:
     if args.config.auth == "none":
         return None
     counter, store = UsageCounter(), open_store(args.storage)
-    keys = KeyRing(hash_keys(",".join(args.keys)) + keys_from_environment(required=False), store)
+    keys = KeyRing(hash_keys(",".join(args.keys)) + keys_from_environment(required=False), store, observe=observe)
     keys_from_environment(required=keys.is_empty)
     return AccessControl(keys, counter, UsageSync(counter, args.name))

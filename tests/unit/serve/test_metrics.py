@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from heliostat.infra import metrics as catalogue
 from heliostat.serve.errors import Receive, Scope, Send
 from heliostat.serve.metrics import Buffer, MetricsMiddleware, ServeMetrics
 from tests.unit.serve.conftest import Recorded
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -92,9 +92,23 @@ def test_the_buffer_hands_over_while_it_runs() -> None:
     found: list[float] = []
     buffer = Buffer(lambda metric, value, labels: found.append(value), seconds=0.01)
     ServeMetrics("tiny", "7", buffer.add).batch(4)
-    until = time.monotonic() + 5
-    while not found and time.monotonic() < until:
-        time.sleep(0.005)
-    assert found == [4]
+    until(lambda: found == [4], "it is handed over", seconds=5)
     buffer.close()
     assert found == [4]
+
+
+def test_a_value_that_cannot_be_recorded_stops_none_after_it() -> None:
+    found: list[float] = []
+
+    def record(metric: Any, value: float, labels: Any) -> None:
+        if value == 1:
+            raise RuntimeError("no agent")
+        found.append(value)
+
+    buffer = Buffer(record, seconds=0.01)
+    metrics = ServeMetrics("tiny", "7", buffer.add)
+    metrics.batch(1)
+    until(lambda: not buffer._values, "the value is taken", seconds=5)
+    metrics.batch(4)
+    until(lambda: found == [4], "the next one is recorded", seconds=5)
+    buffer.close()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,20 @@ from fastapi import APIRouter
 from typer.testing import CliRunner
 
 from heliostat.cli import app as cli
-from heliostat.infra.errors import ConfigError, IntegrityError
+from heliostat.infra.errors import ConfigError, StorageError
+from heliostat.infra.storage.base import Entry
 from heliostat.infra.storage.local import LocalStore
+from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.keyring import KeyRing
-from heliostat.serve.access.keys import add_key, digest_of, generate_key, list_keys, remove_key
+from heliostat.serve.access.keys import ApiKey, add_key, digest_of, generate_key, read_keys, remove_key
 from heliostat.serve.access.quota import REQUESTS, TOKENS, UsageAggregator, UsageCounter, UsageSync, count_tokens
+from heliostat.serve.args import AppArgs
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
 from heliostat.serve.http.app import create_app
 from heliostat.serve.models.served_models import ServedModels
+from heliostat.serve.replica.replica import access_control
 from tests.unit.serve.conftest import KEY, Recorded, service_of
 from tests.waiting import until
 
@@ -31,6 +34,10 @@ NOW = datetime.now(timezone.utc)
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
     return LocalStore(str(tmp_path))
+
+
+def list_keys(store: LocalStore) -> list[ApiKey]:
+    return list(read_keys(store).keys.values())
 
 
 def endpoint(store: LocalStore, served: ServedModels, recorded: Recorded, counter: UsageCounter) -> App:
@@ -86,15 +93,111 @@ def test_a_running_replica_follows_the_storage(store: LocalStore) -> None:
     ring.close()
 
 
-def test_keys_that_cannot_be_read_leave_those_known_before(store: LocalStore) -> None:
-    key = add_key(store, "shop")
+DAMAGED = {
+    "empty": b"",
+    "no json": b"{",
+    "no key": b"{}",
+    "no text": b"\xff\xfe",
+    "deep": b"[" * 100_000,
+    "another version": b'{"version": 2}',
+    "no time zone": ApiKey(name="x", sha256="0" * 64, created=NOW).model_dump_json().replace("Z", "").encode(),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_key_opens_nothing_and_the_others_come_and_go(
+    store: LocalStore, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    old = add_key(store, "old")
     ring = KeyRing((), store, seconds=0.02)
-    store.write_bytes("keys/other.json", b"{")
-    with pytest.raises(IntegrityError, match=r"keys/other\.json: damaged"):
-        ring.reload()
-    time.sleep(0.1)
+    store.write_bytes("keys/damaged.json", content)
+    new = add_key(store, "new")
+    remove_key(store, "old")
+    until(lambda: ring.find(digest_of(new)) and not ring.find(digest_of(old)), "keys come and go", seconds=5)
+    assert ring.state
+    assert ring.state["damaged"] == 1
+    ring.close()
+    told = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert told == [f"keys: this one opens nothing: {store.url}/keys/damaged.json: damaged: not a key of this version"]
+
+
+def test_a_key_without_permission_keeps_no_other_one_out(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = add_key(store, "shop")
+    add_key(store, "locked")
+    read = LocalStore.read_bytes
+
+    def refuse(self: LocalStore, where: str) -> bytes:
+        if "locked" in where:
+            raise StorageError("locked: cannot read: permission denied")
+        return read(self, where)
+
+    monkeypatch.setattr(LocalStore, "read_bytes", refuse)
+    ring = KeyRing((), store)
     assert ring.find(digest_of(key))
     ring.close()
+
+
+def test_a_replica_starts_where_the_only_key_is_damaged_and_knows_it_once_it_is_mended(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    key = add_key(store, "shop")
+    good = store.read_bytes("keys/shop.json")
+    store.write_bytes("keys/shop.json", b"{")
+    args = {"name": "tiny", "url": "x", "digest": "0", "version": "1", "storage": {"url": store.url}}
+    access = access_control(AppArgs.model_validate(args))
+    assert access
+    assert not access.keys.find(digest_of(key))
+    store.write_bytes("keys/shop.json", good)
+    access.keys.reload()
+    assert access.keys.find(digest_of(key))
+    access.close()
+
+
+class BrokenStore(LocalStore):
+    """A storage that lists nothing while `error` is set."""
+
+    error: Exception | None = None
+
+    def list(self, prefix: str = "") -> list[Entry]:
+        if BrokenStore.error:
+            raise BrokenStore.error
+        return super().list(prefix)
+
+
+@pytest.mark.parametrize("error", [StorageError("no answer"), RuntimeError("a fault"), MemoryError()])
+def test_the_watcher_survives_any_error_and_says_how_old_its_keys_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    store, seen = BrokenStore(str(tmp_path)), list[tuple[float, int]]()
+    key = add_key(store, "shop")
+    ring = KeyRing((), store, seconds=0.02, observe=lambda read_at, damaged: seen.append((read_at, damaged)))
+    monkeypatch.setattr(BrokenStore, "error", error)
+    until(lambda: ring.age_seconds > 0.2, "the keys are old", seconds=5)
+    assert ring.find(digest_of(key))
+    assert ring.state
+    assert ring.state["age_seconds"] >= 0.2
+    count = len(seen)
+    monkeypatch.setattr(BrokenStore, "error", None)
+    other = add_key(store, "other")
+    until(lambda: ring.find(digest_of(other)), "keys are read again", seconds=5)
+    ring.close()
+    assert len(seen) > count
+    assert seen[-1][0] > seen[count - 1][0]
+    assert seen[-1][1] == 0
+
+
+async def test_health_says_how_old_the_keys_are_and_how_many_are_damaged_and_not_which(
+    store: LocalStore, served: ServedModels, recorded: Recorded
+) -> None:
+    store.write_bytes("keys/secret-name.json", b"{")
+    app = endpoint(store, served, recorded, UsageCounter())
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        response = await client.get("/health")
+    assert response.json()["keys"]["damaged"] == 1
+    assert 0 <= response.json()["keys"]["age_seconds"] < 5
+    assert "secret-name" not in response.text
 
 
 async def test_a_key_that_has_ended_or_is_for_another_model_opens_nothing(
@@ -163,7 +266,12 @@ def test_the_commands_add_list_and_remove(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("HELIOSTAT_STORAGE", str(tmp_path))
     made = CliRunner().invoke(cli, ["keys", "add", "shop", "--days", "30", "--requests-per-minute", "60"])
     assert digest_of(made.stdout.strip()) == list_keys(LocalStore(str(tmp_path)))[0].sha256
-    listed = CliRunner().invoke(cli, ["keys", "list"]).stdout
+    LocalStore(str(tmp_path)).write_bytes("keys/damaged.json", b"{")
+    found = CliRunner().invoke(cli, ["keys", "list"])
+    listed = found.stdout
+    assert found.exit_code == 0
+    assert "keys/damaged.json: damaged" in found.stderr
+    assert "damaged opens nothing" in CliRunner().invoke(cli, ["keys", "remove", "damaged"]).stdout
     assert "shop" in listed
     assert made.stdout.strip() not in listed
     assert "shop" in CliRunner().invoke(cli, ["keys", "remove", "shop"]).stdout

@@ -48,6 +48,7 @@ class Keys(KeyRing):
     """A key for everything, and one for some models."""
 
     def __init__(self, *models: str) -> None:
+        super().__init__(())
         self._known = {
             digest_of(KEY): ApiKey(name="all", sha256=digest_of(KEY), created=CREATED),
             digest_of(LIMITED): ApiKey(name="some", sha256=digest_of(LIMITED), created=CREATED, models=models),
