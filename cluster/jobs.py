@@ -1,7 +1,7 @@
 """Submit commands to a Ray cluster and follow them, through Ray's job API.
 
     with environment([Path("spec.yaml")]) as runtime_env:
-        job = submit("http://head:8265", "python -m heliostat train spec.yaml", runtime_env)
+        job = submit("http://head:8265", python_command("-m heliostat train spec.yaml"), runtime_env)
     for text in logs("http://head:8265", job):
         ...
 
@@ -33,6 +33,21 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _OVERRIDES: dict[str, str | None] = {"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None}
 # Ray's client prefers these to the given address.
 _PACKAGING = "ray._private.runtime_env.packaging"
+
+
+_FIND_PYTHON = (
+    "python=$(tr '\\0' '\\n' </proc/$RAY_RAYLET_PID/cmdline 2>/dev/null "
+    "| sed -n 's/^--python_worker_command=\\([^ ]*\\) .*/\\1/p')"
+)
+
+
+def python_command(arguments: str) -> str:
+    """A shell command that runs the cluster's Python, that of Ray's workers, with `arguments`.
+
+    A plain `python` would be whatever PATH has there, with other packages or none. The job's environment does not name
+    Ray's own, so it is read from the command line of its raylet; `python` is the last resort.
+    """
+    return f'{_FIND_PYTHON}; exec "${{python:-python}}" {arguments}'
 
 
 @contextmanager
@@ -156,14 +171,23 @@ def _check(address: str) -> None:
     """Checks that the dashboard answers, because Ray's client has no timeout."""
     import requests  # type: ignore[import-untyped]
 
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"--address: {address} given; http://HOST:8265, the address of Ray's dashboard, is allowed")
-    check_answers(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), address)
+    check_answers(*_host_and_port(address), address)
     try:
         requests.head(address, timeout=ANSWER_SECONDS)
     except requests.RequestException as error:
         raise ResourceError(f"{address}: answers, but not as Ray's dashboard does ({type(error).__name__})") from error
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Host and port of a dashboard's URL; raises ConfigError for anything else."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port or (443 if parts.scheme == "https" else 80)  # raises ValueError above 65535
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"--address: {address} given; http://HOST:8265, the address of Ray's dashboard, is allowed")
+    return parts.hostname, port
 
 
 def _short(error: Exception) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+from heliostat.infra import failures, process
 from heliostat.infra.errors import HeliostatError
 
 
 def main() -> None:
     """Runs a command; a user's mistake ends in one line and a non-zero exit code, not in a traceback."""
     try:
+        process.prepare()
         from heliostat.cli import app
 
-        app()
-    except HeliostatError as error:
-        fail(str(error), error.exit_code)
+        try:
+            app()
+        finally:
+            process.flush_output()
     except ModuleNotFoundError as error:
         from heliostat.infra.installed import explain
 
@@ -25,6 +28,11 @@ def main() -> None:
         fail(f"{command()}{reason}", HeliostatError.exit_code)
     except KeyboardInterrupt:
         fail("stopped", 130)
+    except Exception as error:
+        found = failures.explain(error)
+        if found is None:
+            raise
+        fail(str(found), found.exit_code)
 
 
 def fail(line: str, exit_code: int) -> NoReturn:

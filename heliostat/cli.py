@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import signal
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from heliostat import __version__
 from heliostat.commands import (
@@ -20,9 +22,23 @@ from heliostat.commands import (
     stages,
     submit,
 )
+from heliostat.infra.errors import StoppedError
+
+
+class Commands(TyperGroup):
+    """Lets Ctrl-C leave as an error, with a line that says so: typer itself would exit without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command; raises StoppedError on Ctrl-C and on a signal that ends commands in the same way."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise StoppedError(str(error) or "stopped", getattr(error, "number", signal.SIGINT)) from error
+
 
 app = typer.Typer(
     name="heliostat",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

@@ -114,7 +114,7 @@ def ask_chat(endpoint: Endpoint, key: str, view: View) -> None:
     from openai import OpenAI
 
     client = OpenAI(base_url=f"{endpoint.url}/v1", api_key=key)
-    view.say(f"[bold]{QUESTION}[/bold]")
+    view.console.print(QUESTION, style="bold", soft_wrap=True)
     turns: Any = [{"role": "user", "content": QUESTION}]
     asked = {"model": endpoint.name, "messages": turns, "max_tokens": 96, "temperature": 0}
     for chunk in client.chat.completions.create(**asked, stream=True):

@@ -8,12 +8,14 @@ HeliostatError            exit code 1
 ├── StorageError          a file system or bucket refuses or does not answer
 │   └── NotFoundError     no such object
 ├── ResourceError         too few CPUs or GPUs, a port in use, no cluster
-└── TrainingError         a run failed for a reason that the user can act on
-    └── StoppedError      a run was told to stop, and did; exit code 143
+├── TrainingError         a run failed for a reason that the user can act on
+└── StoppedError          Ctrl-C or a signal stopped the command; exit code 128 + the signal's number
 
 Each message is one line that names the key, file or field, its value and what is allowed. The command line
 prints it and exits with the code; nothing else catches these, except for deliberate retries.
 """
+
+from signal import SIGTERM
 
 
 class HeliostatError(Exception):
@@ -56,7 +58,9 @@ class TrainingError(HeliostatError):
     """A run failed for a reason that the user can act on."""
 
 
-class StoppedError(TrainingError):
-    """A run was told to stop (SIGTERM), and did, in a state that can be resumed."""
+class StoppedError(HeliostatError):
+    """Ctrl-C or a signal stopped the command; a run has stored a checkpoint if the message says so."""
 
-    exit_code = 128 + 15
+    def __init__(self, message: str, number: int = SIGTERM) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number

@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra import log
-from heliostat.infra.errors import StorageError
+from heliostat.infra.config.strict import build
+from heliostat.infra.errors import StoppedError, StorageError
+from heliostat.infra.failures import is_database_error
 from heliostat.infra.storage.config import DEFAULT_FOLDER, StorageConfig, is_s3
 
 if TYPE_CHECKING:
@@ -41,9 +44,19 @@ _log = log.get(__name__)
 
 
 def tracking_uri(storage: StorageConfig) -> str:
-    """MLFLOW_TRACKING_URI, or an SQLite file in the storage folder (`./heliostat-data` for a bucket)."""
-    folder = Path(DEFAULT_FOLDER).absolute() if is_s3(storage.url) else Path(storage.url)
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{folder / _DATABASE}"
+    """MLFLOW_TRACKING_URI, or an SQLite file in the storage folder (`./heliostat-data` for a bucket).
+
+    Raises ConfigError if MLflow cannot have a database in this working directory.
+    """
+    if given := os.environ.get("MLFLOW_TRACKING_URI"):
+        return given
+    here = build(StorageConfig, {"url": DEFAULT_FOLDER}, "MLflow's database") if is_s3(storage.url) else storage
+    return f"{_SQLITE}{Path(here.url) / _DATABASE}"
+
+
+def is_inside(storage: StorageConfig) -> bool:
+    """Whether MLflow's database lies in the storage's folder, and so goes where that goes."""
+    return tracking_uri(storage) == f"{_SQLITE}{Path(storage.url) / _DATABASE}"
 
 
 def client(storage: StorageConfig) -> MlflowClient:
@@ -106,6 +119,12 @@ class Run:
             put = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
             put(self.id, str(path), folder)
 
+    def text(self, text: str, name: str) -> None:
+        """Stores a small text as the file `name` with the run; raises StorageError if MLflow fails."""
+        with TemporaryDirectory(prefix="heliostat-text-") as folder:
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+            self.artifact(Path(folder) / name)
+
     def close(self, status: str) -> None:
         """Sends queued metrics and sets the status: FINISHED, FAILED or KILLED."""
         from mlflow.exceptions import MlflowException
@@ -127,7 +146,7 @@ def start_run(
     parent_run_id: str | None = None,
     run_id: str | None = None,
 ) -> Iterator[Run]:
-    """A run that ends with the block: FINISHED, KILLED on Ctrl-C, FAILED on any other exception.
+    """A run that ends with the block: FINISHED, KILLED on Ctrl-C or a signal, FAILED on any other exception.
 
     `run_id` resumes an earlier run. Nested `params` get dotted names. Raises StorageError if MLflow cannot be reached
     or fails.
@@ -148,7 +167,7 @@ def start_run(
     try:
         yield run
         status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, StoppedError):
         status = "KILLED"
         raise
     finally:
@@ -157,13 +176,15 @@ def start_run(
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Turns MLflow's exceptions in the block into one StorageError line."""
+    """Turns exceptions of MLflow and its database in the block into one StorageError line."""
     _set_environment()
     from mlflow.exceptions import MlflowException
 
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except Exception as error:
+        if not (isinstance(error, MlflowException | OSError) or is_database_error(error)):
+            raise
         raise StorageError(f"{what}: MLflow fails: {_line(error)}") from error
 
 
@@ -196,6 +217,7 @@ def _create_database(file: Path) -> None:
     MLflow itself takes no lock here: the slower of two processes would find half-created tables.
     """
     if file.exists():
+        _check_database(file)
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -205,6 +227,12 @@ def _create_database(file: Path) -> None:
         SqlAlchemyStore(f"{_SQLITE}{part}", str(file.parent / "mlflow")).engine.dispose()
         with suppress(FileExistsError):
             os.link(part, file)
+
+
+def _check_database(file: Path) -> None:
+    """Raises sqlite3.Error at once for a file that is no database or cannot be read: MLflow tries for two minutes."""
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
+        database.execute("PRAGMA schema_version")
 
 
 def _experiment_id(client: MlflowClient, storage: StorageConfig, name: str) -> str:
@@ -220,7 +248,22 @@ def _experiment_id(client: MlflowClient, storage: StorageConfig, name: str) -> s
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             found = client.get_experiment_by_name(name)  # another process was faster
+    if is_inside(storage):
+        _follow_folder(storage, found.experiment_id, found.artifact_location.removeprefix("file://"))
     return str(found.experiment_id)
+
+
+def _follow_folder(storage: StorageConfig, experiment_id: str, before: str) -> None:
+    """Lets an experiment keep its artifacts in the storage's folder, if that was renamed: MLflow has no call for it."""
+    now = f"{storage.url}/mlflow"
+    if before == now or Path(before).exists():
+        return
+    with closing(sqlite3.connect(Path(storage.url) / _DATABASE)) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (now, experiment_id))
+        database.execute(
+            "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?) WHERE experiment_id = ?",
+            (before, now, experiment_id),
+        )
 
 
 def _log_params(client: MlflowClient, run: Any, params: Mapping[str, Any]) -> None:

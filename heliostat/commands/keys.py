@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
+from heliostat.infra.errors import ConfigError
+
 app = typer.Typer(no_args_is_help=True, help="API keys in the storage: add, list, remove. Endpoints follow in seconds.")
+MOST_DAYS = 36_500
 Limit = Annotated[int | None, typer.Option(min=1, help="Over all replicas of an endpoint; no limit where left out.")]
 
 
 @app.command("add")
 def add(
     name: Annotated[str, typer.Argument(help="Whose it is, such as `shop`.")],
-    days: Annotated[float | None, typer.Option(min=0, help="How long it is valid; for ever where left out.")] = None,
+    days: Annotated[float | None, typer.Option(help="How long it is valid; for ever where left out.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="A model that it opens; all where left out.")] = None,
     requests_per_minute: Limit = None,
     tokens_per_minute: Limit = None,
@@ -24,9 +27,18 @@ def add(
     from heliostat.infra.storage.store import open_store
     from heliostat.serve.access.keys import add_key
 
-    expires = None if days is None else datetime.now(timezone.utc) + timedelta(days=days)
+    expires = None if days is None else _end(days)
+    if not all(name.strip() for name in model or ()):
+        raise ConfigError("--model: '' given; the name of an endpoint or adapter is needed, or no --model for all")
     limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
     typer.echo(add_key(open_store(StorageConfig()), name, expires=expires, models=tuple(model or ()), **limits))
+
+
+def _end(days: float) -> datetime:
+    """The time in so many days; raises ConfigError if there is none."""
+    if not 0 < days <= MOST_DAYS:
+        raise ConfigError(f"--days: {days:g} given; above 0 and at most {MOST_DAYS} is allowed")
+    return datetime.now(timezone.utc) + timedelta(days=days)
 
 
 @app.command("list")

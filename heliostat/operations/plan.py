@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ def priced(prices: Sequence[str]) -> tuple[Accelerator, ...]:
             given[name] = float(usd)
         except ValueError:
             given[name] = -1
-        if name not in names or given[name] < 0:
+        if name not in names or not 0 <= given[name] < math.inf:
             raise ConfigError(f"--price: {text!r} given; NAME=USD is allowed, with a name of {', '.join(names)}")
     return tuple(replace(one, usd_per_hour=given.get(one.name, one.usd_per_hour)) for one in ACCELERATORS)
 

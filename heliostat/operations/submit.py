@@ -27,16 +27,23 @@ def submit_command(command: str, spec: Spec, address: str, wait: bool) -> None:
         file.write_text(dump_yaml(spec), encoding="utf-8")
         variables = {name: os.environ[name] for name in FORWARDED if name in os.environ}
         with jobs.environment([file], variables) as environment:
-            job = jobs.submit(address, f"python -m heliostat {command} {file.name}", environment)
+            job = jobs.submit(address, jobs.python_command(f"-m heliostat {command} {file.name}"), environment)
     view.say(f"job {job} on {address}; look: ray job logs {job}; end: ray job stop {job}")
     if wait:
         follow(job, address, view)
 
 
 def follow(job: str, address: str, view: View) -> None:
-    """Prints the job's log as it is written; raises TrainingError if the job does not succeed."""
-    for text in jobs.logs(address, job):
-        view.console.print(text, end="", markup=False, soft_wrap=True)
-    state = jobs.status(address, job)
+    """Prints the job's log as it is written.
+
+    Raises TrainingError if the job does not succeed, and KeyboardInterrupt, which says so, if it goes on unwatched.
+    """
+    try:
+        for text in jobs.logs(address, job):
+            view.console.print(text, end="", markup=False, soft_wrap=True)
+        state = jobs.status(address, job)
+    except KeyboardInterrupt:
+        end = f"ray job stop --address {address} {job}"
+        raise KeyboardInterrupt(f"job {job} goes on at {address}; end: {end}") from None
     if state != "SUCCEEDED":
         raise TrainingError(f"job {job}: {state}: {jobs.reason(address, job)}")

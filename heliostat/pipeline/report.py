@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliostat import __version__
-from heliostat.infra import log
+from heliostat.infra import failures, log
 from heliostat.infra.config.strict import dump_yaml
 from heliostat.infra.errors import StorageError
 from heliostat.results import Curves
@@ -67,28 +66,20 @@ def report_on_run(spec: Spec, prepared: Prepared, run: Run, trained: TrainingRes
     subtitle = f"Version {trained.model.version}, published by run {trained.run_id}"
     more = {"base model": spec.model.origin, "run in MLflow": trained.tracking_url}
     key = f"runs/{spec.name}/{trained.run_id}/report.html"
-    with _logging_failures(f"run {trained.run_id}"):
+    try:
         report = make_report(spec, prepared, trained.model, trained.result, subtitle, more)
         return _store(spec, key, replace(report, curves=trained.curves), run)
-    return None
+    except Exception as error:  # the run has published its model, whatever comes of its report
+        known = failures.explain(error)
+        _log.warning("run %s has no report: %s", trained.run_id, known or error, exc_info=known is None)
+        return None
 
 
-def report_on_model(spec: Spec, prepared: Prepared, model: ModelVersion, found: Mapping[str, Any]) -> str | None:
-    """Stores the report of a model's evaluation; returns its location, or None if that fails."""
+def report_on_model(spec: Spec, prepared: Prepared, model: ModelVersion, found: Mapping[str, Any]) -> str:
+    """Stores the report of a model's evaluation; returns its location. Raises StorageError if it cannot be stored."""
     subtitle = f"Version {model.version} on the test split of {spec.data.source}"
     key = f"evaluations/{model.name}/{model.version}-{prepared.fingerprint}/report.html"
-    with _logging_failures(f"{model.name} version {model.version}"):
-        return _store(spec, key, make_report(spec, prepared, model, found, subtitle, {}))
-    return None
-
-
-@contextmanager
-def _logging_failures(what: str) -> Iterator[None]:
-    """Logs any error in the block: a failed report must not fail the command."""
-    try:
-        yield
-    except Exception:
-        _log.warning("%s has no report", what, exc_info=True)
+    return _store(spec, key, make_report(spec, prepared, model, found, subtitle, {}))
 
 
 def _store(spec: Spec, key: str, report: Report, run: Run | None = None) -> str:

@@ -112,7 +112,7 @@ class View:
     def _bar(self) -> Progress:
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
@@ -152,11 +152,10 @@ class View:
         self.version(trained.model, trained.result["size_bytes"])
         self.report(trained.report)
 
-    def evaluated(self, model: ModelVersion, found: Mapping[str, Any], report: str | None) -> None:
-        """Prints metrics, confusion matrix, and the report's location."""
+    def evaluated(self, model: ModelVersion, found: Mapping[str, Any]) -> None:
+        """Prints metrics and confusion matrix."""
         self.metrics(f"Test split, {model.name} version {model.version}", found["metrics"])
         self.confusion(found["confusion"], found["labels"])
-        self.report(report)
 
     def report(self, place: str | None) -> None:
         """Prints the location of a report, if there is one."""
@@ -233,8 +232,11 @@ class View:
 
 
 def _standard_output() -> Console:
-    """Standard output; lines are not wrapped if it is a file or a pipe."""
-    console = Console(highlight=False)
+    """Standard output; lines are not wrapped if it is a file or a pipe.
+
+    Text is printed as it is: labels and paths may contain what Rich takes for markup (`[/x]`) or emoji (`:cat:`).
+    """
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = ANY_WIDTH
     return console

@@ -14,12 +14,15 @@ from heliostat.infra.config.messages import explain, mentions
 from heliostat.infra.errors import ConfigError
 
 Section = TypeVar("Section", bound=BaseModel)
+MOST_CHARACTERS = 1 << 20
+MOST_NODES = 1 << 20
+"""Limits of a YAML file; specs with thousands of columns or labels stay far below."""
 
 
 class StrictModel(BaseModel):
-    """A section of the spec: unknown keys fail, every field is documented, instances do not change."""
+    """A section of the spec: unknown keys fail, numbers are finite, each field is documented, instances are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -56,7 +59,13 @@ def parse_yaml(text: str, name: str = "<text>") -> Any:
     try:
         loader = _Loader(text)
         loader.name = name
-        return loader.get_single_data()
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count_nodes(node, name, {})
+        return loader.construct_document(node)
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply; a spec has a few levels") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name} line {mark.line + 1}" if mark else name
@@ -65,12 +74,34 @@ def parse_yaml(text: str, name: str = "<text>") -> Any:
         raise ConfigError(f"{name}: not valid YAML: {error}") from error
 
 
+def _count_nodes(node: yaml.Node, name: str, known: dict[int, int | None]) -> int:
+    """The nodes at and below `node`, with what each alias stands for; `known` has those counted so far.
+
+    Raises ConfigError for a node that contains itself, and for more than a spec can have: a few aliases of aliases
+    stand for billions of nodes.
+    """
+    count = known.get(id(node), 0)
+    if count is None:
+        raise ConfigError(f"{name} line {node.start_mark.line + 1}: refers to itself")
+    if count == 0 and isinstance(node, yaml.CollectionNode):
+        known[id(node)] = None
+        parts = (part for item in node.value for part in (item if isinstance(item, tuple) else (item,)))
+        count = sum(_count_nodes(part, name, known) for part in parts)
+    known[id(node)] = count = count or 1
+    if count > MOST_NODES:
+        raise ConfigError(f"{name}: stands for more than {MOST_NODES:,} values; use fewer aliases (*name)")
+    return count
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in the file `path`; raises ConfigError if it is missing, unreadable or not a mapping."""
+    """The mapping in the file `path`; raises ConfigError if it is missing, unreadable, too large or not a mapping."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_CHARACTERS + 1)  # /dev/zero never ends
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(text) > MOST_CHARACTERS:
+        raise ConfigError(f"{path}: longer than {MOST_CHARACTERS:,} characters, so it is not a spec")
     value = parse_yaml(text, str(path))
     if not isinstance(value, dict):
         what = "nothing" if value is None else f"a {type(value).__name__}"

@@ -26,6 +26,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict
+
 from heliostat.infra.config.strict import StrictModel, build
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry.inputs import Inputs
@@ -47,6 +49,8 @@ class BaseModel(StrictModel):
 
 class PublishedModel(StrictModel):
     """Where a published model comes from and how it is to be asked."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # a metric need not be a number, such as the ROC-AUC of one class
 
     name: str
     task: str

@@ -27,11 +27,18 @@ from s3transfer.exceptions import RetriesExceededError
 from s3transfer.manager import TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
-from heliostat.infra.errors import NotFoundError
+from heliostat.infra.errors import ConfigError, NotFoundError
 from heliostat.infra.storage import deadline
 from heliostat.infra.storage.base import Entry, check_key
 from heliostat.infra.storage.deadline import ContextExecutor, Deadline, DeadlineExceededError
-from heliostat.infra.storage.s3_errors import NO_SUCH_BUCKET, explain, is_expired, is_missing, is_taken
+from heliostat.infra.storage.s3_errors import (
+    NO_SUCH_BUCKET,
+    endpoint_key,
+    explain,
+    is_expired,
+    is_missing,
+    is_taken,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,7 +49,15 @@ T = TypeVar("T")
 _MIB = 1 << 20
 _TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=4)
 _BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
-_FAILURES = (ClientError, BotoCoreError, Boto3Error, RetriesExceededError, DeadlineExceededError, OSError)
+_FAILURES = (
+    ClientError,
+    BotoCoreError,
+    Boto3Error,
+    RetriesExceededError,
+    DeadlineExceededError,
+    OSError,
+    RecursionError,  # botocore follows a redirect by a request that is redirected itself
+)
 _DELETE_BATCH = 1000  # the most keys per DeleteObjects request
 
 
@@ -236,6 +251,7 @@ def _lacks_bucket(client: S3Client, bucket: str) -> bool:
 
 
 def _make_client(endpoint_url: str | None, limits: Limits) -> S3Client:
+    """A client with these limits; raises ConfigError for an endpoint that is no URL."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": limits.attempts},
         connect_timeout=limits.connect_seconds,
@@ -245,6 +261,13 @@ def _make_client(endpoint_url: str | None, limits: Limits) -> S3Client:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    client = boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+    try:
+        client = boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+    except ValueError as error:
+        if isinstance(error, BotoCoreError):
+            raise
+        raise ConfigError(
+            f"{endpoint_key(endpoint_url)}: {error}; http://host:port or https://host is allowed"
+        ) from error
     client.meta.events.register("request-created.s3", _check_deadline)
     return client

@@ -23,10 +23,12 @@ _TAKEN = ("PreconditionFailed", "412")
 
 _DENIED = "access denied: let these credentials use the bucket, or give others (AWS_ACCESS_KEY_ID, AWS_PROFILE)"
 _REGION = "the bucket is in another region: set AWS_REGION to it"
+_REDIRECTED = "the server sends every request to another address: set storage.endpoint_url to the one that answers"
 _BUSY = "the server is overloaded: try again later"
 _MEANING = {
     **dict.fromkeys(("AccessDenied", "Forbidden", "AllAccessDisabled", "403"), _DENIED),
     **dict.fromkeys(("PermanentRedirect", "AuthorizationHeaderMalformed", "301"), _REGION),
+    **dict.fromkeys(("302", "303", "307", "308", "TemporaryRedirect"), _REDIRECTED),
     **dict.fromkeys(("SlowDown", "ServiceUnavailable", "503"), _BUSY),
     **dict.fromkeys(_EXPIRED, "the credentials have expired: renew them"),
     **dict.fromkeys(_TAKEN, "it exists already and is never overwritten"),
@@ -86,9 +88,17 @@ def _meaning(error: Exception, endpoint_url: str | None) -> str:
     if isinstance(error, (ConnectionError, HTTPClientError)):
         what = f"{_endpoint(endpoint_url)} does not answer ({type(error).__name__})"
         return f"{what}: check storage.endpoint_url and the network"
+    if isinstance(error, RecursionError):
+        return _REDIRECTED
     if isinstance(error, OSError):
         return f"{error.filename or 'connection'}: {error.strerror or error}"
     return str(error)
+
+
+def endpoint_key(endpoint_url: str | None) -> str:
+    """The key or variable that the address of the server comes from."""
+    variables = (name for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if os.environ.get(name))
+    return "storage.endpoint_url" if endpoint_url else next(variables, "endpoint_url in AWS's configuration file")
 
 
 def _endpoint(endpoint_url: str | None) -> str:

@@ -218,6 +218,11 @@ def test_bad_data_is_one_line_and_leaves_nothing_behind(tmp_path: Path, storage:
             f"data.columns.label: column 'stars' is not in {folder}/a.csv; it has text, label",
         ),
     ]
+    for name, content in (("a.tsv", ""), ("b.jsonl", ""), ("c.csv", "text,label\n"), ("d.csv", "")):
+        empty = tmp_path / name
+        empty.write_text(content)
+        line = f"data.source: {empty} has no usable record (0 read, 0 filtered out, 0 without text or label)"
+        refused.append((DataConfig(source=str(empty)), line))
     write_reviews(folder / "a.csv", [*good[:50], ("a much longer review of a film", 1), *good[50:]])
     for data, message in refused:
         with pytest.raises(DataError) as caught:

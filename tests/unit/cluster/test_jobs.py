@@ -76,7 +76,7 @@ def test_a_job_has_its_package_already(monkeypatch: pytest.MonkeyPatch) -> None:
     assert package.code_runtime_env() == {}
 
 
-@pytest.mark.parametrize("given", ["head:8265", "ray://head:10001", "http://", ""])
+@pytest.mark.parametrize("given", ["head:8265", "ray://head:10001", "http://", "", "http://head:99999", "http://[x"])
 def test_an_address_of_another_kind(given: str) -> None:
     with pytest.raises(ConfigError, match=r"--address: .* given; http://HOST:8265"):
         jobs.submit(given, "true")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,19 @@ def test_each_command_has_help(command: str) -> None:
         (["train", "sentiment", "train.deepspeed={train_batch_size: 4}"], ["train_batch_size", "global_batch_size"]),
         (["train", "nowhere"], ["nowhere", "no such spec", "sentiment"]),
         (["tune", "chat", "tune.space={}"], ["tune.space", "empty"]),
+        (["train", "sentiment", "train.epochs=.inf"], ["train.epochs", "inf", "finite"]),
+        (["train", "sentiment", "serve.cpus_per_replica=.nan"], ["serve.cpus_per_replica", "nan", "finite"]),
+        (["tune", "sentiment", "tune.space={learning_rate: {uniform: [0.1, .inf]}}"], ["tune.space", "inf", "finite"]),
+        (["plan", "sentiment", "--price", "H100=nan"], ["--price", "H100=nan"]),
+        (["plan", "sentiment", "--price", "H100=inf"], ["--price", "H100=inf"]),
+        (["serve", "sentiment", "--canary", "nan"], ["--canary", "nan"]),
+        (["keys", "add", "shop", "--days", "0"], ["--days", "0", "above 0"]),
+        (["keys", "add", "shop", "--days", "inf"], ["--days", "inf", "at most 36500"]),
+        (["keys", "add", "shop", "--days", "1e300"], ["--days", "1e+300", "at most 36500"]),
+        (["keys", "add", "shop", "--days", "nan"], ["--days", "nan", "at most 36500"]),
+        (["keys", "add", "shop", "--model", ""], ["--model", "''", "an endpoint"]),
+        (["submit", "train", "sentiment", "--address", "http://127.0.0.1:99999"], ["--address", ":99999", "8265"]),
+        (["train", "/dev/zero"], ["/dev/zero", "not a spec"]),
         (["demo", "video"], ["'video'", "sentiment or chat"]),
         (["init"], ["no KIND", "table (", "images (", "texts (", "chat (", "language (", "generator ("]),
         (["init", "video", "here"], ["'video'", "table (", "chat (", "language (", "generator ("]),
@@ -105,6 +119,38 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], words: list
     assert done.stderr.count("\n") == 1
     assert all(word in done.stderr for word in words), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["file:///x", "http://host/x", "s3://my_bucket", "/data/100%", "what?"])
+@pytest.mark.parametrize("arguments", [["models", "list"], ["keys", "list"], ["train", "sentiment"], ["doctor"]])
+def test_a_wrong_place_in_the_environment_is_one_line_that_names_it(
+    arguments: list[str], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELIOSTAT_STORAGE", place)
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"heliostat: HELIOSTAT_STORAGE: {place!r} given; ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_server_in_the_environment_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIOSTAT_STORAGE", "s3://bucket/x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "foo")
+    done = run("keys", "list")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "AWS_ENDPOINT_URL_S3: Invalid endpoint: foo; http://host:port" in done.stderr
+
+
+def test_output_that_goes_nowhere_is_one_line_and_a_true_exit_code(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "heliostat", "keys", "list"]
+        environment = {**os.environ, "HELIOSTAT_STORAGE": str(tmp_path)}
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, timeout=60, check=False
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "No space left on device" in done.stderr
 
 
 @pytest.mark.parametrize(

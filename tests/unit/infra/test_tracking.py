@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from heliostat.infra import tracking
-from heliostat.infra.errors import StorageError
+from heliostat.infra.errors import ConfigError, StorageError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.tracking import Run, start_run, tracking_uri
 
@@ -216,3 +216,22 @@ def test_a_new_database_is_made_in_silence(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert os.listdir(tmp_path / "new") == ["mlflow.db"]
     assert MlflowClient(f"sqlite:///{tmp_path}/new/mlflow.db").get_experiment("0").name == "Default"
+
+
+def test_a_file_that_is_no_database_is_one_line_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
+    refused = pytest.raises(StorageError, match=r"MLflow fails: file is not a database$")
+    with refused, start_run(StorageConfig(url=str(tmp_path)), "tiny", "a", {}, {}):
+        pass
+
+
+def test_the_database_of_a_bucket_is_not_looked_for_where_mlflow_cannot_have_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "100%"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(ConfigError, match=r"^MLflow's database: url: 'heliostat-data' given; a place without % and"):
+        tracking_uri(StorageConfig(url="s3://bucket/x"))

@@ -144,7 +144,9 @@ def _ray_data(source: Source) -> Iterator[None]:
 
 
 def _collected(dataset: ray.data.Dataset) -> pa.Table:
-    return pa.concat_tables(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+    """The keys of all records (`scan.KEYS`); empty if there are none, for which Ray Data has no batch."""
+    empty = scan.ROW.empty_table().select(scan.KEYS)
+    return pa.concat_tables([empty, *dataset.iter_batches(batch_size=None, batch_format="pyarrow")])
 
 
 def training_records(blocks: Iterable[pa.Table], plan: select.Plan) -> Iterator[dict[str, Any]]:

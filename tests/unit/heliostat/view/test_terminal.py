@@ -15,3 +15,22 @@ def test_what_goes_to_a_file_is_not_broken(capsys: pytest.CaptureFixture[str], m
     monkeypatch.setenv("COLUMNS", "60")
     View().table("Files", ["name", "path"], [["report", path]])
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 60
+
+
+def test_labels_and_paths_are_printed_as_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    names = ["[/close]", "[red]", ":cat:", "[link=x]"]
+    view = View()
+    view.say(f"labels: {', '.join(names)}")
+    view.confusion([[1] * 4] * 4, names)
+    view.report("/data/[/x]/report.html")
+    with view.progress("[/prepare]") as advance:
+        advance("[/read]", 1, 2)
+    with view.trials(1) as on_trial:
+        on_trial({"id": "a", "values": {"schedule": "[/x]"}, "result": {}, "over": True})
+    said = capsys.readouterr().out
+    assert all(said.count(name) >= 3 for name in names)
+    assert "/data/[/x]/report.html" in said
+    assert "schedule [/x]" in said

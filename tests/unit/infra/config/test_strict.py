@@ -67,6 +67,37 @@ def test_a_key_given_twice_fails_with_its_line() -> None:
         parse_yaml("part:\n  size: 1\n  name: a\n  size: 2\n", "spec.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: 1\nb: &x [*x]", "spec.yaml line 2: refers to itself"),
+        ("b: &x {c: {d: *x}}", "spec.yaml line 1: refers to itself"),
+        ("a: " + "[" * 5000 + "]" * 5000, "spec.yaml: nested too deeply; a spec has a few levels"),
+        ("a: " + "{a: " * 5000 + "1" + "}" * 5000, "spec.yaml: nested too deeply; a spec has a few levels"),
+        (
+            "a0: &a0 [1, 2]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)),
+            "spec.yaml: stands for more than 1,048,576 values; use fewer aliases (*name)",
+        ),
+    ],
+)
+def test_yaml_without_an_end_is_one_line(text: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml(text, "spec.yaml")
+    assert str(caught.value) == reason
+
+
+def test_a_file_that_is_too_long_is_not_read_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("a: " + "x" * (1 << 20))
+    with pytest.raises(ConfigError, match=r"spec\.yaml: longer than 1,048,576 characters, so it is not a spec$"):
+        read_yaml(tmp_path / "spec.yaml")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_numbers_are_finite(value: float) -> None:
+    assert message({"rate": value}) == f"rate: {value} given; must be a finite number"
+    assert message({"rate": 1, "pair": {"high": value}}) == f"pair.high: {value} given; must be a finite number"
+
+
 def test_merged_keys_may_be_overridden() -> None:
     text = "deep: {er: &b {<<: &a {x: 1}, x: 2}}\nother: {<<: *b}\n"
     assert parse_yaml(text) == {"deep": {"er": {"x": 2}}, "other": {"x": 2}}

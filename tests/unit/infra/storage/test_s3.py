@@ -54,6 +54,8 @@ class Handler(BaseHTTPRequestHandler):
             self.reset()
         elif fault == "reset":
             self.reset()
+        elif fault == "redirect":
+            self.answer(302, b"", location=self.path)
         elif fault.startswith("error "):
             _, status, code = fault.split()
             self.answer(int(status), f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode())
@@ -95,8 +97,10 @@ class Handler(BaseHTTPRequestHandler):
         elif self.command == "GET":
             self.wfile.write(data)
 
-    def answer(self, status: int, body: bytes) -> None:
+    def answer(self, status: int, body: bytes, location: str = "") -> None:
         self.send_response(status)
+        if location:
+            self.send_header("Location", location)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
@@ -283,6 +287,14 @@ def test_an_endpoint_that_is_not_there_is_named(server: FaultyServer) -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(StorageError, match=rf"cannot list: {url} does not answer .*: check storage.endpoint"):
             S3Store("bucket", "", url, QUICK).list()
+
+
+def test_a_server_that_redirects_to_itself_is_one_line(server: FaultyServer, store: S3Store) -> None:
+    server.faults = ["redirect"] * 10_000
+    for call in (lambda: store.read_bytes("a"), lambda: store.list(), lambda: store.write_bytes("a", b"x")):
+        with pytest.raises(StorageError, match=r"another address: set storage\.endpoint_url") as caught:
+            call()
+        assert "\n" not in str(caught.value)
 
 
 def test_no_credentials_are_one_line(server: FaultyServer, store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
