@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import re
+import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from heliostat.cluster.session.interrupts import first_sigterm, restored_sigint
+from heliostat.cluster.session.interrupts import first_signal
+from heliostat.infra import log
 from heliostat.infra.errors import StoppedError, TrainingError
 from heliostat.train.config import TrainConfig
 from heliostat.train.job import Job
 from heliostat.train.parallel.config import check_device
 
 POLL_SECONDS = 0.5
+ANSWER_SECONDS = 5.0
+"""How long the channel has to answer; it may have died with its node."""
 RESIZE_SECONDS = 60.0
 """Seconds between attempts to scale up an elastic run: each resize loses the steps since the last checkpoint."""
 FULL_NODE = re.compile(r"Memory on the node .* was (\S+ used / \S+ limit)")
 """Ray's message about a node that has run out of memory."""
+_log = log.get(__name__)
 
 
 class DriverChannel:
@@ -73,7 +78,7 @@ def build_trainer(job: Job, use_gpu: bool, channel: Any, scratch: str) -> Any:
     from heliostat.train.worker import work
 
     workers = job.train.workers
-    return TorchTrainer(
+    trainer: Any = TorchTrainer(
         work,
         train_loop_config={"job": job.model_dump(mode="json"), "channel": channel},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
@@ -89,6 +94,13 @@ def build_trainer(job: Job, use_gpu: bool, channel: Any, scratch: str) -> Any:
             failure_config=FailureConfig(max_failures=job.train.max_failures),
         ),
     )
+    # It would abort the workers at Ctrl-C, without a checkpoint; there is no option for this.
+    trainer._register_sigint_handler = _leave_sigint
+    return trainer
+
+
+def _leave_sigint(controller: Any) -> None:
+    """Replaces the trainer's own handling of Ctrl-C."""
 
 
 def resolve_use_gpu(train: TrainConfig) -> bool:
@@ -109,13 +121,13 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
     """Runs the job on the Ray cluster that this process has joined and returns its `result` event.
 
     `on_event` is called in this process for each event (`step`, `report`, `result`), shortly after it happened. Raises
-    TrainingError with the first worker's reason if the run failed for good, and StoppedError if SIGTERM ended it: the
-    workers save a checkpoint first. A second SIGTERM does not wait for it.
+    TrainingError with the first worker's reason if the run failed for good, and StoppedError if Ctrl-C, SIGTERM or
+    SIGHUP ended it: the workers save a checkpoint first. A second signal does not wait for it.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    stopping = threading.Event()
+    received: list[signal.Signals] = []
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     kept = {"max_restarts": -1, "max_task_retries": -1}  # Ray may kill it when memory runs out
     channel = ray.remote(num_cpus=0, scheduling_strategy=here, **kept)(
@@ -131,34 +143,51 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
     try:
         with (
             tempfile.TemporaryDirectory(prefix="heliostat-train-") as scratch,
-            polling(channel, handle, stopping),
-            restored_sigint(),
-            first_sigterm(stopping.set),
+            polling(channel, handle, received),
+            first_signal(received.append),
         ):
             build_trainer(job, resolve_use_gpu(job.train), channel, scratch).fit()
         if not results:
             raise TrainingError("the workers ended without a result")
     except Exception as error:
-        kind = StoppedError if stopping.is_set() else TrainingError
-        raise kind(ray.get(channel.error.remote()) or reason(error)) from error
+        message = told(channel) or reason(error)
+        raise StoppedError(message, received[0]) if received else TrainingError(message) from error
     finally:
         ray.kill(channel)
     return results[-1]
 
 
+def told(channel: Any) -> str | None:
+    """The error that the workers reported; None if there is none, or if the channel is gone."""
+    import ray
+
+    try:
+        return ray.get(channel.error.remote(), timeout=ANSWER_SECONDS)
+    except ray.exceptions.RayError:
+        return None
+
+
 @contextmanager
-def polling(channel: Any, handle: Callable[[dict[str, Any]], None], stopping: threading.Event) -> Iterator[None]:
-    """Passes the channel's events to `handle` in a thread until the block ends; forwards `stopping` to the workers."""
+def polling(
+    channel: Any, handle: Callable[[dict[str, Any]], None], received: Sequence[signal.Signals]
+) -> Iterator[None]:
+    """Passes the channel's events to `handle` in a thread until the block ends.
+
+    Asks the workers to stop once a signal is in `received`.
+    """
     import ray
 
     done = threading.Event()
 
     def poll() -> None:
-        last = False
+        last = said = False
         while not last:
             last = done.wait(POLL_SECONDS)
-            if stopping.is_set():
+            if received:
                 channel.stop.remote()
+            if received and not said:
+                said = True
+                _log.warning("%s: stopping at a checkpoint; a second signal does not wait for it", received[0].name)
             for event in ray.get(channel.take.remote()):
                 handle(event)
 

@@ -83,17 +83,36 @@ def check_is_ray(address: str) -> None:
         )
 
 
+def drivers(address: str) -> list[str]:
+    """What is at work on the Ray at `address`, as users know it: its drivers' process IDs and command lines.
+
+    Raises ResourceError if it does not answer.
+    """
+    from ray.core.generated.gcs_service_pb2 import GetAllJobInfoRequest
+    from ray.core.generated.gcs_service_pb2_grpc import JobInfoGcsServiceStub
+
+    request = GetAllJobInfoRequest(skip_submission_job_info_field=True, skip_is_running_tasks_field=True)
+    jobs = _ask(address, JobInfoGcsServiceStub, "GetAllJobInfo", request).job_info_list
+    alive = [job for job in jobs if not job.is_dead and not job.config.ray_namespace.startswith("_ray_internal")]
+    return [f"process {job.driver_pid} ({job.entrypoint})" for job in alive]
+
+
 def _nodes(address: str) -> list[Any]:
-    """The nodes of the cluster, requested from its head over gRPC, which has timeouts, unlike Ray's client."""
-    import grpc  # type: ignore[import-untyped]
-    from ray._private.grpc_utils import init_grpc_channel
+    """The nodes of the cluster."""
     from ray.core.generated.gcs_service_pb2 import GetAllNodeInfoRequest
     from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
+    return list(_ask(address, NodeInfoGcsServiceStub, "GetAllNodeInfo", GetAllNodeInfoRequest()).node_info_list)
+
+
+def _ask(address: str, service: Any, method: str, request: Any) -> Any:
+    """The reply of the cluster's head over gRPC, which has timeouts, unlike Ray's client."""
+    import grpc  # type: ignore[import-untyped]
+    from ray._private.grpc_utils import init_grpc_channel
+
     with init_grpc_channel(address) as channel:
         try:
-            reply = NodeInfoGcsServiceStub(channel).GetAllNodeInfo(GetAllNodeInfoRequest(), timeout=ANSWER_SECONDS)
-            return list(reply.node_info_list)
+            return getattr(service(channel), method)(request, timeout=ANSWER_SECONDS)
         except grpc.RpcError as error:
             raise ResourceError(f"Ray at {address}: {_explain(error.code().name)}") from error
 

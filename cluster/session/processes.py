@@ -7,6 +7,7 @@ the actor that started it; the mark still identifies it.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from uuid import uuid4
 
@@ -51,6 +52,18 @@ def family(mark: str) -> list[psutil.Process]:
     """The processes with this mark, and their children: Ray's agents overwrite their environment with their title."""
     marked = [process for process, found in _marks() if found == mark]
     return list({child.pid: child for process in marked for child in (process, *_children(process))}.values())
+
+
+def in_sessions(leaders: Collection[int]) -> list[psutil.Process]:
+    """The processes of the sessions that these processes have begun, also where those have ended."""
+    return [process for process in psutil.process_iter() if _session(process.pid) in leaders]
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:  # already gone, or another user's
+        return None
 
 
 def end(processes: list[psutil.Process], seconds: float = 5) -> int:

@@ -4,7 +4,7 @@
         ...  # ray.remote, ray.train, ray.serve
 
 A Ray that is started here listens on the loopback only, requires a token, and is stopped afterwards, whether the work
-succeeds, fails, or is stopped by Ctrl-C or SIGTERM. A Ray that is joined is left running.
+succeeds, fails, or is stopped by Ctrl-C, SIGTERM or SIGHUP. A Ray that is joined is left running.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from heliostat.cluster.haproxy.ingress import delete_old_haproxy_folders
 from heliostat.cluster.package import code_runtime_env
 from heliostat.cluster.session import processes
 from heliostat.cluster.session.address import check_is_ray, find_address
-from heliostat.cluster.session.interrupts import Terminated, interrupts_ignored, on_sigterm, sigterm_as_interrupt
+from heliostat.cluster.session.interrupts import Terminated, interrupts_ignored, on_signals, signals_as_interrupt
 from heliostat.cluster.session.resources import check_cluster, check_local, local_cpus, warn_if_busy
+from heliostat.cluster.session.watcher import Watcher, watching
 from heliostat.infra.errors import HeliostatError, ResourceError
 from heliostat.infra.log import get
 
@@ -60,7 +61,7 @@ def session(
         check_cluster(config, key, cpus, gpus)
         yield
         return
-    with sigterm_as_interrupt():
+    with signals_as_interrupt():
         address = find_address(config)
         with _joined(config, address, key, cpus, gpus) if address else _local(config, key, cpus, gpus, dashboard):
             yield
@@ -102,9 +103,9 @@ def _local(config: ClusterConfig, key: str, cpus: float, gpus: float, dashboard:
     _delete_old_sessions(ray_folder())
     delete_old_haproxy_folders()
     mark = processes.new_process_mark()
-    with applied(local_environment()):
+    with applied(local_environment()), watching(mark) as watcher:
         try:
-            with applied({processes.MARK: mark}), _without_helpers(dashboard):
+            with applied({processes.MARK: mark}), _without_helpers(dashboard), _out_of_our_group(watcher):
                 _init("Ray on this machine", **_local_options(config, dashboard))
             with nullcontext() if dashboard else scrape.discoverable():
                 yield
@@ -145,7 +146,7 @@ def _init(what: str, **options: Any) -> None:
         raise Terminated from None
     except Exception as error:  # Ray raises bare Exception here, among others
         raise ResourceError(f"{what}: cannot be used: {' '.join(str(error).split())}") from error
-    on_sigterm()  # ray.init has replaced the handler
+    on_signals()  # ray.init has replaced the handler
 
 
 def _wants_worker_output() -> bool:
@@ -172,6 +173,29 @@ def _without_helpers(dashboard: bool) -> Iterator[None]:
     finally:
         for name, method in before.items():
             setattr(Node, name, method)
+
+
+@contextmanager
+def _out_of_our_group(watcher: Watcher) -> Iterator[None]:
+    """Starts Ray's processes in sessions of their own, and lets `watcher` know them.
+
+    A signal to the command's process group (Ctrl-C, `timeout`, a closed terminal) then reaches the command alone,
+    which stops Ray once the work has ended. `ray.init` has no option for this.
+    """
+    from ray._private import services
+
+    popen = services.ConsolePopen
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        process = popen(*arguments, start_new_session=True, **options)
+        watcher.watch(process.pid)
+        return process
+
+    services.ConsolePopen = start
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen
 
 
 def _skip(*_: object, **__: object) -> None:

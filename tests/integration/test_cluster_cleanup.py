@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.session import address, processes
 from heliostat.cluster.session.session import session
 from heliostat.infra.errors import ResourceError
+from tests.waiting import until
 
 # Ends as the test wants it to, once it has printed the IDs of the processes that must not outlive it. The first is that
 # of a process that has left the actor which started it, so that nothing in Ray ends it.
@@ -35,7 +37,12 @@ with session(ClusterConfig(num_cpus=1), cpus=1):
     print(stray, *[one.pid for one in psutil.Process().children(recursive=True)], flush=True)
     {ending}
 """
-
+AT_WORK = """
+    try:
+        time.sleep(600)
+    finally:
+        print("Ray answers:", ray.get(ray.remote(lambda: 1 + 1).remote(), timeout=60), flush=True)
+"""
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -47,6 +54,7 @@ def command(ending: str) -> tuple[subprocess.Popen[str], list[int]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     pids = [int(pid) for pid in process.stdout.readline().split()]
@@ -67,12 +75,21 @@ def test_nothing_is_left_after_an_error_and_the_logs_are_named(home: Path) -> No
     assert f"the logs of Ray and its workers are in {home}" in errors
 
 
-def test_nothing_is_left_after_sigterm() -> None:
-    process, pids = command("time.sleep(600)")
-    process.send_signal(signal.SIGTERM)
-    errors = process.communicate(timeout=30)[1]
-    assert "Terminated" in errors
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_ray_is_there_for_the_clean_up_after_a_signal_to_the_group_and_nothing_is_left(number: signal.Signals) -> None:
+    process, pids = command(AT_WORK)
+    os.killpg(process.pid, number)  # as `timeout`, a closed terminal and Ctrl-C do
+    said, errors = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in errors or "Terminated" in errors
+    assert "Ray answers: 2" in said
     assert alive(pids) == []
+
+
+def test_nothing_is_left_after_sigkill() -> None:
+    process, pids = command("time.sleep(600)")
+    process.kill()
+    process.communicate(timeout=30)
+    until(lambda: alive(pids) == [], "the end of all processes of its Ray", 60)
 
 
 def test_more_cpus_than_there_are_are_refused_at_once() -> None:

@@ -71,16 +71,26 @@ def test_a_run_goes_on_with_the_workers_that_are_left_and_takes_in_new_ones(
     assert steps == sorted(set(steps))
 
 
-def test_sigterm_ends_a_run_at_a_checkpoint_and_auto_goes_on_with_it(spec_file: Path, tmp_path: Path) -> None:
-    values = ["train.epochs=5", "train.checkpoint_every=10", "train.resume=auto"]
+def test_signals_to_the_group_end_a_run_at_a_checkpoint_and_auto_goes_on_with_it(
+    spec_file: Path, tmp_path: Path
+) -> None:
+    values = ["train.epochs=20", "train.checkpoint_every=10", "train.resume=auto"]
     command = [sys.executable, "-m", "heliostat", "train", str(spec_file), *values]
     store = open_store(str(tmp_path / "storage"))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    until(lambda: checkpoints(store), "a checkpoint", 180)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 143, said
-    assert f"stopped after step {checkpoints(store)[-1]['step']}" in said
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)):
+        before = max((one["step"] for one in checkpoints(store)), default=0)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+
+        def has_gone_on(step: int = before) -> bool:
+            return bool(found := checkpoints(store)) and found[-1]["step"] > step
+
+        until(has_gone_on, "a checkpoint", 180)
+        os.killpg(process.pid, number)
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == code, said
+        assert f"stopped after step {checkpoints(store)[-1]['step']}; --resume goes on" in said
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
