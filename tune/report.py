@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
-from pathlib import Path
 
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
@@ -13,8 +11,8 @@ from heliostat.infra.tracking import start_run
 from heliostat.tune.search import Search, Trial
 
 
-def write_csv(search: Search, storage: StorageConfig, key: str) -> Path:
-    """Stores the trials, best first, as CSV under `key` and returns the path of a local copy."""
+def write_csv(search: Search, storage: StorageConfig, key: str) -> str:
+    """Stores the trials, best first, as CSV under `key`; returns the text."""
     text = io.StringIO()
     values, metrics = (
         sorted({key for trial in search.trials for key in getattr(trial, name)}) for name in ("values", "metrics")
@@ -36,9 +34,7 @@ def write_csv(search: Search, storage: StorageConfig, key: str) -> Path:
             ]
         )
     open_store(storage).write_bytes(key, text.getvalue().encode())
-    local = Path(tempfile.mkdtemp(prefix="heliostat-search-")) / "trials.csv"
-    local.write_text(text.getvalue(), encoding="utf-8")
-    return local
+    return text.getvalue()
 
 
 def log_trial(storage: StorageConfig, experiment: str, trial: Trial, parent_run_id: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,17 +38,32 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """A finished search: its trials, best first."""
+    """A finished search: its trials, best first; those that failed or have no finite metric last."""
 
     trials: list[Trial]
     metric: str
 
     @property
     def best(self) -> Trial:
-        """The trial with the best metric; raises TrainingError if all failed."""
-        if self.trials[0].outcome == "failed":
-            raise TrainingError(f"all {len(self.trials)} trials failed; the first: {self.trials[0].error}")
-        return self.trials[0]
+        """The trial with the best metric; raises TrainingError if none has finished with a finite one."""
+        if is_usable(self.trials[0], self.metric):
+            return self.trials[0]
+        errors = [trial.error for trial in self.trials if trial.error]
+        if len(errors) == len(self.trials):
+            raise TrainingError(f"all {len(errors)} trials failed; the first: {errors[0]}")
+        failed = f"; {len(errors)} failed, the first: {errors[0]}" if errors else ""
+        raise TrainingError(f"none of {len(self.trials)} trials has a finite {self.metric}{failed}")
+
+
+def is_usable(trial: Trial, metric: str) -> bool:
+    """Whether a trial can be the best: it did not fail, and its metric is a number."""
+    return trial.outcome != "failed" and math.isfinite(trial.metrics.get(metric, math.nan))
+
+
+def best_first(trials: Iterable[Trial], metric: str, mode: str) -> list[Trial]:
+    """The trials by `metric` (`mode` is `min` or `max`); those that cannot be the best come last, in their order."""
+    sign = 1 if mode == "min" else -1
+    return sorted(trials, key=lambda one: (0, sign * one.metrics[metric]) if is_usable(one, metric) else (1, 0.0))
 
 
 def search(job: Job, config: TuneConfig, on_trial: Callable[[Mapping[str, Any]], None]) -> Search:
@@ -64,10 +80,7 @@ def search(job: Job, config: TuneConfig, on_trial: Callable[[Mapping[str, Any]],
     with tempfile.TemporaryDirectory(prefix="heliostat-tune-") as scratch:
         results = build_tuner(job, config, resolve_use_gpu(job.train), scratch, on_trial).fit()
         trials = [as_trial(result, config) for result in results]
-    sign = 1 if task.mode == "min" else -1
-    missing = float("inf")
-    trials.sort(key=lambda trial: sign * trial.metrics[task.metric] if task.metric in trial.metrics else missing)
-    return Search(trials, task.metric)
+    return Search(best_first(trials, task.metric, task.mode), task.metric)
 
 
 def build_tuner(

@@ -32,7 +32,7 @@ def run(spec: Spec, prepared: Prepared, view: View) -> tuple[Spec, Search]:
         found = search(job, spec.tune, on_trial)
         for trial in found.trials:
             log_trial(spec.storage, spec.name, trial, parent_run_id=run.id)
-        run.artifact(write_csv(found, spec.storage, f"runs/{spec.name}/{run_id}/trials.csv"))
+        run.text(write_csv(found, spec.storage, f"runs/{spec.name}/{run_id}/trials.csv"), "trials.csv")
     view.searched(found)
     train = {**spec.train.model_dump(), **found.best.values}
     return spec.model_copy(update={"train": build(type(spec.train), train)}), found
