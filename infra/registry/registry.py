@@ -10,8 +10,9 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra import tracking
@@ -61,12 +62,12 @@ def register(
                 raise
         made = mlflow.create_model_version(
             name,
-            source=url if "://" in url else _LOCAL + url,
+            source=_source(storage, url),
             run_id=run_id,
             tags={_DIGEST: digest, _METRICS: json.dumps(metrics)},
             await_creation_for=0,
         )
-        return _get(mlflow, name, made.version)
+        return _located(storage, _get(mlflow, name, made.version))
 
 
 def resolve(storage: StorageConfig, reference: str) -> ModelVersion:
@@ -78,11 +79,11 @@ def resolve(storage: StorageConfig, reference: str) -> ModelVersion:
     with _registry(storage, reference) as mlflow:
         aliases = _aliases(mlflow, name, reference)
         if alias is None:
-            return _get(mlflow, name, int(version), reference)
+            return _located(storage, _get(mlflow, name, int(version), reference))
         if alias not in aliases:
             known = ", ".join(f"{key} -> {value}" for key, value in sorted(aliases.items())) or "none"
             raise ModelError(f"{reference}: no such alias; {name} has {known}")
-        return _get(mlflow, name, aliases[alias], reference)
+        return _located(storage, _get(mlflow, name, aliases[alias], reference))
 
 
 def promote(storage: StorageConfig, name: str, version: int, alias: str = PRODUCTION) -> ModelVersion:
@@ -90,7 +91,7 @@ def promote(storage: StorageConfig, name: str, version: int, alias: str = PRODUC
     with _registry(storage, f"{name}@{alias}") as mlflow:
         _aliases(mlflow, name, name)
         _get(mlflow, name, version)
-        return _move(mlflow, name, alias, version, "promote")
+        return _located(storage, _move(mlflow, name, alias, version, "promote"))
 
 
 def rollback(storage: StorageConfig, name: str, alias: str = PRODUCTION) -> ModelVersion:
@@ -104,7 +105,7 @@ def rollback(storage: StorageConfig, name: str, alias: str = PRODUCTION) -> Mode
             earlier.pop()
         if not earlier:
             raise ModelError(f"{name}@{alias}: nothing to go back to before version {current}")
-        return _move(mlflow, name, alias, earlier[-1], "rollback")
+        return _located(storage, _move(mlflow, name, alias, earlier[-1], "rollback"))
 
 
 def list_models(storage: StorageConfig) -> list[ModelVersion]:
@@ -112,7 +113,7 @@ def list_models(storage: StorageConfig) -> list[ModelVersion]:
     with _registry(storage, "models") as mlflow:
         aliases = {model.name: model.aliases for model in _pages(mlflow.search_registered_models)}
         found = [_read(one, aliases.get(one.name, {})) for one in _pages(mlflow.search_model_versions)]
-    return sorted((one for one in found if one.digest), key=lambda one: (one.name, -one.version))
+    return sorted((_located(storage, one) for one in found if one.digest), key=lambda one: (one.name, -one.version))
 
 
 def history(storage: StorageConfig, name: str, alias: str = PRODUCTION) -> list[dict[str, Any]]:
@@ -126,6 +127,24 @@ def history(storage: StorageConfig, name: str, alias: str = PRODUCTION) -> list[
 def _registry(storage: StorageConfig, what: str) -> Iterator[MlflowClient]:
     with tracking.explained(what):
         yield tracking.client(storage)
+
+
+def _source(storage: StorageConfig, url: str) -> str:
+    """The place of a bundle as it is registered: relative to the storage's folder where the registry lies in it too."""
+    if "://" in url:
+        return url
+    return _LOCAL + (url.removeprefix(f"{storage.url}/") if tracking.is_inside(storage) else url)
+
+
+def _located(storage: StorageConfig, found: ModelVersion) -> ModelVersion:
+    """The version with the URL of its bundle now, wherever the storage's folder was when it was registered."""
+    if "://" in found.url or not tracking.is_inside(storage):
+        return found
+    place = Path(storage.url) / found.url  # an absolute path, of an earlier Heliostat, stays as it is
+    within = f"models/{found.name}/"
+    if not place.exists() and within in found.url:
+        place = Path(storage.url) / within / found.url.rpartition(within)[2]
+    return replace(found, url=str(place))
 
 
 def _get(mlflow: MlflowClient, name: str, version: int, reference: str = "") -> ModelVersion:

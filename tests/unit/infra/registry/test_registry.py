@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,40 @@ def test_versions_count_up_and_keep_their_place(storage: StorageConfig) -> None:
     assert (first.version, second.version) == (1, 2)
     assert first.url == f"{storage.url}/models/sentiment/1"
     assert registry.resolve(storage, "models:/sentiment/1") == first
+
+
+def test_versions_are_found_where_their_storage_was_renamed_to(storage: StorageConfig, tmp_path: Path) -> None:
+    made = publish(storage, 1)[0]
+    registry.promote(storage, "sentiment", 1)
+    Path(made.url).mkdir(parents=True)
+    Path(storage.url).rename(tmp_path / "renamed")
+    renamed = StorageConfig(url=str(tmp_path / "renamed"))
+    place = str(tmp_path / "renamed" / "models" / "sentiment" / "1")
+    assert registry.resolve(renamed, "models:/sentiment@production").url == place
+    assert [one.url for one in registry.list_models(renamed)] == [place]
+
+
+def test_a_version_with_an_absolute_place_is_found_after_a_rename_too(
+    storage: StorageConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "is_inside", lambda _: False)  # as an earlier Heliostat registered it
+        made = publish(storage, 1)[0]
+    assert registry.resolve(storage, "models:/sentiment/1").url == made.url
+    Path(storage.url).rename(tmp_path / "renamed")
+    renamed = StorageConfig(url=str(tmp_path / "renamed"))
+    assert registry.resolve(renamed, "models:/sentiment/1").url == str(tmp_path / "renamed/models/sentiment/1")
+
+
+def test_artifacts_of_new_runs_go_where_the_storage_was_renamed_to(storage: StorageConfig, tmp_path: Path) -> None:
+    with tracking.start_run(storage, "sentiment", "a", {}, {}) as run:
+        run.text("x", "before.txt")
+    Path(storage.url).rename(tmp_path / "renamed")
+    renamed = StorageConfig(url=str(tmp_path / "renamed"))
+    with tracking.start_run(renamed, "sentiment", "b", {}, {}) as run:
+        run.text("x", "after.txt")
+    assert not Path(storage.url).exists()
+    assert {file.name for file in (tmp_path / "renamed" / "mlflow").rglob("*.txt")} == {"before.txt", "after.txt"}
 
 
 def test_an_alias_moves_by_promote_only(storage: StorageConfig) -> None:
