@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heliostat.infra.installed import TRAINING, require
-from heliostat.spec import Spec
+from heliostat.infra.storage.config import StorageConfig
+from heliostat.spec import Spec, load_spec
 
 if TYPE_CHECKING:
     from heliostat.view.terminal import View
@@ -46,6 +48,18 @@ def planned(spec: Spec, dry_run: bool, what: str) -> bool:
 
         typer.echo(f"# would {what}, in {spec.storage.url}\n{dump_yaml(spec)}", nl=False)
     return dry_run
+
+
+def published(name: str) -> tuple[str, StorageConfig]:
+    """The name of a model, with `@ALIAS` or `/VERSION` where given, and the storage that it is published in.
+
+    `name` may begin with the YAML file of a spec instead of the model's name: a spec says where it publishes.
+    """
+    match = re.fullmatch(r"(.+\.ya?ml)([@/][^@/]+)?", name)
+    if match is None:
+        return name, StorageConfig()
+    spec = load_spec(match[1])
+    return spec.name + (match[2] or ""), spec.storage
 
 
 def full_reference(reference: str) -> str:

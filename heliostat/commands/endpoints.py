@@ -68,8 +68,9 @@ def stop(
     name: Annotated[
         str | None, typer.Argument(help="One endpoint; all, and the local cluster, where left out.")
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask where another command is at work on it.")] = False,
 ) -> None:
     """End an endpoint, or all of them with the local cluster."""
     from heliostat.operations.endpoints import stop_serving
 
-    stop_serving(name)
+    stop_serving(name, yes)

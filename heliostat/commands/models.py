@@ -6,32 +6,37 @@ from typing import Annotated
 
 import typer
 
-from heliostat.commands.common import full_reference
+from heliostat.commands.common import full_reference, published
 
+Name = Annotated[str, typer.Argument(help="The model, or its spec (a YAML file) for the storage that this names.")]
+Alias = Annotated[str, typer.Option(help="The alias to move.")]
 app = typer.Typer(no_args_is_help=True, help="Published models: list, show, promote, roll back.")
 
 
 @app.command("list")
-def show_all() -> None:
+def show_all(
+    spec: Annotated[str | None, typer.Argument(help="A spec, for the storage that it names.")] = None,
+) -> None:
     """All published versions, and what their aliases point to."""
     from heliostat.infra.registry.registry import list_models
     from heliostat.infra.storage.config import StorageConfig
+    from heliostat.spec import load_spec
     from heliostat.view.terminal import View
 
-    View().versions(list_models(StorageConfig()))
+    View().versions(list_models(load_spec(spec).storage if spec else StorageConfig()))
 
 
 @app.command("show")
-def show(reference: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME/VERSION.")]) -> None:
+def show(reference: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME/VERSION; a spec for NAME.")]) -> None:
     """One version: where it comes from, its metrics and its files."""
     from heliostat.infra.registry.bundle import read_manifest
     from heliostat.infra.registry.registry import resolve
-    from heliostat.infra.storage.config import StorageConfig
     from heliostat.infra.storage.store import open_store
     from heliostat.view.terminal import View
 
-    model = resolve(StorageConfig(), full_reference(reference))
-    manifest, view = read_manifest(open_store(model.url), ""), View()
+    called, storage = published(reference)
+    model = resolve(storage, full_reference(called))
+    manifest, view = read_manifest(open_store(model.url, storage.endpoint_url), ""), View()
     view.version(model, sum(entry.size_bytes for entry in manifest.files.values()))
     view.metrics("Test split", model.metrics)
     rows = [[name, entry.size_bytes, entry.sha256] for name, entry in manifest.files.items()]
@@ -39,22 +44,20 @@ def show(reference: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME
 
 
 @app.command("promote")
-def promote(
-    name: str, version: int, alias: Annotated[str, typer.Option(help="The alias to move.")] = "production"
-) -> None:
+def promote(name: Name, version: int, alias: Alias = "production") -> None:
     """Let an alias point to a version."""
     from heliostat.infra.registry.registry import promote
-    from heliostat.infra.storage.config import StorageConfig
 
-    model = promote(StorageConfig(), name, version, alias)
-    typer.echo(f"{name}@{alias} is version {model.version}; heliostat serve puts it to work")
+    called, storage = published(name)
+    model = promote(storage, called, version, alias)
+    typer.echo(f"{called}@{alias} is version {model.version}; heliostat serve puts it to work")
 
 
 @app.command("rollback")
-def rollback(name: str, alias: Annotated[str, typer.Option(help="The alias to move.")] = "production") -> None:
+def rollback(name: Name, alias: Alias = "production") -> None:
     """Let an alias point to the version before."""
     from heliostat.infra.registry.registry import rollback
-    from heliostat.infra.storage.config import StorageConfig
 
-    model = rollback(StorageConfig(), name, alias)
-    typer.echo(f"{name}@{alias} is version {model.version} again; heliostat serve puts it to work")
+    called, storage = published(name)
+    model = rollback(storage, called, alias)
+    typer.echo(f"{called}@{alias} is version {model.version} again; heliostat serve puts it to work")

@@ -9,6 +9,7 @@ import typer
 from heliostat.commands.common import DryRun, ModelOption, Overrides, SpecArgument, planned, stages
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.installed import TRAINING, require
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.spec import load_spec
 
 app = typer.Typer()
@@ -50,7 +51,8 @@ def train(
     with stages(loaded) as view:
         trained = train.run(loaded, prepare.run(loaded, view), view, name)
         if "production" not in trained.model.aliases:
-            view.say(f"next: heliostat models promote {loaded.name} {trained.model.version}")
+            place = "" if loaded.storage == StorageConfig() else f"HELIOSTAT_STORAGE={loaded.storage.url} "
+            view.say(f"next: {place}heliostat models promote {loaded.name} {trained.model.version}")
         else:
             view.say(f"next: heliostat serve {spec}")
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import typer
 
 from heliostat.infra.errors import ResourceError
 from heliostat.pipeline import serve, sessions
@@ -51,6 +54,23 @@ def serve_until_stopped(spec: Spec, reference: str | None, detach: bool) -> None
                 undeploy(spec.name)
 
 
+def _confirm(address: str) -> None:
+    """Asks whether to end a Ray that other commands use; raises ResourceError if the answer is no or nobody is there.
+
+    A Ray that does not answer is ended without a question.
+    """
+    from heliostat.cluster.environment import applied, joining_environment
+    from heliostat.cluster.session.address import drivers
+
+    try:
+        with applied(joining_environment(address)):
+            others = ", ".join(drivers(address))
+    except ResourceError:
+        return
+    if others and not (sys.stdin.isatty() and typer.confirm(f"{others} is at work on this Ray. End it too?")):
+        raise ResourceError(f"stop: nothing is ended: {others} is at work on the Ray here; --yes ends it too")
+
+
 def show_status() -> None:
     """Prints what Heliostat runs in the local Ray, or in the cluster that RAY_ADDRESS names."""
     from heliostat.cluster.config import ClusterConfig
@@ -74,8 +94,11 @@ def show_status() -> None:
         view.table("Actors and placement groups", ["what"], [[name] for name in leftovers()])
 
 
-def stop_serving(name: str | None) -> None:
-    """Stops one endpoint; without `name`, all of them and the detached Ray on this machine."""
+def stop_serving(name: str | None, sure: bool) -> None:
+    """Stops one endpoint; without `name`, all of them and the detached Ray on this machine.
+
+    Asks first, unless `sure`, if another command is at work on that Ray.
+    """
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session.address import find_address
     from heliostat.cluster.session.detached import find_detached, stop_detached
@@ -84,6 +107,8 @@ def stop_serving(name: str | None) -> None:
 
     view, record = View(), find_detached()
     if name is None and record and not os.environ.get("RAY_ADDRESS"):
+        if not sure:
+            _confirm(record.address)
         stop_detached()
         view.say(f"ended the Ray at {record.address} with all that ran on it")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -15,17 +16,20 @@ from heliostat.cluster import jobs, package
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.environment import applied
 from heliostat.cluster.session import processes
+from heliostat.cluster.session.address import drivers
 from heliostat.cluster.session.detached import ClusterRecord, find_detached, start_detached, stop_detached
 from heliostat.cluster.session.leftovers import leftovers
 from heliostat.cluster.session.session import session
 from heliostat.infra.errors import NotFoundError, ResourceError
+from tests.waiting import until
 
 # What a job sees of the package: where it comes from, whether its folders are links, whether the recipes are there.
 LOOK = """
-import os, pathlib
+import os, pathlib, sys
 import heliostat, heliostat.cluster.session.session
 folder = pathlib.Path(heliostat.__file__).parent
 print("package", folder, (folder / "cluster").is_symlink(), (folder / "recipes").is_dir())
+print("python", sys.executable)
 print("files", os.listdir("."), os.environ["WHO"], os.environ["RAY_ADDRESS"])
 """
 
@@ -71,11 +75,13 @@ def test_a_command_joins_it_leaves_it_running_and_takes_its_actors_along(cluster
 
     with session(ClusterConfig(), cpus=1):
         assert ray.get_runtime_context().gcs_address == cluster.address
+        assert [f"process {os.getpid()}" in driver for driver in drivers(cluster.address)] == [True]
         worker = ray.remote(Worker).options(name="mine").remote()
         assert ray.get(worker.answer.remote()) == 42
         assert leftovers() == ["actor mine"]
     with session(ClusterConfig(), cpus=1):
         assert leftovers(patience_seconds=10) == []
+    until(lambda: drivers(cluster.address) == [], "the end of both drivers", 30)
     assert find_detached() == cluster
 
 
@@ -99,14 +105,16 @@ def test_a_job_from_a_checkout_runs_its_package(cluster: ClusterRecord, tmp_path
     (tmp_path / "look.py").write_text(LOOK)
     url = jobs.default_address()
     assert url == cluster.dashboard_url
-    with jobs.environment([tmp_path / "look.py"], {"WHO": "me"}) as environment:
-        job = jobs.submit(url, f"{sys.executable} look.py", environment)
+    elsewhere = {"WHO": "me", "PATH": "/usr/bin:/bin"}  # whose Python, if there is one, has no Ray
+    with jobs.environment([tmp_path / "look.py"], elsewhere) as environment:
+        job = jobs.submit(url, jobs.python_command("look.py"), environment)
     output = "".join(jobs.logs(url, job))
     assert jobs.status(url, job) == "SUCCEEDED", jobs.reason(url, job)
     (found,) = [line.split() for line in output.splitlines() if line.startswith("package ")]
     assert "py_modules_files" in found[1]
     assert Path(found[1]) != package.checkout()
     assert found[2:] == ["False", "True"]
+    assert f"python {sys.executable}" in output
     assert f"files ['look.py'] me {cluster.address}" in output
     assert "".join(jobs.logs(url, job, follow=False)) == output
 
