@@ -26,6 +26,7 @@ from heliostat.train.evaluation.evaluate import evaluate
 from heliostat.train.parallel.distributed import World
 from heliostat.train.parallel.sharding import replica
 from heliostat.train.parallel.ulysses import part
+from heliostat.train.randomness import seeded
 from heliostat.train.tasks.base import Task
 from heliostat.train.telemetry.clocks import Clocks
 from heliostat.train.telemetry.flops import Flops
@@ -115,7 +116,8 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
     scale = averaged * len(micro_batches) / max(1, run.rows.targets[batch].sum())
     rate = learning_rate(run.train, step, steps)
     set_learning_rate(engine, rate)
-    scaled = [accumulate(run, indices, scale) for indices in micro_batches]
+    passes = seeded(micro_batches, run.train.seed, step, world.rank)
+    scaled = [accumulate(run, indices, scale) for indices in passes]
     losses = torch.stack(scaled).tolist()  # the first line that waits for the device
     loss, asking = world.sum(sum(losses) / (world.size * len(micro_batches)), float(run.notices.is_due()))
     norm = engine.get_global_grad_norm()

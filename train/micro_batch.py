@@ -93,8 +93,7 @@ def fitting(run: Run, total_bytes: int, peak_bytes: Callable[[], int]) -> int:
 def probe(run: Run, size: int) -> None:
     """Runs one optimizer step at learning rate 0, over micro-batches of the `size` longest records."""
     longest = np.argsort(-run.rows.lengths, kind="stable")[:size]
-    devices = [torch.cuda.current_device()] if run.world.device == "cuda" else []
-    with torch.random.fork_rng(devices), _restore_step_counters(run.engine):
+    with _restore_step_counters(run.engine):
         set_learning_rate(run.engine, 0.0)
         for _ in range(run.engine.gradient_accumulation_steps()):
             accumulate(run, longest, 0.0)

@@ -13,6 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import torch
+
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import TrainingError
 from heliostat.infra.storage.config import StorageConfig
@@ -55,7 +58,8 @@ class Poisoned:
 
 
 def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]) -> dict[str, Any]:
-    """One run; its losses and gradient norms by step, its last metrics, and the sum of each of its weights."""
+    """One run: by step its losses, gradient norms and the random stream of each rank; its last metrics, and the sum of
+    each of its weights."""
     extras = ("stop_at", "checkpoints", "poisoned", "probed")
     stop_at, place, poisoned, probed = (values.pop(name, None) for name in extras)
     config, task = build(TrainConfig, values), tasks.get((folder / "task").read_text())
@@ -63,12 +67,13 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
         rows = rows_of(prepared, "train")
         plan = BatchPlan(rows.lengths, rows.targets, config.global_batch_size, config.seed)
         task = cast("Task", Poisoned(task, {int(plan.at(step)[0]) for step in poisoned}))
-    losses, norms, waits, reports, error = [], [], [], [], None
+    losses, norms, waits, streams, reports, error = [], [], [], [], [], None
 
     def on_step(stats: StepStats) -> None:
         losses.append(stats.loss)
         norms.append(stats.grad_norm)
         waits.append((stats.data_seconds, stats.communication_seconds, stats.seconds))
+        streams.append([int(seed) for seed in world.gather(np.array(torch.initial_seed(), np.uint64))])
         if stats.step == stop_at:
             raise CutOffError
 
@@ -87,7 +92,8 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
     sums = {name: float(value.double().sum()) for name, value in gathered_weights(engine)}
     engine.destroy()
     metrics = reports[-1].metrics if reports else None
-    return {"losses": losses, "norms": norms, "waits": waits, "metrics": metrics, "sums": sums, "error": error}
+    told = {"losses": losses, "norms": norms, "waits": waits, "streams": streams}
+    return {**told, "metrics": metrics, "sums": sums, "error": error}
 
 
 def main(folder: Path, runs: list[dict[str, Any]]) -> None:

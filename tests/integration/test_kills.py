@@ -69,7 +69,7 @@ class Driver:
         self.folder = folder
         script = WATCHED.format(folder=str(folder), pause=pause)
         fixed = [f"train.checkpoint_every={EVERY}", f"train.max_steps={STEPS}", f"train.validate_every={STEPS}"]
-        fixed += ["train.epochs=9999", "train.zero_stage=2", "train.max_failures=9999"]
+        fixed += ["train.epochs=9999", "train.zero_stage=2", "train.max_failures=9999", "train.dropout=0.1"]
         self._command = [sys.executable, "-c", script, "train", str(spec_file), *fixed, *values]
         self.start()
 

@@ -155,6 +155,24 @@ RUNS: dict[str, dict[str, Any]] = {
         f"activation checkpointing, stage {stage}": {"zero_stage": stage, "activation_checkpointing": True}
         for stage in range(4)
     },
+    **{
+        f"dropout, stage {stage}, {part}": {
+            "zero_stage": stage,
+            "dropout": 0.1,
+            "global_batch_size": 48,
+            "checkpoint_every": 5,
+            "checkpoints": f"dropout-{stage}-{part == 'left alone'}",
+            **stop,
+        }
+        for stage in range(4)
+        for part, stop in (("left alone", {}), ("cut off", {"stop_at": 7}), ("resumed", {}))
+    },
+    "dropout, computed again": {
+        "zero_stage": 2,
+        "dropout": 0.1,
+        "global_batch_size": 48,
+        "activation_checkpointing": True,
+    },
     "adapter, 4 bits": {"zero_stage": 2, "adapter": {"quantize": "nf4"}},
     "poisoned for good": {"poisoned": [3, 4, 5], "max_skipped_steps": 2},
 }
@@ -364,6 +382,27 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(
     assert together[f"stage {stage}, resumed"]["losses"] == pytest.approx(alone["losses"][5:], rel=1e-3)
 
 
+@pytest.mark.parametrize("stage", range(4))
+def test_a_run_with_dropout_that_was_cut_off_ends_bit_for_bit_as_one_left_alone(
+    together: dict[str, dict[str, Any]], stage: int
+) -> None:
+    whole, resumed = (together[f"dropout, stage {stage}, {part}"] for part in ("left alone", "resumed"))
+    assert whole["losses"] != together[f"stage {stage}"]["losses"][:STEPS]
+    assert resumed["losses"] == whole["losses"][5:]
+    assert resumed["sums"] == whole["sums"]
+
+
+def test_each_step_of_each_rank_draws_from_a_stream_of_its_own(together: dict[str, dict[str, Any]]) -> None:
+    whole, resumed = (together[f"dropout, stage 2, {part}"]["streams"] for part in ("left alone", "resumed"))
+    assert len({stream for ranks in whole for stream in ranks}) == 2 * STEPS
+    assert resumed == whole[5:]
+
+
+def test_dropout_that_is_computed_again_is_the_same(together: dict[str, dict[str, Any]]) -> None:
+    again, whole = together["dropout, computed again"], together["dropout, stage 2, left alone"]
+    assert again["losses"] == pytest.approx(whole["losses"], rel=1e-4)
+
+
 CHANGES = {
     **{f"stage {stage}": (stage, {"zero_stage": stage}) for stage in range(4)},
     "stage 1 to 3": (1, {"zero_stage": 3}),
@@ -386,9 +425,14 @@ def test_a_run_goes_on_with_another_number_of_workers_or_at_another_stage(
         assert resumed["sums"] == pytest.approx(alone["sums"], rel=1e-3, abs=1e-2), name
 
 
-def test_the_average_of_a_generator_moves_once_a_step_in_however_many_passes(adversarial: Path) -> None:
+def test_a_generator_trains_the_same_across_a_cut_and_its_average_moves_once_a_step(adversarial: Path) -> None:
     steps, passes = 4, 3
-    runs = [{"zero_stage": stage, "global_batch_size": 64 * passes, "max_steps": steps} for stage in (0, 2)]
-    for found in fitted(adversarial, 1, runs):
+    common: dict[str, Any] = {"global_batch_size": 64 * passes, "max_steps": steps, "checkpoint_every": 2}
+    cut: list[dict[str, Any]] = [{"checkpoints": "noise", "stop_at": 3}, {"checkpoints": "noise"}]
+    runs = [{**common, "zero_stage": 0}, *({**common, "zero_stage": 2, **values} for values in ({}, *cut))]
+    *whole, _, resumed = fitted(adversarial, 1, runs)
+    for found in whole:
         assert (found["sums"]["moves"], found["sums"]["is_behind"]) == (steps, 0)
         assert all(math.isfinite(loss) for loss in found["losses"])
+    assert resumed["losses"] == whole[-1]["losses"][2:]
+    assert resumed["sums"] == whole[-1]["sums"]
