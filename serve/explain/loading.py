@@ -92,9 +92,11 @@ def encoder(folder: Path, description: PublishedModel, device: torch.device | st
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from heliostat.infra.last_token import read_last_token
     from heliostat.serve.explain.texts import EncoderEmbeddings, TextExplainer
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32").eval().to(device)
+    read_last_token(model)
     words = AutoTokenizer.from_pretrained(folder)
     longest = getattr(model.config, "max_position_embeddings", description.max_length)
     tokenizer = cutting(words.backend_tokenizer, min(description.max_length, longest))

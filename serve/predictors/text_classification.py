@@ -1,4 +1,4 @@
-"""Text classification with a Hugging Face encoder and a classification head."""
+"""Text classification with a Hugging Face model, an encoder or a decoder, and a classification head."""
 
 from __future__ import annotations
 
@@ -100,6 +100,7 @@ def load(folder: Path, description: PublishedModel, config: ServeConfig, metrics
     """The classifier in the model folder `folder`; raises ModelError if its files do not fit its description."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from heliostat.infra.last_token import read_last_token
     from heliostat.serve.compute.cpu import pack
 
     device = device_of(config)
@@ -111,4 +112,6 @@ def load(folder: Path, description: PublishedModel, config: ServeConfig, metrics
         )
     limit = min(description.max_length, getattr(model.config, "max_position_embeddings", description.max_length))
     encoder = TextEncoder(AutoTokenizer.from_pretrained(folder).backend_tokenizer, limit)
-    return TextClassifier(pack(model.eval().to(device)), encoder, description.labels, config, metrics)
+    model = pack(model.eval().to(device))
+    read_last_token(model)
+    return TextClassifier(model, encoder, description.labels, config, metrics)

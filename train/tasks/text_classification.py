@@ -1,4 +1,4 @@
-"""Text classification: an encoder with a classification head."""
+"""Text classification: an encoder, or a decoder, with a classification head."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from heliostat.infra.errors import ModelError
+from heliostat.infra.last_token import read_last_token
 from heliostat.infra.registry.programs import Program
 from heliostat.train.data.batches import pad
 from heliostat.train.data.config import DataConfig
@@ -73,7 +74,7 @@ class TextClassification(Classifier):
         return TextEncoder(tokenizer, pretrained.tokenizer_fingerprint(folder), data.max_length)
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
-        """The encoder in `folder` with a head of `len(labels)` outputs, or the network built in its place."""
+        """The base model in `folder` with a head of `len(labels)` outputs, or the network built in its place."""
         if is_built(folder):
             model = super().load_model(folder, labels, dropout)
             return FixedLengthProgram(model, text_inputs(folder).length) if isinstance(model, Program) else model
@@ -81,7 +82,9 @@ class TextClassification(Classifier):
             "id2label": dict(enumerate(labels)),
             "label2id": {label: i for i, label in enumerate(labels)},
         }
-        return pretrained.load(self.auto_class, folder, dropout, num_labels=len(labels), **names)
+        model = pretrained.load(self.auto_class, folder, dropout, num_labels=len(labels), **names)
+        read_last_token(model)
+        return model
 
     def inputs(self, rows: Rows, indices: np.ndarray) -> Batch:
         """`input_ids` and `attention_mask` [rows, tokens], padded to the longest."""
