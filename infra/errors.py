@@ -3,6 +3,7 @@
 HeliostatError            exit code 1
 ├── ConfigError           a spec, an override or an option is wrong; exit code 2
 ├── DataError             the data cannot be used as the spec says
+│   └── DamagedError      a value of a record is damaged; data.missing can leave the record out
 ├── ModelError            a model is missing or cannot be loaded
 │   └── IntegrityError    stored files differ from their manifest
 ├── StorageError          a file system or bucket refuses or does not answer
@@ -32,6 +33,10 @@ class ConfigError(HeliostatError):
 
 class DataError(HeliostatError):
     """The data cannot be used as the spec says."""
+
+
+class DamagedError(DataError):
+    """A value of a record, such as an image, is damaged; `data.missing: drop` leaves the record out."""
 
 
 class ModelError(HeliostatError):

@@ -26,6 +26,8 @@ Mode = Literal["rgb", "grey", "own"]
 """Three channels, one, or as many as the file has: one if it is black and white or grey, else three."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF")
+SIGNATURE_BYTES = 12
+"""How much of a file `begins_like_an_image` needs."""
 _GREY = ("1", "L", "LA")
 _COLOUR = ("P", "PA", "RGB", "RGBA")
 _TURNS = {
@@ -61,6 +63,14 @@ def decode(data: bytes, mode: Mode, what: str) -> np.ndarray:
     except Exception as error:  # each decoder raises its own errors for invalid bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{what}: damaged image: {reason[:200]}") from None
+
+
+def begins_like_an_image(start: bytes) -> bool:
+    """Whether a file that begins with these SIGNATURE_BYTES is in a format that `decode` supports."""
+    signatures = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+    webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    bmp = start[:2] == b"BM" and start[6:10] == bytes(4)  # two letters alone could begin a text
+    return start.startswith(signatures) or webp or bmp
 
 
 def in_mode(pixels: np.ndarray, mode: Mode) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from heliostat.infra.errors import ConfigError, DataError
 from heliostat.infra.json_objects import RepeatedKeyError, distinct
 from heliostat.infra.lean_imports import import_transformers
-from heliostat.infra.registry.inputs import ImageInputs, Inputs, TableInputs
+from heliostat.infra.registry.inputs import ImageInputs, Inputs, TableInputs, same_word
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.published import PublishedModel
@@ -52,7 +52,7 @@ def explain(
 
 def check_label(described: PublishedModel, label: str | None) -> None:
     """Raises ConfigError, listing the known labels, for an unknown label; called before the model is fetched."""
-    if label is not None and label not in described.labels:
+    if label is not None and same_word(label, described.labels) is None:
         raise ConfigError(f"--label: {label[:60]!r} given; {', '.join(described.labels)} are known")
 
 

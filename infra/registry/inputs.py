@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +25,8 @@ SHOWN_VALUES = 20
 LARGEST = 3.4e38
 """About the largest float32 number."""
 Row = Mapping[str, Any]
+_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+", re.ASCII)
+"""A whole number with decimals; one that begins with a zero, such as a postcode, is no number."""
 
 
 class NumberColumn(StrictModel):
@@ -74,11 +78,12 @@ class CategoryColumn(StrictModel):
     def numbers(self, value: Any) -> list[float]:
         """`value` as the model takes it: float [values]. Raises DataError for one that is not in the training split."""
         found = _filled(word(value, self.name), self.fill, self.name)
-        if found not in self.values:
+        known = same_word(found, self.values)
+        if known is None:
             more = ", ..." if len(self.values) > SHOWN_VALUES else ""
             listed = ", ".join(self.values[:SHOWN_VALUES]) + more
             raise DataError(f"{self.name}: {found[:60]!r} was not in the training data; {listed} were")
-        return [float(one == found) for one in self.values]
+        return [float(one == known) for one in self.values]
 
     def value(self, numbers: list[float]) -> str:
         """The inverse of `numbers`."""
@@ -240,25 +245,44 @@ def word(value: Any, column: str) -> str | None:
 
 
 def spelled(value: Any) -> str | None:
-    """A cell as text: 1.0 is `1`, True is `true`; None if it is missing. Raises TypeError for other types.
+    """A cell as a word, the same for every file format; None if it is missing. Raises TypeError for other types.
 
     `NaN` counts as missing, as programs write it for a missing value.
     """
     if is_missing(value):
         return None
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, (str, int, float)):
-        found = str(value).strip()
+    if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    if isinstance(value, Decimal):
+        value = format(value.normalize(), "f")
+    if isinstance(value, (str, bool, int, float, Decimal)):
+        found = one_spelling(str(value).strip())
         return None if found in ("", "NaN", "nan") else found
     raise TypeError(f"{type(value).__name__} is no word")
 
 
+def one_spelling(text: str) -> str:
+    """`text` as it is spelled everywhere: `1` for `1.0`, `true` for `True`, and Unicode's NFC.
+
+    CSV, JSON and Parquet hold the same label as text, a number or a truth value, and systems compose accents or not.
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    if whole := _WHOLE.fullmatch(text):
+        return str(int(whole[1]))
+    return unicodedata.normalize("NFC", text)
+
+
+def same_word(given: str, words: Sequence[str]) -> str | None:
+    """The one of `words` that `given` is, in whatever spelling; None if there is none."""
+    return next((one for one in words if one == given), None) or next(
+        (one for one in words if one_spelling(one) == one_spelling(given.strip())), None
+    )
+
+
 def is_missing(value: Any) -> bool:
     """Whether a cell is null or NaN."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return value is None or (isinstance(value, (float, Decimal)) and math.isnan(value))
 
 
 def image_bytes(text: str, what: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 
 from heliostat.infra.errors import ConfigError, DataError
+from heliostat.infra.registry.inputs import same_word
 from heliostat.serve.explain.answers import Explanation, Method
 
 Item = TypeVar("Item")
@@ -48,13 +49,14 @@ class Explainer(ABC, Generic[Item]):
         if not bool(scores.isfinite().all()):
             raise DataError("the model has no finite answer to the input, so there is nothing to explain")
         predicted = int(scores.argmax())
-        at = predicted if label is None else self.labels.index(label)
+        known = None if label is None else same_word(label, self.labels)
+        at = predicted if known is None else self.labels.index(known)
         target = Target(at, self.labels[at], round(float(scores[at]), 6), self.labels[predicted], chosen)
         return self.explained(item, target)
 
     def check(self, label: str | None, method: str | None) -> None:
         """Raises ConfigError, which lists what is allowed, for an unknown label or method."""
-        if label is not None and label not in self.labels:
+        if label is not None and same_word(label, self.labels) is None:
             raise ConfigError(f"label: {label[:60]!r} given; {', '.join(self.labels)} are known")
         if method is not None and method not in self.methods:
             raise ConfigError(f"method: {method[:60]!r} given; {' or '.join(self.methods)} is allowed for this model")

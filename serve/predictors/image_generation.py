@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode, grid, png
-from heliostat.infra.registry.inputs import NoiseInputs, image_bytes
+from heliostat.infra.registry.inputs import NoiseInputs, image_bytes, same_word
 from heliostat.serve.access.quota import count_tokens
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.http.app import Service
@@ -57,7 +57,11 @@ def request_of(labels: Sequence[str]) -> type[GenerateRequest]:
     """The request model, with a `label` field if the model has classes."""
     if not labels:
         return GenerateRequest
-    allowed: Any = Literal[tuple(labels)]
+
+    def as_known(given: Any) -> Any:
+        return (same_word(given, labels) or given) if isinstance(given, str) else given
+
+    allowed: Any = Annotated[Literal[tuple(labels)], BeforeValidator(as_known)]
     label = (allowed | None, Field(default=None, description="The class of all images; any for each where left out."))
     return create_model("GenerateRequest", __base__=GenerateRequest, label=label)
 

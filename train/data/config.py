@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.config.types import Fraction, Positive
+from heliostat.infra.registry.inputs import one_spelling, spelled
 from heliostat.train.data.filter import parse
 
 
@@ -52,6 +53,11 @@ class Columns(StrictModel):
                 f"data.columns.features: {self.label!r} given, which is data.columns.label; the model must not see it"
             )
         return self
+
+
+def is_chat(columns: Columns) -> bool:
+    """Whether records are chats, not plain texts."""
+    return bool(columns.messages or (columns.prompt and columns.answer))
 
 
 class Split(StrictModel):
@@ -107,6 +113,9 @@ class DataConfig(StrictModel):
     format: Literal["auto", "csv", "jsonl", "json", "parquet", "text", "paragraphs", "images", "idx", "sheets"] = "auto"
     """`auto`: by the file names. `paragraphs`: texts separated by empty lines; `images`: one sub-folder per class;
     `idx`: MNIST's format; `sheets`: PNG files in which each row is an image, with JSON lists of the labels."""
+    quoting: Literal["auto", "csv", "none"] = "auto"
+    """`csv`: quotes enclose a field of a CSV or TSV file; `none`: they are characters; `auto`: `none` for `.tsv` files,
+    `csv` for others."""
     where: str | None = None
     """Keep only the records for which this expression is true, such as `source == 'imdb'`."""
     columns: Columns = Columns()
@@ -116,9 +125,9 @@ class DataConfig(StrictModel):
     limit: Positive | None = None
     """Keep at most this many records, always the same ones."""
     missing: Literal["fail", "drop", "fill"] = "fail"
-    """What to do with a record that lacks a value: `fail` raises an error, `drop` leaves the record out, `fill` (for
-    tables) uses the training split's mean (numbers) or most frequent value (words), in requests too. `fill` drops rows
-    without a label."""
+    """What to do with a record that lacks a value, or whose image is damaged: `fail` raises an error, `drop` leaves it
+    out and counts it, `fill` (for tables) uses the training split's mean (numbers) or most frequent value (words), in
+    requests too. `fill` drops rows without a label."""
     na_values: list[str] = []
     """Words that mark a value of a table, or a label, as missing, such as `[NA, "?"]`; an empty cell, null and NaN
     always do."""
@@ -128,8 +137,37 @@ class DataConfig(StrictModel):
     """Maximum length of a record, in tokens."""
     vocabulary: Annotated[int, Field(ge=16)] = 20_000
     """Largest vocabulary of a learned tokenizer, in words or subwords; for models that are built here."""
-    overflow: Literal["truncate", "fail"] = "truncate"
-    """What to do with a record longer than `max_length`."""
+    max_unknown: Fraction = 0.1
+    """Largest share of tokens that may stand for text that the model's tokenizer does not know."""
+    overflow: Literal["auto", "truncate", "split", "fail"] = "auto"
+    """What to do with a record longer than `max_length`; `split`, for `causal-lm` on plain text, makes several of it,
+    in which each token is learned once. `auto`: `split` there, `truncate` elsewhere."""
+    stride: Positive | None = None
+    """Tokens from one part of a split record to the next, below `max_length`; three quarters of it if omitted. What
+    they share is context, and not learned again."""
+
+    @field_validator("label_names")
+    @classmethod
+    def _spelled(cls, names: dict[str, str]) -> dict[str, str]:
+        """Labels and names as records spell them; refuses two keys that are one label."""
+        found = {spelled(label) or label: one_spelling(name) for label, name in names.items()}
+        if len(found) < len(names):
+            twice = next(label for label in names if sum(spelled(label) == spelled(other) for other in names) > 1)
+            raise ValueError(f"data.label_names: {twice!r} given twice, in two spellings")
+        return found
+
+    @field_validator("na_values")
+    @classmethod
+    def _words(cls, words: list[str]) -> list[str]:
+        return [spelled(word) or word for word in words]
+
+    @model_validator(mode="after")
+    def _overlaps(self) -> DataConfig:
+        if self.stride and self.stride >= self.max_length:
+            raise ValueError(
+                f"data.stride: {self.stride} given; less than data.max_length, {self.max_length}, is allowed"
+            )
+        return self
 
     @field_validator("where")
     @classmethod

@@ -24,6 +24,8 @@ class Encoder(ABC):
     """Whether duplicate records are dropped."""
     fewest_classes: ClassVar[int] = 2
     """Fewest classes allowed, if records have classes."""
+    unknown_id: int | None = None
+    """The token that stands for what the tokenizer does not know; None if there is none."""
     labelled: bool
     """Whether each record has a class, in `data.columns.label`; it is kept as text, in the column `label`."""
 
@@ -34,6 +36,7 @@ class Encoder(ABC):
     def clean(self, record: Mapping[str, Any], data: DataConfig) -> dict[str, Any] | None:
         """What to keep of a record, as JSON-compatible values; None if a value is missing, DataError if one is wrong.
 
+        A DamagedError leaves the record out where `data.missing` is `drop`.
         `record` has the columns of `columns`.
         """
         return clean_texts(record, self.columns(data) or (), data)
@@ -41,6 +44,10 @@ class Encoder(ABC):
     @abstractmethod
     def text(self, record: Mapping[str, Any], data: DataConfig) -> str:
         """A string that identifies a clean record: equal strings are duplicates, and it decides the split."""
+
+    def is_running_text(self, data: DataConfig) -> bool:
+        """Whether all tokens of a record are learned one after another, so that a part of it is a record too."""
+        return False
 
     def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> Encoder:
         """The encoder fitted on the clean records of the training split."""
@@ -54,8 +61,8 @@ class Encoder(ABC):
         """Encodes columns of clean records into columns of `encode.VALUES`.
 
         For texts these are `input_ids` and, if tokens are targets, `labels` of equal length. Lists may be longer than
-        `data.max_length`: `prepare` counts and truncates them. An encoder that truncates by itself, say to keep a
-        closing token, adds `full_length`, the number of tokens before truncation.
+        `data.max_length`: `prepare` counts and truncates or splits them. An encoder that truncates by itself, say to
+        keep a closing token, adds `full_length`, the number of tokens before truncation.
         """
 
     @abstractmethod

@@ -2,19 +2,22 @@
 
 Allowed: column names (`column('odd name')` if a name is not an identifier), text, numbers, true and false, None,
 lists, comparisons, `in`, `and`, `or`, `not`, `len(...)` and a few string methods. A comparison with a missing value is
-false, except that `!=` is true. CSV holds only text, so text that is compared with a number is converted to one.
+false, except that `!=` is true. CSV holds only text, so text that is compared with a number is converted to one, and
+`1.0` equals `1`, and `True` equals `true`.
 """
 
 from __future__ import annotations
 
 import ast
 import operator
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from heliostat.infra.errors import DataError
+from heliostat.infra.registry.inputs import one_spelling
 
 METHODS = ("lower", "upper", "strip", "startswith", "endswith")
 ALLOWED = (
@@ -81,7 +84,7 @@ def _compiled(node: ast.expr, columns: dict[str, None]) -> Value:
         case ast.Name(id=name):
             return _column(name, columns)
         case ast.Constant(value=str() | int() | float() | None as constant):
-            return _constant(constant)
+            return _constant(_composed(constant))
         case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
             parts = [_compiled(item, columns) for item in items]
             return lambda record: [part(record) for part in parts]
@@ -99,14 +102,19 @@ def _column(name: str, columns: dict[str, None]) -> Value:
     if name in ("true", "false"):
         return _constant(name == "true")
     columns[name] = None
-    return lambda record: record.get(name)
+    return lambda record: _composed(record.get(name))
+
+
+def _composed(value: Any) -> Any:
+    """Text in Unicode's NFC, so that one word compares as equal however its accents are composed."""
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
 
 
 def _call(node: ast.Call, columns: dict[str, None]) -> Value:
     match node:
         case ast.Call(func=ast.Name(id="column"), args=[ast.Constant(value=str() as name)], keywords=[]):
             columns[name] = None
-            return lambda record: record.get(name)
+            return lambda record: _composed(record.get(name))
         case ast.Call(func=ast.Name(id="len"), args=[inner], keywords=[]):
             value = _compiled(inner, columns)
             return lambda record: len(value(record) or "")
@@ -144,6 +152,8 @@ def _judge(op: ast.cmpop) -> Callable[[Any, Any], bool]:
 
 def _equal(left: Any, right: Any) -> bool:
     left, right = _alike(left, right)
+    if isinstance(left, str) and isinstance(right, str):
+        return one_spelling(left) == one_spelling(right)
     return bool(left == right)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from heliostat.train.data.config import DataConfig
+from heliostat.train.data.config import DataConfig, is_chat
 
 TABLE, IMAGE, TEXT = "tabular-classification", "image-classification", "text-classification"
 GENERATION, LANGUAGE = "image-generation", "causal-lm"
@@ -20,7 +20,9 @@ TASKS = {
     "augment": (IMAGE,),
     "label_names": (TABLE, IMAGE, TEXT, GENERATION),
     "max_length": (TEXT, LANGUAGE),
+    "max_unknown": (TEXT, LANGUAGE),
     "overflow": (TEXT, LANGUAGE),
+    "stride": (LANGUAGE,),
     "vocabulary": (TEXT, LANGUAGE),
 }
 
@@ -36,6 +38,8 @@ def check_data(data: DataConfig, task: str, takes_chats: bool) -> None:
             raise ValueError(f"data.{key}: given, and task is {task}; it is for {' and '.join(tasks)}")
     if not takes_chats and (data.columns.messages or data.columns.prompt):
         raise ValueError("data.columns: a chat given; model.decoder learns from plain texts, data.columns.text")
+    if (data.overflow == "split" or data.stride) and (task != LANGUAGE or is_chat(data.columns)):
+        raise ValueError("data.overflow: split given; it is for causal-lm on plain texts, data.columns.text")
     if data.missing == "fill" and task != TABLE:
         raise ValueError(f"data.missing: fill given, and task is {task}; fail and drop are allowed")
 

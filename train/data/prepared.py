@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heliostat.cluster.folders import cache_folder, fill
+from heliostat.infra import log
 from heliostat.infra.checksums import file_digest
-from heliostat.infra.errors import NotFoundError
-from heliostat.infra.registry.bundle import Manifest, fetch_directory, publish_once, read_manifest
+from heliostat.infra.errors import IntegrityError, NotFoundError
+from heliostat.infra.registry.bundle import (
+    Manifest,
+    delete_directory,
+    fetch_directory,
+    publish_once,
+    read_manifest,
+    verify_directory,
+)
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage.config import StorageConfig, is_s3
 from heliostat.infra.storage.store import open_store
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 2
 """Increased when the same input would be prepared differently; old results are then not reused."""
+_log = log.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,9 +53,14 @@ class Prepared:
     labels: tuple[str, ...]
     """Classes of the training split, sorted; empty for tasks without classes."""
     counts: dict[str, int]
-    """Records that were read, filtered, empty, duplicates, conflicting, beyond_limit, without_target and
-    truncated; those in each split; and `tokens`, of all splits."""
+    """Records that were read, filtered, empty, damaged, duplicates, conflicting, beyond_limit, without_target,
+    truncated and in_several_parts; those in each split; `tokens` of all splits, and `unknown_tokens` among them."""
     reused: bool = False
+
+    @property
+    def unknown_share(self) -> float:
+        """The share of tokens that stand for what the tokenizer does not know."""
+        return self.counts.get("unknown_tokens", 0) / max(1, self.counts.get("tokens", 0))
 
     def split(self, name: str) -> pa.Table:
         """The records of `train`, `validation` or `test`, memory-mapped: processes share the pages."""
@@ -56,14 +71,13 @@ class Prepared:
 
 
 def prepare(data: DataConfig, encoder: Encoder, storage: StorageConfig, progress: Progress | None = None) -> Prepared:
-    """The data encoded, in storage under `data/<fingerprint>`; prepared with Ray Data if it is not there yet.
+    """The data encoded, in storage under `data/<fingerprint>`; prepared with Ray Data if it is not there, or damaged.
 
     Needs a Ray session unless `find_prepared` finds the result. Raises a one-line DataError if the data cannot be used,
     ResourceError without a Ray session; nothing is stored then.
     """
     source, fingerprint = _identified(data, encoder, storage)
-    found = _found(storage, fingerprint)
-    if found:
+    if found := _found(storage, fingerprint):
         return found
     from heliostat.train.data.prepare.pipeline import build
 
@@ -72,12 +86,15 @@ def prepare(data: DataConfig, encoder: Encoder, storage: StorageConfig, progress
         summary = build(source, data, encoder, staging, on_progress)
         on_progress("publish", 0, 0)
         metadata = {**summary, "source": data.source, "format": FORMAT_VERSION}
-        publish_once(open_store(storage), f"data/{fingerprint}", staging, metadata)
+        store, prefix = open_store(storage), f"data/{fingerprint}"
+        if _damage(storage, fingerprint):
+            delete_directory(store, prefix)
+        publish_once(store, prefix, staging, metadata)
     return open_prepared(storage, fingerprint)
 
 
 def find_prepared(data: DataConfig, encoder: Encoder, storage: StorageConfig) -> Prepared | None:
-    """The result that `prepare` would reuse, or None; does not start Ray."""
+    """The result that `prepare` would reuse, or None; verifies its checksums, and does not start Ray."""
     _, fingerprint = _identified(data, encoder, storage)
     return _found(storage, fingerprint)
 
@@ -116,10 +133,36 @@ def _identified(data: DataConfig, encoder: Encoder, storage: StorageConfig) -> t
 
 
 def _found(storage: StorageConfig, fingerprint: str) -> Prepared | None:
+    """The prepared data if they are there and whole; logs which file is damaged."""
+    if problem := _damage(storage, fingerprint):
+        _log.warning("%s; the data are prepared anew", problem)
+        return None
     try:
         return replace(open_prepared(storage, fingerprint), reused=True)
     except NotFoundError:
         return None
+
+
+def _damage(storage: StorageConfig, fingerprint: str) -> IntegrityError | None:
+    """What is wrong with the stored prepared data; None if they are whole, or not there.
+
+    A damaged copy of remote data is deleted from the cache, and downloaded anew.
+    """
+    prefix = f"data/{fingerprint}"
+    try:
+        manifest = read_manifest(open_store(storage), prefix)
+        try:
+            verify_directory(_local_copy(storage, prefix, manifest), manifest)
+        except IntegrityError:
+            if not is_s3(storage.url):
+                raise
+            shutil.rmtree(_cached(manifest), ignore_errors=True)
+            _local_copy(storage, prefix, manifest)
+    except NotFoundError:
+        return None
+    except IntegrityError as error:
+        return error
+    return None
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -132,6 +175,10 @@ def _local_copy(storage: StorageConfig, prefix: str, manifest: Manifest) -> Path
         return Path(storage.url) / prefix
     store = open_store(storage)
     return fill(
-        cache_folder() / "data" / manifest.digest[:32],
+        _cached(manifest),
         lambda staging: fetch_directory(store, prefix, staging, digest=manifest.digest),
     )
+
+
+def _cached(manifest: Manifest) -> Path:
+    return cache_folder() / "data" / manifest.digest[:32]

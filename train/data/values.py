@@ -24,7 +24,7 @@ def refuse_missing(columns: Sequence[str], data: DataConfig, allowed: str = "dro
 
 
 def label_text(value: Any, column: str, data: DataConfig) -> str | None:
-    """A class as text: 1.0 is `1`, True is `true`; None if it is missing or one of `data.na_values`."""
+    """A class as text: 1.0 and `1.0` are `1`, True and `True` are `true`; None if missing or in `data.na_values`."""
     try:
         word = spelled(value)
     except TypeError:

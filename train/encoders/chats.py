@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heliostat.infra.errors import DataError
-from heliostat.train.data.config import Columns, DataConfig
+from heliostat.train.data.config import Columns, DataConfig, is_chat
 from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.packing import IGNORED
 from heliostat.train.data.values import is_learned
@@ -27,6 +27,7 @@ class ChatEncoder(Encoder):
 
     tokenizer: Any
     digest: str
+    unknown_id: int | None = None
     labelled: bool = False
 
     def columns(self, data: DataConfig) -> list[str]:
@@ -46,6 +47,10 @@ class ChatEncoder(Encoder):
         tools = tools_of(record, data.columns)
         lines = [_line(turn) for turn in messages(record, data.columns)]
         return "\n".join([*lines, *([_as_json(tools)] if tools else [])])
+
+    def is_running_text(self, data: DataConfig) -> bool:
+        """Whether records are plain texts."""
+        return not is_chat(data.columns)
 
     def encode(self, records: Mapping[str, Sequence[Any]], data: DataConfig) -> dict[str, list[Any]]:
         """`input_ids` and `labels` of each record, of equal length and not truncated."""
@@ -88,11 +93,6 @@ class ChatEncoder(Encoder):
             labels += [IGNORED] * len(asked) + (answer if is_learned(turn) else [IGNORED] * len(answer))
             seen = after
         return ids, labels
-
-
-def is_chat(columns: Columns) -> bool:
-    """Whether records are chats, not plain texts."""
-    return bool(columns.messages or (columns.prompt and columns.answer))
 
 
 def messages(record: Mapping[str, Any], columns: Columns) -> Turns:

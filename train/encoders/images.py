@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from heliostat.infra.errors import DataError
+from heliostat.infra.errors import DamagedError, DataError
 from heliostat.infra.images import Mode, decode, in_mode
 from heliostat.infra.registry.inputs import ImageInputs, image_bytes
 from heliostat.train.data.config import DataConfig
@@ -37,9 +37,15 @@ class ImageEncoder(Encoder):
         return [data.columns.image]
 
     def clean(self, record: Mapping[str, Any], data: DataConfig) -> dict[str, Any] | None:
-        """The image as text, `height width channels base64`; None for a record that `data.missing` drops."""
+        """The image as text, `height width channels base64`; None for a record that `data.missing` drops.
+
+        Raises DamagedError if it is not an image.
+        """
         mode: Mode = "own" if data.images.mode == "auto" else data.images.mode
-        pixels = decoded(record[data.columns.image], data.columns.image, mode)
+        try:
+            pixels = decoded(record[data.columns.image], data.columns.image, mode)
+        except DataError as error:
+            raise DamagedError(str(error)) from None
         refuse_missing([data.columns.image] if pixels is None else [], data)
         return None if pixels is None else {IMAGE: as_text(pixels)}
 

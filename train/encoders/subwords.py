@@ -33,6 +33,10 @@ class SubwordEncoder(Encoder):
         """The text, which identifies a record."""
         return record[data.columns.text]
 
+    def is_running_text(self, data: DataConfig) -> bool:
+        """True: a language model learns all of a text."""
+        return True
+
     def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> SubwordEncoder:
         """Trains a tokenizer with `data.vocabulary` tokens, 256 of which are the single bytes."""
         tokenizer = Tokenizer(BPE())

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from heliostat.infra.errors import DataError
-from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs, number, word
+from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs, number, spelled, word
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.values import refuse_missing, unicode_text
@@ -95,7 +95,7 @@ class TableEncoder(Encoder):
 
 def cell(value: Any, column: str, data: DataConfig) -> float | str | None:
     """The value of a cell: a number or, for `data.columns.categories`, a word; None if it is missing."""
-    if data.na_values and isinstance(value, str) and value.strip() in data.na_values:
+    if data.na_values and isinstance(value, (str, int, float)) and spelled(value) in data.na_values:
         return None
     if column in data.columns.categories:
         found = word(value, column)

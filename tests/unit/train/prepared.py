@@ -73,7 +73,7 @@ def run(folder: Path, path: Path, encoder: Encoder, **options: Any) -> Result:
     encoder = encoder.fit(pipeline.training_records(blocks[::-1], plan), data)
     encoded = [encode_block(block, data, encoder, plan.cutoff, plan.bounds) for block in blocks[::-1]]
     out = Path(mkdtemp(prefix="out-", dir=folder))
-    summary = pipeline._written(select.finish(pa.concat_tables(encoded), plan, source, data), plan, out)
+    summary = pipeline._written(select.finish(pa.concat_tables(encoded), plan, source, data, encoder), plan, out)
     prepared = Prepared("f", "u", out, (), {})
     encoder.save(out)
     return Result({name: prepared.split(name) for name in SPLITS}, summary["counts"], summary["labels"], out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,17 +24,29 @@ Needed = Mapping[str, str]
 Files = tuple[Path, ...]
 
 
+class NotedRecord(Record):
+    """A record that is fine, and that the user should be told something about."""
+
+    def __init__(self, record: Record, note: str) -> None:
+        super().__init__(record)
+        self.note = note
+        """What is unusual, and what to do if it is wrong; in brackets at its end what belongs to this record only."""
+
+
 def ending(file: Path) -> str:
     """The suffix that identifies the format, in lower case: `.csv` of `a.CSV.gz`; empty if there is none."""
     suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in COMPRESSIONS]
     return suffixes[-1] if suffixes else ""
 
 
+Reader = Callable[[Path, Needed, bool], Iterator[tuple[int, Record]]]
+
+
 @dataclass(frozen=True)
 class Format:
     """How to read records from files of one kind."""
 
-    read: Callable[[Path, Needed, bool], Iterator[tuple[int, Record]]]
+    read: Reader
     """Yields number (from 1) and record of a file; only the needed columns, or all if the third argument is True."""
     endings: tuple[str, ...] = ()
     """File name suffixes that identify this format, such as `.csv`."""
@@ -45,6 +57,8 @@ class Format:
     find: Callable[[Path, list[Path]], tuple[Files, Files]] | None = None
     """Returns the files at a path that hold records, in order, and the files that hold their labels; if None, the files
     with this format's suffixes are read."""
+    by_quoting: Mapping[str, Reader] = field(default_factory=dict)
+    """Readers for values of `data.quoting` other than `auto`, for formats that can be read with and without quotes."""
     name_part: Callable[[Path], str] = ending
     """The part of a file's name that affects its records."""
 
@@ -65,7 +79,7 @@ def check_columns(file: Path, found: Iterable[str], needed: Needed, every: bool 
 def read_images(read: Callable[[Path], Iterator[tuple[int, Record]]]) -> Callable[..., Iterator[tuple[int, Record]]]:
     """`Format.read` for a format whose records all have IMAGE_COLUMNS.
 
-    The image is uint8 [height, width, 1 or 3], the label text; images may differ in size.
+    The image is uint8 [height, width, 1 or 3], or the bytes of its file; the label is text. Images may differ in size.
     """
 
     def columns_of(file: Path, needed: Needed, every: bool) -> Iterator[tuple[int, Record]]:

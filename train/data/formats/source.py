@@ -27,6 +27,11 @@ class Source:
         """The name of record `number` of file number `file` in error messages."""
         return place(self.files[file], self.format, number)
 
+    @property
+    def is_file_each(self) -> bool:
+        """Whether each file is one record."""
+        return FORMATS[self.format].counted_by == "file"
+
     def name_part(self, file: Path) -> str:
         """The part of the file's name that affects its records."""
         return FORMATS[self.format].name_part(file)
@@ -110,12 +115,18 @@ def _format_of(file: Path) -> str | None:
     return next(by_pattern, None) or next(by_ending, None)
 
 
-def read(file: Path, format_: str, needed: Needed, every: bool = False) -> Iterator[tuple[int, Record]]:
+def read(
+    file: Path, format_: str, needed: Needed, every: bool = False, quoting: str = "auto"
+) -> Iterator[tuple[int, Record]]:
     """Yields the records of `file`, only the columns `needed`, each with its number: the line, or the record from 1.
 
     With `every`, all columns that the file has, including those `needed`.
 
-    Raises DataError if the file cannot be read, is malformed or lacks a column.
+    Raises DataError if the file cannot be read, is malformed or lacks a column, or if the format has no such `quoting`.
     """
+    one = FORMATS[format_]
+    if quoting != "auto" and quoting not in one.by_quoting:
+        having = " and ".join(name for name, other in FORMATS.items() if other.by_quoting)
+        raise DataError(f"data.quoting: {quoting} given, and the files are {format_}; it is for {having}")
     with explained(file):
-        yield from FORMATS[format_].read(file, needed, every)
+        yield from one.by_quoting.get(quoting, one.read)(file, needed, every)

@@ -14,12 +14,19 @@ from heliostat.infra.errors import HeliostatError
 from heliostat.train.data.config import SPLITS, DataConfig
 from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.prepare import scan
+from heliostat.train.data.prepare.windows import IGNORED, Window, splits, windows_of
 
-IGNORED = -100
-"""The label of a token without loss."""
-_TOKENS = pa.list_(pa.int32())
-VALUES = {"input_ids": _TOKENS, "labels": _TOKENS, "features": pa.list_(pa.float32()), "pixels": pa.list_(pa.uint8())}
-"""Columns that encoders may return: a list per record, or an array [records, numbers]."""
+_TOKENS = pa.large_list(pa.int32())
+VALUES = {
+    "input_ids": _TOKENS,
+    "labels": _TOKENS,
+    "features": pa.large_list(pa.float32()),
+    "pixels": pa.large_list(pa.uint8()),
+}
+"""Columns that encoders may return: a list per record, or an array [records, numbers].
+
+Large lists, since 32-bit offsets end at 2 Gi values: 700 photographs of a megapixel.
+"""
 ENCODED = pa.schema(
     [
         ("place", pa.int64()),
@@ -29,8 +36,9 @@ ENCODED = pa.schema(
         ("length", pa.int32()),
         ("full_length", pa.int32()),
         ("targets", pa.int32()),
-        ("record_id", pa.string()),
-        ("text", pa.string()),
+        ("unknown", pa.int32()),
+        ("record_id", pa.large_string()),
+        ("text", pa.large_string()),
         ("problem", pa.string()),
     ]
 )
@@ -100,27 +108,32 @@ def _table(
     encoder: Encoder,
     bounds: scan.Bounds,
 ) -> pa.Table:
-    count = len(records)
     whole = encoded.get("input_ids")
-    ids = [row[: data.max_length] for row in whole] if whole else None
-    labels = [row[: data.max_length] for row in encoded["labels"]] if "labels" in encoded else None
-    codes = splits_of(rows, bounds)
-    tested = codes == SPLITS.index("test")
+    parts = windows_of(whole, data, encoder) if whole else [(record, Window(0, 0, 0)) for record in range(len(records))]
+    origin = [record for record, _ in parts]
+    ids = [whole[record][part.start : part.end] for record, part in parts] if whole else None
+    labels = [part.learned(encoded["labels"][record]) for record, part in parts] if "labels" in encoded else None
+    codes = splits_of(rows, bounds)[origin]
+    tested = [code == SPLITS.index("test") and part.start == 0 for code, (_, part) in zip(codes, parts, strict=True)]
+    lengths = [len(row) for row in ids] if ids else [1] * len(parts)
+    whole_lengths = encoded.get("full_length") or [len(row) for row in whole or ()]
+    digests = rows["digest"].to_pylist()
     columns = {
         **{name: encoded.get(name) for name in VALUES},
-        "place": places(rows),
+        "place": places(rows)[origin],
         "split": codes,
         "input_ids": ids,
         "labels": labels,
-        "label": rows["label"],
-        "length": [len(row) for row in ids] if ids else [1] * count,
-        "full_length": encoded.get("full_length") or ([len(row) for row in whole] if whole else [1] * count),
-        "targets": [_targets(row) for row in labels or [None] * count],
-        "record_id": [digest.hex()[:16] for digest in rows["digest"].to_pylist()],
-        "text": [encoder.text(record, data) if test else None for record, test in zip(records, tested, strict=True)],
+        "label": rows["label"].take(pa.array(origin)),
+        "length": lengths,
+        "full_length": lengths if splits(data, encoder) or not whole else whole_lengths,
+        "targets": [_targets(row) for row in labels] if labels else [1] * len(parts),
+        "unknown": [row.count(encoder.unknown_id) for row in ids] if ids else [0] * len(parts),
+        "record_id": [digests[record].hex()[:16] for record in origin],
+        "text": [encoder.text(records[i], data) if test else None for i, test in zip(origin, tested, strict=True)],
     }
     return pa.table(
-        {field.name: _column(columns.get(field.name), field.type, count) for field in ENCODED}, schema=ENCODED
+        {field.name: _column(columns.get(field.name), field.type, len(parts)) for field in ENCODED}, schema=ENCODED
     )
 
 
@@ -128,11 +141,11 @@ def _column(values: Any, kind: pa.DataType, count: int) -> pa.Array | pa.Chunked
     if values is None:
         return pa.nulls(count, kind)
     if isinstance(values, np.ndarray) and values.ndim == 2:
-        offsets = np.arange(count + 1, dtype=np.int32) * values.shape[1]
-        return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1), kind.value_type))
+        offsets = np.arange(count + 1, dtype=np.int64) * values.shape[1]
+        return pa.LargeListArray.from_arrays(offsets, pa.array(values.reshape(-1), kind.value_type))
     return values if isinstance(values, pa.ChunkedArray) else pa.array(values, kind)
 
 
-def _targets(labels: list[int] | None) -> int:
-    """Number of targets: 1 for a class, or all tokens with a label except the first, which nothing precedes."""
-    return 1 if labels is None else sum(label != IGNORED for label in labels[1:])
+def _targets(labels: list[int]) -> int:
+    """Number of targets: all tokens with a label except the first, which nothing precedes."""
+    return sum(label != IGNORED for label in labels[1:])

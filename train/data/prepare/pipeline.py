@@ -56,7 +56,7 @@ def build(source: Source, data: DataConfig, encoder: Encoder, folder: Path, prog
             fn_kwargs={"data": data, "encoder": encoder, "cutoff": plan.cutoff, "bounds": plan.bounds},
         )
         table = _tokens(encoded, len(plan.kept), progress)
-    return _written(select.finish(table, plan, source, data), plan, folder)
+    return _written(select.finish(table, plan, source, data, encoder), plan, folder)
 
 
 class Files(Datasource):

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from heliostat.infra.errors import DataError
+from heliostat.infra.errors import DamagedError, DataError
 from heliostat.train.data import filter
 from heliostat.train.data.config import SPLITS, Columns, DataConfig, Split
 from heliostat.train.data.encoder import Encoder
-from heliostat.train.data.formats.base import Needed, Record
+from heliostat.train.data.formats.base import Needed, NotedRecord, Record
 from heliostat.train.data.formats.source import Source, read
 from heliostat.train.data.values import label_text, refuse_missing, unicode_text
 
-KEPT, FILTERED, EMPTY, BROKEN = range(4)
+KEPT, FILTERED, EMPTY, DAMAGED, BROKEN = range(5)
 DIGEST_BYTES = 16
 BLOCK_RECORDS = 2048
 INDEX_COLUMN_NAMES = r"|Unnamed: \d+|__index_level_\d+__"
@@ -33,8 +33,8 @@ ALL = ""
 Bounds = dict[str, tuple[int, int]]
 """Per class, or of ALL together: hashes below the first bound are for test, those below the second for validation, so
 that changing the share of validation does not change the test split."""
-ScanResult = tuple[int, bytes, str | None, str | None]
-"""Status, digest, label, and the record as JSON."""
+ScanResult = tuple[int, bytes, str | None, str | None, str | None]
+"""Status, digest, label, the record as JSON, and a note on it."""
 ROW = pa.schema(
     [
         ("file", pa.int32()),
@@ -54,13 +54,13 @@ def scan(source: Source, file: int, data: DataConfig, encoder: Encoder) -> Itera
     """Yields one row of `ROW` for each record of file number `file`, in order.
 
     A DataError becomes the last row, with status BROKEN and the message in `problem`: the user gets one line, not a
-    worker's traceback, and the first error in file order is reported.
+    worker's traceback, and the first error in file order is reported. In other rows, `problem` is a note to pass on.
     """
     rows: list[tuple[Any, ...]] = []
     number = 0
     try:
         for number, record in _records(source, file, data, encoder):
-            rows.append((file, number, *_screened(record, data, encoder, source.place(file, number)), None))
+            rows.append((file, number, *_screened(record, data, encoder, source.place(file, number))))
             if len(rows) == BLOCK_RECORDS:
                 yield _table(rows)
                 rows = []
@@ -73,10 +73,10 @@ def _records(source: Source, file: int, data: DataConfig, encoder: Encoder) -> I
     """The records of file number `file`; if the spec lists no columns, all need those of the source's first record."""
     needed = needed_columns(data, encoder)
     if encoder.columns(data) is not None:
-        yield from read(source.files[file], source.format, needed)
+        yield from read(source.files[file], source.format, needed, quoting=data.quoting)
         return
-    columns = _first_columns(source, needed)
-    for number, record in read(source.files[file], source.format, needed, every=True):
+    columns = _first_columns(source, needed, data)
+    for number, record in read(source.files[file], source.format, needed, every=True, quoting=data.quoting):
         if record.keys() != columns:
             name = min(record.keys() ^ columns)
             has = "has a column" if name in record else "has no column"
@@ -84,12 +84,13 @@ def _records(source: Source, file: int, data: DataConfig, encoder: Encoder) -> I
                 f"{source.place(file, number)}: {has} {name!r}, unlike the first record; list the columns that the "
                 "model sees in data.columns.features, and data.missing says what happens where one is missing"
             )
-        yield number, {name: record[name] for name in columns}
+        ordered = {name: record[name] for name in columns}
+        yield number, NotedRecord(ordered, record.note) if isinstance(record, NotedRecord) else ordered
 
 
-def _first_columns(source: Source, needed: Needed) -> KeysView[str]:
+def _first_columns(source: Source, needed: Needed, data: DataConfig) -> KeysView[str]:
     """The columns of the source's first record; raises DataError for a column of row numbers."""
-    every = (record for file in source.files for _, record in read(file, source.format, needed, every=True))
+    every = (record for file in source.files for _, record in read(file, source.format, needed, True, data.quoting))
     first = next(every, {})
     for name in first:
         if re.fullmatch(INDEX_COLUMN_NAMES, unicode_text(name, name)):
@@ -122,9 +123,11 @@ def column_keys(columns: Columns) -> dict[str, str]:
 
 
 def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) -> ScanResult:
+    nothing = bytes(DIGEST_BYTES), None, None
+    note = record.note if isinstance(record, NotedRecord) else None
     try:
         if data.where and not filter.parse(data.where)(record):
-            return FILTERED, bytes(DIGEST_BYTES), None, None
+            return FILTERED, *nothing, note
         label = None
         for column in label_columns(data, encoder):
             word = label_text(record[column], column, data)
@@ -134,9 +137,11 @@ def _screened(record: Record, data: DataConfig, encoder: Encoder, place: str) ->
         refuse_missing(unlabelled, data)
         text = "" if cleaned is None or unlabelled else normalised(encoder.text(cleaned, data))
         if not text:
-            return EMPTY, bytes(DIGEST_BYTES), None, None
-        return KEPT, digest_of(text), label, json.dumps(cleaned)
+            return EMPTY, *nothing, note
+        return KEPT, digest_of(text), label, json.dumps(cleaned), note
     except DataError as error:
+        if isinstance(error, DamagedError) and data.missing == "drop":
+            return DAMAGED, *nothing, f"left out, as data.missing says ({error})"
         raise DataError(f"{place}: {error}") from None
 
 
@@ -160,10 +165,9 @@ def hashes(digests: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 
 def bounds_of(hashed: np.ndarray, labels: np.ndarray, split: Split) -> Bounds:
     """The bounds of `split` for records with these hashes (uint64 [records]) and labels (text [records])."""
-    shares = (split.test, split.test + split.validation)
     if not split.stratify:
-        return {ALL: _pair(int(share * 2.0**64) for share in shares)}
-    return {label: _quantiles(np.sort(hashed[labels == label]), shares) for label in np.unique(labels).tolist()}
+        return {ALL: _pair(int(share * 2.0**64) for share in _shares(split))}
+    return {label: _quantiles(np.sort(hashed[labels == label]), split) for label in np.unique(labels).tolist()}
 
 
 def split_of(hashed: np.ndarray, labels: np.ndarray, bounds: Bounds) -> np.ndarray:
@@ -177,9 +181,20 @@ def split_of(hashed: np.ndarray, labels: np.ndarray, bounds: Bounds) -> np.ndarr
     return order[place]
 
 
-def _quantiles(hashed: np.ndarray, shares: tuple[float, float]) -> tuple[int, int]:
-    """Bounds that split the sorted hashes in these shares."""
-    ends = [round(share * len(hashed)) for share in shares]
+def ends_of(count: int, split: Split) -> tuple[int, int]:
+    """Where test and validation end among `count` records of a class, with `data.split.stratify`."""
+    return _pair(round(share * count) for share in _shares(split))
+
+
+def _shares(split: Split) -> tuple[float, float]:
+    return split.test, split.test + split.validation
+
+
+def _quantiles(hashed: np.ndarray, split: Split) -> tuple[int, int]:
+    """Bounds that split the sorted hashes in these shares, or as nearly as equal records allow, which stay together."""
+    first = np.flatnonzero(np.diff(hashed, prepend=hashed[:1] - np.uint64(1)))
+    starts = np.append(first, len(hashed))
+    ends = [starts[np.abs(starts - end).argmin()] for end in ends_of(len(hashed), split)]
     return _pair(int(hashed[end]) if end < len(hashed) else 2**64 - 1 for end in ends)
 
 

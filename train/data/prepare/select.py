@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from heliostat.infra import log
 from heliostat.infra.errors import DataError
-from heliostat.train.data.config import SPLITS, DataConfig
+from heliostat.train.data.config import SPLITS, DataConfig, Split
 from heliostat.train.data.encoder import Encoder
 from heliostat.train.data.formats.source import Source
 from heliostat.train.data.prepare import scan
@@ -19,6 +19,7 @@ from heliostat.train.data.prepare.encode import VALUES, place, places
 
 NO_CUTOFF = 2**64 - 1
 SHOWN_LABELS = 20
+SHOWN_BROKEN = 100
 _log = log.get(__name__)
 
 
@@ -44,23 +45,30 @@ def select(keys: pa.Table, source: Source, data: DataConfig, encoder: Encoder) -
     keys = keys.append_column("place", pa.array(places(keys))).sort_by("place")
     broken = keys.filter(pc.equal(keys["status"], scan.BROKEN))
     if broken.num_rows:
-        raise DataError(broken["problem"][0].as_py())
+        raise DataError(_problem(broken, source))
+    _tell(keys.filter(pc.is_valid(keys["problem"])), source)
     usable = keys.filter(pc.equal(keys["status"], scan.KEPT))
     counts = {
         "read": keys.num_rows,
         "filtered": _number(keys, scan.FILTERED),
         "empty": _number(keys, scan.EMPTY),
+        "damaged": _number(keys, scan.DAMAGED),
     }
     _require_usable(usable.num_rows, counts, source, data)
     unique, repeated = _unique(usable) if encoder.unique else (usable, {"duplicates": 0, "conflicting": 0})
     kept, cutoff = _limited(unique, data.limit)
     counts |= {**repeated, "beyond_limit": unique.num_rows - kept.num_rows}
+    if data.split.stratify and not encoder.labelled:
+        raise DataError("data.split.stratify: true given, and the records have no classes; false is allowed")
     hashed, words = scan.hashes(kept["digest"])[0], kept["label"].to_numpy()
     bounds = scan.bounds_of(hashed, words, data.split)
     codes = scan.split_of(hashed, words, bounds)
     _require_splits(codes, data)
     labels = _labels(kept["label"], codes, data, encoder.fewest_classes) if encoder.labelled else ()
     _require_names(usable["label"], data)
+    if uneven := _uneven(words, codes, data.split) if data.split.stratify else []:
+        more = f" (and {len(uneven) - 1} more)" if len(uneven) > 1 else ""
+        _log.warning("data.split.stratify: %s%s; equal records stay in one split", uneven[0], more)
     for problem in _absent(words, codes, labels, data):
         if data.split.stratify:
             raise DataError(f"data.split.stratify: {problem}, or leave the class out with data.where")
@@ -68,7 +76,7 @@ def select(keys: pa.Table, source: Source, data: DataConfig, encoder: Encoder) -
     return Plan(kept["place"].to_numpy(), cutoff, bounds, labels, counts)
 
 
-def finish(table: pa.Table, plan: Plan, source: Source, data: DataConfig) -> pa.Table:
+def finish(table: pa.Table, plan: Plan, source: Source, data: DataConfig, encoder: Encoder) -> pa.Table:
     """The encoded records (`encode.ENCODED`) to write: only those in the plan, in order, checked.
 
     Adds to `plan.counts`. Raises DataError for the encoder's first error, for a record that is too long if
@@ -84,13 +92,51 @@ def finish(table: pa.Table, plan: Plan, source: Source, data: DataConfig) -> pa.
         where, tokens = source.place(*place(long["place"][0].as_py())), long["full_length"][0].as_py()
         raise DataError(
             f"data.max_length: {where} has {tokens} tokens, {data.max_length} are allowed; "
-            "raise it, or set data.overflow to truncate"
+            f"raise it, or set data.overflow to {'split or ' if encoder.is_running_text(data) else ''}truncate"
         )
     learned = table.filter(pc.greater(table["targets"], 0))
-    plan.counts.update(truncated=long.num_rows, without_target=table.num_rows - learned.num_rows)
+    parts = np.unique(table["place"].to_numpy(), return_counts=True)[1]
+    plan.counts.update(
+        truncated=long.num_rows,
+        in_several_parts=int((parts > 1).sum()),
+        without_target=table.num_rows - learned.num_rows,
+    )
     _require_splits(learned["split"].to_numpy(), data)
     empty = [name for name in ("label", *VALUES) if learned[name].null_count == learned.num_rows]
-    return learned.drop_columns(["place", "full_length", "problem", *empty])
+    _count_unknown(learned, plan, source, data)
+    return learned.drop_columns(["place", "full_length", "problem", "unknown", *empty])
+
+
+def _problem(broken: pa.Table, source: Source) -> str:
+    """The first problem; if each record is a file, with the names of the others that cannot be used."""
+    found: str = broken["problem"][0].as_py()
+    if broken.num_rows == 1 or not source.is_file_each:
+        return found
+    names = [str(source.files[file]) for file in broken["file"].to_pylist()[1:]]
+    more = ", ..." if len(names) > SHOWN_BROKEN else ""
+    return f"{found}; nor can {len(names)} more be used: {', '.join(names[:SHOWN_BROKEN])}{more}"
+
+
+def _tell(noted: pa.Table, source: Source) -> None:
+    """Logs the notes on records, those of one kind together: how many there are, and where the first one is."""
+    kinds = pc.replace_substring_regex(noted["problem"], r" \(.*\)$", "").to_pylist()
+    for kind in dict.fromkeys(kinds):
+        first = kinds.index(kind)
+        more = f" (and {count - 1} more)" if (count := kinds.count(kind)) > 1 else ""
+        where = source.place(noted["file"][first].as_py(), noted["number"][first].as_py())
+        _log.warning("%s%s: %s", where, more, noted["problem"][first].as_py())
+
+
+def _count_unknown(table: pa.Table, plan: Plan, source: Source, data: DataConfig) -> None:
+    """Counts the tokens that stand for unknown text; raises DataError if their share is above `data.max_unknown`."""
+    unknown, tokens = (int(pc.sum(table[name]).as_py() or 0) for name in ("unknown", "length"))
+    plan.counts.update(unknown_tokens=unknown)
+    if unknown > data.max_unknown * tokens:
+        raise DataError(
+            f"data.max_unknown: {data.max_unknown} given, and {unknown / tokens:.2f} of the tokens of "
+            f"{source.files[0]} are unknown to the model's tokenizer; use a base model that knows this language, or "
+            "model.lstm, which learns the words of your texts"
+        )
 
 
 def _number(keys: pa.Table, status: int) -> int:
@@ -103,9 +149,10 @@ def _require_usable(usable: int, counts: dict[str, int], source: Source, data: D
     read, filtered = counts["read"], counts["filtered"]
     if read and filtered == read:
         raise DataError(f"data.where: {data.where!r} keeps none of the {read} records of {source.files[0]}")
+    damaged = f", {counts['damaged']} damaged" if counts["damaged"] else ""
     raise DataError(
         f"data.source: {source.files[0]} has no usable record ({read} read, {filtered} filtered out, "
-        f"{counts['empty']} without text or label)"
+        f"{counts['empty']} without text or label{damaged})"
     )
 
 
@@ -145,6 +192,20 @@ def _absent(words: np.ndarray, codes: np.ndarray, labels: Sequence[str], data: D
             if label not in present:
                 count = (words == label).sum()
                 yield f"class {label!r} has {count} records and none in {name}; add some, raise data.split.{name}"
+
+
+def _uneven(words: np.ndarray, codes: np.ndarray, split: Split) -> list[str]:
+    """A message for each class and split that has not the share that `data.split.stratify` asks for."""
+    classes, numbers = np.unique(words, return_inverse=True)
+    counts = np.bincount(numbers * len(SPLITS) + codes, minlength=len(classes) * len(SPLITS)).reshape(-1, len(SPLITS))
+    found = []
+    for label, row in zip(classes.tolist(), counts.tolist(), strict=True):
+        first, second = scan.ends_of(sum(row), split)
+        for name, asked in (("test", first), ("validation", second - first)):
+            count = row[SPLITS.index(name)]
+            if count != asked:
+                found.append(f"class {label!r} has {count} of its {sum(row)} records in {name}, {asked} are asked for")
+    return found
 
 
 def _require_names(column: pa.ChunkedArray, data: DataConfig) -> None:

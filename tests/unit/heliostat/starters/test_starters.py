@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from heliostat.infra.errors import ConfigError, StorageError
+from heliostat.infra.images import decode
 from heliostat.spec import Spec, load_spec
 from heliostat.starters.catalog import STARTERS
 from heliostat.starters.write import TEMPLATES, start
@@ -181,7 +182,8 @@ def test_the_chat_is_a_list_of_turns_whose_loss_is_on_the_answers(folders: dict[
 def test_the_pictures_of_the_generator_fit_its_stages(folders: dict[str, Path]) -> None:
     spec = load_spec(folders["generator"] / "spec.yaml")
     assert spec.model.gan
-    images = [record["image"] for record in records(folders["generator"], {"image": "data.columns.image"}, every=False)]
+    found = records(folders["generator"], {"image": "data.columns.image"}, every=False)
+    images = [decode(record["image"], "own", "image") for record in found]
     assert {image.shape for image in images} == {(16, 16, 1)}
     assert 16 % 2 ** len(spec.model.gan.channels) == 0
     assert len({image.tobytes() for image in images}) == len(images) >= 500

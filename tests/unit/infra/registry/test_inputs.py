@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from heliostat.infra.registry.inputs import (
     TableInputs,
     TextInputs,
     image_bytes,
+    same_word,
+    spelled,
 )
 
 TABLE = TableInputs(
@@ -30,6 +33,39 @@ TABLE = TableInputs(
     )
 )
 GREY = ImageInputs(height=2, width=3, mode="grey", mean=(0.5,), std=(0.25,))
+
+
+@pytest.mark.parametrize(
+    ("word", "spellings"),
+    [
+        ("1", [1, 1.0, "1", "1.0", " 1.00 ", Decimal("1.00")]),
+        ("0", [0, -0.0, "-0.0", "0.0"]),
+        ("true", [True, "True", "true", "TRUE"]),
+        ("0.5", [0.5, "0.5", Decimal("0.50")]),
+        ("caf\u00e9", ["caf\u00e9", "cafe\u0301"]),
+        ("01.0", ["01.0"]),
+        ("1.10", ["1.10"]),
+        ("1e-10", [1e-10, "1e-10"]),
+        (None, [None, "", " ", "NaN", math.nan, Decimal("NaN")]),
+    ],
+)
+def test_a_word_is_one_however_a_format_spells_it(word: str | None, spellings: list[Any]) -> None:
+    assert {spelled(value) for value in spellings} == {word}
+
+
+def test_a_request_may_spell_a_word_as_any_format_does() -> None:
+    member = CategoryColumn(name="member", values=("1", "caf\u00e9", "true"))
+    for value in (1.0, "1.0", Decimal("1.0"), 1):
+        assert member.numbers(value) == [1.0, 0.0, 0.0]
+    assert member.numbers("cafe\u0301") == [0.0, 1.0, 0.0]
+    assert member.numbers("True") == member.numbers(True) == [0.0, 0.0, 1.0]
+
+
+def test_a_label_is_found_as_it_stands_before_it_is_found_in_another_spelling() -> None:
+    assert same_word("1.0", ("1", "1.0")) == "1.0"
+    assert same_word("True", ("false", "true")) == "true"
+    assert same_word("cafe\u0301", ("caf\u00e9",)) == "caf\u00e9"
+    assert same_word("cafe", ("caf\u00e9",)) is None
 
 
 def test_a_row_is_standardised_and_one_hot_in_the_order_of_the_columns() -> None:

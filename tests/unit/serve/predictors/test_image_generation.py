@@ -69,6 +69,7 @@ async def test_a_class_is_given_where_it_is_asked_for(client: Client) -> None:
     free = (await client.post("/v1/predict", {"seed": 5, "count": 6})).json()
     asked = (await client.post("/v1/predict", {"seed": 5, "count": 6, "label": "dog"})).json()
     assert asked["labels"] == ["dog"] * 6
+    assert (await client.post("/v1/predict", {"seed": 5, "count": 6, "label": " dog"})).json()["labels"] == ["dog"] * 6
     same = [one == other for one, other in zip(free["images"], asked["images"], strict=True)]
     assert same == [label == "dog" for label in free["labels"]], "the others are drawn anew, and those stay"
 

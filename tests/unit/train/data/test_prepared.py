@@ -7,12 +7,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from heliostat.train.data.config import SPLITS, Columns, DataConfig, Split
 from heliostat.train.data.prepare import scan
+from heliostat.train.data.prepare.encode import VALUES, _column
+from heliostat.train.data.prepare.windows import IGNORED, windows
 from heliostat.train.data.values import label_text
+from heliostat.train.encoders.subwords import SubwordEncoder
 from tests.unit.train.prepared import Words, failure, many, reviews, run
 
 
@@ -44,11 +48,11 @@ def test_tables_hold_what_training_needs(tmp_path: Path) -> None:
     train, test = result.tables["train"], result.tables["test"]
     assert train.schema == pa.schema(
         [
-            ("input_ids", pa.list_(pa.int32())),
+            ("input_ids", pa.large_list(pa.int32())),
             ("label", pa.string()),
             ("length", pa.int32()),
             ("targets", pa.int32()),
-            ("record_id", pa.string()),
+            ("record_id", pa.large_string()),
         ]
     )
     row = test.to_pylist()[0]
@@ -77,6 +81,68 @@ def test_a_text_keeps_its_split_whatever_surrounds_it(tmp_path: Path) -> None:
         assert first.texts(split) < other.texts(split)
     shares = {name: first.counts[name] / 3000 for name in SPLITS}
     assert shares == pytest.approx({"train": 0.8, "validation": 0.1, "test": 0.1}, abs=0.02)
+
+
+@pytest.mark.parametrize(("longest", "stride"), [(8, 6), (8, 7), (8, 1), (4, 3), (5, 2)])
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 14, 15, 100])
+def test_each_token_is_learned_in_one_window_after_what_precedes_it(length: int, longest: int, stride: int) -> None:
+    parts = windows(length, longest, stride)
+    labels = list(range(length))
+    assert all(part.end - part.start <= longest for part in parts)
+    learned = []
+    for part in parts:
+        made = part.learned(labels)
+        assert len(made) == part.end - part.start
+        learned += [label for label in made[1:] if label != IGNORED]  # nothing precedes the first token of a row
+    assert learned == labels[1:]
+
+
+@pytest.mark.parametrize("overflow", ["auto", "split"])
+def test_long_texts_of_a_language_model_are_learned_whole(tmp_path: Path, overflow: str) -> None:
+    texts = [" ".join(f"w{(i * 7 + j) % 50}" for j in range(10 + 40 * (i % 3))) + f" end{i}" for i in range(120)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    options = {"max_length": 32, "vocabulary": 300}
+    whole = run(tmp_path, path, SubwordEncoder(), **{**options, "max_length": 10_000})
+    parts = run(tmp_path, path, SubwordEncoder(), **options, overflow=overflow)
+    assert (parts.counts["truncated"], parts.counts["in_several_parts"] >= 70) == (0, True)
+    assert whole.counts["in_several_parts"] == 0
+    for name in SPLITS:
+        assert set(parts.tables[name]["record_id"].to_pylist()) == set(whole.tables[name]["record_id"].to_pylist())
+        assert sum(parts.tables[name]["targets"].to_pylist()) == sum(whole.tables[name]["targets"].to_pylist()) > 0
+        assert max(parts.tables[name]["length"].to_pylist()) == 32
+    cut = run(tmp_path, path, SubwordEncoder(), **options, overflow="truncate")
+    assert cut.counts["truncated"] == parts.counts["in_several_parts"]
+    assert cut.counts["train"] == whole.counts["train"] < parts.counts["train"]
+
+
+def test_lists_and_texts_may_be_longer_than_32_bits_can_count(tmp_path: Path) -> None:
+    for table in run(tmp_path, reviews(tmp_path, many(100)), Words()).tables.values():
+        assert pa.types.is_large_list(table.schema.field("input_ids").type)
+        assert pa.types.is_large_string(table.schema.field("record_id").type)
+    assert all(pa.types.is_large_list(kind) for kind in VALUES.values())
+    encoded = _column(np.zeros((3, 4), dtype=np.uint8), VALUES["pixels"], 3)
+    assert (encoded.type, encoded.offsets.type) == (VALUES["pixels"], pa.int64())
+
+
+def test_quotes_that_may_be_meant_otherwise_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [f"film {i}\t{'ab'[i % 2]}" for i in range(100)]
+    stray = [*rows[:10], f'"{rows[10]}', *rows[11:30], 'film 30"\ta', *rows[31:]]
+    tabs, commas = tmp_path / "a.tsv", tmp_path / "a.csv"
+    tabs.write_text("\n".join(["text\tlabel", *stray]) + "\n")
+    assert run(tmp_path, tabs, Words()).counts["read"] == 100
+    assert "quot" not in caplog.text
+    tabs.write_text("\n".join(["text\tlabel", '"so"\ta', *rows, '"said"\tb']) + "\n")
+    assert run(tmp_path, tabs, Words()).counts["read"] == 102
+    assert f"{tabs} line 2 (and 1 more): quotes around a field are taken as a part of it; where" in caplog.text
+    commas.write_text("\n".join(["text,label", *stray]).replace("\t", ",") + "\n")
+    assert run(tmp_path, commas, Words()).counts["read"] == 80
+    assert f"{commas} line 12: a quoted field holds line breaks; where quotes are characters, set" in caplog.text
+    assert "to none (21 lines)" in caplog.text
+    caplog.clear()
+    commas.write_text(f"text,label\n{'x' * 70_000},a\n" + "\n".join(rows).replace("\t", ",") + "\n")
+    run(tmp_path, commas, Words())
+    assert "a field is unusually long; where quotes are characters, set data.quoting to none (70000 char" in caplog.text
 
 
 def test_the_hash_is_the_same_on_every_machine() -> None:

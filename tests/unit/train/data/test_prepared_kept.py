@@ -14,6 +14,7 @@ from heliostat.infra.errors import DataError, IntegrityError, NotFoundError, Sto
 from heliostat.infra.registry import bundle
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
+from heliostat.train.data import prepared
 from heliostat.train.data.config import SPLITS, DataConfig
 from heliostat.train.data.formats.source import Source, find_source
 from heliostat.train.data.prepare import pipeline
@@ -125,6 +126,49 @@ def test_storage_that_refuses_is_not_hidden(
     monkeypatch.setattr(bundle, "publish_directory", full)
     with pytest.raises(StorageError, match="disk full"):
         prepare_data(DataConfig(source=str(reviews(tmp_path, many(5)))), Words(), storage)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "manifest"])
+def test_data_whose_file_is_damaged_are_named_and_prepared_anew(
+    tmp_path: Path,
+    storage: StorageConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    damage: str,
+) -> None:
+    builds = Builds()
+    monkeypatch.setattr(pipeline, "build", builds)
+    data = DataConfig(source=str(reviews(tmp_path, many(5))))
+    made = prepare_data(data, Words(), storage)
+    file = made.directory / ("manifest.json" if damage == "manifest" else "train.arrow")
+    content = file.read_bytes()
+    damaged = {"cut": content[:2], "changed": b"x" + content[1:], "gone": b"", "manifest": b"{"}[damage]
+    file.unlink()
+    if damage != "gone":
+        file.write_bytes(damaged)
+    assert find_prepared(data, Words(), storage) is None
+    assert f"{file}: " in caplog.text
+    assert "; the data are prepared anew" in caplog.text
+    assert not prepare_data(data, Words(), storage).reused
+    assert builds.calls == 2
+    assert prepare_data(data, Words(), storage).reused
+    assert made.split("train")["length"].to_pylist() == [2, 1]
+
+
+def test_a_damaged_copy_of_remote_data_is_downloaded_anew(
+    tmp_path: Path, storage: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds = Builds()
+    monkeypatch.setattr(pipeline, "build", builds)
+    monkeypatch.setattr(prepared, "is_s3", lambda _: True)
+    monkeypatch.setattr(prepared, "cache_folder", lambda: tmp_path / "cache")
+    data = DataConfig(source=str(reviews(tmp_path, many(5))))
+    made = prepare_data(data, Words(), storage)
+    assert made.directory.is_relative_to(tmp_path / "cache")
+    (made.directory / "test.arrow").write_bytes(b"x")
+    assert prepare_data(data, Words(), storage).reused
+    assert made.split("test")["length"].to_pylist() == [2, 1]
+    assert builds.calls == 1
 
 
 def test_a_worker_opens_by_fingerprint_and_hears_of_damage(

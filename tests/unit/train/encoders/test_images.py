@@ -13,7 +13,7 @@ import pytest
 from heliostat.infra.images import png
 from heliostat.infra.registry.inputs import ImageInputs
 from heliostat.train import tasks
-from heliostat.train.data.config import DataConfig
+from heliostat.train.data.config import SPLITS, DataConfig
 from heliostat.train.data.rows import Rows
 from heliostat.train.encoders.images import ImageEncoder
 from heliostat.train.models.bases import INPUTS
@@ -64,6 +64,34 @@ def test_pictures_to_make_new_ones_like_have_a_class_or_any_or_none(tmp_path: Pa
         assert [labels[one] for one in batch.get("labels", [])] == [
             result.tables["train"]["label"][i].as_py() for i in range(5 if labels else 0)
         ]
+
+
+def folders(folder: Path, damaged: list[str]) -> Path:
+    """A folder of pictures of two classes, of which those `damaged` are cut off."""
+    for number, image in enumerate(drawn(80)):
+        file = folder / "pictures" / "ab"[number % 2] / f"{number:02}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png(image)[: 60 if file.name in damaged else None])
+    return folder / "pictures"
+
+
+def test_damaged_pictures_are_all_named_at_once(tmp_path: Path) -> None:
+    message = failure(tmp_path, folders(tmp_path, ["04.png", "07.png", "33.png"]), ImageEncoder())
+    problem, _, others = message.partition("; nor can 2 more be used: ")
+    assert problem.startswith("FILE/a/04.png: image: damaged image: ")
+    assert others == "FILE/b/07.png, FILE/b/33.png"
+
+
+def test_damaged_pictures_are_dropped_and_counted_where_the_spec_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = folders(tmp_path, ["04.png", "07.png", "33.png"])
+    counts = run(tmp_path, source, ImageEncoder(), missing="drop").counts
+    assert (counts["read"], counts["damaged"], counts["empty"]) == (80, 3, 0)
+    assert sum(counts[name] for name in SPLITS) == 77
+    assert f"{source / 'a' / '04.png'} (and 2 more): left out, as data.missing says (image: damaged im" in caplog.text
+    broken: list[Any] = [*drawn(80), "no base64!"]
+    assert run(tmp_path, lines(tmp_path, broken), ImageEncoder(), missing="drop").counts["damaged"] == 1
 
 
 def test_the_same_picture_counts_once(tmp_path: Path) -> None:

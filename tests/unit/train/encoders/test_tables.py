@@ -20,10 +20,11 @@ from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableI
 from heliostat.train.data.config import Columns
 from heliostat.train.encoders.tables import TableEncoder
 from heliostat.train.models.bases import INPUTS
-from tests.unit.train.prepared import Result, failure, run
+from tests.unit.train.prepared import Result, Words, failure, run
 
 HEADER = ("age", "plan", "label")
-COLUMNS = {"columns": {"categories": ["plan"]}}
+HALVES = {"validation": 0.25, "test": 0.25}
+COLUMNS: dict[str, Any] = {"columns": {"categories": ["plan"]}}
 
 
 def table(folder: Path, rows: Sequence[Sequence[object]], header: Sequence[str] = HEADER) -> Path:
@@ -59,6 +60,44 @@ def test_columns_are_learned_from_the_training_split_alone(tmp_path: Path) -> No
     assert abs(everyone[:, 0].mean()) > 1e-4, "the other splits are no part of the mean"
 
 
+def test_a_class_and_a_category_are_one_in_every_format_and_spelling(tmp_path: Path) -> None:
+    accents = ("caf\u00e9", "cafe\u0301")
+    rows = [
+        {"age": i, "member": bool(i % 2), "town": accents[i % 2], "region": float(i % 3), "label": float(i % 2)}
+        for i in range(120)
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    respelled = [
+        (
+            i,
+            str(row["member"]).lower() if i % 4 < 2 else row["member"],
+            row["town"],
+            i % 3,
+            i % 2 if i % 5 else f"{i % 2}.0",
+        )
+        for i, row in enumerate(rows)
+    ]
+    mixed = table(tmp_path, respelled, list(rows[0])).rename(tmp_path / "mixed.csv")
+    python_csv = table(tmp_path, [list(row.values()) for row in rows], list(rows[0]))
+    options = {
+        "columns": {"categories": ["member", "town", "region"]},
+        "label_names": {"1.0": "yes"},
+        "where": "town == 'caf\u00e9' and label in ['0', '1'] and member in ['true', 'False']",
+    }
+    for file in (tmp_path / "rows.json", tmp_path / "rows.parquet", python_csv, mixed):
+        result = run(tmp_path, file, TableEncoder(), **options)
+        assert (result.labels, result.counts["filtered"]) == (["0", "yes"], 0)
+        found = {one.name: one.values for one in learned(result).columns if isinstance(one, CategoryColumn)}
+        assert found == {"member": ("false", "true"), "town": ("caf\u00e9",), "region": ("0", "1", "2")}
+
+
+def test_numbers_that_mark_a_missing_value_do_so_in_every_spelling(tmp_path: Path) -> None:
+    rows = [*people(200), (-999, "free", "yes"), ("-999.0", "paid", "no"), (5, "free", "-999.0")]
+    counts = run(tmp_path, table(tmp_path, rows), TableEncoder(), **COLUMNS, missing="drop", na_values=["-999"]).counts
+    assert counts["empty"] == 3
+
+
 def test_rows_that_are_the_same_all_stay_and_in_one_split(tmp_path: Path) -> None:
     rows = [(20 + i % 30, "free", ("no", "yes")[i % 2]) for i in range(300)]
     result = run(tmp_path, table(tmp_path, rows), TableEncoder(), **COLUMNS)
@@ -80,6 +119,33 @@ def test_classes_are_split_in_the_same_shares(tmp_path: Path, seed: int) -> None
         "validation": (2, 18),
         "test": (4, 36),
     }
+
+
+def test_equal_rows_come_as_near_to_their_shares_as_they_can_and_a_line_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [(20 + i % 25, "free", ("no", "yes")[i % 5 == 0]) for i in range(300)]
+    result = run(tmp_path, table(tmp_path, rows), TableEncoder(), split={**HALVES, "stratify": True}, **COLUMNS)
+    for split in ("test", "validation"):
+        labels = result.tables[split]["label"].to_pylist()
+        for label, asked in (("no", 60), ("yes", 15)):
+            assert abs(labels.count(label) - asked) <= 6, "half of the twelve rows that are equal"
+    shares = "class 'yes' has 12 of its 60 records in test, 15 are asked for (and 1 more); equal records stay in one"
+    assert f"data.split.stratify: {shares}" in caplog.text
+    assert "class 'no'" not in caplog.text, "240 rows divide evenly"
+
+
+def test_shares_that_hold_are_not_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(i, "free", ("no", "yes")[i % 5 == 0]) for i in range(300)]
+    run(tmp_path, table(tmp_path, rows), TableEncoder(), split={**HALVES, "stratify": True}, **COLUMNS)
+    assert "stratify" not in caplog.text
+
+
+def test_records_without_classes_cannot_be_stratified(tmp_path: Path) -> None:
+    path = table(tmp_path, people(40))
+    split = {**HALVES, "stratify": True}
+    message = failure(tmp_path, path, Words(labelled=False), split=split, columns={"text": "plan"})
+    assert message == "data.split.stratify: true given, and the records have no classes; false is allowed"
 
 
 def test_a_constant_column_and_one_that_the_spec_leaves_out(tmp_path: Path) -> None:

@@ -55,6 +55,27 @@ def test_tsv_and_compressed_csv(tmp_path: Path) -> None:
     assert rows(packed, "csv") == [(2, {"text": "a", "label": "1"})]
 
 
+QUOTED = 'text\tlabel\n1" pipe\ta\n"open\tb\n"said"\tc\n'
+BROKEN = 'text\tlabel\n"one\ntwo"\ta\n'
+
+
+def test_quotes_in_tsv_are_characters_unless_the_spec_says_otherwise(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.tsv", QUOTED)
+    assert [record["text"] for _, record in rows(file, "csv")] == ['1" pipe', '"open', '"said"']
+    broken = write(tmp_path, "b.tsv", BROKEN)
+    assert failure(broken, "csv") == (
+        "FILE line 2: 1 fields; the header has 2; where quotes enclose fields, set data.quoting to csv"
+    )
+    assert list(read(broken, "csv", NEEDED, quoting="csv")) == [(2, {"text": "one\ntwo", "label": "a"})]
+    commas = write(tmp_path, "a.csv", 'text,label\n"open,b\n')
+    assert list(read(commas, "csv", NEEDED, quoting="none")) == [(2, {"text": '"open', "label": "b"})]
+
+
+def test_quoting_is_for_csv(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.quoting: none given, and the files are jsonl; it is for csv"):
+        list(read(write(tmp_path, "a.jsonl", "{}\n"), "jsonl", NEEDED, quoting="none"))
+
+
 def test_a_csv_field_may_be_long(tmp_path: Path) -> None:
     file = write(tmp_path, "a.csv", f"text,label\n{'x' * 200_000},1\n")
     assert len(rows(file, "csv")[0][1]["text"]) == 200_000
