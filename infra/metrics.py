@@ -41,7 +41,10 @@ BATCH_SIZE = Metric(
     (1, 2, 4, 8, 16, 32, 64, 128),
 )
 TOKENS = Metric(
-    "heliostat_tokens_total", "counter", "Tokens read (prompt) and written (completion).", (*_ANSWER, "kind")
+    "heliostat_tokens_total",
+    "counter",
+    "Tokens read (prompt), those of them unknown to the tokenizer (unknown), and written (completion).",
+    (*_ANSWER, "kind"),
 )
 TIME_TO_FIRST_TOKEN_SECONDS = Metric(
     "heliostat_time_to_first_token_seconds",

@@ -94,7 +94,7 @@ class ServeMetrics:
         self.record(catalogue.BATCH_SIZE, size, self.labels)
 
     def tokens(self, kind: str, count: int, adapter: str = "") -> None:
-        """Counts tokens read (`prompt`) or generated (`completion`)."""
+        """Counts tokens read (`prompt`), those of them that are `unknown`, or those generated (`completion`)."""
         if count:
             self.record(catalogue.TOKENS, count, {**self.labels, "adapter": adapter, "kind": kind})
 

@@ -48,7 +48,8 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
     if a tensor is missing, empty, of the wrong shape or not finite, or if the outputs of the files differ from the
     trained model's.
     """
-    task, engine, rows, world = run.task, run.engine, run.validation, run.world
+    task, engine, world = run.task, run.engine, run.world
+    rows = run.validation if len(run.validation) else run.rows
     form = form_of(engine.module, run.train)
     weights = gather(form.gathered(engine), world)
     questions = np.arange(min(QUESTIONS, len(rows), records_at_once(run.train)))

@@ -122,6 +122,7 @@ def make_report(
         "data": spec.data.source,
         "data fingerprint": prepared.fingerprint,
         "records": ", ".join(f"{prepared.counts[split]:,} {split}" for split in ("train", "validation", "test")),
+        "unknown tokens": f"{prepared.unknown_share:.2%}",
         "version": ", ".join([str(model.version), *model.aliases]),
         "published": f"{model.created:%Y-%m-%d %H:%M} UTC",
         "files": model.url,

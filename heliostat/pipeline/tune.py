@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from heliostat.infra.config.strict import build
+from heliostat.infra.errors import ConfigError
 from heliostat.pipeline.job import make_job
 from heliostat.pipeline.runs import new_run_id
 from heliostat.spec import Spec
@@ -21,6 +22,10 @@ def run(spec: Spec, prepared: Prepared, view: View) -> tuple[Spec, Search]:
     from heliostat.tune.report import log_trial, write_csv
     from heliostat.tune.search import search
 
+    if not spec.data.split.validation:
+        raise ConfigError(
+            "data.split.validation: 0 given; a search compares its trials by that split, so it needs more"
+        )
     run_id = f"search-{new_run_id()}"
     job = make_job(spec, prepared, run_id)
     with (

@@ -123,7 +123,10 @@ class View:
     def prepared(self, prepared: Prepared) -> None:
         """Prints the record counts of prepared data."""
         title = f"Data {prepared.fingerprint}" + (" (reused: nothing has changed)" if prepared.reused else "")
-        self.table(title, ["records", "count"], [[name.replace("_", " "), n] for name, n in prepared.counts.items()])
+        counts: list[list[object]] = [[name.replace("_", " "), n] for name, n in prepared.counts.items()]
+        if "unknown_tokens" in prepared.counts:
+            counts.append(["share of unknown tokens", f"{prepared.unknown_share:.2%}"])
+        self.table(title, ["records", "count"], counts)
         if prepared.labels:
             self.say(f"labels: {', '.join(prepared.labels)}")
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import regex
 
+from heliostat.infra.texts import UNSPACED
 from heliostat.serve.explain.answers import WordAttribution
 
+_UNSPACED = regex.compile(UNSPACED)
 _WORD = regex.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 """A word with its apostrophes and combining marks (which `re` would not match), or a punctuation mark."""
 Span = tuple[int, int]
@@ -18,9 +20,10 @@ Span = tuple[int, int]
 def sum_by_word(text: str, pieces: Sequence[Span], attributions: Sequence[float]) -> list[WordAttribution]:
     """The words with the summed attributions of their tokens; `pieces` are the tokens' spans.
 
-    A token that spans several words counts for the one that it overlaps most; one that overlaps none is left out.
+    In scripts that are written without blanks, words are what the model takes for words: its tokens. A token that spans
+    several words counts for the one that it overlaps most; one that overlaps none is left out.
     """
-    spans = [match.span() for match in _WORD.finditer(text)]
+    spans = [part for match in _WORD.finditer(text) for part in _parts(text, match.span(), pieces)]
     sums: dict[int, float] = {}
     for piece, attribution in zip(pieces, attributions, strict=True):
         at = _word_at(spans, piece)
@@ -30,6 +33,15 @@ def sum_by_word(text: str, pieces: Sequence[Span], attributions: Sequence[float]
         WordAttribution(word=text[slice(*spans[at])], start=spans[at][0], end=spans[at][1], attribution=sums[at])
         for at in sorted(sums)
     ]
+
+
+def _parts(text: str, word: Span, pieces: Sequence[Span]) -> list[Span]:
+    """The word itself; where it has characters of an unspaced script, one part for each token that begins there."""
+    start, end = word
+    if not _UNSPACED.search(text, start, end):
+        return [word]
+    starts = sorted({start, *(first for first, _ in pieces if start < first < end)})
+    return list(zip(starts, [*starts[1:], end], strict=True))
 
 
 def _word_at(spans: Sequence[Span], piece: Span) -> int | None:

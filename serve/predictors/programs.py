@@ -81,7 +81,7 @@ class PaddedTexts(Texts):
     """Parses requests with texts, for a model that takes a fixed length."""
 
     def __init__(self, inputs: TextInputs, tokenizer: Tokenizer) -> None:
-        super().__init__(TextEncoder(tokenizer, inputs.length))
+        super().__init__(TextEncoder(tokenizer, inputs.length, inputs.unknown_id))
         self.inputs = inputs
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry.published import PublishedModel
+from heliostat.infra.texts import unknown_id
 from heliostat.serve.compute.devices import device_of, dtype_of
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.metrics import ServeMetrics
@@ -111,7 +112,8 @@ def load(folder: Path, description: PublishedModel, config: ServeConfig, metrics
             f"the model has {model.config.num_labels} outputs"
         )
     limit = min(description.max_length, getattr(model.config, "max_position_embeddings", description.max_length))
-    encoder = TextEncoder(AutoTokenizer.from_pretrained(folder).backend_tokenizer, limit)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    encoder = TextEncoder(tokenizer.backend_tokenizer, limit, unknown_id(tokenizer))
     model = pack(model.eval().to(device))
     read_last_token(model)
     return TextClassifier(model, encoder, description.labels, config, metrics)

@@ -21,6 +21,8 @@ from heliostat.serve.predictors.inputs import (
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from heliostat.serve.metrics import ServeMetrics
+
 
 def not_blank(text: str) -> str:
     """The text; raises ValueError if it is blank, which in training data counts as missing."""
@@ -71,6 +73,8 @@ class Encoded:
     ids: list[int]
     total_tokens: int
     """Tokens of the whole text, before truncation."""
+    unknown: int = 0
+    """How many of `ids` stand for what the tokenizer does not know."""
 
     @property
     def truncated(self) -> bool:
@@ -91,11 +95,12 @@ class Encoder(Protocol):
 class TextEncoder:
     """A Hugging Face tokenizer that truncates, and counts the tokens it cuts off."""
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_length: int, unknown_id: int | None = None) -> None:
         self.tokenizer = tokenizer
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(max_length)
         self.max_length = max_length
+        self.unknown_id = unknown_id
         self.specials = tokenizer.num_special_tokens_to_add(False)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
@@ -104,7 +109,7 @@ class TextEncoder:
 
     def _encoded(self, found: Any) -> Encoded:
         cut = sum(len(rest.ids) - self.specials for rest in found.overflowing)
-        return Encoded(found.ids, len(found.ids) + cut)
+        return Encoded(found.ids, len(found.ids) + cut, found.ids.count(self.unknown_id))
 
 
 class Texts(InputProcessor[TextRequest, Encoded]):
@@ -129,6 +134,11 @@ class Texts(InputProcessor[TextRequest, Encoded]):
             ModelInput(field, one, len(one.ids), {"truncated": one.truncated})
             for field, one in zip(fields, encoded, strict=True)
         ]
+
+    def count(self, given: Sequence[ModelInput[Encoded]], metrics: ServeMetrics) -> dict[str, int]:
+        """Counts the tokens, and those that are unknown: many of them mean texts in another language."""
+        metrics.tokens("unknown", sum(one.item.unknown for one in given))
+        return super().count(given, metrics)
 
     def usage(self, given: Sequence[ModelInput[Encoded]]) -> dict[str, int]:
         """Counts of the tokens."""

@@ -27,6 +27,7 @@ from heliostat.serve.models.bundles import describe
 from heliostat.spec import Spec, load_spec
 from heliostat.train.parallel.config import Workers
 from heliostat.view.terminal import View
+from tests import chinese
 from tests.browser import chromium, give, screenshot, text_of, visit
 from tests.guides import RECIPES, ROOT, commands
 from tests.integration.tiny_models import generator
@@ -48,7 +49,7 @@ SMALLER = {
         "train.learning_rate=0.01", "train.global_batch_size=32",
     ],
     "reviews-lstm": [
-        "data.source=reviews.csv", "data.where=null", "data.label_names={}", "data.max_length=16",
+        "data.source=chinese.csv", "data.where=null", "data.label_names={}", "data.max_length=16",
         "model.lstm.embedding=16", "model.lstm.hidden=16", "train.learning_rate=0.02", "train.epochs=4",
     ],
     "gan": [
@@ -110,6 +111,8 @@ def specs(
     shapes(folder / "shapes")
     verses(folder / "verses.txt")
     chats(folder / "chats.jsonl")
+    rows = [f'"{text}",{label}\n' for text, label in chinese.reviews(300)]
+    (folder / "chinese.csv").write_text("text,label\n" + "".join(rows), encoding="utf-8")
     (folder / "reviews.csv").write_bytes(reviews.read_bytes())
     shutil.copytree(tiny_encoder, folder / "encoder")
     generator(folder / "decoder")
@@ -144,7 +147,7 @@ def ask(endpoint: Endpoint, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("tabular", 0.85), ("digits", 0.8), ("images", 0.8), ("reviews-lstm", 0.75), ("sentiment", 0.9)],
+    [("tabular", 0.85), ("digits", 0.8), ("images", 0.8), ("reviews-lstm", 0.95), ("sentiment", 0.9)],
 )
 def test_a_classifier_learns(trained: dict[str, TrainingResult], name: str, least: float) -> None:
     assert trained[name].result["metrics"]["accuracy"] >= least
@@ -203,6 +206,15 @@ def test_a_classifier_says_why(
     (found,) = ask(endpoints[name], "/v1/explain", probe["input"])["explanations"]
     assert found["label"] == probe["output"]["label"]
     assert len(found[parts]) > 0
+
+
+def test_a_chinese_text_is_explained_by_its_words(endpoints: dict[str, Endpoint]) -> None:
+    text = "说实话,屏幕让人失望,价格也让人失望。"
+    (found,) = ask(endpoints["reviews-lstm"], "/v1/explain", {"text": text})["explanations"]
+    assert found["label"] == "差评"
+    assert "".join(one["word"] for one in found["words"]) == text
+    strongest = max(found["words"], key=lambda one: one["attribution"])
+    assert strongest["word"] in "让人失望"
 
 
 @pytest.mark.parametrize("name", SMALLER)

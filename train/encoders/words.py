@@ -1,21 +1,28 @@
-"""Encodes texts as words, for networks built here; the vocabulary is learned from the training split."""
+"""Encodes texts as words, for networks built here; the vocabulary is learned from the training split.
+
+Words are those that byte-pair encoding (Sennrich et al. 2016) finds: frequent ones whole, rare ones in pieces, and
+characters that training has not seen in bytes, so that nothing is unknown in any script.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import regex
 import torch
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
-from tokenizers.models import WordLevel
-from tokenizers.trainers import WordLevelTrainer
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
 from torch.nn import functional
 
 from heliostat.infra.registry.inputs import TextInputs
 from heliostat.infra.registry.programs import Program
+from heliostat.infra.texts import UNSPACED
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.encoder import Encoder
 from heliostat.train.models.architectures.network import read_settings
@@ -24,19 +31,27 @@ from heliostat.train.models.bases import TOKENIZER, write_inputs
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 PAD_ID, UNKNOWN_ID = 0, 1
 MARKUP = r"<[a-zA-Z/][^<>]*>"
-VERSION = b"words, lower case, no markup, 2"
+BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
+"""The tokens of single bytes, as the tokenizer library names them."""
+LONGEST_UNSPACED = 4
+"""Longest word of a script without blanks, in characters: else whole phrases would become words. Chinese words have one
+to four characters."""
+FEWEST = 2
+"""How often two neighbours must occur to become one word or piece."""
+VERSION = b"byte-pair encoded words, lower case, no markup, 3"
 """Increased when texts are split into words differently."""
 
 
 @dataclass(frozen=True)
 class WordEncoder(Encoder):
-    """Encodes texts as ids of their lower-case words, without markup; rare words become the unknown token."""
+    """Encodes texts as ids of their lower-case words, without markup; rare words become several tokens."""
 
     tokenizer: Tokenizer | None = None
     """The trained tokenizer; None before `fit`."""
     length: int = 0
     """`data.max_length`; 0 before `fit`."""
     labelled: bool = True
+    unknown_id: int | None = UNKNOWN_ID
 
     def columns(self, data: DataConfig) -> list[str]:
         """The column that a record must have."""
@@ -47,14 +62,21 @@ class WordEncoder(Encoder):
         return record[data.columns.text]
 
     def fit(self, records: Iterable[Mapping[str, Any]], data: DataConfig) -> WordEncoder:
-        """Learns the `data.vocabulary` most frequent words."""
-        tokenizer = Tokenizer(WordLevel(unk_token=UNKNOWN))
+        """Learns `data.vocabulary` words, pieces of words and characters, the most frequent ones."""
+        tokenizer = Tokenizer(BPE())
         tokenizer.normalizer = normalizers.Sequence(
             [normalizers.Replace(Regex(MARKUP), " "), normalizers.NFKC(), normalizers.Lowercase()]
         )
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        trainer = WordLevelTrainer(vocab_size=data.vocabulary, special_tokens=[PAD, UNKNOWN], show_progress=False)
+        trainer = BpeTrainer(
+            vocab_size=data.vocabulary,
+            limit_alphabet=data.vocabulary // 2,
+            min_frequency=FEWEST,
+            special_tokens=[PAD, UNKNOWN],
+            show_progress=False,
+        )
         tokenizer.train_from_iterator((record[data.columns.text] for record in records), trainer)
+        tokenizer.model = _with_bytes(json.loads(tokenizer.to_str())["model"])
         return replace(self, tokenizer=tokenizer, length=data.max_length)
 
     def save(self, folder: Path) -> None:
@@ -75,6 +97,19 @@ class WordEncoder(Encoder):
     def fingerprint(self) -> str:
         """Changes if words are learned differently; the vocabulary depends on the data only."""
         return hashlib.sha256(VERSION).hexdigest()
+
+
+def _with_bytes(trained: Mapping[str, Any]) -> BPE:
+    """The trained model with a token for each byte, and without words of unspaced scripts that are too long."""
+    words = [word for word in trained["vocab"] if _is_word(word)]
+    merges = [(first, second) for first, second in trained["merges"] if _is_word(first + second)]
+    vocabulary = [*words[:2], *BYTES, *words[2:]]
+    ids = {word: index for index, word in enumerate(vocabulary)}
+    return BPE(ids, merges, unk_token=UNKNOWN, byte_fallback=True)
+
+
+def _is_word(text: str) -> bool:
+    return len(text) <= LONGEST_UNSPACED or not regex.search(UNSPACED, text)
 
 
 class FixedLengthProgram(torch.nn.Module):

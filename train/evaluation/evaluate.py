@@ -40,8 +40,10 @@ def evaluate(
     """Runs `model` on `rows`, each rank on its share, and computes the task's metrics over all of them.
 
     Every rank makes the same number of passes (repeating batches if its share is smaller), as ZeRO stage 3 requires.
-    Tensor-parallel workers of a group have the same share.
+    Tensor-parallel workers of a group have the same share. A split without records has no metrics.
     """
+    if not len(rows):
+        return Evaluation({}, np.empty((0, 0), dtype=np.float32), None, None)
     batches = np.array_split(np.argsort(rows.lengths, kind="stable"), -(-len(rows) // records_at_once(train)))
     shares = world.size // train.tensor_parallel
     passes = -(-len(batches) // shares)
@@ -79,6 +81,8 @@ def findings(task: Task, evaluation: Evaluation, rows: Rows, folder: Path) -> di
 
 def worst(task: Task, evaluation: Evaluation, rows: Rows, folder: Path) -> list[Example] | None:
     """The records with the worst predictions; None on errors, which must not fail a run that has already published."""
+    if not len(rows):
+        return []
     try:
         return task.worst(evaluation.outputs, rows, folder, WORST)
     except Exception:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from heliostat.infra.texts import unknown_id
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.packing import IGNORED, can_pack, pack, unpack
 from heliostat.train.data.rows import Rows
@@ -33,7 +34,8 @@ class CausalLM:
         """ChatEncoder for a base model; SubwordEncoder, for plain texts, for a model that is built here."""
         if folder is None:
             return SubwordEncoder()
-        return ChatEncoder(pretrained.tokenizer(folder), pretrained.tokenizer_fingerprint(folder))
+        words = pretrained.tokenizer(folder)
+        return ChatEncoder(words, pretrained.tokenizer_fingerprint(folder), unknown_id(words))
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
         """The decoder in `folder`; `labels` is empty."""

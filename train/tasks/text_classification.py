@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from heliostat.infra.errors import ModelError
 from heliostat.infra.last_token import read_last_token
 from heliostat.infra.registry.programs import Program
+from heliostat.infra.texts import unknown_id
 from heliostat.train.data.batches import pad
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.encoder import Encoder
@@ -37,6 +38,7 @@ class TextEncoder(Encoder):
     tokenizer: Tokenizer
     digest: str
     max_length: int
+    unknown_id: int | None = None
     labelled: bool = True
 
     def columns(self, data: DataConfig) -> list[str]:
@@ -68,10 +70,11 @@ class TextClassification(Classifier):
         """The base model's tokenizer, or words for a network built here; truncated to `data.max_length` tokens."""
         if folder is None:
             return WordEncoder()
-        tokenizer = Tokenizer.from_str(pretrained.tokenizer(folder).backend_tokenizer.to_str())
+        whole = pretrained.tokenizer(folder)
+        tokenizer = Tokenizer.from_str(whole.backend_tokenizer.to_str())
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return TextEncoder(tokenizer, pretrained.tokenizer_fingerprint(folder), data.max_length)
+        return TextEncoder(tokenizer, pretrained.tokenizer_fingerprint(folder), data.max_length, unknown_id(whole))
 
     def load_model(self, folder: Path, labels: tuple[str, ...], dropout: float | None) -> torch.nn.Module:
         """The base model in `folder` with a head of `len(labels)` outputs, or the network built in its place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,6 +84,15 @@ def test_a_published_model_has_all_that_serving_needs(base: Path, store: Store) 
         "model/tokenizer.json",
     } <= set(manifest.files)
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in manifest.files)
+
+
+def test_a_run_without_validation_records_is_checked_by_those_it_learned_from(base: Path, store: Store) -> None:
+    run = run_of(base)
+    none = Rows(run.rows.table.slice(0, 0), LABELS)
+    publish.publish(replace(run, validation=none), base, description(), "", store)
+    assert b'"probe"' in bundle.read_file(
+        store, "models/tiny/r1", "heliostat.json", bundle.read_manifest(store, "models/tiny/r1")
+    )
 
 
 def test_a_run_that_publishes_again_finds_what_is_there_and_other_weights_are_refused(base: Path, store: Store) -> None:

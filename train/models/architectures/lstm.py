@@ -21,6 +21,8 @@ class LstmClassifier(Network):
         assert isinstance(config, Lstm)
         assert isinstance(inputs, TextInputs)
         self.embedding = nn.Embedding(inputs.vocabulary, config.embedding)
+        with torch.no_grad():  # no text that is learned from has it, and explanations take it for silence
+            self.embedding.weight[inputs.unknown_id].zero_()
         self.dropout = nn.Dropout(config.dropout)
         self.lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
         self.last = nn.Linear(config.hidden, outputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
@@ -10,11 +11,13 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from heliostat.infra.errors import StorageError
+from heliostat.infra.errors import ConfigError, StorageError
 from heliostat.infra.registry.registry import ModelVersion
+from heliostat.pipeline import tune
 from heliostat.pipeline.report import STEP_METRICS, event_metrics, merge_curves, report_on_model, report_on_run
 from heliostat.results import Curves, TrainingResult
 from heliostat.spec import Spec, load_spec
+from heliostat.train.data.config import Split
 from heliostat.train.data.prepared import Prepared
 from heliostat.view.terminal import View
 
@@ -79,6 +82,19 @@ def test_a_run_that_was_gone_on_with_is_drawn_from_its_start(capsys: pytest.Capt
     }  # fmt: skip
     assert merge_curves(cast("Any", FakeRun(away=True)), seen, "f1") == seen
     assert "curves begin where this command does: the server does not answer" in capsys.readouterr().err
+
+
+def test_a_report_says_what_share_of_the_tokens_was_unknown(spec: Spec) -> None:
+    counts = {**PREPARED.counts, "tokens": 1000, "unknown_tokens": 25}
+    place = report_on_run(spec, replace(PREPARED, counts=counts), cast("Any", FakeRun()), trained())
+    assert place
+    assert "2.50%" in Path(place).read_text()
+
+
+def test_a_search_without_validation_records_is_refused(spec: Spec) -> None:
+    data = spec.data.model_copy(update={"split": Split(validation=0)})
+    with pytest.raises(ConfigError, match=r"data\.split\.validation: 0 given; a search compares its trials by that sp"):
+        tune.run(spec.model_copy(update={"data": data}), PREPARED, View(Console(quiet=True)))
 
 
 def test_the_report_is_with_the_run_and_in_mlflow(spec: Spec) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from heliostat.train.data.prepared import Prepared
 from heliostat.view.terminal import View
 
 
@@ -34,3 +37,10 @@ def test_labels_and_paths_are_printed_as_they_are(
     assert all(said.count(name) >= 3 for name in names)
     assert "/data/[/x]/report.html" in said
     assert "schedule [/x]" in said
+
+
+def test_the_share_of_unknown_tokens_is_shown_beside_the_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    View().prepared(Prepared("f", "", Path(), (), {"tokens": 400, "unknown_tokens": 3}))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["unknown", "tokens", "3"] in lines
+    assert ["share", "of", "unknown", "tokens", "0.75%"] in lines

@@ -170,3 +170,11 @@ def test_marks_are_parts_of_their_words(text: str) -> None:
 
 def test_an_empty_text_has_no_words() -> None:
     assert sum_by_word("", [(0, 0)], [1.0]) == []
+
+
+def test_a_text_without_blanks_is_explained_by_the_tokens_that_the_model_reads() -> None:
+    text = "屏幕让人失望, film 漢字"
+    pieces = [(0, 2), (2, 6), (6, 7), (8, 12), (13, 14), (13, 14), (14, 15)]
+    found = sum_by_word(text, pieces, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
+    words = {"屏幕": 1.0, "让人失望": 2.0, ",": 4.0, "film": 8.0, "漢": 48.0, "字": 64.0}
+    assert {one.word: one.attribution for one in found} == words

@@ -149,4 +149,4 @@ async def test_a_text_is_cut_when_it_may_be_and_unknown_words_count_as_in_traini
     assert long["scores"] == full["scores"]
     assert one["scores"] == other["scores"]
     assert body["usage"]["prompt_tokens"] == 14
-    assert recorded.of("heliostat_tokens_total") == [14]
+    assert recorded.of("heliostat_tokens_total") == [2, 14], "unknown ones, and all"

@@ -72,3 +72,10 @@ def test_a_report_gets_what_it_needs_as_plain_values() -> None:
 def test_errors_that_cannot_be_shown_cost_no_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert found(FakeTask(fails=True))["worst"] is None
     assert "the worst records of the test split are not known" in capsys.readouterr().err
+
+
+def test_a_split_without_records_has_no_metrics_and_no_worst_record() -> None:
+    task, none = cast("Task", FakeTask()), Rows(ROWS.table.slice(0, 0), ROWS.labels)
+    evaluation = evaluate(task, torch.nn.Linear(1, 1), none, World(0, 1, "cpu"))
+    told = findings(task, evaluation, none, Path())
+    assert (told["metrics"], told["worst"], told["confusion"], told["reliability"]) == ({}, [], None, [])
