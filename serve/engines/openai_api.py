@@ -18,7 +18,7 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import Delta, Engine, Sampling, TokenScore
 from heliostat.serve.engines.openai_types import ChatRequest, CompletionRequest
 from heliostat.serve.errors import RequestError, invalid, sse_event
-from heliostat.serve.http.limits import parse_body, read_body, timed_out
+from heliostat.serve.http.limits import parse_body, read_body, timed_out, with_timeout
 from heliostat.serve.http.openapi import body_of
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.models.served_models import ServedModels
@@ -57,7 +57,7 @@ class OpenAIApi:
         started = time.perf_counter()
         asked = parse_body(schema, await read_body(request, self.config.max_body_bytes))
         model = self.served.pick(asked.model, request.scope)
-        prompt = await self.encode(asked)
+        prompt = await with_timeout(self.encode(asked), self.config.timeout_seconds)
         sampling = self.sampling(asked, len(prompt))
         self.metrics.tokens("prompt", len(prompt), model.label)
         count_tokens(len(prompt))

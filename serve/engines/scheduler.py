@@ -57,7 +57,8 @@ class Scheduler:
     """Runs a causal language model of transformers in a background thread.
 
     At most `max_rows` requests run at once. The KV cache has at most `max_cached` positions, all rows together, unless
-    one request alone needs more; they are allocated before a request starts, and given back as requests leave.
+    one request alone needs more; they are allocated before a request starts, and given back as requests leave. No pass
+    takes longer than `pass_seconds`, unless the model is stuck.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Scheduler:
         max_rows: int,
         max_cached: int,
         observe: Callable[[int], None],
+        pass_seconds: float,
         adapters: Adapters | None = None,
     ) -> None:
         self.model = model
@@ -81,7 +83,13 @@ class Scheduler:
         self.cache = KVCache()
         self.running: list[Answer] = []
         self.waiting: deque[Answer] = deque()
-        self._thread = ModelThread("heliostat-engine", lambda: self.waiting or self.running, self._turn)
+        self._thread = ModelThread(
+            "heliostat-engine",
+            lambda: self.waiting or self.running,
+            self._turn,
+            trial=self._trial,
+            pass_seconds=pass_seconds,
+        )
 
     def submit(self, prompt: Sequence[int], sampling: Sampling, model: str = "") -> Answer:
         """Queues a request, for the adapter called `model` if there is one.
@@ -99,10 +107,9 @@ class Scheduler:
         """Cancels a request before the next step."""
         answer.cancelled = True
 
-    @property
-    def alive(self) -> bool:
-        """Whether the model's thread is running."""
-        return self._thread.alive
+    def check_health(self) -> None:
+        """Raises RuntimeError if the model can no longer answer; see `ModelThread.check`."""
+        self._thread.check()
 
     def close(self) -> None:
         """Stops the thread after the current step."""
@@ -148,10 +155,18 @@ class Scheduler:
         self, run: Callable[[range], torch.Tensor], rows: range, answers: Sequence[Answer]
     ) -> list[Sampled | Exception] | Exception:
         try:
-            return sample(run(rows), [one.sampling for one in answers], [one.generator for one in answers])
+            samplings, generators = [one.sampling for one in answers], [one.generator for one in answers]
+            return self._thread.attempt(lambda: sample(run(rows), samplings, generators))
         except Exception as error:
             _log.warning("a pass over %d requests failed", len(rows), exc_info=True)
             return error.with_traceback(None)  # its frames hold the tensors of the pass
+
+    def _trial(self) -> None:
+        """Reads a prompt of one token."""
+        if self.adapters:
+            self.adapters.choose([None])
+        with torch.inference_mode():
+            self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device), use_cache=False)
 
     def _drop(self, leaves: Callable[[Answer], bool]) -> None:
         """Removes requests from the running batch; the last row moves to the place of each that leaves."""

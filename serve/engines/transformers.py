@@ -48,6 +48,7 @@ class TransformersEngine:
             max_rows=config.max_batch_size,
             max_cached=max(self.context_tokens, cache_positions(model)),
             observe=metrics.batch,
+            pass_seconds=config.timeout_seconds,
             adapters=adapters,
         )
 
@@ -109,9 +110,8 @@ class TransformersEngine:
         return TokenScore(text(token), score.logprob, tuple((text(one), value) for one, value in score.likeliest))
 
     def check_health(self) -> None:
-        """Raises if the model's thread has ended."""
-        if not self.scheduler.alive:
-            raise RuntimeError("the thread that runs the model has ended")
+        """Raises RuntimeError if the model can no longer answer."""
+        self.scheduler.check_health()
 
     def close(self) -> None:
         """Stops the threads."""

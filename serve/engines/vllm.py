@@ -11,15 +11,18 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from heliostat.infra.errors import ConfigError, ModelError
 from heliostat.infra.scratch import scratch
 from heliostat.serve.compute.devices import cache_bytes, device_of, dtype_of
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import compare_probe
+from heliostat.serve.engines.vllm_health import Watchdog
 from heliostat.serve.engines.vllm_limits import guarded
 from heliostat.serve.http.app import Service
 from heliostat.serve.metrics import ServeMetrics
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     import torch
     from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
+
+    from heliostat.serve.engines.vllm_stats import Metered
 
 OURS = frozenset(
     {"model", "served_model_name", "host", "port", "uds", "api_key", "root_path", "middleware", "allowed_origins"}
@@ -81,11 +86,14 @@ async def load(found: FetchedModel, config: ServeConfig, served: ServedModels, m
         text = await _continuation(engine, probe["input"], requests.get(model))
         compare_probe(text, probe, exact=config.precision == "fp32")
 
+    watchdog = engine.watchdog = Watchdog(partial(_one_token, engine), config.timeout_seconds)
+
     def check_health() -> None:
         if engine.errored:
             raise engine.dead_error
+        watchdog.check()
 
-    return Service(check_probe, check_health, close, application=guarded(app, config, served))
+    return Service(check_probe, check_health, close, application=guarded(app, config, served, watchdog.timed_out))
 
 
 def arguments(folder: Path, config: ServeConfig, name: str, adapters: Mapping[str, Path]) -> Namespace:
@@ -175,7 +183,7 @@ def _refuse(message: str) -> None:
     raise ConfigError(f"serve.vllm: {message}")
 
 
-def _start(args: Namespace, metrics: ServeMetrics, labels: Mapping[str, str]) -> AsyncLLM:
+def _start(args: Namespace, metrics: ServeMetrics, labels: Mapping[str, str]) -> Metered:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     from heliostat.serve.engines.vllm_stats import Metered, counter
@@ -212,3 +220,11 @@ async def _continuation(engine: AsyncLLM, asked: Mapping[str, Any], adapter: LoR
     async for output in engine.generate({"prompt_token_ids": ids}, sampling, "probe", lora_request=adapter):
         text = output.outputs[0].text
     return text
+
+
+async def _one_token(engine: AsyncLLM) -> None:
+    """Asks the engine for one token after a prompt of one."""
+    from vllm import SamplingParams
+
+    async for _ in engine.generate({"prompt_token_ids": [0]}, SamplingParams(max_tokens=1), f"trial-{uuid4().hex}"):
+        pass

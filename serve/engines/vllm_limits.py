@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -24,8 +26,11 @@ TOKEN_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 MOST_AT_ONCE = ("n", "best_of")
 
 
-def guarded(app: App, config: ServeConfig, served: ServedModels) -> App:
-    """Wraps `app` in the spec's limits, for the models in `served`; refused requests never reach `app`."""
+def guarded(app: App, config: ServeConfig, served: ServedModels, late: Callable[[float], None] = lambda _: None) -> App:
+    """Wraps `app` in the spec's limits, for the models in `served`; refused requests never reach `app`.
+
+    `late` is called with the time (monotonic, in seconds) at which a request began that was not answered in time.
+    """
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -40,7 +45,9 @@ def guarded(app: App, config: ServeConfig, served: ServedModels) -> App:
             return
         except ClientDisconnect:
             return
-        await within_time(app, scope, replayed(body, receive), send, config.timeout_seconds)
+        began = time.monotonic()
+        if not await within_time(app, scope, replayed(body, receive), send, config.timeout_seconds):
+            late(began)
 
     return limited
 
@@ -69,8 +76,8 @@ def check_amounts(asked: Any, config: ServeConfig) -> dict[str, Any]:
     return asked
 
 
-async def within_time(app: App, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
-    """Handles one request; on a timeout sends 504, or an error event if a stream has begun."""
+async def within_time(app: App, scope: Scope, receive: Receive, send: Send, seconds: float) -> bool:
+    """Handles one request, and returns True; on a timeout sends 504, or an error event if a stream has begun."""
     begun = False
 
     async def watched(message: Message) -> None:
@@ -82,3 +89,5 @@ async def within_time(app: App, scope: Scope, receive: Receive, send: Send, seco
         await asyncio.wait_for(app(scope, receive, watched), seconds)
     except asyncio.TimeoutError:
         await (send_event if begun else send_error)(send, timed_out(seconds))
+        return False
+    return True

@@ -10,6 +10,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from heliostat.serve.access.quota import count_tokens
+from heliostat.serve.engines.vllm_health import Watchdog
 from heliostat.serve.metrics import ServeMetrics
 
 
@@ -19,6 +20,8 @@ class Metered(AsyncLLM):
     metrics: ServeMetrics
     labels: Mapping[str, str]
     """Metric label of each adapter, by name."""
+    watchdog: Watchdog | None = None
+    """Hears of each result."""
 
     async def generate(self, prompt: Any, sampling_params: Any, *args: Any, **options: Any) -> AsyncGenerator[Any]:
         """As in AsyncLLM, and counts tokens."""
@@ -38,6 +41,8 @@ class Metered(AsyncLLM):
             yield output
 
     def _count(self, kind: str, tokens: int, options: Mapping[str, Any]) -> None:
+        if self.watchdog:
+            self.watchdog.answered()
         adapter = options.get("lora_request")
         count_tokens(tokens)
         self.metrics.tokens(kind, tokens, self.labels[adapter.lora_name] if adapter else "")

@@ -43,7 +43,8 @@ class _Waiting(Generic[Item, Result]):
 class Batcher(Generic[Item, Result]):
     """Runs `run` on batches in a background thread and returns each caller its own result.
 
-    `limits` bound the size of a batch; `observe` is called with each size.
+    `limits` bound the size of a batch; `observe` is called with each size. `check_health` goes by whether the model
+    takes `blank`, an item that it must take, and whether a pass takes longer than `pass_seconds`.
     """
 
     def __init__(
@@ -52,13 +53,22 @@ class Batcher(Generic[Item, Result]):
         length: Callable[[Item], int],
         limits: Limits,
         observe: Callable[[int], None],
+        *,
+        blank: Item,
+        pass_seconds: float,
     ) -> None:
         self.run = run
         self.length = length
         self.limits = limits
         self.observe = observe
         self._queue: deque[_Waiting[Item, Result]] = deque()
-        self._thread = ModelThread("heliostat-batcher", lambda: self._queue, self._turn)
+        self._thread = ModelThread(
+            "heliostat-batcher",
+            lambda: self._queue,
+            self._turn,
+            trial=lambda: self.run([blank]),
+            pass_seconds=pass_seconds,
+        )
 
     async def submit(self, items: Sequence[Item]) -> list[Result]:
         """The results, in order; raises what the model raised for one of them.
@@ -75,10 +85,9 @@ class Batcher(Generic[Item, Result]):
             for one in waiting:
                 one.answer.cancel()
 
-    @property
-    def alive(self) -> bool:
-        """Whether the model's thread is running."""
-        return self._thread.alive
+    def check_health(self) -> None:
+        """Raises RuntimeError if the model can no longer answer; see `ModelThread.check`."""
+        self._thread.check()
 
     def close(self) -> None:
         """Stops the thread after the current batch."""
@@ -109,14 +118,17 @@ class Batcher(Generic[Item, Result]):
                     self._answer([one])
 
     def _attempt(self, items: list[Item]) -> Sequence[Result] | Exception:
+        self.observe(len(items))
         try:
-            self.observe(len(items))
-            results = self.run(items)
-            if len(results) != len(items):
-                raise ValueError(f"the model gave {len(results)} results for {len(items)} inputs")
+            return self._thread.attempt(lambda: self._results(items))
         except Exception as error:
             _log.warning("a pass over %d inputs failed", len(items), exc_info=True)
             return error.with_traceback(None)  # its frames hold the tensors of the pass
+
+    def _results(self, items: list[Item]) -> Sequence[Result]:
+        results = self.run(items)
+        if len(results) != len(items):
+            raise ValueError(f"the model gave {len(results)} results for {len(items)} inputs")
         return results
 
 

@@ -105,7 +105,7 @@ class ImageGenerator:
         self.inputs = inputs
         self.labels = labels
         self.device = device
-        self.batcher: Batcher[torch.Tensor, np.ndarray] = batches(self.images, config, metrics)
+        self.batcher: Batcher[torch.Tensor, np.ndarray] = batches(self.images, inputs.noise(0, 1)[0], config, metrics)
 
     def check_outputs(self, name: str) -> None:
         """Raises ModelError if the program of model `name` does not turn noise into images."""
@@ -148,8 +148,7 @@ class ImageGenerator:
 
     def check_health(self) -> None:
         """Raises if the model can no longer answer."""
-        if not self.batcher.alive:
-            raise RuntimeError("the thread that runs the model has ended")
+        self.batcher.check_health()
 
     def close(self) -> None:
         """Stops the model's thread."""

@@ -38,7 +38,8 @@ def tried(program: Program, inputs: Mapping[str, torch.Tensor], device: torch.de
 
 
 def batches(
-    work: Callable[[list[Item]], Sequence[Result]], config: ServeConfig, metrics: ServeMetrics
+    work: Callable[[list[Item]], Sequence[Result]], blank: Item, config: ServeConfig, metrics: ServeMetrics
 ) -> Batcher[Item, Result]:
-    """A batcher for inputs of equal size, limited by `serve.max_batch_size` only."""
-    return Batcher(work, lambda _: 1, Limits(config.max_batch_size, config.max_batch_size, None), metrics.batch)
+    """A batcher for inputs of equal size, such as `blank`, limited by `serve.max_batch_size` only."""
+    limits = Limits(config.max_batch_size, config.max_batch_size, None)
+    return Batcher(work, lambda _: 1, limits, metrics.batch, blank=blank, pass_seconds=config.timeout_seconds)

@@ -46,6 +46,7 @@ class ProgramClassifier(Generic[Item]):
         self,
         program: Program,
         collate: Collate,
+        blank: Item,
         labels: tuple[str, ...],
         device: torch.device,
         config: ServeConfig,
@@ -55,7 +56,7 @@ class ProgramClassifier(Generic[Item]):
         self.collate = collate
         self.labels = labels
         self.device = device
-        self.batcher: Batcher[Item, list[float]] = batches(self.scores, config, metrics)
+        self.batcher: Batcher[Item, list[float]] = batches(self.scores, blank, config, metrics)
 
     async def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
         """The probability of each label, for each input."""
@@ -69,8 +70,7 @@ class ProgramClassifier(Generic[Item]):
 
     def check_health(self) -> None:
         """Raises if the model can no longer answer."""
-        if not self.batcher.alive:
-            raise RuntimeError("the thread that runs the model has ended")
+        self.batcher.check_health()
 
     def close(self) -> None:
         """Stops the model's thread."""
@@ -115,7 +115,7 @@ def program_service(found: FetchedModel, config: ServeConfig, served: ServedMode
     processor = processor_of(inputs, found.folder)
     check_outputs(program, processor.collate, processor.blank, device, found.description)
     classifier: ProgramClassifier[Any] = ProgramClassifier(
-        program, processor.collate, found.description.labels, device, config, metrics
+        program, processor.collate, processor.blank, found.description.labels, device, config, metrics
     )
     explainer = available(lambda: of_program(program, found.folder, found.description, device))
     return classifier_service(processor, classifier, served, config, metrics, explainer)

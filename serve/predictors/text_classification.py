@@ -50,7 +50,9 @@ class TextClassifier:
         self.device = next(model.parameters()).device
         padding = None if unpad(model) else PADDING_SHARE[self.device.type]
         limits = Limits(config.max_batch_size, TOKENS[self.device.type], padding)
-        self.batcher: Batcher[list[int], list[float]] = Batcher(self.scores, len, limits, metrics.batch)
+        self.batcher: Batcher[list[int], list[float]] = Batcher(
+            self.scores, len, limits, metrics.batch, blank=[0], pass_seconds=config.timeout_seconds
+        )
 
     async def predict(self, encoded: Sequence[Encoded]) -> list[dict[str, float]]:
         """The probability of each label, for each text."""
@@ -71,8 +73,7 @@ class TextClassifier:
 
     def check_health(self) -> None:
         """Raises if the model can no longer answer."""
-        if not self.batcher.alive:
-            raise RuntimeError("the thread that runs the model has ended")
+        self.batcher.check_health()
 
     def close(self) -> None:
         """Stops the model's thread."""

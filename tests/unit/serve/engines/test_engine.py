@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from heliostat.serve.engines.scheduler import left_padded
 from heliostat.serve.engines.transformers import TransformersEngine, context_of
 from heliostat.serve.errors import RequestError
 from tests.unit.serve.conftest import Recorded
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 PROMPTS = ["the quick", "the lazy dog jumps over", "fox", "é 你好 the quick brown", "a" * 40, "over", "dog dog dog"]
@@ -258,6 +260,41 @@ async def test_a_request_that_cannot_be_sampled_fails_and_no_others(
     for prompt, (text, _) in zip(PROMPTS, await asyncio.gather(*tried), strict=False):
         assert text == reference(llama, tokenizer, prompt, 30)
     await idle(engine)
+
+
+async def test_a_model_whose_every_pass_fails_is_unhealthy_and_one_that_refuses_a_request_is_not(
+    engine: TransformersEngine,
+) -> None:
+    forward = engine.scheduler.model.forward
+    Faulty(engine, lambda ids: ids.shape[1] > 1)
+    assert [type(one) for one in await at_once(engine, PROMPTS[:2])] == [MemoryError, MemoryError]
+    engine.check_health()
+    engine.scheduler.model.forward = forward
+    Faulty(engine, lambda ids: True)
+    assert [type(one) for one in await at_once(engine, PROMPTS[:2])] == [MemoryError, MemoryError]
+    await asyncio.to_thread(until, lambda: "every pass of the model fails" in health(engine), "broken", 60)
+    engine.scheduler.model.forward = forward
+    assert await answer(engine, "dog", Sampling(5, temperature=0))
+    assert health(engine) == ""
+
+
+def health(engine: TransformersEngine) -> str:
+    try:
+        engine.check_health()
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+async def test_a_pass_that_is_stuck_is_unhealthy(engine: TransformersEngine) -> None:
+    goes = threading.Event()
+    engine.scheduler._thread.pass_seconds = 0.05
+    Faulty(engine, lambda ids: not goes.wait(60))
+    asked = asyncio.ensure_future(answer(engine, "dog", Sampling(3, temperature=0)))
+    await asyncio.to_thread(until, lambda: "has not ended after 0.05 s" in health(engine), "stuck", 60)
+    goes.set()
+    await asked
+    assert health(engine) == ""
 
 
 async def test_a_conversation_goes_through_the_chat_template(

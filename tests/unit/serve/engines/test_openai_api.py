@@ -245,6 +245,21 @@ async def test_the_time_limit_ends_an_answer(
     assert engine.open == 0
 
 
+async def test_the_time_limit_holds_for_a_tokenizer_that_does_not_end(
+    engine: Parrot, served: ServedModels, config: ServeConfig, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def encode(prompt: str, *, add_special_tokens: bool = True) -> list[int]:
+        await asyncio.sleep(60)
+        return []
+
+    monkeypatch.setattr(engine, "encode_prompt", encode)
+    hasty = config.model_copy(update={"timeout_seconds": 0.1})
+    api = OpenAIApi(engine, served, hasty, recorded.metrics)
+    client = Client(create_app(served, service_of(api.router), hasty, None, recorded.metrics))
+    response = await client.post("/v1/completions", COMPLETION)
+    assert (response.status_code, error_of(response)["code"]) == (504, "timeout")
+
+
 async def test_a_client_that_leaves_ends_the_work(app: App, engine: Parrot, recorded: Recorded) -> None:
     engine.pause_seconds = 0.02
     body = json.dumps({**COMPLETION, "stream": True}).encode()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from datetime import datetime, timezone
 from typing import Any
 
@@ -17,6 +18,8 @@ from heliostat.serve.models.served_models import ServedModels
 
 CONFIG = ServeConfig(max_body_bytes=200, max_tokens=50, max_batch_size=4, timeout_seconds=0.2)
 
+LATE: list[float] = []
+"""When the requests began that were not answered in time."""
 CREATED = datetime(2026, 1, 1, tzinfo=timezone.utc)
 LEGAL = ServedModels("legal", "2", "causal-lm", "run-2", CREATED, parent="chat")
 CHAT = ServedModels("chat", "7", "causal-lm", "run-1", CREATED, adapters=(LEGAL,))
@@ -39,7 +42,7 @@ async def engine(scope: Scope, receive: Receive, send: Send) -> None:
 
 def ask(method: str, path: str, app: App = engine, **request: Any) -> httpx.Response:
     async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(guarded(app, CONFIG, CHAT))  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(guarded(app, CONFIG, CHAT, LATE.append))  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, path, **request)
 
@@ -87,7 +90,13 @@ def test_what_is_too_much_never_reaches_the_engine(body: bytes, status: int, lin
 
 
 def test_an_answer_that_takes_too_long_is_504() -> None:
+    LATE.clear()
+    ask("POST", "/v1/completions", json={"n": 1})
+    assert LATE == []
+    began = time.monotonic()
     response = ask("POST", "/v1/completions", json={"slow": "whole"})
+    assert len(LATE) == 1
+    assert began <= LATE[0] <= time.monotonic() - CONFIG.timeout_seconds
     assert (response.status_code, response.json()["error"]["code"]) == (504, "timeout")
 
 

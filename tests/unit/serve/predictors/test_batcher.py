@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import pytest
 
 from heliostat.serve.predictors.batcher import Batcher, Limits, choose
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -43,11 +45,12 @@ def sizes() -> list[int]:
 
 @pytest.fixture
 def batcher(model: Model, sizes: list[int]) -> Iterator[Batcher[int, int]]:
-    batcher = Batcher(model.run, lambda item: item, Limits(4, 100), sizes.append)
+    batcher = Batcher(model.run, lambda item: item, Limits(4, 100), sizes.append, blank=0, pass_seconds=60)
     yield batcher
     model.go.set()
     batcher.close()
-    assert not batcher.alive
+    with pytest.raises(RuntimeError, match="has ended"):
+        batcher.check_health()
 
 
 async def test_requests_that_come_while_the_model_is_busy_go_together(
@@ -82,6 +85,7 @@ async def test_an_input_that_fails_fails_its_request_and_no_others_of_its_batch(
     assert isinstance(found[2], ValueError)
     assert [found[at] for at in (0, 1, 3)] == [[2], [4], [8]]
     assert [sorted(batch) for batch in model.batches] == [[1], [2, 4, 13], [2], [13], [4]]
+    batcher.check_health()
     assert sizes == [1, 3, 1, 1, 1]
 
 
@@ -101,13 +105,35 @@ async def test_the_other_inputs_of_a_request_that_failed_are_not_computed(batche
     told.set()
     assert await batcher.submit([7]) == [7]
     begun = [[20]] if [20] in batches else []  # the request may have heard of its failure before it began
-    assert batches == [[13, 20, 20, 20], [13], *begun, [7]]
+    assert [batch for batch in batches if batch != [0]] == [[13, 20, 20, 20], [13], *begun, [7]]
 
 
 async def test_results_that_are_not_one_for_each_input_fail(model: Model, batcher: Batcher[int, int]) -> None:
     batcher.run = lambda batch: [0] * (len(batch) + 1)
     with pytest.raises(ValueError, match="2 results for 1 inputs"):
         await batcher.submit([7])
+
+
+async def test_a_model_that_fails_at_everything_is_unhealthy(batcher: Batcher[int, int]) -> None:
+    def fails(batch: list[int]) -> list[int]:
+        raise ValueError(f"nothing works, not even {batch}")
+
+    batcher.run = fails
+    with pytest.raises(ValueError, match=r"not even \[7\]"):
+        await batcher.submit([7])
+    await asyncio.to_thread(until, lambda: unhealthy(batcher), "unhealthy", 60)
+    with pytest.raises(RuntimeError, match="every pass of the model fails"):
+        batcher.check_health()
+    batcher.run = lambda batch: batch
+    assert await batcher.submit([7]) == [7]
+    batcher.check_health()
+
+
+def unhealthy(batcher: Batcher[int, int]) -> bool:
+    with suppress(RuntimeError):
+        batcher.check_health()
+        return False
+    return True
 
 
 async def test_a_caller_that_left_is_not_computed(model: Model, batcher: Batcher[int, int]) -> None:
@@ -123,7 +149,7 @@ async def test_a_caller_that_left_is_not_computed(model: Model, batcher: Batcher
 
 
 async def test_nothing_is_taken_after_the_end() -> None:
-    batcher = Batcher[str, str](lambda batch: batch, len, Limits(1, 9), lambda size: None)
+    batcher = Batcher[str, str](lambda batch: batch, len, Limits(1, 9), lambda size: None, blank="", pass_seconds=60)
     batcher.close()
     with pytest.raises(RuntimeError, match="shutting down"):
         await batcher.submit(["a"])
