@@ -19,6 +19,8 @@ class TextStream:
         self.stop = tuple(stop)
         self.decoder = DecodeStream(skip_special_tokens=True)
         self.ids: list[int] = []
+        self.held: list[int] = []
+        """The tokens since the last one that gave text: those of an incomplete character."""
         self.sent = 0
         self.text = ""
         self.stopped = False
@@ -26,8 +28,26 @@ class TextStream:
     def push(self, token: int) -> str:
         """The text to send after one more token; sets `stopped` if a stop string was found."""
         self.ids.append(token)
-        self.text += self.decoder.step(self.tokenizer, token) or ""
+        self.held.append(token)
+        piece = self._decoded(token)
+        if piece:
+            self.held.clear()
+        self.text += piece
         return self._release(held_back(self.text, self.stop))
+
+    def _decoded(self, token: int) -> str:
+        """The text of the held tokens, once it is whole.
+
+        A tokenizer that falls back to bytes decodes a run of them as one, so that a byte which is no UTF-8 changes text
+        that was sent already. Then the stream raises an Exception, no narrower one.
+        """
+        from tokenizers.decoders import DecodeStream
+
+        try:
+            return self.decoder.step(self.tokenizer, token) or ""
+        except Exception:
+            self.decoder = DecodeStream(ids=[token], skip_special_tokens=True)
+            return self.tokenizer.decode(self.held, skip_special_tokens=True)
 
     def finish(self) -> str:
         """Returns what was held back: the start of a stop string that never came, or an incomplete character."""
@@ -36,6 +56,8 @@ class TextStream:
         whole = self.tokenizer.decode(self.ids, skip_special_tokens=True)
         if whole.startswith(self.text):
             self.text = whole
+        else:
+            self.text += self.tokenizer.decode(self.held, skip_special_tokens=True)
         return self._release(0)
 
     def _release(self, held: int) -> str:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+
 import pytest
+from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from heliostat.serve.engines.text import TextStream, first_stop, held_back
@@ -31,6 +35,55 @@ def test_bytes_that_make_no_character_come_out_at_the_end(tokenizer: PreTrainedT
     text = "".join(stream.push(token) for token in ids)
     assert text == "dog"
     assert text + stream.finish() == tokenizer.decode(ids) == "dog�"
+
+
+@pytest.fixture(scope="module")
+def fallback() -> Tokenizer:
+    """As SentencePiece's: words, and a token for each byte beneath them."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "é"]
+    vocabulary = {piece: at for at, piece in enumerate(pieces)}
+    inner = Tokenizer(models.BPE(vocabulary, [("▁", "a")], unk_token="<unk>", byte_fallback=True))
+    inner.add_special_tokens(["<s>", "</s>"])
+    space = decoders.Replace("▁", " ")
+    inner.decoder = decoders.Sequence([space, decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    return inner
+
+
+def pieces_of(tokenizer: Tokenizer, tokens: Sequence[str | int]) -> list[str]:
+    """The pieces of these tokens; a number is a byte."""
+    stream = TextStream(tokenizer)
+    known = tokenizer.get_vocab()
+    names = [f"<0x{token:02X}>" if isinstance(token, int) else token for token in tokens]
+    return [*(stream.push(known[name]) for name in names), stream.finish()]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "pieces"),
+    [
+        (["a", *"你".encode(), "b"], ["a", "", "", "你", "b", ""]),
+        (["▁a", 0xF3, "▁a", "▁a"], ["a", "", "� a", " a", ""]),
+        ([0x60, 0xF3, "a", "▁a"], ["`", "", "�a", " a", ""]),  # the byte would take back the one before it
+        (["b", 0x60, 0xF3, 0xE4, "a", *"你".encode(), "b"], ["b", "`", "", "", "��a", "", "", "你", "b", ""]),
+        (["a", 0x60, 0xF3], ["a", "`", "", "�"]),
+        (["a", 0x60, 0xF3, "</s>"], ["a", "`", "", "", "�"]),
+    ],
+)
+def test_bytes_that_are_no_utf8_spoil_nothing_but_themselves(
+    fallback: Tokenizer, tokens: list[str | int], pieces: list[str]
+) -> None:
+    assert pieces_of(fallback, tokens) == pieces
+
+
+def test_any_tokens_have_text(fallback: Tokenizer) -> None:
+    drawn = random.Random(0)
+    known: list[str | int] = ["a", "b", "▁a", "▁", "é", "<s>", "</s>"]
+    for _ in range(2000):
+        tokens: list[str | int] = [
+            drawn.choice(known) if drawn.random() < 0.5 else drawn.randrange(256) for _ in range(drawn.randrange(1, 14))
+        ]
+        text = "".join(pieces_of(fallback, tokens))
+        for letter in "éab":
+            assert text.count(letter) >= sum(token in (letter, "▁" + letter) for token in tokens), tokens
 
 
 def test_special_tokens_have_no_text(tokenizer: PreTrainedTokenizerFast) -> None:
