@@ -27,16 +27,23 @@ class FirstChunkMiddleware:
             await self.app(scope, receive, send)
             return
         cycle.transport = transport = CoalescingTransport(cycle.transport)
+        is_old = scope.get("http_version") == "1.0"
+        if is_old:
+            cycle.chunked_encoding = (
+                False  # HTTP/1.0 has no chunks, which uvicorn sends: the connection's end is the end
+            )
         stream: Stream | None = None
 
         async def watched(message: Message) -> None:
             nonlocal stream
             if message["type"] == "http.response.start":
                 transport.hold()
-                if is_stream(message):
+                if is_stream(message) and not is_old:
                     stream = Stream(self.guard, transport.get_extra_info("socket"))
                 await send(message)
                 return
+            if is_old:
+                cycle.expected_content_length = len(message.get("body", b""))  # uvicorn refuses more than was announced
             if stream and not message.get("more_body"):
                 stream.end()
             await send(message)

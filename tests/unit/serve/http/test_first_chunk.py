@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,18 @@ def test_a_stream_whose_server_is_killed_ends_with_an_error_event(loop: str) -> 
         os.kill(process.pid, signal.SIGKILL)
         rest = [line for line in lines if line]
     assert rest == ["data: " + json.dumps(GONE.body, separators=(",", ":"))]
+
+
+def test_http_1_0_has_no_chunks() -> None:
+    """The connection ends the stream; other versions are told its length chunk by chunk."""
+    with serving() as (_, client):
+        for version, chunked in ((b"1.0", False), (b"1.1", True)):
+            address = (client.base_url.host, client.base_url.port or 0)
+            with socket.create_connection(address, timeout=30) as connection:
+                connection.sendall(b"POST /short HTTP/%s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % version)
+                head, _, text = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+            assert (b"transfer-encoding: chunked" in head.lower()) is chunked
+            assert (text == b"data: 0\n\ndata: 1\n\ndata: 2\n\ndata: [DONE]\n\n") is not chunked
 
 
 def test_what_is_no_stream_of_events_is_cut() -> None:
