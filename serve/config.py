@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from heliostat.cluster.haproxy.settings import HEADER_SECONDS, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE
 from heliostat.infra.config.strict import StrictModel
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -26,6 +27,15 @@ def _is_name(text: str) -> str:
     return text
 
 
+def _is_origin(text: str) -> str:
+    if text != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", text):
+        raise ValueError(
+            "scheme, host and port as a browser sends them, such as https://app.example.com, or * is allowed"
+        )
+    return text
+
+
+Origin = Annotated[str, AfterValidator(_is_origin)]
 Reference = Annotated[str, AfterValidator(_is_reference)]
 AdapterName = Annotated[str, AfterValidator(_is_name)]
 
@@ -64,6 +74,17 @@ class Tls(StrictModel):
     """The plain `serve.port` is then open to its own machine only."""
 
 
+class Ingress(StrictModel):
+    """What clients may hold of the address, which all endpoints of a Ray share and must agree about."""
+
+    header_seconds: Annotated[float, Field(gt=0, le=3600)] = HEADER_SECONDS
+    """How long a client may take to send the headers of a request."""
+    max_connections: Positive = MAX_CONNECTIONS
+    """Open connections in all; others wait until one closes."""
+    max_connections_per_source: Positive = MAX_CONNECTIONS_PER_SOURCE
+    """Open connections from one IP address; the next one is closed. A load balancer is one address for all clients."""
+
+
 class ServeConfig(StrictModel):
     """One endpoint."""
 
@@ -72,6 +93,9 @@ class ServeConfig(StrictModel):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     tls: Tls | None = None
+    ingress: Ingress = Ingress()
+    cors_origins: tuple[Origin, ...] = ()
+    """Origins, such as `https://app.example.com`, whose pages may ask from a browser; `*` is any."""
     replicas: Replicas = Replicas()
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 8
     """Ongoing requests per replica that autoscaling aims at."""

@@ -14,24 +14,38 @@ import time
 from pathlib import Path
 
 from heliostat.cluster.folders import free_ports, private, user_folder
+from heliostat.cluster.haproxy.settings import (
+    CLIENT_SECONDS,
+    HARD_STOP_VARIABLE,
+    LONGEST_SECONDS,
+    REPLAYED_BYTES,
+    hard_stop_seconds,
+)
 from heliostat.infra.errors import ResourceError
 from heliostat.infra.log import get
 
 log = get(__name__)
 
-REPLAYED_BYTES = 64 * 1024
-"""Longest request, headers included, that can be retried on another replica. HAProxy holds two buffers of this size per
-active connection."""
 RECOVERY = {
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    "RAY_SERVE_HAPROXY_RETRIES": "5",
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",  # how often is in `rules.py`, by backend
     # One refused connection marks a replica as down, so that retries go to others; health checks bring it back.
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+    # Few replicas are gone that HAProxy does not know of. How long they may take to answer is `timeout check`.
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(REPLAYED_BYTES),
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "heliostat.serve.deploy.fallback:middlewares",
 }
 """Settings for retries, on any machine; the images have them in their environment."""
-_PROGRAM = Path(__file__).with_name("wrapper.py")
+DEADLINES = {
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(CLIENT_SECONDS),
+    # An HAProxy that was replaced ends with its last answer, or now: never before the longest answer is whole.
+    HARD_STOP_VARIABLE: str(hard_stop_seconds(LONGEST_SECONDS)),
+}
+"""Settings for time, on any machine, as above."""
+_ROOT = Path(__file__).parents[3]
+_START = (
+    "import sys; sys.path.append(sys.argv[1]); from heliostat.cluster.haproxy.wrapper import main; main(*sys.argv[2:])"
+)
 IMAGE_PROGRAM = Path("/usr/local/bin/heliostat-haproxy")
 """The wrapped HAProxy in our images, which their environment names, for a Ray that `heliostat` did not start."""
 _YOUNG_SECONDS = 300.0
@@ -63,6 +77,7 @@ def ingress_environment() -> dict[str, str | None]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
         **RECOVERY,
+        **DEADLINES,
     }
 
 
@@ -105,10 +120,10 @@ def install() -> None:
 
 
 def wrap(binary: str, program: Path) -> Path:
-    """Writes `program`, a script that runs `wrapper.py` for `binary`."""
+    """Writes `program`, a script that runs the wrapper for `binary`."""
     if Path(binary) == program:
         return program  # a Ray inside a Ray of ours
     part = program.with_name(f"{program.name}.{os.getpid()}")
-    part.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{_PROGRAM}" "{binary}" "$@"\n')
+    part.write_text(f'#!/bin/sh\nexec "{sys.executable}" -ISc "{_START}" "{_ROOT}" "{binary}" "$@"\n')
     part.chmod(0o755)
     return part.replace(program)

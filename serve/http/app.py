@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from heliostat.infra import log
 from heliostat.serve.access.auth import ApiKeyMiddleware
@@ -50,18 +51,33 @@ def create_app(
     access: AccessControl | None,
     metrics: ServeMetrics,
 ) -> App:
-    """The replica's ASGI app; middlewares from the outside in: metrics, API keys, key limits, bodies, ongoing requests.
+    """The replica's ASGI app; middlewares from the outside in: other origins, metrics, API keys, key limits, bodies,
+    ongoing requests.
 
     If `access` is None, no key is needed.
     """
     if config.has_page:
         service.router.include_router(page(served, needs_key=access is not None, explains=service.explains))
-    app: App = _routes(served, service, access)
+    app: App = _routes(served, service, config, access)
     app = BodyMiddleware(OngoingLimitMiddleware(app, config.max_ongoing_requests, metrics.ongoing), config)
     if access:
         app = KeyLimitMiddleware(app, access.counter, access.sync.start)
         app = ApiKeyMiddleware(app, access.keys, *(one.name for one in served.all_models))
-    return _LifespanMiddleware(MetricsMiddleware(app, metrics))
+    app = MetricsMiddleware(app, metrics)
+    if config.cors_origins:
+        app = _cross_origin(app, config.cors_origins)
+    return _LifespanMiddleware(app)
+
+
+def _cross_origin(app: App, origins: Sequence[str]) -> App:
+    """Lets pages of these origins ask. What a browser asks beforehand has no key, so this stands outside the keys."""
+    return CORSMiddleware(
+        app,  # type: ignore[arg-type]
+        allow_origins=origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("*",),
+        expose_headers=("retry-after", "x-model-version"),
+    )
 
 
 class _LifespanMiddleware:
@@ -79,7 +95,7 @@ class _LifespanMiddleware:
             await send({"type": f"lifespan.{phase}.complete"})
 
 
-def _routes(served: ServedModels, service: Service, access: AccessControl | None) -> App:
+def _routes(served: ServedModels, service: Service, config: ServeConfig, access: AccessControl | None) -> App:
     app = FastAPI(
         title=served.name,
         version=served.version,
@@ -93,15 +109,16 @@ def _routes(served: ServedModels, service: Service, access: AccessControl | None
             Exception: _fail,
         },
     )
-    app.include_router(_common(served, service, access))
+    app.include_router(_common(served, service, config, access))
     app.include_router(service.router)
     if service.application:
         app.mount("", service.application)
     return app
 
 
-def _common(served: ServedModels, service: Service, access: AccessControl | None) -> APIRouter:
+def _common(served: ServedModels, service: Service, config: ServeConfig, access: AccessControl | None) -> APIRouter:
     router = APIRouter()
+    deadline = {"timeout_seconds": config.timeout_seconds}  # HAProxy goes by it, see cluster/haproxy/answers.py
     adapters = {"adapters": {one.name: one.version for one in served.adapters}} if served.adapters else {}
 
     @router.get("/health")
@@ -111,7 +128,9 @@ def _common(served: ServedModels, service: Service, access: AccessControl | None
         except Exception as error:
             raise RequestError(503, f"unhealthy: {error}", code="unhealthy") from error
         keys = {"keys": access.keys.state} if access and access.keys.state else {}
-        return JSONResponse({"status": "ok", "model": served.name, "version": served.version, **adapters, **keys})
+        return JSONResponse(
+            {"status": "ok", "model": served.name, "version": served.version, **deadline, **adapters, **keys}
+        )
 
     @router.get("/v1/models")
     async def models(request: Request) -> JSONResponse:

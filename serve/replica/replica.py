@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from heliostat.serve.access.auth import hash_keys, keys_from_environment
 from heliostat.serve.args import AppArgs
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.replica.autoscaling import FIRST_TOKEN_SECONDS
+from heliostat.serve.replica.ingress import check_ingress
 
 if TYPE_CHECKING:
     from heliostat.serve.access.control import AccessControl
@@ -25,6 +27,7 @@ class Replica:
         from heliostat.serve.metrics import Buffer, ServeMetrics
 
         self.args = configuration.build(AppArgs, args)
+        check_ingress(self.args.config, os.environ)
         self.metrics = Buffer()
         self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
         self.access = access_control(self.args, self.counts.keys)

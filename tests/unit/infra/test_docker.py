@@ -106,7 +106,7 @@ def test_an_image_has_haproxy_as_a_machine_of_ones_own_has(stage: str, tmp_path:
     given = dict(re.findall(r"(RAY_SERVE_\w+)=(\"[^\"]*\"|\S+)", " ".join(of("ENV", "base"))))
     assert Path(given.pop("RAY_SERVE_HAPROXY_BINARY_PATH")) == ingress.IMAGE_PROGRAM
     assert given.pop("RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S") == str(CLOSE_SECONDS)
-    assert {name: value.strip('"') for name, value in given.items()} == ingress.RECOVERY
+    assert {name: value.strip('"') for name, value in given.items()} == ingress.RECOVERY | ingress.DEADLINES
     [code] = re.findall(r'python -c "([^"]+)"', " ".join(of("RUN", stage)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ingress, "IMAGE_PROGRAM", tmp_path / "heliostat-haproxy")

@@ -27,6 +27,9 @@ def test_routes_that_are_allowed(route: str) -> None:
         ({"replicas": {"min": 0, "max": 0}}, "replicas.max: 0 given"),
         ({"replicas": {"min": 2, "max": 1}}, "serve.replicas: min 2 is above max 1"),
         ({"precision": "fp16"}, "precision: 'fp16' given; .*bf16"),
+        ({"cors_origins": ["example.com"]}, r"cors_origins\.0: 'example.com' given; .*https://app.example.com"),
+        ({"cors_origins": ["https://example.com/"]}, r"cors_origins\.0: .* given"),
+        ({"ingress": {"header_seconds": 0}}, "ingress.header_seconds: 0 given"),
         ({"timeout": 5}, "timeout: unknown key; did you mean 'timeout_seconds'"),
     ],
 )

@@ -79,7 +79,9 @@ def client(tmp_path: Path, gate: threading.Event) -> Iterator[httpx.Client]:
         one, two = (stack.enter_context(server(gate)) for _ in range(2))
         port = free_ports(1)[0]
         config = tmp_path / "haproxy.cfg"
-        config.write_text(adapted(CONFIG.format(port=port, one=one, two=two), {}))
+        known = config.with_name("refused.map")
+        known.touch()
+        config.write_text(adapted(CONFIG.format(port=port, one=one, two=two), {}, {}, known))
         binary = ingress.haproxy_binary()
         assert binary
         process = stack.enter_context(subprocess.Popen([binary, "-db", "-f", str(config)]))

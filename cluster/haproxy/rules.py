@@ -1,0 +1,143 @@
+"""What the wrapper adds to each section of the configuration that Ray wrote. Pure functions of text.
+
+Stick counters: 0 counts the open requests of a conversation, 1 the connections of a source, 2 the losses of a request.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from heliostat.cluster.haproxy.settings import (
+    BODY_SECONDS,
+    CHECK_SECONDS,
+    MARGIN_SECONDS,
+    REPLAYED_BYTES,
+    START_SECONDS,
+    Limits,
+)
+
+REPLICA_UP_HEADER = "x-heliostat-replica-up"
+"""Tells Ray's own proxy whether a replica was up when the request came, which may then have been sent to it already."""
+LOST_STATUS = 502
+"""A replica ended, or closed the connection, before it answered: HAProxy's own status for it."""
+REFUSED_SECONDS = 60
+"""How long a request is refused that has been lost as often as it may be."""
+LOST_TABLE = "heliostat_lost"
+LOSSES = 2
+"""Losses after which a request is refused."""
+_HEADERS_BYTES = 4 * 1024
+_KNOWN_BYTES = REPLAYED_BYTES - 4 * _HEADERS_BYTES
+"""Of a body, with its length, by which a request is known: HAProxy has that much of a long one, and not always more."""
+_TO_THE_FALLBACK = 4
+_AT_ONCE = 2
+"""Open requests with the same beginning that still stick to one replica. One conversation has no more; a beginning that
+many share is soon in the cache of every replica."""
+
+
+def _body(message: str, code: str, kind: str = "server_error") -> str:
+    body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
+    return f"content-type application/json string '{body}'"
+
+
+def _refusal(status: int, message: str, code: str) -> str:
+    return f"http-request return status {status} {_body(message, code, 'invalid_request_error')}"
+
+
+ERRORS = f"""\
+    http-error status 400 {_body("no valid HTTP request", "bad_request", "invalid_request_error")}
+    http-error status 408 {_body("the request was not complete in time", "timeout", "invalid_request_error")}
+    http-error status {LOST_STATUS} {_body("the replica that was asked is gone; ask again", "replica_lost")}
+    http-error status 503 {_body("no replica can be reached; ask again", "unavailable")} hdr Retry-After 1
+    http-error status 504 {_body("no answer in time (serve.timeout_seconds)", "timeout")}
+"""
+"""For the defaults: what HAProxy itself says, in the shape of the OpenAI API."""
+NOT_FOUND = f"    {_refusal(404, 'no endpoint has this path', 'not_found')}\n"
+
+_CONTENT = """\
+    http-request set-var(txn.{name}) req.body,json_query('$.messages[{number}].content'),xxh64 if {when}
+    http-request set-var(txn.{name}) req.body,json_query('$.messages[{number}].content[0].text'),xxh64 if {when}
+"""
+_WEBSOCKET = "WebSockets are not taken here; with stream: true, answers are sent as server-sent events"
+
+
+def frontend(limits: Limits) -> str:
+    """For the frontend: deadlines and limits of clients, what is closed to them, and which conversation it is.
+
+    A conversation is identified by its first messages, up to the first one of the user.
+    """
+    return f"""\
+    timeout http-request {round(limits.header_seconds * 1000)}ms
+    tcp-request connection track-sc1 src table heliostat_sources
+    tcp-request connection reject if {{ sc1_conn_cur gt {limits.connections_per_source} }}
+    {_refusal(404, "there is no such route", "not_found")} if {{ path -i /-/routes }}
+    {_refusal(400, _WEBSOCKET, "websocket")} if {{ req.hdr(upgrade) -i websocket }}
+    acl is_encoded req.hdr(content-encoding) -m found
+    acl is_encoded_plainly req.hdr(content-encoding) -i identity
+    {_refusal(415, "Content-Encoding: only identity is allowed", "encoding")} if is_encoded !is_encoded_plainly
+    http-request set-method GET if METH_HEAD
+    http-request wait-for-body time {BODY_SECONDS}s if METH_POST
+    acl is_chat path_end /v1/chat/completions
+    acl has_system req.body,json_query('$.messages[0].role') -m str system developer
+{_CONTENT.format(name="first", number=0, when="METH_POST is_chat")}\
+{_CONTENT.format(name="second", number=1, when="METH_POST is_chat has_system")}\
+    http-request set-var(txn.conversation) var(txn.first),concat(-,txn.second) if {{ var(txn.first) -m found }}
+"""
+
+
+def backend(name: str, replicas: Sequence[str], answer_seconds: float, known: Path) -> str:
+    """For the backend of an application: deadlines, retries, refusals, and the replica of a conversation.
+
+    `known` is the file of requests that an HAProxy before this one refused.
+
+    A request whose body was sent is sent once more at most. With two replicas or more that is one retry, to another
+    one. The last one is not known to be gone before connections are refused, which sends nothing, and only then Ray's
+    own proxy is asked, which holds requests until there is a replica.
+    """
+    seconds = answer_seconds + MARGIN_SECONDS
+    up = "".join(f"    acl replica_up srv_is_up({name}/{replica})\n" for replica in replicas)
+    return f"""\
+    retries {1 if len(replicas) > 1 else _TO_THE_FALLBACK}
+    timeout server {_milliseconds(seconds)}
+    timeout check {CHECK_SECONDS}s
+{up or "    acl replica_up always_false" + chr(10)}\
+    http-request set-timeout server {_milliseconds(START_SECONDS + seconds)} unless replica_up
+    http-request set-header {REPLICA_UP_HEADER} 1 if replica_up
+    http-request del-header {REPLICA_UP_HEADER} unless replica_up
+{_lost(known)}\
+    stick-table type string len 48 size 100k expire 30m store conn_cur
+    http-request track-sc0 var(txn.conversation) if {{ var(txn.conversation) -m found }}
+    stick match var(txn.conversation) if {{ var(txn.conversation) -m found }} {{ sc0_conn_cur le {_AT_ONCE} }}
+    stick store-request var(txn.conversation) if {{ var(txn.conversation) -m found }}
+"""
+
+
+def _lost(known: Path) -> str:
+    """A request is known by its path and body. What is too long to be sent again was lost once, all others twice."""
+    refusal = _refusal(400, "two replicas ended while they had this request; it is refused for a while", "request_lost")
+    return f"""\
+    http-request set-var(txn.body) req.body,bytes(0,{_KNOWN_BYTES}),xxh64 if METH_POST
+    http-request set-var(txn.size) req.body_size if METH_POST
+    http-request set-var(txn.request) path,concat(-,txn.body,-),concat(,txn.size),xxh64 if METH_POST
+    http-request track-sc2 var(txn.request) table {LOST_TABLE} if METH_POST
+    http-request set-var(txn.refused_until) var(txn.request),map_str_int({known},0) if METH_POST
+    {refusal} if METH_POST {{ sc_get_gpc0(2) ge {LOSSES} }}
+    {refusal} if METH_POST {{ date,sub(txn.refused_until) lt 0 }}
+    http-request set-var(txn.is_kept) bool(true) if {{ req.body_size le {REPLAYED_BYTES - _HEADERS_BYTES} }}
+    http-after-response sc-inc-gpc0(2) if {{ status {LOST_STATUS} }}
+    http-after-response sc-inc-gpc0(2) if {{ status {LOST_STATUS} }} {{ var(txn.is_kept) -m bool }}
+"""
+
+
+TABLES = f"""\
+backend heliostat_sources
+    stick-table type ipv6 size 100k expire 1m store conn_cur
+backend {LOST_TABLE}
+    stick-table type string len 20 size 100k expire {REFUSED_SECONDS}s store gpc0
+"""
+"""Sections at the end: connections by source, and losses by request."""
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"
