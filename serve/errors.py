@@ -43,6 +43,7 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
         422: "A field is missing, unknown or wrong; `param` names it.",
         429: "Too much at once, or in this minute; `Retry-After` says for how long.",
         500: "The server failed.",
+        502: "The replica that was asked is gone.",
         503: "The model cannot answer.",
         504: "The model did not answer in time.",
     }.items()

@@ -6,16 +6,22 @@ clients get them with our usual JSON error body.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from heliostat.cluster.haproxy.rules import LOST_STATUS, REPLICA_UP_HEADER
+from heliostat.cluster.haproxy.settings import REPLAYED_BYTES
 from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, Send, send_error
 
-ATTEMPTS = 4
-REPLAYED_BYTES = 64 * 1024
-"""Requests with longer bodies are not retried."""
+ATTEMPTS = 2
+"""How often a body is sent: a request that ends its replica must not end all of them."""
+PROBES = 4
+"""How often a replica is looked for before a body that was sent already is sent once more."""
 _PROXY = "SERVE_PROXY_ACTOR"
 _LOST = 500
+"""Ray's status for a replica that was lost; HAProxy's, which clients see, is LOST_STATUS."""
 _REASONS = {
     408: ("timeout", "no answer in time"),
     429: ("rate_limit_exceeded", "no replica is up, and as many requests wait as may (serve.max_queued_requests)"),
@@ -46,19 +52,65 @@ class FallbackMiddleware:
             await self.app(scope, receive, send)
             return
         request = await _Request.read(receive)
-        for _ in range(ATTEMPTS if request.is_whole else 1):
+        attempts = ATTEMPTS if request.is_whole else 1
+        if _was_sent(scope):
+            attempts = 1
+            error = await self._find_replica(scope)
+            if error:
+                await send_error(send, error)
+                return
+        for _ in range(attempts):
             answer = _Answer(send)
-            try:
-                await self.app(dict(scope), request.again(), answer)
-            except Exception:
-                if answer.has_begun:
-                    raise
-                continue
+            await self._ask(scope, request.again(), answer)
             if answer.has_begun:
                 return
-            if answer.refusal and answer.refusal["status"] != _LOST:
+            if not answer.is_lost:
                 break
         await send_error(send, answer.error())
+
+    async def _ask(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        try:
+            await self.app(dict(scope), receive, answer)
+        except Exception:
+            if answer.has_begun:
+                raise
+
+    async def _find_replica(self, scope: Scope) -> RequestError | None:
+        """Returns once a replica answers anything; else the error. Ray learns by asking which replicas are gone."""
+        for _ in range(PROBES):
+            answer = _Answer(_nowhere)
+            with _empty_body() as receive:
+                await self._ask({**scope, "method": "GET"}, receive, answer)
+            if answer.has_begun:
+                return None
+            if not answer.is_lost:
+                break
+        return answer.error()
+
+
+def _was_sent(scope: Scope) -> bool:
+    """Whether a replica was up when HAProxy got the request, so that it may have been sent to one already."""
+    return any(name == REPLICA_UP_HEADER.encode() for name, _ in scope["headers"])
+
+
+@contextmanager
+def _empty_body() -> Iterator[Receive]:
+    """A `receive` of a request without a body, whose client is there until the block ends."""
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+    ended = asyncio.Event()
+
+    async def receive() -> Message:
+        if message := next(messages, None):
+            return message
+        await ended.wait()
+        return {"type": "http.disconnect"}
+
+    yield receive
+    ended.set()
+
+
+async def _nowhere(_: Message) -> None:
+    return None
 
 
 class _Request:
@@ -109,10 +161,16 @@ class _Answer:
                 self.start = None
             await self.send(message)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the replica ended before it answered."""
+        return not self.has_begun and (self.refusal is None or self.refusal["status"] == _LOST)
+
     def error(self) -> RequestError:
         """Ray's error with our usual error body."""
         status = self.refusal["status"] if self.refusal else _LOST
         code, reason = _REASONS[status]
+        status = LOST_STATUS if status == _LOST else status
         retry = dict(self.refusal["headers"]).get(b"retry-after") if self.refusal else None
         return RequestError(status, reason, code=code, headers={"Retry-After": retry.decode()} if retry else {})
 

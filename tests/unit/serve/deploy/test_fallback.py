@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from heliostat.serve.deploy.fallback import ATTEMPTS, REPLAYED_BYTES, FallbackMiddleware
+from heliostat.cluster.haproxy.rules import REPLICA_UP_HEADER
+from heliostat.cluster.haproxy.settings import REPLAYED_BYTES
+from heliostat.serve.deploy.fallback import ATTEMPTS, PROBES, FallbackMiddleware
 from heliostat.serve.errors import App, Message, Receive, Scope, Send
 
 TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
@@ -30,12 +32,16 @@ class Proxy:
     def __init__(self, *answers: Sequence[Message | Exception]) -> None:
         self.answers = list(answers)
         self.asked: list[bytes] = []
+        self.probes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         read = b""
         while (message := await receive()).get("more_body"):
             read += message["body"]
-        self.asked.append(read + message["body"])
+        if scope["method"] == "GET":
+            self.probes += 1
+        else:
+            self.asked.append(read + message["body"])
         scope["path"] = "changed"
         for part in self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]:
             if isinstance(part, Exception):
@@ -43,7 +49,7 @@ class Proxy:
             await send(part)
 
 
-def ask(app: App, *parts: bytes, path: str = "/sentiment/v1/predict") -> list[Message]:
+def ask(app: App, *parts: bytes, path: str = "/sentiment/v1/predict", sent_before: bool = False) -> list[Message]:
     sent: list[Message] = []
     told = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
     told[-1]["more_body"] = False
@@ -54,7 +60,8 @@ def ask(app: App, *parts: bytes, path: str = "/sentiment/v1/predict") -> list[Me
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(app({"type": "http", "path": path}, receive, send))  # type: ignore[arg-type]
+    headers = [(REPLICA_UP_HEADER.encode(), b"1")] if sent_before else []
+    asyncio.run(app({"type": "http", "method": "POST", "path": path, "headers": headers}, receive, send))  # type: ignore[arg-type]
     return sent
 
 
@@ -74,24 +81,44 @@ LOST: list[list[Message | Exception]] = [
 
 @pytest.mark.parametrize("lost", LOST)
 def test_a_request_whose_replica_is_lost_is_asked_again(lost: list[Message | Exception]) -> None:
-    proxy = Proxy(lost, lost, GOOD)
+    proxy = Proxy(lost, GOOD)
     status, found, _ = answer(ask(FallbackMiddleware(proxy), b"a", b" joy"))
     assert (status, found) == (200, {"label": "positive"})
-    assert proxy.asked == [b"a joy"] * 3
+    assert proxy.asked == [b"a joy"] * 2
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_it_gives_up_after_a_few_attempts_and_says_no_more_than_it_must(lost: list[Message | Exception]) -> None:
+def test_it_gives_up_after_one_retry_and_says_no_more_than_it_must(lost: list[Message | Exception]) -> None:
     proxy = Proxy(lost)
     status, found, _ = answer(ask(FallbackMiddleware(proxy), b"a joy"))
-    assert (status, found["error"]["code"], len(proxy.asked)) == (500, "replica_lost", ATTEMPTS)
+    assert (status, found["error"]["code"], len(proxy.asked)) == (502, "replica_lost", ATTEMPTS)
     assert "Traceback" not in found["error"]["message"]
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_what_haproxy_sent_to_a_replica_before_is_sent_once_more_after_one_is_found(
+    lost: list[Message | Exception],
+) -> None:
+    proxy = Proxy(lost, lost, [start(405, JSON), body(b"{}")], GOOD)
+    status, found, _ = answer(ask(FallbackMiddleware(proxy), b"a", b" joy", sent_before=True))
+    assert (status, found) == (200, {"label": "positive"})
+    assert (proxy.probes, proxy.asked) == (3, [b"a joy"])
+    proxy = Proxy([start(405, JSON), body(b"{}")], lost)
+    assert answer(ask(FallbackMiddleware(proxy), b"a joy", sent_before=True))[0] == 502
+    assert (proxy.probes, proxy.asked) == (1, [b"a joy"])
+
+
+def test_without_a_replica_it_is_not_sent_and_the_error_is_rays() -> None:
+    gone, full = Proxy(LOST[0]), Proxy([start(429, TEXT), body(b"Request dropped due to backpressure")])
+    assert answer(ask(FallbackMiddleware(gone), b"a joy", sent_before=True))[0] == 502
+    assert answer(ask(FallbackMiddleware(full), b"a joy", sent_before=True))[0] == 429
+    assert (gone.probes, gone.asked, full.probes, full.asked) == (PROBES, [], 1, [])
 
 
 def test_a_body_that_is_not_kept_is_sent_once() -> None:
     long = [b"x" * REPLAYED_BYTES, b"y", b"z"]
     proxy = Proxy(LOST[0])
-    assert answer(ask(FallbackMiddleware(proxy), *long))[0] == 500
+    assert answer(ask(FallbackMiddleware(proxy), *long))[0] == 502
     assert proxy.asked == [b"".join(long)]
 
 
