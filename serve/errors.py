@@ -33,7 +33,7 @@ class ErrorBody(BaseModel):
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
     for status, description in {
-        400: "The body is not JSON, or no form where it says it is one.",
+        400: "The body is not JSON, or no form where it says it is one. On the OpenAI API's routes, as 422 elsewhere.",
         401: "No API key, or none that is known or valid any more.",
         403: "The API key is for other models.",
         404: "Another model, or another version, is served here.",
@@ -82,6 +82,13 @@ class RequestError(Exception):
 def invalid(param: str, message: str, code: str = "invalid_value") -> RequestError:
     """The error 422: the field `param` has a value that is not allowed."""
     return RequestError(422, message, code=code, param=param)
+
+
+def openai_error(error: RequestError) -> RequestError:
+    """The error as the OpenAI API has it: what is wrong in a body is 400, which its clients act upon, and not 422."""
+    if error.status == 422:
+        error.status = 400
+    return error
 
 
 async def send_error(send: Send, error: RequestError) -> None:

@@ -16,7 +16,7 @@ def explain(section: type[BaseModel], error: ValidationError) -> list[str]:
     found: dict[str, list[str]] = {}
     first: dict[str, ErrorDetails] = {}
     for detail in error.errors():
-        path, allowed = _locate(section, detail["loc"])
+        path, allowed = locate(section, detail["loc"])
         key = ".".join(path)
         first.setdefault(key, detail)
         found.setdefault(key, []).append(_reason(detail, path, allowed))
@@ -49,7 +49,7 @@ def _reason(detail: ErrorDetails, path: list[str], allowed: list[str]) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _locate(section: type[BaseModel], place: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+def locate(section: type[BaseModel], place: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
     """The dotted path of `place`, and the keys allowed at its last part.
 
     Pydantic adds the name of a union's member to the location; it is not a key and is left out.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,7 @@ from heliostat.serve.access.quota import count_tokens
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import Delta, Engine, Sampling, TokenScore
 from heliostat.serve.engines.openai_types import ChatRequest, CompletionRequest
-from heliostat.serve.errors import RequestError, invalid, sse_event
+from heliostat.serve.errors import RequestError, invalid, openai_error, sse_event
 from heliostat.serve.http.limits import parse_body, read_body, timed_out, with_timeout
 from heliostat.serve.http.openapi import body_of
 from heliostat.serve.metrics import ServeMetrics
@@ -27,6 +27,7 @@ _log = log.get(__name__)
 Asked = ChatRequest | CompletionRequest
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """Tells proxies on the way not to buffer the stream."""
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
 class OpenAIApi:
@@ -38,11 +39,14 @@ class OpenAIApi:
         self.config = config
         self.metrics = metrics
         self.router = APIRouter()
-        chat = self.router.post(
-            "/v1/chat/completions", openapi_extra=body_of(ChatRequest), include_in_schema=served.chats
-        )
-        chat(self.chat)
-        self.router.post("/v1/completions", openapi_extra=body_of(CompletionRequest))(self.complete)
+        for path, schema, route, is_there in (
+            ("/v1/chat/completions", ChatRequest, self.chat, served.chats),
+            ("/v1/completions", CompletionRequest, self.complete, True),
+        ):
+            describe = self.router.post(
+                path, openapi_extra=body_of(schema), responses=STREAMED, include_in_schema=is_there
+            )
+            describe(route)
 
     async def chat(self, request: Request) -> Response:
         """The next message of a conversation."""
@@ -53,6 +57,13 @@ class OpenAIApi:
         return await self.respond(request, CompletionRequest)
 
     async def respond(self, request: Request, schema: type[Asked]) -> Response:
+        """Answers either kind of request, with the statuses that clients of the OpenAI API know."""
+        try:
+            return await self.answer(request, schema)
+        except RequestError as error:
+            raise openai_error(error) from None
+
+    async def answer(self, request: Request, schema: type[Asked]) -> Response:
         """Answers either kind of request, in one response or as a stream."""
         started = time.perf_counter()
         asked = parse_body(schema, await read_body(request, self.config.max_body_bytes))
@@ -71,12 +82,33 @@ class OpenAIApi:
 
     async def encode(self, asked: Asked) -> list[int]:
         """The prompt as token ids."""
-        if isinstance(asked, ChatRequest):
-            return await self.engine.encode_chat([message.plain() for message in asked.messages])
-        return await self.engine.encode_prompt(asked.prompt)
+        if isinstance(asked, CompletionRequest):
+            return await self.engine.encode_prompt(asked.text)
+        messages = [message.plain() for message in asked.messages]
+        prompt = await self.engine.encode_chat(messages)
+        await self.check_names(messages, prompt)
+        return prompt
+
+    async def check_names(self, messages: Sequence[dict[str, str]], prompt: list[int]) -> None:
+        """Raises RequestError if names do not come through the chat template into the prompt, role by role."""
+        first: dict[str, int] = {}
+        for at, message in enumerate(messages):
+            if "name" in message:
+                first.setdefault(message["role"], at)
+        for role, at in first.items():
+            if await self._encodes_as([_unnamed(one, role) for one in messages], prompt):
+                field = f"messages.{at}.name"
+                reason = f"{field}: the model's chat template has no names for the role {role!r}; leave it out"
+                raise invalid(field, reason, code="unsupported_parameter")
+
+    async def _encodes_as(self, messages: Sequence[dict[str, str]], prompt: list[int]) -> bool:
+        try:
+            return await self.engine.encode_chat(messages) == prompt
+        except RequestError:  # the template asks for names
+            return False
 
     def sampling(self, asked: Asked, prompt_tokens: int) -> Sampling:
-        """The sampling parameters; raises RequestError 422 if prompt and response would be too long."""
+        """The sampling parameters; raises RequestError if prompt and response would be too long."""
         field, wanted = asked.requested_tokens
         context, most = self.engine.context_tokens, self.config.max_tokens
         source = "messages" if isinstance(asked, ChatRequest) else "prompt"
@@ -85,8 +117,8 @@ class OpenAIApi:
         if prompt_tokens + (wanted or 1) > context:
             raise invalid(
                 source,
-                f"{source}: {prompt_tokens} tokens given, and {wanted or 1} asked for in answer; "
-                f"the model takes {context} tokens in all",
+                f"{source}: this model's maximum context length is {context} tokens; {prompt_tokens} tokens were "
+                f"given, and {wanted or 1} asked for in answer",
                 code="context_length_exceeded",
             )
         return Sampling(
@@ -124,7 +156,7 @@ class Reply:
 
     def __init__(self, asked: Asked, served: ServedModels, prompt_tokens: int) -> None:
         self.chat = isinstance(asked, ChatRequest)
-        self.with_usage = asked.stream_options is not None and asked.stream_options.include_usage
+        self.with_usage = bool(asked.stream_options and asked.stream_options.include_usage)
         self.prompt_tokens = prompt_tokens
         self.told = asked.num_logprobs is not None
         self.offset = 0
@@ -205,6 +237,10 @@ class Reply:
             "completion_tokens": done,
             "total_tokens": self.prompt_tokens + done,
         }
+
+
+def _unnamed(message: dict[str, str], role: str) -> dict[str, str]:
+    return {key: value for key, value in message.items() if key != "name"} if message["role"] == role else message
 
 
 def _scored(score: TokenScore) -> dict[str, Any]:

@@ -9,10 +9,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, Send, invalid, send_error, send_event
+from heliostat.serve.errors import (
+    App,
+    Message,
+    Receive,
+    RequestError,
+    Scope,
+    Send,
+    invalid,
+    openai_error,
+    send_error,
+    send_event,
+)
 from heliostat.serve.http.body import replayed
 from heliostat.serve.http.limits import parse_json, read_body, timed_out
 from heliostat.serve.models.served_models import ServedModels
@@ -24,6 +36,15 @@ ALLOWED = re.compile(
 """Routes for clients; engines also have routes for operators, which are blocked."""
 TOKEN_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 MOST_AT_ONCE = ("n", "best_of")
+GENERATION_INPUTS = ("prompt", "prompt_embeds", "messages")
+"""Fields with inputs that are answered by generated text, each `n` times."""
+POOLING_INPUTS = ("input", "texts", "text_1", "text_2", "data_1", "data_2", "queries", "documents", "items")
+"""Fields with inputs of embeddings, scores and their like."""
+MOST_POOLING_INPUTS = 256
+"""As many as `/v1/predict` takes."""
+CONVERSATIONS = ("messages", "input")
+"""Fields in which a list of objects is one conversation."""
+_AMOUNT: TypeAdapter[int | None] = TypeAdapter(int | None)
 
 
 def guarded(app: App, config: ServeConfig, served: ServedModels, late: Callable[[float], None] = lambda _: None) -> App:
@@ -39,9 +60,10 @@ def guarded(app: App, config: ServeConfig, served: ServedModels, late: Callable[
                 raise RequestError(404, f"{path}: no such route", code="not_found")
             body = await read_body(Request(scope, receive), config.max_body_bytes)
             if scope["method"] == "POST" and body:
-                body = addressed(check_amounts(parse_json(body), config), body, scope, served)
+                asked = check_amounts(parse_json(body), config)
+                body = addressed(asked, body, scope, served)
         except RequestError as error:
-            await send_error(send, error)
+            await send_error(send, openai_error(error))
             return
         except ClientDisconnect:
             return
@@ -62,18 +84,59 @@ def addressed(asked: dict[str, Any], body: bytes, scope: Scope, served: ServedMo
 
 
 def check_amounts(asked: Any, config: ServeConfig) -> dict[str, Any]:
-    """Returns the request; raises RequestError 422 if it asks for more tokens or choices than the spec allows."""
+    """Returns the request; raises RequestError 422 if it asks for more tokens, choices or inputs than are allowed."""
     if not isinstance(asked, dict):
         raise RequestError(422, "body: a JSON object is needed", code="invalid_value")
-    for fields, most, key in (
-        (TOKEN_FIELDS, config.max_tokens, "serve.max_tokens"),
-        (MOST_AT_ONCE, config.max_batch_size, "serve.max_batch_size"),
-    ):
-        for field in fields:
-            value = asked.get(field)
-            if isinstance(value, (int, float)) and value > most:
-                raise invalid(field, f"{field}: {value} given; {most} are allowed ({key})")
+    for field in TOKEN_FIELDS:
+        _check(field, asked.get(field), amount_of(asked, field), config.max_tokens, "serve.max_tokens")
+    most, key = config.max_batch_size, "serve.max_batch_size"
+    for field in MOST_AT_ONCE:
+        _check(field, asked.get(field), amount_of(asked, field), most, key)
+    choices = choices_of(asked)
+    for field in GENERATION_INPUTS:
+        count = inputs_of(asked, field)
+        if count * choices > most:
+            times = f", {choices} choices of each" if choices > 1 else ""
+            raise invalid(field, f"{field}: {count} given{times}; {most} are allowed in all ({key})")
+    for field in POOLING_INPUTS:
+        count = inputs_of(asked, field)
+        _check(field, count, count, MOST_POOLING_INPUTS, "in one request")
     return asked
+
+
+def choices_of(asked: dict[str, Any]) -> int:
+    """How many answers each input gets."""
+    return max(amount_of(asked, field) or 1 for field in MOST_AT_ONCE)
+
+
+def amount_of(asked: dict[str, Any], field: str) -> int | None:
+    """A whole number as the engine reads it, which takes one in a string too; None if it is not given.
+
+    Raises RequestError 422 for what the engine would refuse.
+    """
+    try:
+        return _AMOUNT.validate_python(asked.get(field))
+    except ValidationError:
+        raise invalid(field, f"{field}: {_short(asked[field])} given; a whole number is needed") from None
+
+
+def inputs_of(asked: dict[str, Any], field: str) -> int:
+    """How many inputs a field holds; a list of token ids is one, as is a conversation, a list of objects."""
+    value = asked.get(field)
+    if not isinstance(value, list):
+        return 1
+    counted = (str, list) if field in CONVERSATIONS else (str, list, dict)
+    return max(1, sum(isinstance(one, counted) for one in value))
+
+
+def _check(field: str, given: Any, amount: int | None, most: int, key: str) -> None:
+    if amount is not None and amount > most:
+        raise invalid(field, f"{field}: {_short(given)} given; {most} are allowed ({key})")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 async def within_time(app: App, scope: Scope, receive: Receive, send: Send, seconds: float) -> bool:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
 
+from heliostat.infra.config.messages import locate
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.json_objects import RepeatedKeyError, refuse_repeated
@@ -147,10 +148,19 @@ def parse_form(schema: type[Body], values: Mapping[str, Any]) -> Body:
         raise _unfit(schema, error, values) from None
 
 
+CODES = {
+    "extra_forbidden": "unknown_parameter",
+    "missing": "missing_required_parameter",
+    "unsupported_parameter": "unsupported_parameter",
+}
+"""The OpenAI API's codes, by pydantic's type of error; `invalid_value` for any other."""
+
+
 def _unfit(schema: type[BaseModel], error: ValidationError, value: Any) -> RequestError:
     """The error 422 for the first invalid field."""
-    location = error.errors(include_url=False)[0]["loc"]
-    return RequestError(422, _explained(schema, value), code="invalid_value", param=_param(location))
+    detail = error.errors(include_url=False)[0]
+    param = ".".join(locate(schema, detail["loc"])[0]) or None
+    return RequestError(422, _explained(schema, value), code=CODES.get(detail["type"], "invalid_value"), param=param)
 
 
 def _explained(schema: type[BaseModel], value: Any) -> str:
@@ -162,7 +172,3 @@ def _explained(schema: type[BaseModel], value: Any) -> str:
     except ConfigError as error:
         return str(error)
     return "body: does not fit the schema"
-
-
-def _param(location: tuple[Any, ...]) -> str | None:
-    return ".".join(str(part) for part in location) or None

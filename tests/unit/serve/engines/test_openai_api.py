@@ -169,22 +169,26 @@ async def test_without_max_tokens_the_spec_and_the_context_decide(client: Client
     [
         ({"max_tokens": 65}, "max_tokens", r"max_tokens: 65 given; 64 are allowed \(serve.max_tokens\)"),
         ({"max_tokens": 0}, "max_tokens", "max_tokens: 0 given"),
-        ({"prompt": "w " * 99, "max_tokens": 2}, "prompt", "prompt: 99 tokens given, and 2 asked .* takes 100 tokens"),
+        (
+            {"prompt": "w " * 99, "max_tokens": 2},
+            "prompt",
+            "prompt: this model's maximum context length is 100 tokens; 99 tokens were given, and 2 asked",
+        ),
         ({"prompt": ""}, "prompt", "prompt: '' given"),
-        ({"prompt": ["a"]}, "prompt", "prompt: "),
+        ({"prompt": ["a", "b"]}, "prompt", "prompt: "),
         ({"temperature": 2.5}, "temperature", "temperature: 2.5 given; .*2"),
         ({"top_p": 0}, "top_p", "top_p: 0 given"),
         ({"n": 2}, "n", "n: 2 given; .*1"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "stop"),
-        ({"seed": -1}, "seed", "seed: -1 given"),
-        ({"logit_bias": {"5": 1}}, "logit_bias", "logit_bias: unknown key"),
+        ({"seed": 2**63}, "seed", "seed: 9223372036854775808 given"),
+        ({"logit_bias": {"5": 1}}, "logit_bias", "logit_bias: "),
         ({"stream_options": {"include_usage": True}}, None, 'stream_options: allowed only with "stream": true'),
     ],
 )
 async def test_a_wrong_field_is_named(client: Client, change: Any, param: str | None, words: str) -> None:
     response = await client.post("/v1/completions", {**COMPLETION, **change})
     error = error_of(response)
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert (error["param"] or "").split(".")[0] == (param or "")
     assert re.search(words, error["message"])
 
@@ -202,7 +206,7 @@ async def test_a_wrong_field_is_named(client: Client, change: Any, param: str | 
 )
 async def test_a_wrong_chat_is_named(client: Client, change: Any, param: str) -> None:
     response = await client.post("/v1/chat/completions", {**CHAT, **change})
-    assert (response.status_code, error_of(response)["param"]) == (422, param)
+    assert (response.status_code, error_of(response)["param"]) == (400, param)
 
 
 async def test_another_model_is_not_found(client: Client) -> None:
@@ -326,5 +330,5 @@ async def test_more_log_probabilities_than_there_are_to_have_are_refused(
     client: Client, path: str, body: dict[str, Any], line: str
 ) -> None:
     response = await client.post(path, body)
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert line in error_of(response)["message"]

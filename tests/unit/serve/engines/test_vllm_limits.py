@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.engines.vllm_limits import guarded
-from heliostat.serve.errors import App, Receive, Scope, Send
+from heliostat.serve.engines.vllm_limits import MOST_POOLING_INPUTS, POOLING_INPUTS, check_amounts, guarded
+from heliostat.serve.errors import App, Receive, RequestError, Scope, Send
 from heliostat.serve.models.served_models import ServedModels
+from heliostat.serve.predictors.inputs import MAX_INPUTS
 
 CONFIG = ServeConfig(max_body_bytes=200, max_tokens=50, max_batch_size=4, timeout_seconds=0.2)
 
@@ -73,10 +74,19 @@ def test_routes_for_operators_are_not_there(path: str) -> None:
     ("body", "status", "line"),
     [
         (b"{", 400, "not valid JSON"),
-        (b"[1]", 422, "a JSON object is needed"),
-        (b'{"max_tokens": 51}', 422, "max_tokens: 51 given; 50 are allowed (serve.max_tokens)"),
-        (b'{"max_completion_tokens": 1e9}', 422, "max_completion_tokens: 1000000000.0 given; 50 are allowed"),
-        (b'{"n": 5}', 422, "n: 5 given; 4 are allowed (serve.max_batch_size)"),
+        (b"[1]", 400, "a JSON object is needed"),
+        (b'{"max_tokens": 51}', 400, "max_tokens: 51 given; 50 are allowed (serve.max_tokens)"),
+        (b'{"max_completion_tokens": 1e9}', 400, "max_completion_tokens: 1000000000.0 given; 50 are allowed"),
+        (b'{"n": 5}', 400, "n: 5 given; 4 are allowed (serve.max_batch_size)"),
+        (b'{"n": "64"}', 400, "n: '64' given; 4 are allowed (serve.max_batch_size)"),
+        (b'{"n": " 6_4.0"}', 400, "n: ' 6_4.0' given; 4 are allowed"),
+        (b'{"max_tokens": "51.0"}', 400, "max_tokens: '51.0' given; 50 are allowed"),
+        (b'{"max_output_tokens": Infinity}', 400, "max_output_tokens: inf given; a whole number is needed"),
+        (b'{"max_tokens": [9]}', 400, "max_tokens: [9] given; a whole number is needed"),
+        (b'{"prompt": ["a","b","c","d","e"]}', 400, "prompt: 5 given; 4 are allowed in all (serve.max_batch_size)"),
+        (b'{"prompt": [[1],[2],[3],[4],[5]]}', 400, "prompt: 5 given; 4 are allowed"),
+        (b'{"prompt": ["a","b","c"], "n": "2"}', 400, "prompt: 3 given, 2 choices of each; 4 are allowed in all"),
+        (b'{"messages": [[],[],[],[],[]]}', 400, "messages: 5 given; 4 are allowed"),
         (b" " * 201, 413, "201 bytes given; 200 bytes are allowed"),
     ],
 )
@@ -105,3 +115,29 @@ def test_a_stream_that_takes_too_long_ends_with_an_error_event() -> None:
     first, last = response.text.strip().split("\n\n")
     assert (response.status_code, first) == (200, 'data: {"piece": 1}')
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "timeout"
+
+
+@pytest.mark.parametrize("field", POOLING_INPUTS)
+def test_lists_of_inputs_are_as_long_as_those_of_predictions(field: str) -> None:
+    config = ServeConfig()
+    assert MOST_POOLING_INPUTS == MAX_INPUTS
+    assert check_amounts({field: ["a"] * MAX_INPUTS}, config)
+    with pytest.raises(RequestError, match=f"{field}: 5000 given; {MAX_INPUTS} are allowed") as caught:
+        check_amounts({field: ["a"] * 5000}, config)
+    assert caught.value.param == field
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"prompt": list(range(5000))},
+        {"input": [1] * 5000},
+        {"messages": [{"role": "user", "content": "a"}] * 5000},
+        {"input": [{"role": "user", "content": "a"}] * 5000},
+        {"prompt": ["a"] * 4, "n": None, "max_tokens": None},
+        {"prompt": "a", "n": "4", "max_tokens": "50"},
+    ],
+    ids=["token ids", "token ids to embed", "conversation", "conversation of responses", "nulls", "strings"],
+)
+def test_what_is_within_the_limits_is_one_request(asked: dict[str, Any]) -> None:
+    assert check_amounts(asked, CONFIG) is asked
