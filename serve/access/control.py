@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from heliostat.serve.access.keyring import KeyRing
-from heliostat.serve.access.quota import UsageCounter, UsageSync
+from heliostat.serve.access.sync import UsageSync
+from heliostat.serve.access.usage import UsageCounter
 
 
 @dataclass(frozen=True)

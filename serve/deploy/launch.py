@@ -14,6 +14,7 @@ from heliostat.infra.errors import ConfigError, HeliostatError, ResourceError
 from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import keys_from_environment
 from heliostat.serve.access.keys import read_keys
+from heliostat.serve.access.sync import end_ledger
 from heliostat.serve.args import CANDIDATE_SUFFIX, AppArgs
 from heliostat.serve.deploy.applications import (
     applications,
@@ -108,6 +109,7 @@ def undeploy(name: str) -> None:
         raise ConfigError(f"{name}: no such endpoint; running: {running}")
     end_experiment(name.removesuffix(CANDIDATE_SUFFIX))
     _take_away(name, shutdown=set(applications()) == {name})
+    end_ledger(name)
 
 
 def status() -> list[EndpointStatus]:

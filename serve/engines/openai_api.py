@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from heliostat.infra import log
-from heliostat.serve.access.quota import count_tokens
+from heliostat.serve.access.quota import count_tokens, reserve_tokens
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import Delta, Engine, Sampling, TokenScore
 from heliostat.serve.engines.openai_types import ChatRequest, CompletionRequest
@@ -70,6 +70,7 @@ class OpenAIApi:
         model = self.served.pick(asked.model, request.scope)
         prompt = await with_timeout(self.encode(asked), self.config.timeout_seconds)
         sampling = self.sampling(asked, len(prompt))
+        reserve_tokens(len(prompt) + sampling.max_tokens, asked.requested_tokens[0])
         self.metrics.tokens("prompt", len(prompt), model.label)
         count_tokens(len(prompt))
         reply = Reply(asked, model, len(prompt))

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from heliostat.serve.access.quota import reserve_tokens
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import (
     App,
@@ -34,6 +35,7 @@ ALLOWED = re.compile(
     r"|/(tokenize|detokenize|version|openapi\.json)"
 )
 """Routes for clients; engines also have routes for operators, which are blocked."""
+GENERATES = re.compile(r"/v1/(chat/completions|completions|responses|messages)(/batch)?")
 TOKEN_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 MOST_AT_ONCE = ("n", "best_of")
 GENERATION_INPUTS = ("prompt", "prompt_embeds", "messages")
@@ -62,6 +64,8 @@ def guarded(app: App, config: ServeConfig, served: ServedModels, late: Callable[
             if scope["method"] == "POST" and body:
                 asked = check_amounts(parse_json(body), config)
                 body = addressed(asked, body, scope, served)
+                if GENERATES.fullmatch(path):
+                    reserve_tokens(tokens_of(asked, config), "max_tokens")
         except RequestError as error:
             await send_error(send, openai_error(error))
             return
@@ -107,6 +111,13 @@ def check_amounts(asked: Any, config: ServeConfig) -> dict[str, Any]:
 def choices_of(asked: dict[str, Any]) -> int:
     """How many answers each input gets."""
     return max(amount_of(asked, field) or 1 for field in MOST_AT_ONCE)
+
+
+def tokens_of(asked: dict[str, Any], config: ServeConfig) -> int:
+    """How many tokens may be written in answer."""
+    given = [amount for field in TOKEN_FIELDS if (amount := amount_of(asked, field)) is not None]
+    inputs = max(inputs_of(asked, field) for field in GENERATION_INPUTS)
+    return max(0, max(given, default=config.max_tokens)) * choices_of(asked) * inputs
 
 
 def amount_of(asked: dict[str, Any], field: str) -> int | None:

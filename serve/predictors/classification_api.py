@@ -66,8 +66,8 @@ class ClassificationApi:
     async def answer(self, asked: Options) -> dict[str, Any]:
         """The response body without the latency."""
         given = await self.processor.items(asked)
-        scores = await self.classifier.predict([one.item for one in given])
         usage = self.processor.count(given, self.metrics)
+        scores = await self.classifier.predict([one.item for one in given])
         return {
             "model": self.served.name,
             "version": self.served.version,

@@ -178,9 +178,9 @@ class GenerationApi:
         asked = parse_body(self.request, await read_body(request, self.config.max_body_bytes))
         self.served.pick(asked.model, request.scope)
         seed = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed
+        count_tokens(asked.count)
         made = self.generator.generate(seed, asked.count, getattr(asked, "label", None))
         images, labels = await with_timeout(made, self.config.timeout_seconds)
-        count_tokens(asked.count)
         if wants_png(request):
             picture = await asyncio.to_thread(lambda: png(grid(images)))
             return Response(picture, media_type=PNG, headers={"X-Seed": str(seed)})

@@ -69,7 +69,8 @@ def access_control(args: AppArgs, observe: Callable[[float, int], None] | None =
     """
     from heliostat.serve.access.control import AccessControl
     from heliostat.serve.access.keyring import KeyRing
-    from heliostat.serve.access.quota import UsageCounter, UsageSync
+    from heliostat.serve.access.sync import UsageSync
+    from heliostat.serve.access.usage import UsageCounter
 
     if args.config.auth == "none":
         return None

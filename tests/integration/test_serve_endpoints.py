@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import ray
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from transformers import LlamaForCausalLM
@@ -26,6 +27,8 @@ from heliostat.infra.storage.local import LocalStore
 from heliostat.operations.bench import bench
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import add_key, generate_key, remove_key
+from heliostat.serve.access.sync import LedgerActor, UsageSync, end_ledger
+from heliostat.serve.access.usage import REQUESTS, UsageCounter
 from heliostat.serve.args import AppArgs
 from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
 from tests.browser import chromium, give, screenshot, text_of, visit
@@ -315,6 +318,37 @@ def test_keys_in_storage_open_limit_and_close_a_running_endpoint(sentiment: Endp
     assert ask(sentiment, {"text": "a joy"}).status_code == 200
     remove_key(store, "shop")
     until(lambda: ask(sentiment, {"text": "a joy"}, key=key).status_code == 401, "the key is gone", seconds=20)
+    assert alive_actors().count("LedgerActor") == 1
+
+
+class FakeReplica:
+    """Counts five requests of a key."""
+
+    def __init__(self) -> None:
+        self.counter = UsageCounter()
+        self.counter.add(("shop", REQUESTS), 5)
+        UsageSync(self.counter, "elsewhere").start()
+
+    def used(self) -> int:
+        return self.counter.used(("shop", REQUESTS))
+
+
+def test_what_replicas_counted_outlives_them_and_their_ledger_ends_with_nobody_left(ray_session: None) -> None:
+    replicas = [ray.remote(num_cpus=0)(FakeReplica).remote() for _ in range(2)]
+    until(lambda: ray.get([one.used.remote() for one in replicas]) == [10, 10], "both know", seconds=60)
+    for one in replicas:
+        ray.kill(one)
+    counter = UsageCounter()
+    sync = UsageSync(counter, "elsewhere")
+    sync.start()
+    until(lambda: counter.used(("shop", REQUESTS)) == 10, "a new one knows", seconds=30)
+    sync.close()
+    end_ledger("elsewhere")
+    before = alive_actors().count("LedgerActor")
+    actor = ray.remote(num_cpus=0, lifetime="detached", name="idle", max_restarts=-1)(LedgerActor)
+    assert ray.get(actor.remote(idle_seconds=0.5).is_idle.remote())
+    until(lambda: "idle" not in ray.util.list_named_actors(), "it has ended", seconds=60)
+    until(lambda: alive_actors().count("LedgerActor") == before, "it is not started again", seconds=60)
 
 
 def test_an_altered_model_is_refused_and_the_one_before_still_answers(sentiment: Endpoint, storage: Path) -> None:

@@ -17,7 +17,8 @@ from heliostat.infra.metrics import Metric
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.keyring import KeyRing
 from heliostat.serve.access.keys import digest_of
-from heliostat.serve.access.quota import UsageCounter, UsageSync
+from heliostat.serve.access.sync import UsageSync
+from heliostat.serve.access.usage import UsageCounter
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
 from heliostat.serve.http.app import Service

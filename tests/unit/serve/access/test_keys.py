@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +16,9 @@ from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.keyring import KeyRing
 from heliostat.serve.access.keys import ApiKey, add_key, digest_of, generate_key, read_keys, remove_key
-from heliostat.serve.access.quota import REQUESTS, TOKENS, UsageAggregator, UsageCounter, UsageSync, count_tokens
+from heliostat.serve.access.quota import count_tokens
+from heliostat.serve.access.sync import UsageSync
+from heliostat.serve.access.usage import UsageCounter
 from heliostat.serve.args import AppArgs
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import App
@@ -211,55 +212,6 @@ async def test_a_key_that_has_ended_or_is_for_another_model_opens_nothing(
     assert {name: one.status_code for name, one in found.items()} == {"old": 401, "other": 403, "mine": 200, "own": 200}
     assert found["old"].json()["error"]["code"] == "expired_api_key"
     assert "'other' is for chat, not for 'tiny'" in found["other"].json()["error"]["message"]
-
-
-@pytest.mark.parametrize(
-    ("limits", "allowed"), [({"requests_per_minute": 2}, 2), ({"tokens_per_minute": 25}, 3), ({}, 5)]
-)
-async def test_what_is_over_the_limit_of_a_key_waits_for_the_next_minute(
-    store: LocalStore, served: ServedModels, recorded: Recorded, limits: dict[str, Any], allowed: int
-) -> None:
-    clock = [60_000.0 + 18]
-    key, free = add_key(store, "shop", **limits), add_key(store, "free")
-    app = endpoint(store, served, recorded, UsageCounter(lambda: clock[0]))
-    answers = [await ask(app, key) for _ in range(5)]
-    assert [answer.status_code for answer in answers] == [200] * allowed + [429] * (5 - allowed)
-    if allowed < 5:
-        assert answers[-1].headers["retry-after"] == "42"
-        assert "'shop'" in answers[-1].json()["error"]["message"]
-    assert (await ask(app, free)).status_code == 200
-    clock[0] += 42
-    assert (await ask(app, key)).status_code == 200
-
-
-def test_replicas_know_of_each_other_after_they_shared() -> None:
-    clock = [60_000.0]
-    first, second, sums = UsageCounter(lambda: clock[0]), UsageCounter(lambda: clock[0]), UsageAggregator()
-    first.add(("shop", REQUESTS), 3)
-    second.add(("shop", REQUESTS), 4)
-    second.add(("shop", TOKENS), 10)
-    for counter in (first, second, first):
-        counter.share(sums.report)
-    assert (first.used(("shop", REQUESTS)), second.used(("shop", REQUESTS))) == (7, 7)
-    assert first.used(("shop", TOKENS)) == 10
-    clock[0] += 60
-    first.add(("shop", REQUESTS))
-    first.share(sums.report)
-    assert (first.used(("shop", REQUESTS)), second.used(("shop", REQUESTS))) == (1, 0)
-
-
-def test_what_could_not_be_told_is_told_the_next_time() -> None:
-    counter, sums = UsageCounter(lambda: 60_000.0), UsageAggregator()
-    counter.add(("shop", REQUESTS))
-
-    def unreachable(minute: int, told: Any) -> Any:
-        raise TimeoutError
-
-    with pytest.raises(TimeoutError):
-        counter.share(unreachable)
-    assert counter.used(("shop", REQUESTS)) == 1
-    counter.share(sums.report)
-    assert sums.report(1000, {}) == {("shop", REQUESTS): 1}
 
 
 def test_the_commands_add_list_and_remove(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

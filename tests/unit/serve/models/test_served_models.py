@@ -11,7 +11,8 @@ import pytest
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.keyring import KeyRing
 from heliostat.serve.access.keys import ApiKey, digest_of
-from heliostat.serve.access.quota import UsageCounter, UsageSync
+from heliostat.serve.access.sync import UsageSync
+from heliostat.serve.access.usage import UsageCounter
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.base import Delta, Sampling
 from heliostat.serve.engines.openai_api import OpenAIApi
