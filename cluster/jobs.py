@@ -36,16 +36,18 @@ _PACKAGING = "ray._private.runtime_env.packaging"
 
 
 _FIND_PYTHON = (
-    "python=$(tr '\\0' '\\n' </proc/$RAY_RAYLET_PID/cmdline 2>/dev/null "
+    "raylet=$(sed -n 's/^PPid:[[:space:]]*//p' 2>/dev/null </proc/$PPID/status); "
+    "python=$(tr '\\0' '\\n' 2>/dev/null </proc/$raylet/cmdline "
     "| sed -n 's/^--python_worker_command=\\([^ ]*\\) .*/\\1/p')"
 )
+"""Shell: a job's parent is Ray's supervisor of it, and the parent of that a raylet, which starts Ray's workers."""
 
 
 def python_command(arguments: str) -> str:
     """A shell command that runs the cluster's Python, that of Ray's workers, with `arguments`.
 
     A plain `python` would be whatever PATH has there, with other packages or none. The job's environment does not name
-    Ray's own, so it is read from the command line of its raylet; `python` is the last resort.
+    Ray's own, so it is read from the command line of the raylet; `python` is the last resort.
     """
     return f'{_FIND_PYTHON}; exec "${{python:-python}}" {arguments}'
 

@@ -296,7 +296,7 @@ def _url(uri: str, experiment_id: str, run_id: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).partition(" [SQL: ")[0]  # SQLAlchemy adds the statement
     if "Max retries exceeded" in text:
         return "the server does not answer; check MLFLOW_TRACKING_URI"
     return text[:300]

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from heliostat.commands.common import full_reference
+from heliostat.commands.common import full_reference, published
 
 app = typer.Typer()
 
 
 @app.command()
 def explain(
-    model: Annotated[str, typer.Argument(help="NAME, models:/NAME@ALIAS or models:/NAME/VERSION.")],
+    model: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME/VERSION; a spec (a YAML file) for NAME.")],
     given: Annotated[
         str,
         typer.Argument(metavar="INPUT", help="A text or a row as JSON, a file of either, or an image file."),
@@ -27,4 +27,5 @@ def explain(
     """Say why a published classifier answers as it does: what in the input speaks for a label, and what against it."""
     from heliostat.operations.explain import explain as run
 
-    run(full_reference(model), given, label, method, html, as_json)
+    called, storage = published(model)
+    run(storage, full_reference(called), given, label, method, html, as_json)

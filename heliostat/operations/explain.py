@@ -11,17 +11,23 @@ from heliostat.infra.errors import ConfigError, DataError
 from heliostat.infra.json_objects import RepeatedKeyError, distinct
 from heliostat.infra.lean_imports import import_transformers
 from heliostat.infra.registry.inputs import ImageInputs, Inputs, TableInputs, same_word
+from heliostat.infra.storage.config import StorageConfig
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.published import PublishedModel
 
 
 def explain(
-    reference: str, given: str, label: str | None, method: str | None, html: Path | None, as_json: bool
+    storage: StorageConfig,
+    reference: str,
+    given: str,
+    label: str | None,
+    method: str | None,
+    html: Path | None,
+    as_json: bool,
 ) -> None:
     """Explains the model's prediction for an input, in the terminal or as JSON, and optionally as an HTML page."""
     from heliostat.infra.registry.registry import resolve
-    from heliostat.infra.storage.config import StorageConfig
     from heliostat.serve.explain.loading import check_classifier, check_installed, load
     from heliostat.serve.models.bundles import describe, fetched
     from heliostat.view.explanation import show
@@ -30,7 +36,6 @@ def explain(
 
     check_installed()
     check_page(html)
-    storage = StorageConfig()
     version = resolve(storage, reference)
     described = describe(version.url, storage.endpoint_url)
     check_classifier(described)
