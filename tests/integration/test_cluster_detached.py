@@ -14,7 +14,7 @@ import ray
 
 from heliostat.cluster import jobs, package
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.environment import applied
+from heliostat.cluster.environment import applied, joining_environment
 from heliostat.cluster.session import processes
 from heliostat.cluster.session.address import drivers
 from heliostat.cluster.session.detached import ClusterRecord, find_detached, start_detached, stop_detached
@@ -81,7 +81,8 @@ def test_a_command_joins_it_leaves_it_running_and_takes_its_actors_along(cluster
         assert leftovers() == ["actor mine"]
     with session(ClusterConfig(), cpus=1):
         assert leftovers(patience_seconds=10) == []
-    until(lambda: drivers(cluster.address) == [], "the end of both drivers", 30)
+    with applied(joining_environment(cluster.address)):
+        until(lambda: drivers(cluster.address) == [], "the end of both drivers", 30)
     assert find_detached() == cluster
 
 
