@@ -16,9 +16,13 @@ def make_job(spec: Spec, prepared: Prepared, run_id: str) -> Job:
     """The job for a run's workers; raises ConfigError if the base model does not support the layout in `train`."""
     from heliostat.train.job import Job
     from heliostat.train.models.bases import base_folder
+    from heliostat.train.models.compatibility import check_labels
     from heliostat.train.parallel.sharding import check_model
 
-    check_model(spec.train, base_folder(spec.model, spec.data, prepared, spec.storage))
+    folder = base_folder(spec.model, spec.data, prepared, spec.storage)
+    check_model(spec.train, folder)
+    if spec.model.source:
+        check_labels(folder, spec.task, len(prepared.labels))
     return Job(
         name=spec.name,
         task=spec.task,

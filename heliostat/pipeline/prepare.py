@@ -31,11 +31,15 @@ def prepared_data(spec: Spec) -> Prepared | None:
 
 
 def encoder_of(spec: Spec) -> Encoder:
-    """The encoder for the spec's data."""
+    """The encoder for the spec's data; raises ConfigError if the base model cannot read what it makes of texts."""
     from heliostat.train import tasks
     from heliostat.train.models.bases import base_model
+    from heliostat.train.models.compatibility import check_texts
 
-    return tasks.get(spec.task).encoder(spec.data, base_model(spec.model, spec.storage))
+    folder = base_model(spec.model, spec.storage)
+    if folder:
+        check_texts(folder, spec.task, spec.data.max_length)
+    return tasks.get(spec.task).encoder(spec.data, folder)
 
 
 def reuse(spec: Spec, view: View) -> bool:

@@ -46,12 +46,19 @@ def pack(ids: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> dict[str, t
 
 
 def unpack(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask` [records, tokens] of the same records, for models without packing."""
-    records, positions = batch["records"][0], batch["position_ids"][0]
-    padded = batch["input_ids"].new_zeros(int(records[-1]) + 1, int(positions.max()) + 1)
+    """`input_ids` and `attention_mask` [records, tokens] of the same records, for models without packing.
+
+    Tokens that come after the last target of all records are left out: nothing depends on them, and the padding of a
+    packed row could exceed the model's positions.
+    """
+    row = {name: values[0] for name, values in batch.items()}
+    width = 1 + max(row["position_ids"][row["targets"] != IGNORED].tolist(), default=0)
+    is_kept = row["position_ids"] < width
+    places = row["records"][is_kept], row["position_ids"][is_kept]
+    padded = row["input_ids"].new_zeros(int(row["records"][-1]) + 1, width)
     mask = torch.zeros_like(padded)
-    padded[records, positions] = batch["input_ids"][0]
-    mask[records, positions] = 1
+    padded[places] = row["input_ids"][is_kept]
+    mask[places] = 1
     return {"input_ids": padded, "attention_mask": mask}
 
 

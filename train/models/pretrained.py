@@ -79,7 +79,8 @@ def tokenizer_fingerprint(folder: Path) -> str:
 def load(auto_class: str, folder: Path, dropout: float | None, **options: Any) -> Any:
     """The model in `folder` in float32; `dropout` replaces every dropout probability of its configuration.
 
-    Raises ModelError if `auto_class` does not support this model or the weights do not fit.
+    A classification head for another number of labels is replaced by a new one. Raises ModelError if `auto_class` does
+    not support this model or the weights do not fit.
     """
     from heliostat.train.models.kernels import attention
 
@@ -89,11 +90,26 @@ def load(auto_class: str, folder: Path, dropout: float | None, **options: Any) -
         if dropout is not None:
             for key in [key for key in config.to_dict() if key.endswith(("dropout", "dropout_prob", "pdrop"))]:
                 setattr(config, key, dropout)
-        return getattr(transformers, auto_class).from_pretrained(
-            folder, config=config, dtype="float32", attn_implementation=attention.implementation(config)
-        )
+        model, found = getattr(transformers, auto_class).from_pretrained(
+            folder, config=config, dtype="float32", attn_implementation=attention.implementation(config),
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"model.source: {folder} cannot be loaded as {auto_class} ({_line(error)})") from error
+    _check_shapes(model, found["mismatched_keys"], folder)
+    return model
+
+
+def _check_shapes(model: Any, differing: Any, folder: Path) -> None:
+    """Raises ModelError if weights other than those of a classification head, which is then new, have other shapes."""
+    prefix = f"{model.base_model_prefix}."
+    is_classifier = type(model).__name__.endswith("ForSequenceClassification")
+    for name, stored, wanted in sorted(differing):
+        if name.startswith(prefix) or not is_classifier:
+            raise ModelError(
+                f"model.source: {folder} cannot be loaded: {name} has shape {list(stored)}, and its config.json asks "
+                f"for {list(wanted)}"
+            )
 
 
 def _line(error: Exception) -> str:

@@ -69,9 +69,9 @@ class CausalLM:
 
     def _logits(self, model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """For a model without packing: logits (float32 [targets, vocabulary]) and ids of the target tokens."""
-        logits = model(**unpack(batch)).logits[batch["records"][0], batch["position_ids"][0]]
-        wanted = batch["targets"][0] != IGNORED
-        return logits[wanted].float(), batch["targets"][0][wanted]
+        wanted = batch["targets"] != IGNORED
+        logits = model(**unpack(batch)).logits[batch["records"][wanted], batch["position_ids"][wanted]]
+        return logits.float(), batch["targets"][wanted]
 
     def metrics(self, outputs: np.ndarray, rows: Rows) -> dict[str, float]:
         """Loss per target, perplexity = exp(loss), and the share of targets predicted correctly."""

@@ -74,8 +74,8 @@ def test_what_is_no_packed_row_has_no_lengths() -> None:
 
 def test_a_row_is_padded_for_models_that_need_it() -> None:
     padded = unpack(packed([([1, 2, 3], [0, 0, 0]), ([4], [0])]))
-    assert padded["input_ids"][:, :3].tolist() == [[1, 2, 3], [4, 0, 0]]
-    assert padded["attention_mask"][0].sum() == 3
+    assert padded["input_ids"].tolist() == [[1, 2], [4, 0]], "the last token is nobody's input"
+    assert padded["attention_mask"][0].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("model_type", [*sorted(MODEL_TYPES), "gpt2"])
@@ -139,3 +139,12 @@ def test_a_frozen_head_takes_no_gradient() -> None:
     torch.autograd.backward(cross_entropy.linear_cross_entropy(hidden, weight, torch.tensor([1, 2, 3])))
     assert hidden.grad is not None
     assert weight.grad is None
+
+
+def test_padding_of_a_row_does_not_exceed_the_positions_of_a_model_without_packing() -> None:
+    longest = MULTIPLE - 1
+    row = packed([([5] * 4, [5] * 4), ([6] * longest, [6] * longest)])
+    assert int(row["position_ids"].max()) > longest
+    found = unpack(row)
+    assert found["input_ids"].shape == (2, longest - 1)
+    assert found["attention_mask"].sum(dim=1).tolist() == [4, longest - 1]
