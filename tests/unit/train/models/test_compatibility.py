@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -69,7 +69,7 @@ def test_a_head_for_another_number_of_labels_is_named_and_replaced(
     assert caplog.text == ""
     check_labels(tmp_path, "text-classification", 2)
     assert "model.source: its head has 3 labels, the data 2; a new head is trained" in caplog.text
-    model = TASK.load_model(tmp_path, ("a", "b"), None)
+    model = cast("BertForSequenceClassification", TASK.load_model(tmp_path, ("a", "b"), None))
     assert model.classifier.weight.shape == (2, 16)
     stored = BertForSequenceClassification.from_pretrained(tmp_path)
     assert torch.equal(model.bert.embeddings.word_embeddings.weight, stored.bert.embeddings.word_embeddings.weight)
