@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from heliostat.infra.errors import ModelError
@@ -20,6 +20,13 @@ class Sampling:
     """0 is greedy decoding."""
     top_p: float = 1.0
     """Nucleus sampling: tokens are drawn from the likeliest ones whose total probability reaches this."""
+    top_k: int = 0
+    """Tokens are drawn from this many likeliest ones; from all where it is below 1."""
+    min_p: float = 0.0
+    """Tokens are drawn from those at least this probable, as a share of the likeliest one's probability."""
+    repetition_penalty: float = 1.0
+    """Logits of tokens in the prompt or the response so far are divided by this, or multiplied where negative. It is
+    applied before anything else, and to greedy decoding too."""
     seed: int | None = None
     stop: tuple[str, ...] = ()
     """Generation ends before any of these strings."""
@@ -55,6 +62,10 @@ class Engine(Protocol):
     """Generates text for many concurrent requests."""
 
     @property
+    def defaults(self) -> Sampling:
+        """The sampling of a request that says nothing of it: what the model's `generation_config.json` says."""
+
+    @property
     def context_tokens(self) -> int:
         """Longest prompt and response together, in tokens."""
 
@@ -84,7 +95,7 @@ async def check_probe(engine: Engine, probe: dict[str, Any], model: str, *, exac
     """Sends `model` its published probe; see `compare_probe`."""
     asked = probe["input"]
     prompt = await engine.encode_prompt(asked["prompt"], add_special_tokens=False)
-    sampling = Sampling(asked["max_tokens"], temperature=0)
+    sampling = replace(engine.defaults, max_tokens=asked["max_tokens"], temperature=0)
     text = "".join([delta.text async for delta in engine.generate(prompt, sampling, model)])
     compare_probe(text, probe, exact=exact)
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -122,10 +123,12 @@ class OpenAIApi:
                 f"given, and {wanted or 1} asked for in answer",
                 code="context_length_exceeded",
             )
-        return Sampling(
+        defaults = self.engine.defaults
+        return replace(
+            defaults,
             max_tokens=wanted or min(most, context - prompt_tokens),
-            temperature=1.0 if asked.temperature is None else asked.temperature,
-            top_p=asked.top_p or 1.0,
+            temperature=defaults.temperature if asked.temperature is None else asked.temperature,
+            top_p=defaults.top_p if asked.top_p is None else asked.top_p,
             seed=asked.seed,
             stop=asked.stops,
             top_logprobs=asked.num_logprobs,

@@ -1,4 +1,4 @@
-"""Sampling of the next token of each running request."""
+"""Sampling of the next token of each running request: penalty, temperature, min_p, top_k, top_p, in vLLM's order."""
 
 from __future__ import annotations
 
@@ -45,34 +45,70 @@ Sampled = tuple[int, Score | None]
 """A token id, and its score if requested."""
 
 
-def sample(
-    logits: torch.Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator | None]
-) -> list[Sampled | Exception]:
+class Sampler:
+    """Chooses the tokens of one request."""
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], device: torch.device) -> None:
+        self.sampling = sampling
+        self.generator = generator_of(sampling, device)
+        self._penalised = set(prompt) if sampling.repetition_penalty != 1 else set()
+        self._penalised_ids = torch.tensor(sorted(self._penalised), dtype=torch.long, device=device)
+
+    def next(self, logits: torch.Tensor, top: float, likeliest: int) -> Sampled:
+        """The next token for `logits` [vocabulary], whose greatest, `top`, is that of the token `likeliest`.
+
+        Raises ArithmeticError if it is not finite. Scores are those before penalty and sampling, as in vLLM.
+        """
+        if not math.isfinite(top):  # NaN anywhere in the row makes it NaN
+            raise ArithmeticError(f"the likeliest token of a request has the logit {top}")
+        sampling, token = self.sampling, likeliest
+        if self.generator:
+            token = draw(warped(self._with_penalty(logits.float()), sampling), sampling.top_p, self.generator)
+        elif sampling.repetition_penalty != 1:
+            token = int(self._with_penalty(logits.float()).argmax())
+        self._penalise(token)
+        return token, None if sampling.top_logprobs is None else _score(logits, token, sampling.top_logprobs)
+
+    def _with_penalty(self, logits: torch.Tensor) -> torch.Tensor:
+        """Keskar et al. 2019 (https://arxiv.org/abs/1909.05858)."""
+        if self.sampling.repetition_penalty == 1:
+            return logits
+        ids, penalty = self._penalised_ids, self.sampling.repetition_penalty
+        found = logits[ids]
+        return logits.index_copy(0, ids, torch.where(found < 0, found * penalty, found / penalty))
+
+    def _penalise(self, token: int) -> None:
+        if self.sampling.repetition_penalty != 1 and token not in self._penalised:
+            self._penalised.add(token)
+            self._penalised_ids = torch.cat([self._penalised_ids, self._penalised_ids.new_tensor([token])])
+
+
+def sample(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[Sampled | Exception]:
     """The next token of each row of `logits` [requests, vocabulary]; for a row that fails, what it raised.
 
     The rows of a batch belong to several clients, so none may fail for another one.
     """
     highest, likeliest = logits.max(dim=-1)
     found: list[Sampled | Exception] = []
-    for row, top, token, sampling, generator in zip(
-        logits, highest.tolist(), likeliest.tolist(), samplings, generators, strict=True
-    ):
+    for row, top, token, sampler in zip(logits, highest.tolist(), likeliest.tolist(), samplers, strict=True):
         try:
-            found.append(_sampled(row, top, token, sampling, generator))
+            found.append(sampler.next(row, top, token))
         except Exception as error:
             found.append(error)
     return found
 
 
-def _sampled(
-    logits: torch.Tensor, top: float, likeliest: int, sampling: Sampling, generator: torch.Generator | None
-) -> Sampled:
-    if not math.isfinite(top):  # that of a row with NaN is NaN
-        raise ArithmeticError(f"the likeliest token of a request has the logit {top}")
-    token = likeliest
-    if generator is not None:
-        token = draw(logits.float() / max(sampling.temperature, LOWEST_TEMPERATURE), sampling.top_p, generator)
-    return token, None if sampling.top_logprobs is None else _score(logits, token, sampling.top_logprobs)
+def warped(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """`logits` [vocabulary] at the request's temperature, without those that `min_p` and `top_k` rule out.
+
+    At least the likeliest token is left.
+    """
+    logits = logits / max(sampling.temperature, LOWEST_TEMPERATURE)
+    if sampling.min_p > 0:
+        logits = logits.masked_fill(logits < logits.max() + math.log(min(sampling.min_p, 1)), -torch.inf)
+    if 0 < sampling.top_k < len(logits):
+        logits = logits.masked_fill(logits < logits.topk(sampling.top_k).values[-1], -torch.inf)
+    return logits
 
 
 def _score(logits: torch.Tensor, token: int, count: int) -> Score:

@@ -14,7 +14,7 @@ from heliostat.serve.compute.model_thread import ModelThread
 from heliostat.serve.engines.base import FinishReason, Sampling
 from heliostat.serve.engines.kv_cache import KVCache
 from heliostat.serve.engines.lora import Adapters
-from heliostat.serve.engines.sampling import Sampled, Score, generator_of, sample
+from heliostat.serve.engines.sampling import Sampled, Sampler, Score, sample
 
 PROMPT_TOKENS = 2048
 """Most prompt tokens, padding included, that are prefilled between two decoding steps."""
@@ -30,7 +30,7 @@ class Answer:
 
     prompt: Sequence[int]
     sampling: Sampling
-    generator: torch.Generator | None
+    sampler: Sampler
     loop: asyncio.AbstractEventLoop
     adapter: int | None = None
     """Index of its adapter; None for the base model."""
@@ -96,9 +96,9 @@ class Scheduler:
 
         Its tokens arrive as events. Call it in the event loop that will read them.
         """
-        generator = generator_of(sampling, self.device)
+        sampler = Sampler(sampling, prompt, self.device)
         adapter = self.adapters.index.get(model) if self.adapters else None
-        answer = Answer(prompt, sampling, generator, asyncio.get_running_loop(), adapter)
+        answer = Answer(prompt, sampling, sampler, asyncio.get_running_loop(), adapter)
         with self._thread.adding():
             self.waiting.append(answer)
         return answer
@@ -154,9 +154,9 @@ class Scheduler:
     def _attempt(
         self, run: Callable[[range], torch.Tensor], rows: range, answers: Sequence[Answer]
     ) -> list[Sampled | Exception] | Exception:
+        samplers = [answer.sampler for answer in answers]
         try:
-            samplings, generators = [one.sampling for one in answers], [one.generator for one in answers]
-            return self._thread.attempt(lambda: sample(run(rows), samplings, generators))
+            return self._thread.attempt(lambda: sample(run(rows), samplers))
         except Exception as error:
             _log.warning("a pass over %d requests failed", len(rows), exc_info=True)
             return error.with_traceback(None)  # its frames hold the tensors of the pass

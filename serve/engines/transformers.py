@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from heliostat.serve.engines.sampling import Score
     from heliostat.serve.engines.scheduler import Answer, Event
 
+DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+"""What is taken from a model's generation_config.json, as by vLLM, whether or not it says `do_sample`."""
 ATTENTION = frozenset({"full_attention", "sliding_attention"})
 
 
@@ -40,6 +42,7 @@ class TransformersEngine:
         from heliostat.serve.engines.scheduler import Scheduler
 
         self.tokenizer = tokenizer
+        self.defaults = sampling_of(model)
         self.context_tokens = context_of(model.config)
         self.encoding = ThreadPoolExecutor(1, thread_name_prefix="heliostat-tokenizer")
         self.scheduler = Scheduler(
@@ -153,6 +156,12 @@ def cache_positions(model: Any) -> int:
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     token_bytes = 2 * text.num_hidden_layers * heads * size * weight.element_size()
     return cache_bytes(weight.device) // token_bytes
+
+
+def sampling_of(model: Any) -> Sampling:
+    """The sampling that the model's generation config asks for, for one token."""
+    said = model.generation_config.to_diff_dict()
+    return Sampling(1, **{name: said[name] for name in DEFAULTS if said.get(name) is not None})
 
 
 def end_tokens(model: Any) -> frozenset[int]:

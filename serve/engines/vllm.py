@@ -216,7 +216,8 @@ async def _continuation(engine: AsyncLLM, asked: Mapping[str, Any], adapter: LoR
     from vllm import SamplingParams
 
     ids = engine.get_tokenizer().encode(asked["prompt"], add_special_tokens=False)
-    sampling = SamplingParams(temperature=0, max_tokens=asked["max_tokens"])
+    defaults = engine.model_config.get_diff_sampling_param()  # as `generate`, by which the probe was made
+    sampling = SamplingParams(**{**defaults, "temperature": 0, "max_tokens": asked["max_tokens"]})
     async for output in engine.generate({"prompt_token_ids": ids}, sampling, "probe", lora_request=adapter):
         text = output.outputs[0].text
     return text

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM, MistralConfig, PreTrainedTokenizerFast
+from transformers import GenerationConfig, LlamaForCausalLM, MistralConfig, PreTrainedTokenizerFast
 
 from heliostat.infra.errors import ModelError
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.attention import register
 from heliostat.serve.engines.base import Delta, Sampling, check_probe
 from heliostat.serve.engines.scheduler import left_padded
-from heliostat.serve.engines.transformers import TransformersEngine, context_of
+from heliostat.serve.engines.transformers import TransformersEngine, context_of, sampling_of
 from heliostat.serve.errors import RequestError
 from tests.unit.serve.conftest import Recorded
 from tests.waiting import until
@@ -254,7 +254,7 @@ async def test_a_request_that_cannot_be_sampled_fails_and_no_others(
     tried = [asyncio.ensure_future(stream) for stream in streams]
     ids = await engine.encode_prompt("dog")
     submitted = engine.scheduler.submit(ids, Sampling(30, temperature=1.0, seed=0))
-    submitted.generator = object()  # type: ignore[assignment]
+    submitted.sampler.generator = object()  # type: ignore[assignment]
     while not isinstance(event := await submitted.events.get(), Exception):
         assert event[1] is None
     for prompt, (text, _) in zip(PROMPTS, await asyncio.gather(*tried), strict=False):
@@ -324,6 +324,30 @@ async def test_the_probe_must_be_answered_as_before(
     await check_probe(engine, other, "tiny", exact=False)
     with pytest.raises(ModelError, match="answers its probe with"):
         await check_probe(engine, other, "tiny", exact=True)
+
+
+async def test_greedy_answers_have_the_penalty_that_the_model_asks_for(
+    llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, config: ServeConfig, recorded: Recorded
+) -> None:
+    model = copy.deepcopy(llama)
+    plain = reference(model, tokenizer, "the fox", 40)
+    model.generation_config.repetition_penalty = 0.5  # repeats itself
+    expected = reference(model, tokenizer, "the fox", 40)
+    assert expected != plain
+    model.set_attn_implementation(register())
+    engine = TransformersEngine(model, tokenizer, config, recorded.metrics)
+    probe = {"input": {"prompt": "the fox", "max_tokens": 40}, "output": {"text": expected}}
+    try:
+        await check_probe(engine, probe, "tiny", exact=True)
+    finally:
+        engine.close()
+
+
+def test_what_the_generation_config_says_of_sampling_is_the_default(llama: LlamaForCausalLM) -> None:
+    assert sampling_of(llama) == Sampling(1)
+    model = copy.copy(llama)
+    model.generation_config = GenerationConfig(temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)
+    assert sampling_of(model) == Sampling(1, 0.7, 0.8, top_k=20, repetition_penalty=1.05)
 
 
 async def test_silence_is_refused_where_the_trained_model_spoke(engine: TransformersEngine) -> None:

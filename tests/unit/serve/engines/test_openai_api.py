@@ -29,6 +29,7 @@ class Parrot:
     """A word is a token; says `word word …` until it may say no more."""
 
     context_tokens = 100
+    defaults = Sampling(1)
 
     def __init__(self) -> None:
         self.asked: list[tuple[list[int], Sampling]] = []
@@ -114,6 +115,15 @@ async def test_a_completion(client: Client, engine: Parrot) -> None:
     assert body["object"] == "text_completion"
     assert body["choices"] == [{"index": 0, "text": "wörd wörd ", "logprobs": None, "finish_reason": "length"}]
     assert engine.asked == [([0, 1], Sampling(2, temperature=1.0, top_p=0.5, seed=5))]
+
+
+async def test_what_a_request_leaves_out_is_as_the_model_says(client: Client, engine: Parrot) -> None:
+    says = {"temperature": 0.6, "top_p": 0.9, "top_k": 20, "min_p": 0.1, "repetition_penalty": 1.05}
+    engine.defaults = Sampling(1, **says)  # type: ignore[arg-type]
+    await client.post("/v1/completions", {**COMPLETION, "max_tokens": 2})
+    await client.post("/v1/completions", {**COMPLETION, "max_tokens": 2, "temperature": 0, "top_p": 1})
+    asked = [sampling for _, sampling in engine.asked]
+    assert asked == [Sampling(2, **says), Sampling(2, **{**says, "temperature": 0, "top_p": 1})]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("chats", [True, False])

@@ -5,18 +5,27 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from transformers.generation.logits_process import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TopKLogitsWarper,
+)
 
 from heliostat.serve.engines.base import Sampling
-from heliostat.serve.engines.sampling import LOWEST_LOGPROB, draw, generator_of, sample
+from heliostat.serve.engines.sampling import LOWEST_LOGPROB, Sampler, draw, generator_of, sample, warped
 
 CPU = torch.device("cpu")
 LOWEST = 5e-324
 """The least number above 0 that JSON can say."""
 
 
+def samplers(samplings: Sequence[Sampling]) -> list[Sampler]:
+    return [Sampler(sampling, [], CPU) for sampling in samplings]
+
+
 def tokens(logits: torch.Tensor, samplings: Sequence[Sampling]) -> list[int]:
     """One draw for each row, each with a generator of its own; raises what a row raised."""
-    found = sample(logits, samplings, [generator_of(sampling, CPU) for sampling in samplings])
+    found = sample(logits, samplers(samplings))
     for one in found:
         if isinstance(one, Exception):
             raise one
@@ -100,21 +109,56 @@ def test_a_row_that_has_no_next_token_fails_and_no_other(bad: float | str, tempe
     else:
         logits[1, 0] = bad
     samplings = [Sampling(1, temperature, seed=0)] * 3
-    found = sample(logits, samplings, [generator_of(one, CPU) for one in samplings])
+    found = sample(logits, samplers(samplings))
     assert isinstance(found[1], ArithmeticError)
     assert [found[0], found[2]] == [(1, None), (0, None)]
 
 
 def test_a_row_whose_draw_raises_fails_and_no_other() -> None:
     samplings = [Sampling(1, temperature=0), Sampling(1, top_logprobs=1), Sampling(1, temperature=0)]
-    found = sample(torch.zeros(3, 4), samplings, [None, object(), None])  # type: ignore[list-item]
+    rows = samplers(samplings)
+    rows[1].generator = object()  # type: ignore[assignment]
+    found = sample(torch.zeros(3, 4), rows)
     assert [found[0], found[2]] == [(0, None), (0, None)]
     assert isinstance(found[1], TypeError)
 
 
 def test_scores_are_numbers_that_json_has() -> None:
     logits = torch.tensor([[0.0, float("-inf"), float("-inf")]])
-    ((token, score),) = sample(logits, [Sampling(1, temperature=0, top_logprobs=20)], [None])  # type: ignore[misc]
+    ((token, score),) = sample(logits, samplers([Sampling(1, temperature=0, top_logprobs=20)]))  # type: ignore[misc]
     assert token == 0
     assert score is not None
     assert [value for _, value in score.likeliest] == [0, LOWEST_LOGPROB, LOWEST_LOGPROB]
+
+
+def left(logits: torch.Tensor, **sampling: float) -> list[int]:
+    """The tokens that may be drawn."""
+    found: list[int] = warped(logits, Sampling(1, **sampling)).isfinite().nonzero().flatten().tolist()  # type: ignore[arg-type]
+    return found
+
+
+def test_top_k_and_min_p_leave_what_transformers_leaves() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    nothing = torch.zeros(1, 1, dtype=torch.long)
+    for k, share in ((1, 0.5), (7, 0.02), (100, 1.0), (1000, 1e-9)):
+        logits = torch.randn(100, generator=drawn) * 3
+        kept = TopKLogitsWarper(k)(nothing, logits[None])[0]
+        assert left(logits, top_k=k) == kept.isfinite().nonzero().flatten().tolist()
+        kept = MinPLogitsWarper(share)(nothing, logits[None] / 2)[0]
+        assert left(logits, min_p=share, temperature=2) == kept.isfinite().nonzero().flatten().tolist()
+    assert left(logits, top_k=0, min_p=0) == list(range(100))
+    assert left(logits, top_k=-1) == list(range(100))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_penalty_is_that_of_transformers_for_prompt_and_answer(temperature: float) -> None:
+    drawn, prompt = torch.Generator().manual_seed(0), [3, 9, 3, 40]
+    sampler = Sampler(Sampling(1, temperature, repetition_penalty=1.7, seed=5), prompt, CPU)
+    expected = generator_of(Sampling(1, temperature, seed=5), CPU)
+    processor = RepetitionPenaltyLogitsProcessor(1.7)
+    for _ in range(20):
+        logits = torch.randn(1, 50, generator=drawn)
+        penalised = processor(torch.tensor([prompt]), logits)[0]
+        ((token, _),) = sample(logits, [sampler])  # type: ignore[misc]
+        assert token == (draw(penalised, 1.0, expected) if expected else int(penalised.argmax()))
+        prompt.append(token)

@@ -30,6 +30,7 @@ class Mirror:
     """An engine that answers with the name of the model that is asked."""
 
     context_tokens = 100
+    defaults = Sampling(1)
 
     async def encode_prompt(self, prompt: str, *, add_special_tokens: bool = True) -> list[int]:
         return [1, 2, 3]
