@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ PNG = "data:image/png;base64,"
 """Prefix of a `data:` URL of a PNG file."""
 MAX_PIXELS = 1 << 25
 """About 5,800 x 5,800 pixels, or 100 MB: a file of a few kilobytes can claim more pixels than fit into memory."""
+CheckSize = Callable[[int, int], None]
 Mode = Literal["rgb", "grey", "own"]
 """Three channels, one, or as many as the file has: one if it is black and white or grey, else three."""
 
@@ -43,15 +44,18 @@ _TURNS = {
 _ORIENTATION = 0x0112
 
 
-def decode(data: bytes, mode: Mode, what: str) -> np.ndarray:
+def decode(data: bytes, mode: Mode, what: str, *, check_size: CheckSize | None = None) -> np.ndarray:
     """The image file `data` as uint8 [height, width, channels].
 
-    Raises DataError, whose message begins with `what`, if it is not an image, is damaged, is ambiguous or has more than
-    MAX_PIXELS.
+    `check_size` raises DataError for a width and height, not rotated yet, that are refused; it is called before a pixel
+    is decoded. Raises DataError, whose message begins with `what`, if the file is refused by it, is not an image, is
+    damaged, is ambiguous or has more than MAX_PIXELS.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check(image, data)
+            if check_size:
+                check_size(*image.size)
             image.load()
             return in_mode(_upright(_opaque(image, data)), mode)
     except DataError as error:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 SHOWN_VALUES = 20
 LARGEST = 3.4e38
 """About the largest float32 number."""
+PIXELS_OF_ANY_MODEL = 1 << 22
+"""2,048 x 2,048: what a file may have, however small the model's images are."""
+PIXELS_PER_PIXEL = 64
+"""How many times more pixels than the model's image a file may have: eight times as many on each side."""
 Row = Mapping[str, Any]
 _WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+", re.ASCII)
 """A whole number with decimals; one that begins with a zero, such as a postcode, is no number."""
@@ -143,10 +147,29 @@ class ImageInputs(StrictModel):
         return self.height, self.width, len(self.mean)
 
     def pixels(self, data: bytes, what: str) -> np.ndarray:
-        """The image file as the model takes it: uint8 [height, width, channels]; raises DataError if it is refused."""
+        """The image file as the model takes it: uint8 [height, width, channels]; raises DataError if it is refused.
+
+        One of a size that the model does not take is refused before a pixel is decoded.
+        """
         from heliostat.infra.images import decode
 
-        return self.fitted(decode(data, "own", what), what)
+        return self.fitted(decode(data, "own", what, check_size=self.check_size), what)
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raises DataError for an image file of another size or, if images are resized, of far too many pixels.
+
+        An image that lies on its side passes: how it is to be rotated may stand behind its pixels.
+        """
+        if not self.resize:
+            if sorted((width, height)) != sorted((self.width, self.height)):
+                raise DataError(f"{width} x {height} pixels; {self.width} x {self.height} are needed")
+        elif width * height > self.most_pixels:
+            raise DataError(f"{width} x {height} pixels; {self.most_pixels:,} in all are allowed for this model")
+
+    @property
+    def most_pixels(self) -> int:
+        """Pixels that a file may have, where images are resized: decoding costs by them, whatever the model's size."""
+        return max(PIXELS_OF_ANY_MODEL, PIXELS_PER_PIXEL * self.width * self.height)
 
     def fitted(self, pixels: np.ndarray, what: str) -> np.ndarray:
         """The decoded image in the model's mode and size; raises DataError if it may not be converted."""

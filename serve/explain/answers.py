@@ -25,6 +25,9 @@ class Explanation(BaseModel):
     label: str = Field(description="The label that is explained.")
     score: float = Field(description="Its probability.")
     predicted: str = Field(description="The likeliest label.")
+    passes: int = Field(
+        description="Forward and backward passes of one input that it took, where a prediction takes one."
+    )
     convergence: Convergence | None = Field(default=None, description="Of integrated gradients.")
 
 

@@ -23,8 +23,8 @@ Logit = Callable[..., torch.Tensor]
 
 def integrated_gradients(
     logit: Logit, point: torch.Tensor, baseline: torch.Tensor, beside: tuple[torch.Tensor, ...] = ()
-) -> tuple[torch.Tensor, Convergence]:
-    """Attributions of the values in `point` [1, ...], in the same shape, and their convergence.
+) -> tuple[torch.Tensor, Convergence, int]:
+    """Attributions of the values in `point` [1, ...], in the same shape, their convergence, and the passes they took.
 
     `beside` are further tensors [1, ...] that `logit` takes and that stay constant. Raises DataError if gradients are
     not finite.
@@ -44,4 +44,9 @@ def integrated_gradients(
             break
     if not isfinite(delta):
         raise DataError("the model has no finite gradients there, so there is nothing to explain")
-    return found, Convergence(difference=difference, delta=delta, steps=steps, converged=abs(delta) <= allowed)
+    tried = sum(one for one in STEPS if one <= steps)
+    return (
+        found,
+        Convergence(difference=difference, delta=delta, steps=steps, converged=abs(delta) <= allowed),
+        2 * tried + 2,
+    )

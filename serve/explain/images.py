@@ -48,26 +48,32 @@ class ImageExplainer(Explainer["np.ndarray"]):
     def explained(self, item: np.ndarray, target: Target) -> ImageExplanation:
         """The attribution of each cell of the image."""
         method = self.occlusion if target.method == "occlusion" else self.saliency
-        grid = in_cells(method(torch.from_numpy(item[None]).to(self.device).float(), target.at).cpu(), self.cell)
+        found, passes = method(torch.from_numpy(item[None]).to(self.device).float(), target.at)
+        grid = in_cells(found.cpu(), self.cell)
         return ImageExplanation(
             method=target.method,
             label=target.label,
             score=target.score,
             predicted=target.predicted,
+            passes=1 + passes,
             grid=grid.tolist(),
             cell_height=self.cell[0],
             cell_width=self.cell[1],
             heat_map=base64.b64encode(png(over(item, grid.numpy(), self.cell))).decode(),
         )
 
-    def occlusion(self, pixels: torch.Tensor, at: int) -> torch.Tensor:
+    def occlusion(self, pixels: torch.Tensor, at: int) -> tuple[torch.Tensor, int]:
         """How much the logit falls when a pixel is hidden (Zeiler and Fergus 2014), averaged over its windows.
 
-        `pixels` float [1, height, width, channels]; returns float [height, width].
+        `pixels` float [1, height, width, channels]; returns float [height, width] and the passes it took.
         """
         from captum.attr import Occlusion
 
+        passes = 0
+
         def logit(images: torch.Tensor) -> torch.Tensor:
+            nonlocal passes
+            passes += len(images)
             with torch.no_grad():
                 found: torch.Tensor = self.program(pixels=images.round().to(torch.uint8))[:, at]
             return found
@@ -75,9 +81,9 @@ class ImageExplainer(Explainer["np.ndarray"]):
         found: torch.Tensor = Occlusion(logit).attribute(
             pixels, self.window, (*self.cell, self.window[2]), self.mean, perturbations_per_eval=AT_ONCE
         )
-        return found[0, :, :, 0]
+        return found[0, :, :, 0], passes
 
-    def saliency(self, pixels: torch.Tensor, at: int) -> torch.Tensor:
+    def saliency(self, pixels: torch.Tensor, at: int) -> tuple[torch.Tensor, int]:
         """Absolute gradient of the logit for each pixel, the largest of its channels (Simonyan et al. 2013).
 
         In logits per full range from black to white; shapes as in `occlusion`.
@@ -88,7 +94,7 @@ class ImageExplainer(Explainer["np.ndarray"]):
             return Run(self.program, {}).outputs({"pixels": images})[:, at]
 
         found: torch.Tensor = Saliency(logit).attribute(pixels.requires_grad_())
-        return found[0].amax(dim=-1) * 255
+        return found[0].amax(dim=-1) * 255, 2
 
 
 def in_cells(found: torch.Tensor, cell: tuple[int, int]) -> torch.Tensor:

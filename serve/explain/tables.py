@@ -36,7 +36,7 @@ class TableExplainer(Explainer[list[float]]):
     def explained(self, item: list[float], target: Target) -> TableExplanation:
         """The attribution of each column, summed over the features of a category."""
         features = self._features(item)
-        found, convergence = integrated_gradients(
+        found, convergence, passes = integrated_gradients(
             lambda rows: self.program(features=rows)[:, target.at], features, torch.zeros_like(features)
         )
         return TableExplanation(
@@ -44,6 +44,7 @@ class TableExplainer(Explainer[list[float]]):
             label=target.label,
             score=target.score,
             predicted=target.predicted,
+            passes=1 + passes,
             convergence=convergence,
             columns=self._columns(item, found[0].tolist()),
         )

@@ -114,7 +114,7 @@ class TextExplainer(Explainer[str]):
         silent, count = ids.clone(), len(encoded.ids)
         added = torch.tensor(encoded.special_tokens_mask, dtype=torch.bool, device=ids.device)
         silent[0, :count] = torch.where(added, ids[0, :count], self.model.silent_id)
-        found, convergence = integrated_gradients(
+        found, convergence, passes = integrated_gradients(
             lambda *given: self.model.logits(*given)[:, target.at],
             self.model.embed(ids, mask),
             self.model.embed(silent, mask),
@@ -127,6 +127,7 @@ class TextExplainer(Explainer[str]):
             label=target.label,
             score=target.score,
             predicted=target.predicted,
+            passes=1 + passes,
             convergence=convergence,
             words=words,
             rest=sum(tokens) - sum(one.attribution for one in words),

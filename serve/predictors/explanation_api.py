@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
@@ -14,7 +18,7 @@ from pydantic import BaseModel, Field, create_model
 from heliostat.infra.errors import ConfigError, DataError
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import invalid
-from heliostat.serve.explain.answers import ImageExplanation, TableExplanation, TextExplanation
+from heliostat.serve.explain.answers import Explanation, ImageExplanation, TableExplanation, TextExplanation
 from heliostat.serve.http.multipart import FORM
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.models.served_models import ServedModels
@@ -40,7 +44,11 @@ class ExplainResponse(BaseModel):
 
 
 class ExplainApi:
-    """The route; explanations are computed one at a time in a background thread."""
+    """The route; explanations are computed one at a time in a background thread.
+
+    A request is charged by the passes through the model that it takes, and is refused with 422 if it has more inputs
+    than can be explained before its deadline.
+    """
 
     def __init__(
         self,
@@ -56,6 +64,8 @@ class ExplainApi:
         self.config = config
         self.metrics = metrics
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="heliostat-explain")
+        self.took: deque[float] = deque(maxlen=16)
+        """Seconds that the latest explanations took."""
         self.router = APIRouter()
         body = body_of(self.processor, explainer)
         self.router.post("/v1/explain", response_model=ExplainResponse, openapi_extra=body)(self.explain)
@@ -73,25 +83,47 @@ class ExplainApi:
             self.explainer.check(asked.label, asked.method)
         except ConfigError as error:
             raise invalid(str(error).partition(":")[0], str(error)) from None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.config.timeout_seconds
         given = await self.processor.items(asked)
-        usage = self.processor.count(given, self.metrics)
+        found: list[Explanation] = []
+        for one, (_, raw) in zip(given, asked.inputs, strict=True):
+            self._check_time(given, len(found), deadline - loop.time())
+            found.append(await loop.run_in_executor(self.thread, self._explain, one, raw, asked))
+            self.processor.count([one], self.metrics, found[-1].passes)
         return {
             "model": self.served.name,
             "version": self.served.version,
-            "explanations": [
-                await asyncio.get_running_loop().run_in_executor(self.thread, self._explain, one, raw, asked)
-                for one, (_, raw) in zip(given, asked.inputs, strict=True)
-            ],
-            "usage": usage,
+            "explanations": [one.model_dump() for one in found],
+            "usage": {**self.processor.usage(given), "passes": sum(one.passes for one in found)},
         }
 
-    def _explain(self, given: ModelInput[Any], raw: Any, asked: Any) -> dict[str, Any]:
+    def _check_time(self, given: Sequence[ModelInput[Any]], done: int, seconds_left: float) -> None:
+        """Raises RequestError 422 if the inputs after the first `done` take longer, at the pace of the latest ones.
+
+        One input is always tried; nothing is refused before the first explanation, which tells the pace.
+        """
+        if len(given) == 1 or not self.took:
+            return
+        pace, limit = median(self.took), self.config.timeout_seconds
+        if pace * (len(given) - done) > seconds_left:
+            field, allowed = given[0].field.partition(".")[0], max(1, int(limit / pace))
+            raise invalid(
+                field,
+                f"{field}: {len(given)} given; about {allowed} can be explained within {limit:g} s "
+                f"(serve.timeout_seconds), at {pace:.2g} s for each",
+            )
+
+    def _explain(self, given: ModelInput[Any], raw: Any, asked: Any) -> Explanation:
         """Explains one input. A text is passed raw, because words are reported by their position in it."""
         item = given.item if isinstance(self.processor, Tables | Images) else raw
+        started = time.perf_counter()
         try:
-            return self.explainer.explain(item, asked.label, asked.method).model_dump()
+            return self.explainer.explain(item, asked.label, asked.method)
         except DataError as error:
             raise invalid(given.field, f"{given.field}: {error}") from None
+        finally:
+            self.took.append(time.perf_counter() - started)
 
     def close(self) -> None:
         """Stops the thread after the current explanation."""

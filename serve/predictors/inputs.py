@@ -147,11 +147,11 @@ class InputProcessor(ABC, Generic[Asked, Item]):
         """The `usage` object of the response."""
         return {"inputs": len(given)}
 
-    def count(self, given: Sequence[ModelInput[Item]], metrics: ServeMetrics) -> dict[str, int]:
-        """Records the usage in metrics and towards the key's limits; returns it."""
+    def count(self, given: Sequence[ModelInput[Item]], metrics: ServeMetrics, passes: int = 1) -> dict[str, int]:
+        """Records the usage in metrics and towards the key's limits, which `passes` of the inputs cost; returns it."""
         usage = self.usage(given)
         metrics.tokens("prompt", usage.get("prompt_tokens", 0))
-        count_tokens(sum(one.units for one in given))
+        count_tokens(passes * sum(one.units for one in given))
         return usage
 
     async def in_thread(self, work: Callable[..., Result], *given: Any) -> Result:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
+import struct
+import zlib
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from heliostat.infra.errors import DataError
 from heliostat.infra.images import png
@@ -113,6 +117,38 @@ def test_an_image_has_the_size_that_the_model_was_trained_on() -> None:
     with pytest.raises(DataError, match=r"^image: 2 x 3 pixels; 3 x 2 are needed$"):
         GREY.pixels(turned, "image")
     assert GREY.model_copy(update={"resize": True}).pixels(turned, "image").shape == (2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("resize", "side", "message"),
+    [
+        (False, 5_700, "5700 x 5700 pixels; 3 x 2 are needed"),
+        (True, 5_700, "5700 x 5700 pixels; 4,194,304 in all are allowed for this model"),
+        (True, 2_048, "damaged image"),
+    ],
+)
+def test_a_picture_of_too_many_pixels_is_refused_before_any_is_decoded(resize: bool, side: int, message: str) -> None:
+    """The files have no pixels at all, so that decoding one would find it damaged."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in ((b"IHDR", header), (b"IDAT", b""), (b"IEND", b""))
+    ]
+    with pytest.raises(DataError, match=f"^image: {message}"):
+        GREY.model_copy(update={"resize": resize}).pixels(b"\x89PNG\r\n\x1a\n" + b"".join(parts), "image")
+
+
+def test_large_images_may_have_as_many_times_more_pixels() -> None:
+    large = GREY.model_copy(update={"resize": True, "height": 400, "width": 500})
+    assert large.most_pixels == 64 * 400 * 500
+
+
+def test_an_image_that_is_rotated_by_its_orientation_has_the_size_that_is_seen() -> None:
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (2, 3)).save(stream, "PNG", exif=exif)
+    assert GREY.pixels(stream.getvalue(), "image").shape == (2, 3, 1)
 
 
 def test_colours_are_not_dropped_unless_training_did_so() -> None:

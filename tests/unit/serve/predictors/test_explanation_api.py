@@ -13,7 +13,9 @@ import torch
 
 from heliostat.infra.images import decode
 from heliostat.serve.access.control import AccessControl
+from heliostat.serve.access.quota import _spend
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.explain.answers import TableExplanation
 from heliostat.serve.http.app import Service, create_app
 from heliostat.serve.models.bundles import FetchedModel
 from heliostat.serve.models.served_models import ServedModels
@@ -54,7 +56,7 @@ async def test_the_label_is_that_of_the_prediction(ask: Ask, kind: str) -> None:
     (found,) = body["explanations"]
     assert found["label"] == found["predicted"] == predicted["predictions"][0]["label"]
     assert found["score"] == pytest.approx(predicted["predictions"][0]["score"], abs=1e-4)
-    assert body["usage"] == predicted["usage"]
+    assert body["usage"] == {**predicted["usage"], "passes": found["passes"]}
 
 
 async def test_columns_words_and_cells_have_their_places(ask: Ask) -> None:
@@ -127,6 +129,65 @@ async def test_what_takes_too_long_is_given_up(ask: Ask, monkeypatch: pytest.Mon
     answer = await ask("table", timeout_seconds=0.05).post("/v1/explain", ASKED["table"])
     assert answer.status_code == 504
     assert error_of(answer)["code"] == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "passes"),
+    [
+        ("table", {}, 3 + 2 * 32),
+        ("text", {}, 3 + 2 * 32),
+        ("image", {"method": "saliency"}, 3),
+        ("image", {}, 2 + 3 * 2),  # a window of two by two pixels, which moves by one
+    ],
+)
+async def test_a_key_is_charged_by_the_passes_that_an_explanation_takes(
+    ask: Ask, kind: str, more: dict[str, Any], passes: int
+) -> None:
+    charged: list[int] = []
+    token = _spend.set(charged.append)
+    usage = (await ask(kind).post("/v1/explain", {**ASKED[kind], **more})).json()["usage"]
+    _spend.reset(token)
+    assert usage["passes"] == passes
+    assert charged == [passes * usage.get("prompt_tokens", 1)]
+
+
+async def test_more_inputs_than_can_be_explained_in_time_are_refused_after_the_first(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = slowly_explained(monkeypatch)
+    client = ask("table", timeout_seconds=2, max_body_bytes=100_000)
+    for _ in range(2):
+        answer = await client.post("/v1/explain", {"rows": [ROW] * 256})
+        assert answer.status_code == 422, answer.text
+        assert error_of(answer)["param"] == "rows"
+        assert "serve.timeout_seconds" in error_of(answer)["message"]
+    assert len(calls) == 1, "the second time they are refused at once"
+    assert (await client.post("/v1/explain", {"rows": [ROW] * 2})).status_code == 200
+
+
+async def test_one_input_is_explained_however_slow_the_last_ones_were(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliostat.serve.predictors.explanation_api.median", lambda _: 100.0)
+    client = ask("table")
+    for _ in range(2):
+        assert (await client.post("/v1/explain", ASKED["table"])).status_code == 200
+    assert (await client.post("/v1/explain", {"rows": [ROW] * 2})).status_code == 422
+
+
+def slowly_explained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Makes each explanation take a while; returns those that were asked for."""
+    calls: list[Any] = []
+
+    def explain(_: Any, item: Any, *__: Any) -> TableExplanation:
+        calls.append(item)
+        time.sleep(0.05)
+        return TableExplanation(
+            method="integrated_gradients", label="cat", score=1, predicted="cat", passes=67, columns=[]
+        )
+
+    monkeypatch.setattr("heliostat.serve.explain.base.Explainer.explain", explain)
+    return calls
 
 
 async def test_a_generator_has_no_such_route(ask: Ask) -> None:
