@@ -39,7 +39,7 @@ def last_experiment_status(name: str, storage: StorageConfig) -> ExperimentStatu
 
 
 def end(name: str) -> ExperimentStatus | None:
-    """Ends an experiment: sends all requests to the baseline, removes the candidate, and records the status. status.
+    """Ends an experiment: sends all requests to the baseline, removes the candidate, and records the status.
 
     Returns the experiment's last status; None if none ran.
     """

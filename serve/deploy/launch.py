@@ -24,12 +24,15 @@ from heliostat.serve.deploy.applications import (
     plain_url,
     remove,
     run,
+    running_experiment,
     running_replicas,
     url_of,
     wait,
 )
 from heliostat.serve.deploy.experiment_ending import end as end_experiment
+from heliostat.serve.deploy.experiment_ending import experiment_status
 from heliostat.serve.deploy.ingress import listening, start_serve, stop_serve
+from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.models.adapter_check import check_adapters
 from heliostat.serve.models.bundles import check_manifest
 
@@ -78,7 +81,7 @@ def deploy(args: AppArgs, *, deadline_seconds: float = START_SECONDS) -> Endpoin
 
     Raises ConfigError if keys are missing, ModelError or IntegrityError if the model is not what was published,
     ResourceError if the port is taken or no replica is up within the deadline. A failure restores the previous state:
-    the model that was served before, or nothing.
+    the model that was served before, with its experiment, or nothing. A success ends the experiment.
     """
     args = args if args.config.auth == "none" else _with_keys(args)
     check_manifest(args.url, args.digest, args.storage.endpoint_url)
@@ -87,11 +90,12 @@ def deploy(args: AppArgs, *, deadline_seconds: float = START_SECONDS) -> Endpoin
     _check_same_tls(args)
     started_serve = start_serve(args.config)
     before = deployed(args.application)
+    experiment = running_experiment(args.application) if before else None
     try:
         run(args)
         wait(args, until)
     except BaseException:
-        _restore(args.application, before, shutdown=started_serve)
+        _restore(args.application, before, experiment, shutdown=started_serve)
         raise
     if not args.is_candidate:
         end_experiment(args.name)
@@ -135,17 +139,26 @@ def _with_keys(args: AppArgs) -> AppArgs:
     return args.model_copy(update={"keys": keys})
 
 
-def _restore(name: str, before: AppArgs | None, *, shutdown: bool) -> None:
-    """Undoes a failed deployment; replicas of the previous version were never stopped and are kept."""
+def _restore(name: str, before: AppArgs | None, experiment: Experiment | None, *, shutdown: bool) -> None:
+    """Undoes a failed deployment; replicas of the previous version were never stopped and are kept.
+
+    Requests are split again as before, unless the experiment has ended in the meantime.
+    """
     if before is None:
         kill_replicas(name)  # none has taken a request yet, so there is nothing to drain
         _take_away(name, shutdown=shutdown)
         return
-    run(before)
+    run(before, experiment if _is_running(name) else None)
     try:
         wait(before, time.monotonic() + RESTORE_SECONDS)
     except HeliostatError as error:
         _log.warning("%s: version %s is not up again: %s", name, before.version, error)
+
+
+def _is_running(name: str) -> bool:
+    """Whether the coordinator of an experiment is there, and sends requests to its candidate."""
+    found = experiment_status(name)
+    return found is not None and found.verdict is None
 
 
 def _take_away(name: str, *, shutdown: bool) -> None:

@@ -17,7 +17,7 @@ import pytest
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.session.resources import lacking_resources
 from heliostat.cluster.session.session import session
-from heliostat.infra.errors import ConfigError
+from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
@@ -107,6 +107,11 @@ def test_a_candidate_gets_its_share_and_takes_over(endpoint: Endpoint, arguments
         asked = {which: arms[which].requests for which in (BASELINE, CANDIDATE)}
         assert asked[CANDIDATE] / sum(asked.values()) == pytest.approx(experiment.share, abs=0.15)
         assert arms[BASELINE].errors == arms[CANDIDATE].errors == 0
+        with pytest.raises(ResourceError, match="are up in time"):
+            deploy(arguments["4"].model_copy(update={"version": "7"}), deadline_seconds=0)
+        assert endpoints() == {"sentiment": "4", "sentiment.candidate": "5"}
+        so_far = found["sentiment@5"]
+        until(lambda: found["sentiment@5"] >= so_far + 10, "the split goes on after it", seconds=60)
         promote("sentiment")
         assert endpoints() == {"sentiment": "5"}
     assert set(found) == {"sentiment@4", "sentiment@5"}, found

@@ -14,6 +14,7 @@ from heliostat.serve.config import ServeConfig, Tls
 from heliostat.serve.deploy import launch
 from heliostat.serve.deploy.applications import reason, url_of
 from heliostat.serve.deploy.ingress import check_port, check_tls
+from heliostat.serve.experiment.config import Experiment
 from tests.certificates import write_certificate
 
 TRACEBACK = """The deployment failed to start 1 times in a row. Error:
@@ -99,3 +100,44 @@ def test_without_a_model_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_where_an_endpoint_is_reached(host: str, route: str, url: str) -> None:
     assert url_of(host, 8000, route) == url
+
+
+def experiment_of(baseline: str, candidate: str) -> Experiment:
+    return Experiment(share=0.1, baseline=baseline, candidate=candidate, url="http://127.0.0.1:8000/candidate")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "goes_on"), [(None, True), ("the candidate is worse: rolled back", False), ("ended", False)]
+)
+def test_a_deployment_that_fails_leaves_the_experiment_as_it_was(
+    verdict: str | None, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The split goes on, unless the experiment has ended while the deployment was tried."""
+    before, runs = served("1"), []
+    experiment = experiment_of("1", "2")
+    status = None if verdict == "ended" else SimpleNamespace(verdict=verdict)
+
+    def wait(args: AppArgs, until: float) -> None:
+        if args.version == "3":
+            raise ResourceError("no replica is up in time")
+
+    fakes: dict[str, Any] = {
+        "check_manifest": lambda *_: None,
+        "start_serve": lambda config: False,
+        "applications": dict,
+        "deployed": lambda name: before,
+        "running_experiment": lambda name: experiment,
+        "experiment_status": lambda name: status,
+        "run": lambda args, experiment=None: runs.append((args.version, experiment)),
+        "wait": wait,
+        "end_experiment": lambda name: pytest.fail("the experiment was ended"),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(launch, name, fake)
+    with pytest.raises(ResourceError, match="no replica is up in time"):
+        launch.deploy(served("3"))
+    assert runs == [("3", None), ("1", experiment if goes_on else None)]
+
+
+def served(version: str) -> AppArgs:
+    return AppArgs(name="a", url="/nowhere/a", digest="0", version=version, config=ServeConfig(auth="none"))
