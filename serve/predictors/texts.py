@@ -135,10 +135,10 @@ class Texts(InputProcessor[TextRequest, Encoded]):
             for field, one in zip(fields, encoded, strict=True)
         ]
 
-    def count(self, given: Sequence[ModelInput[Encoded]], metrics: ServeMetrics) -> dict[str, int]:
+    def count(self, given: Sequence[ModelInput[Encoded]], metrics: ServeMetrics, passes: int = 1) -> dict[str, int]:
         """Counts the tokens, and those that are unknown: many of them mean texts in another language."""
         metrics.tokens("unknown", sum(one.item.unknown for one in given))
-        return super().count(given, metrics)
+        return super().count(given, metrics, passes)
 
     def usage(self, given: Sequence[ModelInput[Encoded]]) -> dict[str, int]:
         """Counts of the tokens."""
