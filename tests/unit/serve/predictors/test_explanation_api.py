@@ -13,7 +13,7 @@ import torch
 
 from heliostat.infra.images import decode
 from heliostat.serve.access.control import AccessControl
-from heliostat.serve.access.quota import _spend
+from heliostat.serve.access.quota import Spending, _spending
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.explain.answers import TableExplanation
 from heliostat.serve.http.app import Service, create_app
@@ -131,6 +131,16 @@ async def test_what_takes_too_long_is_given_up(ask: Ask, monkeypatch: pytest.Mon
     assert error_of(answer)["code"] == "timeout"
 
 
+class Charged(Spending):
+    """Remembers what a key is charged."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+
+    def count(self, tokens: int) -> None:
+        self.tokens.append(tokens)
+
+
 @pytest.mark.parametrize(
     ("kind", "more", "passes"),
     [
@@ -143,12 +153,12 @@ async def test_what_takes_too_long_is_given_up(ask: Ask, monkeypatch: pytest.Mon
 async def test_a_key_is_charged_by_the_passes_that_an_explanation_takes(
     ask: Ask, kind: str, more: dict[str, Any], passes: int
 ) -> None:
-    charged: list[int] = []
-    token = _spend.set(charged.append)
+    charged = Charged()
+    token = _spending.set(charged)
     usage = (await ask(kind).post("/v1/explain", {**ASKED[kind], **more})).json()["usage"]
-    _spend.reset(token)
+    _spending.reset(token)
     assert usage["passes"] == passes
-    assert charged == [passes * usage.get("prompt_tokens", 1)]
+    assert charged.tokens == [passes * usage.get("prompt_tokens", 1)]
 
 
 async def test_more_inputs_than_can_be_explained_in_time_are_refused_after_the_first(
