@@ -154,19 +154,27 @@ class Scheduler:
     def _attempt(
         self, run: Callable[[range], torch.Tensor], rows: range, answers: Sequence[Answer]
     ) -> list[Sampled | Exception] | Exception:
-        samplers = [answer.sampler for answer in answers]
+        def sampled() -> list[Sampled | Exception]:
+            found = sample(run(rows), [answer.sampler for answer in answers])
+            if isinstance(found[0], Exception) and all(isinstance(one, Exception) for one in found):
+                raise found[0]
+            return found
+
         try:
-            return self._thread.attempt(lambda: sample(run(rows), samplers))
+            return self._thread.attempt(sampled)
         except Exception as error:
             _log.warning("a pass over %d requests failed", len(rows), exc_info=True)
             return error.with_traceback(None)  # its frames hold the tensors of the pass
 
     def _trial(self) -> None:
-        """Reads a prompt of one token."""
+        """Reads a prompt of one token; raises ArithmeticError if what follows is not finite."""
         if self.adapters:
             self.adapters.choose([None])
+        ids = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         with torch.inference_mode():
-            self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device), use_cache=False)
+            highest = self.model(input_ids=ids, use_cache=False).logits.max()
+        if not highest.isfinite():
+            raise ArithmeticError(f"the likeliest token has the logit {float(highest)}")
 
     def _drop(self, leaves: Callable[[Answer], bool]) -> None:
         """Removes requests from the running batch; the last row moves to the place of each that leaves."""

@@ -278,6 +278,19 @@ async def test_a_model_whose_every_pass_fails_is_unhealthy_and_one_that_refuses_
     assert health(engine) == ""
 
 
+async def test_a_model_whose_output_is_never_finite_is_unhealthy(engine: TransformersEngine) -> None:
+    forward = engine.scheduler.model.forward
+
+    def spoilt(**given: Any) -> Any:
+        found = forward(**given)
+        found.logits.fill_(float("nan"))
+        return found
+
+    engine.scheduler.model.forward = spoilt
+    assert [type(one) for one in await at_once(engine, PROMPTS[:2])] == [ArithmeticError, ArithmeticError]
+    await asyncio.to_thread(until, lambda: "every pass of the model fails" in health(engine), "broken", 60)
+
+
 def health(engine: TransformersEngine) -> str:
     try:
         engine.check_health()
