@@ -19,6 +19,8 @@ from heliostat.cluster.tokens import token_environment
 # Ray replaces a given loopback address by the machine's own, unless multi-machine clusters are switched off, as they
 # are by default on macOS. This is that switch; it has the same effect on Linux.
 SEVERAL_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+"""A process of each training run that waits until a node is drained, which a machine alone never is."""
 
 
 @contextmanager
@@ -61,6 +63,7 @@ def local_environment() -> dict[str, str | None]:
         **token_environment(create=True),
         **ingress_environment(),
         SEVERAL_MACHINES: "0",
+        _WATCHER: os.environ.get(_WATCHER, "0"),
         "PATH": path_from_our_python(),
     }
 
@@ -81,7 +84,6 @@ def _defaults() -> dict[str, str | None]:
     defaults = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_V2_ENABLED": "1",
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process for each run, which waits until a node is drained
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default, without its warning
         "RAY_metrics_report_interval_ms": "5000",  # as often as they are scraped; Ray's 10 s would show stale values
     }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,18 @@ def pytest_configure(config: pytest.Config) -> None:
     tools.add_to_path()
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.pop("COLUMNS", None)  # set by pytest-xdist; commands would break their lines there
+
+
+@pytest.fixture
+def signals_heeded() -> Iterator[None]:
+    """This process and those that it starts heed Ctrl-C and SIGHUP, also where the tests run in the background."""
+    handlers: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    ignored = [one for one in handlers if signal.getsignal(one) is signal.SIG_IGN]
+    for one in ignored:
+        signal.signal(one, handlers[one])
+    yield
+    for one in ignored:
+        signal.signal(one, signal.SIG_IGN)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

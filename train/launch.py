@@ -16,12 +16,13 @@ from heliostat.infra.errors import StoppedError, TrainingError
 from heliostat.train.config import TrainConfig
 from heliostat.train.job import Job
 from heliostat.train.parallel.config import check_device
+from heliostat.train.telemetry.notices import Notice
 
 POLL_SECONDS = 0.5
 ANSWER_SECONDS = 5.0
 """How long the channel has to answer; it may have died with its node."""
 RESIZE_SECONDS = 60.0
-"""Seconds between attempts to scale up an elastic run: each resize loses the steps since the last checkpoint."""
+"""Seconds between attempts to scale up an elastic run: each resize stores a checkpoint and starts all workers anew."""
 FULL_NODE = re.compile(r"Memory on the node .* was (\S+ used / \S+ limit)")
 """Ray's message about a node that has run out of memory."""
 _log = log.get(__name__)
@@ -34,15 +35,28 @@ class DriverChannel:
         self._events: list[dict[str, Any]] = []
         self._error: str | None = None
         self._stopping = False
+        self._is_saved = True
         self._micro_batch_limit: int | None = None
 
     def stop(self) -> None:
         """Asks the workers to stop at a checkpoint."""
         self._stopping = True
 
-    def is_stopping(self) -> bool:
-        """Whether the workers should stop."""
-        return self._stopping
+    def ask_to_save(self) -> None:
+        """Asks the workers to store a checkpoint and go on."""
+        self._is_saved = False
+
+    def saved(self) -> None:
+        """Notes that the workers have done so."""
+        self._is_saved = True
+
+    def is_saved(self) -> bool:
+        """Whether no checkpoint is asked for."""
+        return self._is_saved
+
+    def notice(self) -> Notice:
+        """What the workers should do now."""
+        return "stop" if self._stopping else "" if self._is_saved else "save"
 
     def post(self, event: dict[str, Any]) -> None:
         """Adds an event: a mapping with its `kind`."""
@@ -73,13 +87,15 @@ class DriverChannel:
 def build_trainer(job: Job, use_gpu: bool, channel: Any, scratch: str) -> Any:
     """Builds the TorchTrainer of a job; starts nothing."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
+    from heliostat.train.resize import ElasticTrainer
     from heliostat.train.worker import work
 
     workers = job.train.workers
-    trainer: Any = TorchTrainer(
+    return ElasticTrainer(
         work,
+        channel=channel,
         train_loop_config={"job": job.model_dump(mode="json"), "channel": channel},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
@@ -94,13 +110,6 @@ def build_trainer(job: Job, use_gpu: bool, channel: Any, scratch: str) -> Any:
             failure_config=FailureConfig(max_failures=job.train.max_failures),
         ),
     )
-    # It would abort the workers at Ctrl-C, without a checkpoint; there is no option for this.
-    trainer._register_sigint_handler = _leave_sigint
-    return trainer
-
-
-def _leave_sigint(controller: Any) -> None:
-    """Replaces the trainer's own handling of Ctrl-C."""
 
 
 def resolve_use_gpu(train: TrainConfig) -> bool:

@@ -44,7 +44,7 @@ AT_WORK = """
         print("Ray answers:", ray.get(ray.remote(lambda: 1 + 1).remote(), timeout=60), flush=True)
 """
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = pytest.mark.usefixtures("home", "signals_heeded")
 
 
 def command(ending: str) -> tuple[subprocess.Popen[str], list[int]]:

@@ -21,7 +21,7 @@ from tests.faulty_s3 import faulty
 from tests.nodes import NODE
 from tests.waiting import until
 
-pytestmark = [pytest.mark.usefixtures("home"), pytest.mark.faults]
+pytestmark = [pytest.mark.usefixtures("home", "signals_heeded"), pytest.mark.faults]
 
 
 def checkpoints(store: Store) -> list[dict[str, Any]]:

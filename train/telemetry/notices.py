@@ -8,7 +8,7 @@ from typing import Any, Literal
 from heliostat.train.parallel.distributed import World
 
 Notice = Literal["", "save", "stop"]
-"""Nothing; a node will be removed; the driver was asked to stop."""
+"""Nothing; a node will be removed or the number of workers change; the driver was asked to stop."""
 ASK_SECONDS = 2.0
 """Interval between polls: each costs a few milliseconds, and a node's grace period is half a minute or more."""
 
@@ -23,6 +23,9 @@ class Notices:
     def ask(self) -> Notice:
         """The current notice, the same on every rank; a collective call of all ranks."""
         return ""
+
+    def saved(self) -> None:
+        """Called on every rank when the checkpoint that a notice `save` led to is stored."""
 
 
 class RayNotices(Notices):
@@ -39,12 +42,18 @@ class RayNotices(Notices):
         return self.world.is_first and time.monotonic() - self._asked >= ASK_SECONDS
 
     def ask(self) -> Notice:
-        """`stop` from the driver, or `save` once for each node that will be removed."""
+        """What the channel says, or `save` once for each node that will be removed."""
         import ray
         import ray.train
 
         self._asked = time.monotonic()
-        if self.world.from_first(lambda: ray.get(self.channel.is_stopping.remote())):
-            return "stop"
+        told: Notice = self.world.from_first(lambda: ray.get(self.channel.notice.remote()))
+        if told:
+            return told
         known, self._known = self._known, ray.train.get_preemption_info()
         return "save" if self._known is not None and self._known != known else ""
+
+    def saved(self) -> None:
+        """Tells the channel, from rank 0."""
+        if self.world.is_first:
+            self.channel.saved.remote()

@@ -14,6 +14,7 @@ from heliostat.cluster.session.interrupts import (
     signals_as_interrupt,
 )
 
+pytestmark = pytest.mark.usefixtures("signals_heeded")
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

@@ -1,0 +1,65 @@
+"""Elastic runs: before Ray Train changes the number of workers, they store a checkpoint, so that no step is lost."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.execution.scaling_policy import (
+    ElasticScalingPolicy,
+    NoopDecision,
+    ResizeDecision,
+    ScalingDecision,
+)
+
+SAVE_SECONDS = 120.0
+"""Longest wait for that checkpoint; after it the run is resized all the same."""
+
+
+class SavingScalingPolicy(ElasticScalingPolicy):
+    """Ray Train's elastic policy, whose decision to resize waits until the workers have stored a checkpoint."""
+
+    def __init__(self, scaling_config: Any, channel: Any) -> None:
+        super().__init__(scaling_config)
+        self._channel = channel
+        self._pending: ResizeDecision | None = None
+        self._deadline = 0.0
+
+    def make_decision_for_running_worker_group(self, *args: Any, **options: Any) -> ScalingDecision:
+        """Ray's decision; one to resize asks for a checkpoint first, and is given when that is stored."""
+        if self._pending is None:
+            decision = super().make_decision_for_running_worker_group(*args, **options)
+            if not isinstance(decision, ResizeDecision):
+                return decision
+            self._pending, self._deadline = decision, time.monotonic() + SAVE_SECONDS
+            ray.get(self._channel.ask_to_save.remote())
+        if not ray.get(self._channel.is_saved.remote()) and time.monotonic() < self._deadline:
+            return NoopDecision()
+        ready, self._pending = self._pending, None
+        return ready
+
+    def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
+        """Ray's decision; workers that have ended cannot store a checkpoint any more."""
+        self._pending = None
+        return super().make_decision_for_non_running_worker_group()
+
+
+class ElasticTrainer(TorchTrainer):
+    """A TorchTrainer that leaves Ctrl-C to the driver, and has SavingScalingPolicy if its number of workers may change.
+
+    `channel` is the DriverChannel.
+    """
+
+    def __init__(self, *args: Any, channel: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._channel = channel
+
+    def _initialize_and_run_controller(self, **parts: Any) -> Any:
+        if self.scaling_config.elasticity_enabled:
+            parts["scaling_policy"] = SavingScalingPolicy(self.scaling_config, self._channel)
+        return super()._initialize_and_run_controller(**parts)
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Registers none: Ray's would abort the workers at Ctrl-C, without a checkpoint. There is no option for this."""
