@@ -62,4 +62,4 @@ class ElasticTrainer(TorchTrainer):
         return super()._initialize_and_run_controller(**parts)
 
     def _register_sigint_handler(self, controller: Any) -> None:
-        """Registers none: Ray's would abort the workers at Ctrl-C, without a checkpoint. There is no option for this."""
+        """Registers none: Ray's would abort the workers without a checkpoint, and there is no option for this."""
