@@ -6,6 +6,7 @@ request: it waits for the body first, and its buffers hold requests of up to REP
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -68,7 +69,7 @@ def ingress_environment() -> dict[str, str | None]:
     metrics_port, stats_port = free_ports(2)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrap(binary, folder / "haproxy")),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapped(binary, folder)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
@@ -119,10 +120,16 @@ def install() -> None:
     wrap(binary, IMAGE_PROGRAM)
 
 
+def _wrapped(binary: str, folder: Path) -> Path:
+    """The wrapped HAProxy of this installation: others of the same user may be of another version, and have theirs."""
+    if Path(binary).parent == folder:
+        return Path(binary)  # a Ray inside a Ray of ours
+    name = hashlib.sha256(f"{sys.executable} {_ROOT} {binary}".encode()).hexdigest()[:8]
+    return wrap(binary, folder / f"haproxy-{name}")
+
+
 def wrap(binary: str, program: Path) -> Path:
     """Writes `program`, a script that runs the wrapper for `binary`."""
-    if Path(binary) == program:
-        return program  # a Ray inside a Ray of ours
     part = program.with_name(f"{program.name}.{os.getpid()}")
     part.write_text(f'#!/bin/sh\nexec "{sys.executable}" -ISc "{_START}" "{_ROOT}" "{binary}" "$@"\n')
     part.chmod(0o755)

@@ -9,7 +9,8 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ REQUESTS = int(os.environ.get("SERVE_REQUESTS", "10000"))
 KILL_SECONDS = 5.0
 REPLICAS = 4
 CLIENTS = 8
+LONG_SECONDS = 600
+"""Longer than Ray's own settings leave to an answer when replicas change: such an endpoint is deployed nevertheless."""
 GONE_EVENT = sse_event(GONE.body).decode().strip()
 
 
@@ -142,11 +145,36 @@ def test_no_request_fails_during_a_roll_and_a_downscale_to_one(sentiment: Endpoi
     assert next(one.version for one in status() if one.name == "sentiment") == "2"
 
 
+def test_requests_of_a_stopped_replica_end_as_the_spec_says(ray_session: None, storage: Path) -> None:
+    """HAProxy's own deadline for this endpoint, seconds after its spec's; the client has 30 s, which stop a test."""
+    published = publish(storage, "hurried", "text-classification", classifier)
+    settings: dict[str, Any] = {"timeout_seconds": 2, "replicas": {"min": 2, "max": 2}}
+    hurried = deploy(arguments("hurried", published, storage, **settings))
+    stopped = replica_pids("hurried")[0]
+    os.kill(stopped, signal.SIGSTOP)
+    headers = {"authorization": f"Bearer {KEY}"}
+    try:
+        with httpx.Client(headers=headers, timeout=30) as http, ThreadPoolExecutor() as threads:
+            asked = [
+                threads.submit(http.post, f"{hurried.url}/v1/predict", json={"text": f"a joy {number}"})
+                for number in range(8)
+            ]
+            found = Counter(
+                (one.result().status_code, one.result().json().get("error", {}).get("code")) for one in asked
+            )
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(stopped, signal.SIGKILL)
+        undeploy("hurried")
+    assert set(found) == {(200, None), (504, "timeout")}, found
+
+
 def test_a_stream_is_cut_on_the_killed_replica_only_and_ends_with_an_error_event(
     ray_session: None, storage: Path
 ) -> None:
     published = publish(storage, "chat", "causal-lm", generator)
     settings: dict[str, Any] = {"precision": "fp32", "max_tokens": 1900, "replicas": {"min": 2, "max": 2}}
+    settings["timeout_seconds"] = LONG_SECONDS
     chat = deploy(arguments("chat", published, storage, **settings))
     streams = 8
     begun: list[str] = []

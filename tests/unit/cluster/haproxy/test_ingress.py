@@ -94,6 +94,19 @@ def test_two_rays_get_ports_of_their_own() -> None:
         assert one[name] != other[name]
 
 
+def test_two_installations_of_a_user_have_programs_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each runs its own wrapper, and a Ray inside a Ray that of the outer one."""
+    one = ingress.ingress_environment()["RAY_SERVE_HAPROXY_BINARY_PATH"]
+    assert one == ingress.ingress_environment()["RAY_SERVE_HAPROXY_BINARY_PATH"]
+    monkeypatch.setattr(ingress, "_ROOT", Path("/elsewhere"))
+    other = ingress.ingress_environment()["RAY_SERVE_HAPROXY_BINARY_PATH"]
+    assert other != one
+    assert "/elsewhere" in Path(str(other)).read_text()
+    assert "/elsewhere" not in Path(str(one)).read_text()
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", str(one))
+    assert ingress.ingress_environment()["RAY_SERVE_HAPROXY_BINARY_PATH"] == one
+
+
 def test_sockets_of_haproxy_are_closed_to_others_and_short_enough(folder: Path) -> None:
     path = Path(ingress.ingress_environment()["RAY_SERVE_HAPROXY_SOCKET_PATH"] or "")
     assert path.parent.stat().st_mode & 0o777 == 0o700
