@@ -39,6 +39,7 @@ with session(ClusterConfig(num_cpus=1), cpus=1):
 """
 AT_WORK = """
     try:
+        print("at work", flush=True)
         time.sleep(600)
     finally:
         print("Ray answers:", ray.get(ray.remote(lambda: 1 + 1).remote(), timeout=60), flush=True)
@@ -78,6 +79,8 @@ def test_nothing_is_left_after_an_error_and_the_logs_are_named(home: Path) -> No
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_ray_is_there_for_the_clean_up_after_a_signal_to_the_group_and_nothing_is_left(number: signal.Signals) -> None:
     process, pids = command(AT_WORK)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
     os.killpg(process.pid, number)  # as `timeout`, a closed terminal and Ctrl-C do
     said, errors = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in errors or "Terminated" in errors

@@ -175,7 +175,7 @@ def test_log_probabilities_are_told(client: openai.OpenAI) -> None:
 
 
 def test_what_is_too_much_or_for_operators_is_refused(client: openai.OpenAI, endpoint: Endpoint) -> None:
-    with pytest.raises(openai.UnprocessableEntityError, match="256 are allowed"):
+    with pytest.raises(openai.BadRequestError, match="256 are allowed"):
         chat(client, [said("Hi")], max_tokens=257)
     with pytest.raises(openai.NotFoundError, match="nobody"):
         client.chat.completions.create(model="nobody", messages=[said("Hi")])  # type: ignore[list-item]
