@@ -6,10 +6,13 @@ Positions restart at 0 with each record, which tells attention where a record be
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 IGNORED = -100
 """The label of a token without loss."""
@@ -21,7 +24,7 @@ MULTIPLE = 32
 
 def can_pack(config: Any) -> bool:
     """Whether a model with this configuration accepts packed rows."""
-    return config.model_type in MODEL_TYPES and not getattr(config, "sliding_window", None)
+    return config.model_type in MODEL_TYPES
 
 
 def pack(ids: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
@@ -62,11 +65,20 @@ def unpack(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"input_ids": padded, "attention_mask": mask}
 
 
-def lengths_of(position_ids: torch.Tensor | None, tokens: int) -> list[int] | None:
-    """Tokens of each record of a packed row; None unless there are several in one row of `tokens`."""
-    if position_ids is None or position_ids.shape != (1, tokens):
-        return None
-    starts = (position_ids[0] == 0).nonzero().flatten().tolist()
-    if len(starts) < 2:
-        return None
-    return [end - start for start, end in zip(starts, [*starts[1:], tokens], strict=True)]
+@dataclass(frozen=True)
+class Records:
+    """Where the records of a packed row lie."""
+
+    edges: torch.Tensor
+    """Where each begins, and the row's end: int32 [records + 1], on the row's device."""
+    lengths: list[int]
+    """Tokens of each."""
+
+
+@lru_cache(maxsize=1)  # every layer asks for the same row, and to answer a GPU has to be waited for
+def records_of(position_ids: torch.Tensor) -> Records:
+    """The records of a row with `position_ids` [1, tokens]; one if the positions do not restart."""
+    with torch.inference_mode(False):  # what is kept may be needed for gradients
+        starts = (position_ids[0, 1:] == 0).nonzero().flatten() + 1
+        edges = functional.pad(functional.pad(starts, (1, 0)), (0, 1), value=position_ids.shape[1]).int()
+        return Records(edges, edges.diff().tolist())

@@ -24,7 +24,7 @@ def check_model(train: ParallelConfig, folder: Path) -> None:
     config = AutoConfig.from_pretrained(folder)
     if not can_pack(config):
         raise ConfigError(
-            f"{key}: {size} needs a model of type {', '.join(sorted(MODEL_TYPES))} without a sliding window; "
+            f"{key}: {size} needs a model of type {', '.join(sorted(MODEL_TYPES))}; "
             f"model.source is a {config.model_type}"
         )
     counts = {"attention heads": config.num_attention_heads, "key-value heads": config.num_key_value_heads}

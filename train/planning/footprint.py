@@ -17,6 +17,7 @@ from heliostat.infra.errors import ModelError
 from heliostat.train.config import TrainConfig
 from heliostat.train.models.adapters import attach, linear_layers
 from heliostat.train.models.architectures.network import Settings, build_network
+from heliostat.train.models.kernels.attention import mask
 from heliostat.train.telemetry.flops import Flops
 
 TOKENS = 128
@@ -138,11 +139,10 @@ def _default_type(dtype: torch.dtype) -> Iterator[None]:
 def _fused() -> str:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    from transformers.masking_utils import sdpa_mask
 
     def attention(*args: Any, **options: Any) -> Any:
         return sdpa_attention_forward(*args, **{**options, "dropout": 0.0})  # not fused on CPUs with dropout
 
     AttentionInterface.register(ATTENTION, attention)
-    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+    AttentionMaskInterface.register(ATTENTION, mask)
     return ATTENTION

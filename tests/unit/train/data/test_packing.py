@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from heliostat.train.data.packing import IGNORED, MODEL_TYPES, MULTIPLE, can_pack, lengths_of, pack, unpack
+from heliostat.train.data.packing import IGNORED, MODEL_TYPES, MULTIPLE, can_pack, pack, records_of, unpack
 from heliostat.train.models.kernels import cross_entropy
 from heliostat.train.tasks.causal_lm import TASK
 
@@ -58,18 +58,20 @@ def test_records_lie_one_after_the_other_and_know_what_follows() -> None:
     assert row["records"][0, :18].tolist() == [0] * 7 + [1] * 4 + [2] * 3 + [3] * 4
     followed = [IGNORED] * 4 + [10, 4, IGNORED, 5, 3, 12, IGNORED] + [IGNORED] * 3 + [11]
     assert row["targets"][0].tolist() == followed + [IGNORED] * (MULTIPLE - len(followed))
-    assert lengths_of(row["position_ids"], MULTIPLE) == [7, 4, 3, MULTIPLE - 14]
+    records = records_of(row["position_ids"])
+    assert records.lengths == [7, 4, 3, MULTIPLE - 14]
+    assert records.edges.tolist() == [0, 7, 11, 14, MULTIPLE]
+    assert records.edges.dtype is torch.int32
 
 
 def test_a_row_of_the_right_size_is_not_filled() -> None:
     assert packed([([1] * MULTIPLE, [1] * MULTIPLE)])["input_ids"].shape == (1, MULTIPLE)
 
 
-def test_what_is_no_packed_row_has_no_lengths() -> None:
-    assert lengths_of(None, 4) is None
-    assert lengths_of(torch.tensor([[0, 1, 2, 3]]), 4) is None
-    assert lengths_of(torch.tensor([[4]]), 1) is None
-    assert lengths_of(torch.tensor([[0, 1], [0, 1]]), 2) is None
+@pytest.mark.parametrize("positions", [[0, 1, 2, 3], [4], [4, 5]])
+def test_positions_that_do_not_restart_are_one_record(positions: list[int]) -> None:
+    records = records_of(torch.tensor([positions]))
+    assert (records.edges.tolist(), records.lengths) == ([0, len(positions)], [len(positions)])
 
 
 def test_a_row_is_padded_for_models_that_need_it() -> None:
@@ -113,10 +115,6 @@ def test_bfloat16_trains_as_float32_does(tmp_path: Path) -> None:
         torch.autograd.backward(TASK.loss(one, batch))
     for whole, rounded in zip(model.parameters(), half.parameters(), strict=True):
         assert torch.nn.functional.cosine_similarity(whole.grad.flatten(), rounded.grad.float().flatten(), dim=0) > 0.99
-
-
-def test_a_sliding_window_is_not_packed() -> None:
-    assert not can_pack(AutoConfig.for_model("mistral", sliding_window=16))
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8])

@@ -144,6 +144,13 @@ def test_activations_are_what_a_real_model_keeps(tmp_path: Path) -> None:
     assert 1.0 <= found / real < 1.15
 
 
+def test_no_mask_of_tokens_x_tokens_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    LlamaConfig(**SIZES).save_pretrained(tmp_path)
+    short = footprint(tmp_path, "AutoModelForCausalLM", spec()).activation_bytes
+    monkeypatch.setattr("heliostat.train.planning.footprint.TOKENS", 8 * TOKENS)
+    assert footprint(tmp_path, "AutoModelForCausalLM", spec()).activation_bytes <= short
+
+
 def test_an_encoder_keeps_what_korthikanti_et_al_say(tmp_path: Path) -> None:
     """34 bytes for each token, unit of width and layer (2022, https://arxiv.org/abs/2205.05198, equation 2)."""
     BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536).save_pretrained(
