@@ -25,16 +25,13 @@ from tests.seaweedfs import BUCKET, seaweedfs
 
 @pytest.fixture(scope="module", autouse=True)
 def surroundings() -> Iterator[None]:
-    """A token and folders of their own for the Rays of this process, so that it joins, and disturbs, none of the user's
-    or of another worker's. What DeepSpeed compiles, a minute's work, all share."""
+    """A token and folders of their own for the Rays of a file, so that it joins, and disturbs, none of the user's or of
+    another worker's. What DeepSpeed compiles, a minute's work, all share."""
     with TemporaryDirectory(dir="/tmp", prefix="hs-", ignore_cleanup_errors=True) as folder:
         (Path(folder) / "token").write_text(secrets.token_hex(32))
         (Path(folder) / "token").chmod(0o600)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TORCH_EXTENSIONS_DIR", str(operators_folder()))
-            patch.setenv("RAY_AUTH_TOKEN_PATH", f"{folder}/token")
-            patch.setenv("RAY_TMPDIR", folder)
-            patch.setenv("HELIOSTAT_HOME", folder)
+        own = {"RAY_AUTH_TOKEN_PATH": f"{folder}/token", "RAY_TMPDIR": folder, "HELIOSTAT_HOME": folder}
+        with applied({**own, "TORCH_EXTENSIONS_DIR": str(operators_folder())}):  # Ray reads its token anew
             yield
 
 

@@ -49,7 +49,7 @@ SMALLER = {
         "train.learning_rate=0.01", "train.global_batch_size=32",
     ],
     "reviews-lstm": [
-        "data.source=chinese.csv", "data.where=null", "data.label_names={}", "data.max_length=16",
+        "data.source=chinese.csv", "data.where=null", "data.label_names={}", "data.max_length=64",
         "model.lstm.embedding=16", "model.lstm.hidden=16", "train.learning_rate=0.02", "train.epochs=4",
     ],
     "gan": [
