@@ -7,7 +7,8 @@ HeliostatError            exit code 1
 ├── ModelError            a model is missing or cannot be loaded
 │   └── IntegrityError    stored files differ from their manifest
 ├── StorageError          a file system or bucket refuses or does not answer
-│   └── NotFoundError     no such object
+│   ├── NotFoundError     no such object
+│   └── UnreachableError  a server does not answer
 ├── ResourceError         too few CPUs or GPUs, a port in use, no cluster
 ├── TrainingError         a run failed for a reason that the user can act on
 └── StoppedError          Ctrl-C or a signal stopped the command; exit code 128 + the signal's number
@@ -53,6 +54,10 @@ class StorageError(HeliostatError):
 
 class NotFoundError(StorageError):
     """No such object."""
+
+
+class UnreachableError(StorageError):
+    """A server does not answer; trying again later can help."""
 
 
 class ResourceError(HeliostatError):

@@ -7,7 +7,7 @@ import io
 
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
-from heliostat.infra.tracking import start_run
+from heliostat.infra.tracked_run import Run, start_run
 from heliostat.tune.search import Search, Trial
 
 
@@ -37,8 +37,8 @@ def write_csv(search: Search, storage: StorageConfig, key: str) -> str:
     return text.getvalue()
 
 
-def log_trial(storage: StorageConfig, experiment: str, trial: Trial, parent_run_id: str) -> None:
+def log_trial(storage: StorageConfig, experiment: str, trial: Trial, parent: Run) -> None:
     """Logs a trial's values, metrics and outcome as a child run of the search."""
     tags = {"heliostat.kind": "trial", "heliostat.outcome": trial.outcome}
-    with start_run(storage, experiment, f"trial-{trial.id}", trial.values, tags, parent_run_id) as run:
+    with start_run(storage, experiment, f"trial-{trial.id}", trial.values, tags, parent) as run:
         run.log(trial.metrics, trial.progress)

@@ -42,15 +42,21 @@ def train(
     loaded = load_spec(spec, overrides or [])
     if planned(loaded, dry_run, "prepare, train, evaluate, publish"):
         return
+    from heliostat.infra.registry import registry
     from heliostat.pipeline import prepare, runs, train
 
     name = runs.find_run(loaded, run, resume)
-    if name and (version := runs.read_run(loaded, name).get("version")):
-        typer.echo(f"run {name} has finished: it is version {version} of {loaded.name}")
+    record = runs.read_run(loaded, name) if name else {}
+    if record.get("status") == "finished":
+        typer.echo(f"run {name} of {loaded.name} has finished: {runs.published(record)}")
         return
+    if not record:  # nothing is lost yet; a run that was begun goes on, whatever MLflow does
+        registry.check(loaded.storage)
     with stages(loaded) as view:
         trained = train.run(loaded, prepare.run(loaded, view), view, name)
-        if "production" not in trained.model.aliases:
+        if not trained.model.version:
+            view.say("next: heliostat models list registers it, once MLflow answers")
+        elif "production" not in trained.model.aliases:
             place = "" if loaded.storage == StorageConfig() else f"HELIOSTAT_STORAGE={loaded.storage.url} "
             view.say(f"next: {place}heliostat models promote {loaded.name} {trained.model.version}")
         else:
@@ -85,8 +91,10 @@ def tune(
         raise ConfigError("tune.space: empty; give at least one key, such as learning_rate: {loguniform: [1e-5, 1e-3]}")
     if planned(loaded, dry_run, f"prepare, {loaded.tune.trials} trials, train the best, publish"):
         return
+    from heliostat.infra.registry import registry
     from heliostat.pipeline import prepare, train, tune
 
+    registry.check(loaded.storage)
     with stages(loaded) as view:
         prepared = prepare.run(loaded, view)
         best, _ = tune.run(loaded, prepared, view)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliostat import __version__
 from heliostat.infra import failures, log
 from heliostat.infra.config.strict import dump_yaml
-from heliostat.infra.errors import StorageError
 from heliostat.results import Curves
 from heliostat.spec import Spec
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
-    from heliostat.infra.tracking import Run
+    from heliostat.infra.tracked_run import Run
     from heliostat.results import TrainingResult
     from heliostat.train.data.prepared import Prepared
     from heliostat.train.evaluation.report.page import Report
@@ -63,7 +60,7 @@ def report_on_run(spec: Spec, prepared: Prepared, run: Run, trained: TrainingRes
 
     None if that fails for any reason: the error is logged, and the run still succeeds.
     """
-    subtitle = f"Version {trained.model.version}, published by run {trained.run_id}"
+    subtitle = f"Version {trained.model.number}, published by run {trained.run_id}"
     more = {"base model": spec.model.origin, "run in MLflow": trained.tracking_url}
     key = f"runs/{spec.name}/{trained.run_id}/report.html"
     try:
@@ -89,19 +86,8 @@ def _store(spec: Spec, key: str, report: Report, run: Run | None = None) -> str:
     store, page = open_store(spec.storage), render(report).encode("utf-8", "replace")
     store.write_bytes(key, page)
     if run:
-        _keep(run, page)
+        run.text(page.decode(), "report.html")
     return f"{store.url.rstrip('/')}/{key}"
-
-
-def _keep(run: Run, page: bytes) -> None:
-    """Adds the page to the run's artifacts; if MLflow fails, the page is still in storage."""
-    with tempfile.TemporaryDirectory(prefix="heliostat-report-") as folder:
-        file = Path(folder) / "report.html"
-        file.write_bytes(page)
-        try:
-            run.artifact(file)
-        except StorageError as error:
-            _log.warning("the report is in storage only: %s", error)
 
 
 def make_report(
@@ -123,7 +109,7 @@ def make_report(
         "data fingerprint": prepared.fingerprint,
         "records": ", ".join(f"{prepared.counts[split]:,} {split}" for split in ("train", "validation", "test")),
         "unknown tokens": f"{prepared.unknown_share:.2%}",
-        "version": ", ".join([str(model.version), *model.aliases]),
+        "version": ", ".join([model.number, *model.aliases]),
         "published": f"{model.created:%Y-%m-%d %H:%M} UTC",
         "files": model.url,
         "manifest SHA-256": model.digest,

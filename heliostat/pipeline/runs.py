@@ -62,8 +62,14 @@ def find_run(spec: Spec, name: str | None, resume: bool) -> str | None:
         which = f"run {name!r}" if name else "run yet"
         raise ConfigError(f"--resume: no {which} of {spec.name} in {spec.storage.url}")
     if resume and record.get("status") == "finished":
-        raise ConfigError(f"run {name} has finished (version {record['version']}); start a new one")
+        raise ConfigError(f"run {name} has finished ({published(record)}); start a new one")
     return name if given or record.get("status") == "running" else None
+
+
+def published(record: Mapping[str, Any]) -> str:
+    """What a finished run has published, in words."""
+    version = record.get("version")
+    return f"version {version}" if version else "its version waited for MLflow: heliostat models list"
 
 
 def newest_run(spec: Spec) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from heliostat.infra.errors import ModelError
+from heliostat.infra import log
+from heliostat.infra.errors import StorageError
 from heliostat.pipeline.job import make_job
 from heliostat.pipeline.report import event_metrics, merge_curves, report_on_run
 from heliostat.pipeline.runs import new_run_id, read_run, write_run
@@ -15,15 +16,19 @@ from heliostat.view.terminal import View
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
+    from heliostat.infra.tracked_run import Run
     from heliostat.train.data.prepared import Prepared
+
+_log = log.get(__name__)
 
 
 def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -> TrainingResult:
     """Trains, evaluates and publishes the next version of the model; the first becomes `production`.
 
-    If a run called `run_id` was interrupted, it resumes from its newest complete checkpoint.
+    If a run called `run_id` was interrupted, it resumes from its newest complete checkpoint. What MLflow does not take,
+    the registration too, waits in storage.
     """
-    from heliostat.infra.tracking import start_run
+    from heliostat.infra.tracked_run import start_run
     from heliostat.train import tasks
     from heliostat.train.launch import launch
 
@@ -45,32 +50,26 @@ def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -
                 on_event(event)
 
             result = launch(job, handle)
-        model = register(spec, run.id, result)
+        model = register(spec, run, result)
         curves = merge_curves(run, seen, tasks.get(spec.task).metric) if record else seen
         trained = TrainingResult(run_id, model, result, run.url, curves)
         trained.report = report_on_run(spec, prepared, run, trained)
-        write_run(spec, run_id, {"mlflow": run.id, "status": "finished", "version": model.version})
+        write_run(spec, run_id, {"mlflow": run.id, "status": "finished", "version": model.version or None})
     view.trained(trained)
     return trained
 
 
-def register(spec: Spec, tracking_id: str, result: Mapping[str, Any]) -> ModelVersion:
-    """Registers the published files as the model's next version; the first version becomes `production`.
-
-    Idempotent: files that are registered already, by an earlier attempt of the run, keep their version.
-    """
+def register(spec: Spec, run: Run, result: Mapping[str, Any]) -> ModelVersion:
+    """Registers the published files as the model's next version, or lets that wait if MLflow fails."""
     from heliostat.infra.registry import registry
+    from heliostat.infra.waiting import Publication
 
-    known = [one for one in registry.list_models(spec.storage) if one.digest == result["digest"]]
-    version = (
-        known[0]
-        if known
-        else registry.register(
-            spec.storage, spec.name, result["url"], result["digest"], tracking_id, dict(result["metrics"])
-        )
-    )
+    made = Publication(spec.name, result["url"], result["digest"], dict(result["metrics"]))
+    run.flush()
     try:
-        registry.resolve(spec.storage, f"models:/{spec.name}@production")
-    except ModelError:
-        return registry.promote(spec.storage, spec.name, version.version)
-    return version
+        if not run.connection.is_away:
+            return registry.publish(spec.storage, made, run.id)
+    except StorageError as error:
+        _log.warning("the model is published, but not registered: %s", error)
+    run.register_later(made)
+    return registry.unregistered(made, run.id)

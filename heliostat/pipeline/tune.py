@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run(spec: Spec, prepared: Prepared, view: View) -> tuple[Spec, Search]:
     """The spec with the values of the best trial, and the search; logged to MLflow as a run with a child per trial."""
-    from heliostat.infra.tracking import start_run
+    from heliostat.infra.tracked_run import start_run
     from heliostat.tune.report import log_trial, write_csv
     from heliostat.tune.search import search
 
@@ -36,7 +36,7 @@ def run(spec: Spec, prepared: Prepared, view: View) -> tuple[Spec, Search]:
     ):
         found = search(job, spec.tune, on_trial)
         for trial in found.trials:
-            log_trial(spec.storage, spec.name, trial, parent_run_id=run.id)
+            log_trial(spec.storage, spec.name, trial, parent=run)
         run.text(write_csv(found, spec.storage, f"runs/{spec.name}/{run_id}/trials.csv"), "trials.csv")
     view.searched(found)
     train = {**spec.train.model_dump(), **found.best.values}

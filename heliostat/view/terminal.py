@@ -150,7 +150,7 @@ class View:
         """Prints loss curve, test metrics, confusion matrix, published version, and the report's location."""
         self.loss_curve(trained.curves.get("train/loss", {}))
         self.say(f"run {trained.run_id} in MLflow: {trained.tracking_url}")
-        self.metrics(f"Test split, version {trained.model.version}", trained.result["metrics"])
+        self.metrics(f"Test split, version {trained.model.number}", trained.result["metrics"])
         self.confusion(trained.result["confusion"], trained.result["labels"])
         self.version(trained.model, trained.result["size_bytes"])
         self.report(trained.report)
@@ -183,7 +183,7 @@ class View:
     def version(self, model: ModelVersion, size_bytes: int) -> None:
         """Prints the location of a published version, and the checksum of its files."""
         rows: list[list[object]] = [
-            ["version", model.version],
+            ["version", model.number],
             ["aliases", ", ".join(model.aliases) or "-"],
             ["files", model.url],
             ["size", f"{size_bytes / 1e6:.1f} MB"],

@@ -1,7 +1,8 @@
 """Registry of published models: their versions, and aliases such as `production`.
 
 Stored in MLflow's model registry; the files are bundles in storage. A version never changes. Only `promote` and
-`rollback` move an alias, and every move is recorded in a tag of the model.
+`rollback` move an alias, and every move is recorded in a tag of the model. Whoever asks the registry first sends what
+waits for MLflow in storage, so that no published model is missed.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heliostat.infra import tracking
-from heliostat.infra.errors import ModelError
+from heliostat.infra import log, tracked_run, tracking, waiting
+from heliostat.infra.errors import ModelError, StorageError, UnreachableError
 from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.waiting import Publication, Waiting
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PRODUCTION = "production"
+_log = log.get(__name__)
 
 _DIGEST = "heliostat.digest"
 _METRICS = "heliostat.metrics"
@@ -38,6 +41,7 @@ class ModelVersion:
 
     name: str
     version: int
+    """From 1; 0 while it waits to be registered."""
     url: str
     """URL of its bundle."""
     digest: str
@@ -47,27 +51,39 @@ class ModelVersion:
     aliases: tuple[str, ...]
     metrics: dict[str, float]
 
+    @property
+    def number(self) -> str:
+        """The version as it is shown."""
+        return str(self.version) if self.version else "not registered yet"
+
 
 def register(
-    storage: StorageConfig, name: str, url: str, digest: str, run_id: str, metrics: dict[str, float]
+    storage: StorageConfig, name: str, url: str, digest: str, run_id: str | None, metrics: dict[str, float]
 ) -> ModelVersion:
     """Registers the bundle at `url` as the next version of the model `name`; does not move an alias."""
     with _registry(storage, name) as mlflow:
-        from mlflow.exceptions import MlflowException
+        return _register(mlflow, storage, Publication(name, url, digest, metrics), run_id)
 
-        try:
-            mlflow.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        made = mlflow.create_model_version(
-            name,
-            source=_source(storage, url),
-            run_id=run_id,
-            tags={_DIGEST: digest, _METRICS: json.dumps(metrics)},
-            await_creation_for=0,
-        )
-        return _located(storage, _get(mlflow, name, made.version))
+
+def publish(storage: StorageConfig, publication: Publication, run_id: str | None) -> ModelVersion:
+    """Registers a bundle as the model's next version; the first version becomes `production`.
+
+    Idempotent: files that are registered already, by an earlier attempt, keep their version.
+    """
+    with _registry(storage, publication.name) as mlflow:
+        return _publish(mlflow, storage, publication, run_id)
+
+
+def unregistered(made: Publication, run_id: str | None) -> ModelVersion:
+    """The version of a published bundle that waits to be registered."""
+    now = datetime.now(timezone.utc)
+    return ModelVersion(made.name, 0, made.url, made.digest, run_id or "", now, (), made.metrics)
+
+
+def check(storage: StorageConfig) -> None:
+    """Raises StorageError, before a command begins with what takes long, if MLflow does not answer."""
+    with _registry(storage, tracking.tracking_uri(storage)) as mlflow:
+        mlflow.search_registered_models(max_results=1)
 
 
 def resolve(storage: StorageConfig, reference: str) -> ModelVersion:
@@ -125,8 +141,69 @@ def history(storage: StorageConfig, name: str, alias: str = PRODUCTION) -> list[
 
 @contextmanager
 def _registry(storage: StorageConfig, what: str) -> Iterator[MlflowClient]:
+    """The registry, once it has been told what waits for it."""
     with tracking.explained(what):
-        yield tracking.client(storage)
+        mlflow = tracking.client(storage)
+        for key, one in waiting.stored(storage):
+            _send(mlflow, storage, key, one)
+        yield mlflow
+
+
+def _send(mlflow: MlflowClient, storage: StorageConfig, key: str, one: Waiting) -> None:
+    """Tells MLflow what waits of a run; what it refuses (for a run that was deleted, say) is named, and stays.
+
+    Raises UnreachableError if it does not answer.
+    """
+    try:
+        for step in (tracked_run.send, _send_publication):
+            try:
+                step(mlflow, storage, one)
+            except UnreachableError:
+                raise
+            except StorageError as error:
+                _log.warning("%s/%s stays there: %s", storage.url, key, error)
+    finally:
+        waiting.update(storage, key, one)
+
+
+def _send_publication(mlflow: MlflowClient, storage: StorageConfig, one: Waiting) -> None:
+    if one.publication:
+        with tracking.explained(one.publication.name):
+            _publish(mlflow, storage, one.publication, one.run_id)
+        one.publication = None
+
+
+def _publish(
+    mlflow: MlflowClient, storage: StorageConfig, publication: Publication, run_id: str | None
+) -> ModelVersion:
+    name = publication.name
+    every = [_read(one, {}) for one in _pages(mlflow.search_model_versions, f"name='{name}'")]
+    known = [one.version for one in every if one.digest == publication.digest]
+    version = min(known) if known else _register(mlflow, storage, publication, run_id).version
+    if PRODUCTION not in _aliases(mlflow, name, name):
+        _move(mlflow, name, PRODUCTION, version, "promote")
+    return _located(storage, _get(mlflow, name, version))
+
+
+def _register(
+    mlflow: MlflowClient, storage: StorageConfig, publication: Publication, run_id: str | None
+) -> ModelVersion:
+    from mlflow.exceptions import MlflowException
+
+    name = publication.name
+    try:
+        mlflow.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = mlflow.create_model_version(
+        name,
+        source=_source(storage, publication.url),
+        run_id=run_id,
+        tags={_DIGEST: publication.digest, _METRICS: json.dumps(publication.metrics)},
+        await_creation_for=0,
+    )
+    return _located(storage, _get(mlflow, name, made.version))
 
 
 def _source(storage: StorageConfig, url: str) -> str:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.infra import tracking
 from heliostat.infra.errors import IntegrityError, NotFoundError, StorageError
 from heliostat.infra.registry.bundle import fetch_directory, publish_directory, read_manifest
 from heliostat.infra.storage.base import Entry, Store
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
+from heliostat.infra.tracked_run import start_run
 
 
 @pytest.fixture
@@ -138,8 +138,7 @@ def test_artifacts_of_a_run_are_in_the_bucket(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "report.txt").write_text("fine")
-    with tracking.start_run(StorageConfig(url=s3_url), "e", "n", {}, {}) as run:
-        run.artifact(tmp_path / "report.txt")
+    with start_run(StorageConfig(url=s3_url), "e", "n", {}, {}) as run:
+        run.text("fine", "report.txt")
     assert store.read_bytes(f"mlflow/{run.id}/artifacts/report.txt") == b"fine"
     assert (tmp_path / "heliostat-data/mlflow.db").exists()

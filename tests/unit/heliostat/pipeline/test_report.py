@@ -38,10 +38,8 @@ class FakeRun:
             raise StorageError("the server does not answer")
         return {name: values for name, values in self.before.items() if name in names}
 
-    def artifact(self, path: Path) -> None:
-        if self.away:
-            raise StorageError("the server does not answer")
-        self.kept.append(path.read_text())
+    def text(self, text: str, name: str) -> None:
+        self.kept.append(text)
 
 
 @pytest.fixture
@@ -108,13 +106,6 @@ def test_the_report_is_with_the_run_and_in_mlflow(spec: Spec) -> None:
         "d" * 64, "http://mlflow", "&lt;i&gt;a film&lt;/i&gt;", "global_batch_size: 32", spec.model.origin,
     )  # fmt: skip
     assert [one for one in said if one not in page] == []
-
-
-def test_a_report_that_mlflow_does_not_take_is_in_storage(spec: Spec, capsys: pytest.CaptureFixture[str]) -> None:
-    place = write(spec, FakeRun(away=True), trained())
-    assert place is not None
-    assert Path(place).exists()
-    assert "the report is in storage only: the server does not answer" in capsys.readouterr().err
 
 
 def test_a_report_that_cannot_be_made_fails_nothing(spec: Spec, capsys: pytest.CaptureFixture[str]) -> None:

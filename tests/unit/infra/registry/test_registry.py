@@ -10,6 +10,7 @@ from heliostat.infra.errors import HeliostatError, ModelError
 from heliostat.infra.registry import registry
 from heliostat.infra.registry.registry import ModelVersion
 from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.tracked_run import start_run
 
 
 def publish(storage: StorageConfig, count: int, name: str = "sentiment") -> list[ModelVersion]:
@@ -64,11 +65,11 @@ def test_a_version_with_an_absolute_place_is_found_after_a_rename_too(
 
 
 def test_artifacts_of_new_runs_go_where_the_storage_was_renamed_to(storage: StorageConfig, tmp_path: Path) -> None:
-    with tracking.start_run(storage, "sentiment", "a", {}, {}) as run:
+    with start_run(storage, "sentiment", "a", {}, {}) as run:
         run.text("x", "before.txt")
     Path(storage.url).rename(tmp_path / "renamed")
     renamed = StorageConfig(url=str(tmp_path / "renamed"))
-    with tracking.start_run(renamed, "sentiment", "b", {}, {}) as run:
+    with start_run(renamed, "sentiment", "b", {}, {}) as run:
         run.text("x", "after.txt")
     assert not Path(storage.url).exists()
     assert {file.name for file in (tmp_path / "renamed" / "mlflow").rglob("*.txt")} == {"before.txt", "after.txt"}

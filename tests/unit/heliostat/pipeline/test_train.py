@@ -1,0 +1,117 @@
+"""A run whose MLflow is away trains, publishes, and is registered later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from heliostat.cli import app
+from heliostat.commands import stages
+from heliostat.infra import waiting
+from heliostat.infra.errors import ConfigError, UnreachableError
+from heliostat.infra.registry import registry
+from heliostat.pipeline import train
+from heliostat.pipeline.runs import find_run, read_run
+from heliostat.results import TrainingResult
+from heliostat.spec import Spec, load_spec
+from heliostat.train.data.prepared import Prepared
+from heliostat.view.terminal import View
+from tests.silent import silent_server
+
+RUN = "20260101-000000-abcd"
+PREPARED = Prepared("f" * 16, "", Path(), ("no", "yes"), {"train": 16, "validation": 8, "test": 4})
+RESULT: dict[str, Any] = {
+    "kind": "result", "metrics": {"accuracy": 0.75}, "confusion": [[2, 1], [0, 1]], "labels": ["no", "yes"],
+    "reliability": [], "worst": [], "size_bytes": 2_000_000, "digest": "d" * 64,
+}  # fmt: skip
+
+
+@pytest.fixture
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
+    monkeypatch.setenv("HELIOSTAT_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return load_spec("sentiment", [])
+
+
+@pytest.fixture
+def silent(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """MLflow's server, which accepts connections and never answers."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with silent_server() as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        yield url
+
+
+def run(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> TrainingResult:
+    """A run whose workers publish at once."""
+    result = {**RESULT, "url": f"{spec.storage.url}/models/sentiment/{RUN}"}
+
+    def launch(_: object, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        on_event(result)
+        return result
+
+    monkeypatch.setattr("heliostat.train.launch.launch", launch)
+    monkeypatch.setattr(train, "make_job", lambda *_: None)
+    return train.run(spec, PREPARED, View(Console(quiet=True)), RUN)
+
+
+def test_a_model_whose_registry_is_silent_is_registered_by_who_asks_next(
+    silent: str, spec: Spec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = run(spec, monkeypatch)
+    assert (trained.model.version, trained.model.number) == (0, "not registered yet")
+    assert "Version not registered yet" in Path(trained.report or "").read_text()
+    assert capsys.readouterr().err.count("the next train, tune, evaluate, serve or models command sends it") == 1
+    with pytest.raises(ConfigError, match=r"finished \(its version waited for MLflow: heliostat models list\)"):
+        find_run(spec, RUN, resume=True)
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    version = registry.resolve(spec.storage, "models:/sentiment@production")
+    assert (version.version, version.digest, version.metrics) == (1, "d" * 64, {"accuracy": 0.75})
+    assert list(waiting.stored(spec.storage)) == []
+
+
+def test_a_model_that_waited_twice_has_one_version(silent: str, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(spec, monkeypatch)
+    run(spec, monkeypatch)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert [one.version for one in registry.list_models(spec.storage)] == [1]
+    assert run(spec, monkeypatch).model.version == 1
+
+
+def test_a_run_with_an_mlflow_that_answers_is_registered_at_once(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = run(spec, monkeypatch)
+    assert (trained.model.version, trained.model.aliases) == (1, ("production",))
+    assert read_run(spec, RUN)["version"] == 1
+    assert list(waiting.stored(spec.storage)) == []
+
+
+@pytest.mark.parametrize("command", [["train", "sentiment"], ["tune", "sentiment", "tune.trials=1"]])
+def test_nothing_is_begun_with_an_mlflow_that_is_away(
+    command: list[str], silent: str, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "stages", lambda _: pytest.fail("started"))
+    with pytest.raises(UnreachableError, match="the server does not answer; check MLFLOW_TRACKING_URI"):
+        app(command, standalone_mode=False)
+
+
+def test_a_run_that_was_begun_goes_on_with_an_mlflow_that_is_away(
+    silent: str, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BegunError(Exception):
+        pass
+
+    def begin(_: object) -> None:
+        raise BegunError
+
+    file = Path(spec.storage.url) / f"runs/sentiment/{RUN}/run.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"run_id": RUN, "mlflow": "0" * 32, "status": "running"}))
+    monkeypatch.setattr(stages, "stages", begin)
+    with pytest.raises(BegunError):
+        app(["train", "sentiment", "--run", RUN], standalone_mode=False)
