@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -64,6 +67,26 @@ def find_run(spec: Spec, name: str | None, resume: bool) -> str | None:
     if resume and record.get("status") == "finished":
         raise ConfigError(f"run {name} has finished ({published(record)}); start a new one")
     return name if given or record.get("status") == "running" else None
+
+
+@contextmanager
+def driving(spec: Spec, run_id: str) -> Iterator[None]:
+    """Makes this process the only one that drives the run; it stops at a checkpoint if another one takes over.
+
+    Raises ResourceError, which names the other one, if another process drives the run, and ConfigError if that has
+    finished it.
+    """
+    from heliostat.infra.storage.lease import leased
+    from heliostat.infra.storage.store import open_store
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with leased(open_store(spec.storage), f"runs/{spec.name}/{run_id}/driver", f"run {run_id} of {spec.name}", stop):
+        record = read_run(spec, run_id)
+        if record.get("status") == "finished":
+            raise ConfigError(f"run {run_id} has finished ({published(record)}); start a new one")
+        yield
 
 
 def published(record: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from heliostat.infra import log
 from heliostat.infra.errors import StorageError
 from heliostat.pipeline.job import make_job
 from heliostat.pipeline.report import event_metrics, merge_curves, report_on_run
-from heliostat.pipeline.runs import new_run_id, read_run, write_run
+from heliostat.pipeline.runs import driving, new_run_id, read_run, write_run
 from heliostat.results import Curves, TrainingResult
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
@@ -27,12 +27,20 @@ def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -
 
     If a run called `run_id` was interrupted, it resumes from its newest complete checkpoint. What MLflow does not take,
     the registration too, waits in storage.
+    Raises ResourceError if another process drives that run.
     """
+    run_id = run_id or new_run_id()
+    with driving(spec, run_id):
+        trained = _run(spec, prepared, view, run_id)
+    view.trained(trained)
+    return trained
+
+
+def _run(spec: Spec, prepared: Prepared, view: View, run_id: str) -> TrainingResult:
     from heliostat.infra.tracked_run import start_run
     from heliostat.train import tasks
     from heliostat.train.launch import launch
 
-    run_id = run_id or new_run_id()
     record = read_run(spec, run_id)
     job = make_job(spec, prepared, run_id)
     params = {**spec.train.model_dump(mode="json"), "model": spec.model.origin, "data": prepared.fingerprint}
@@ -55,7 +63,6 @@ def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -
         trained = TrainingResult(run_id, model, result, run.url, curves)
         trained.report = report_on_run(spec, prepared, run, trained)
         write_run(spec, run_id, {"mlflow": run.id, "status": "finished", "version": model.version or None})
-    view.trained(trained)
     return trained
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.infra.errors import IntegrityError, NotFoundError, StorageError
+from heliostat.infra.errors import IntegrityError, NotFoundError, ResourceError, StorageError
 from heliostat.infra.registry.bundle import fetch_directory, publish_directory, read_manifest
 from heliostat.infra.storage.base import Entry, Store
 from heliostat.infra.storage.config import StorageConfig
+from heliostat.infra.storage.lease import leased
 from heliostat.infra.storage.store import open_store
 from heliostat.infra.tracked_run import start_run
 
@@ -131,6 +132,14 @@ def test_the_endpoint_may_be_in_the_spec(
     store = open_store(StorageConfig(url=s3_url, endpoint_url=address))
     store.write_bytes("key", b"value")
     assert store.read_bytes("key") == b"value"
+
+
+def test_a_lease_in_a_bucket_is_held_once_and_given_up(store: Store) -> None:
+    for number in (1, 2):
+        with leased(store, "runs/a/driver", "run a", lambda: None):
+            assert [entry.key for entry in store.list("runs/a/driver")] == [f"runs/a/driver/{number:06d}.json"]
+            with pytest.raises(ResourceError, match="run a is in use by process"):
+                leased(store, "runs/a/driver", "run a", lambda: None).__enter__()
 
 
 def test_artifacts_of_a_run_are_in_the_bucket(

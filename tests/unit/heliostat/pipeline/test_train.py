@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import pytest
 from rich.console import Console
 
 from heliostat.cli import app
+from heliostat.cluster.session.interrupts import Terminated, signals_as_interrupt
 from heliostat.commands import stages
 from heliostat.infra import waiting
-from heliostat.infra.errors import ConfigError, UnreachableError
+from heliostat.infra.errors import ConfigError, ResourceError, UnreachableError
 from heliostat.infra.registry import registry
+from heliostat.infra.storage import lease
+from heliostat.infra.storage.store import open_store
 from heliostat.pipeline import train
-from heliostat.pipeline.runs import find_run, read_run
+from heliostat.pipeline.runs import driving, find_run, read_run, write_run
 from heliostat.results import TrainingResult
 from heliostat.spec import Spec, load_spec
 from heliostat.train.data.prepared import Prepared
@@ -78,7 +82,9 @@ def test_a_model_whose_registry_is_silent_is_registered_by_who_asks_next(
 
 def test_a_model_that_waited_twice_has_one_version(silent: str, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     run(spec, monkeypatch)
+    write_run(spec, RUN, {"status": "running"})  # as if the driver had been killed before it wrote that
     run(spec, monkeypatch)
+    write_run(spec, RUN, {"status": "running"})
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert [one.version for one in registry.list_models(spec.storage)] == [1]
     assert run(spec, monkeypatch).model.version == 1
@@ -115,3 +121,30 @@ def test_a_run_that_was_begun_goes_on_with_an_mlflow_that_is_away(
     monkeypatch.setattr(stages, "stages", begin)
     with pytest.raises(BegunError):
         app(["train", "sentiment", "--run", RUN], standalone_mode=False)
+
+
+def test_a_run_that_another_driver_runs_is_left_alone(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = f"run {RUN} of sentiment is in use by process"
+    with driving(spec, RUN), pytest.raises(ResourceError, match=told):
+        run(spec, monkeypatch)
+    assert read_run(spec, RUN) == {}
+
+
+def test_a_run_that_another_driver_has_finished_meanwhile_is_not_run_again(
+    spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(spec, RUN, {"status": "finished", "version": 4})
+    with pytest.raises(ConfigError, match=rf"run {RUN} has finished \(version 4\)"):
+        run(spec, monkeypatch)
+
+
+def test_a_driver_whose_run_was_taken_over_stops(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
+
+    def drive() -> None:
+        with signals_as_interrupt(), driving(spec, RUN):
+            open_store(spec.storage).write_bytes(f"runs/sentiment/{RUN}/driver/000002.json", b"{}")
+            time.sleep(60)
+
+    with pytest.raises(Terminated):
+        drive()
