@@ -14,6 +14,8 @@ from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
 
 PREFIX = "waiting"
+_LOOK_SECONDS = 8.0
+"""How long storage is given to tell what waits: the registry can be asked without it."""
 _log = log.get(__name__)
 
 
@@ -80,7 +82,7 @@ def stored(storage: StorageConfig) -> Iterator[tuple[str, Waiting]]:
     """Everything that waits, oldest first, with its key; what cannot be read is left out with a warning."""
     store = open_store(storage)
     try:
-        keys = [entry.key for entry in store.list(PREFIX)]
+        keys = [entry.key for entry in open_store(storage, deadline_seconds=_LOOK_SECONDS).list(PREFIX)]
     except StorageError as error:
         _log.warning("what waits for MLflow cannot be looked for: %s", error)
         return

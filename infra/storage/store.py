@@ -7,8 +7,12 @@ from heliostat.infra.storage.config import StorageConfig, is_s3
 from heliostat.infra.storage.local import LocalStore
 
 
-def open_store(storage: StorageConfig | str, endpoint_url: str | None = None) -> Store:
+def open_store(
+    storage: StorageConfig | str, endpoint_url: str | None = None, deadline_seconds: float | None = None
+) -> Store:
     """The store at a URL or of a spec's section; opening it accesses nothing yet.
+
+    `deadline_seconds` is that of each operation on a bucket, where the usual one is too long to wait.
 
     Raises ConfigError if the URL is neither a path nor `s3://bucket/prefix`.
     """
@@ -18,7 +22,8 @@ def open_store(storage: StorageConfig | str, endpoint_url: str | None = None) ->
         storage = build(StorageConfig, {"url": storage, "endpoint_url": endpoint_url}, source="storage")
     if not is_s3(storage.url):
         return LocalStore(storage.url)
-    from heliostat.infra.storage.s3 import S3Store
+    from heliostat.infra.storage.s3 import Limits, S3Store
 
     bucket, _, prefix = storage.url.removeprefix("s3://").partition("/")
-    return S3Store(bucket, prefix, storage.endpoint_url)
+    limits = Limits() if deadline_seconds is None else Limits(deadline_seconds=deadline_seconds)
+    return S3Store(bucket, prefix, storage.endpoint_url, limits)

@@ -238,6 +238,18 @@ def test_what_waits_and_cannot_be_read_is_named_and_stops_nothing(
     assert "waiting/1-a.json: what waits for MLflow cannot be read" in capsys.readouterr().err
 
 
+def test_a_silent_bucket_does_not_keep_the_registry_from_answering(
+    storage: StorageConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{storage.url}/mlflow.db")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setattr(waiting, "_LOOK_SECONDS", 0.5)
+    with silent_server() as url:
+        assert registry.list_models(StorageConfig(url="s3://bucket/x", endpoint_url=url)) == []
+    assert "what waits for MLflow cannot be looked for: s3://bucket/x/waiting" in capsys.readouterr().err
+
+
 def test_a_run_outlives_a_storage_that_cannot_keep_what_waits(
     silent: str, storage: StorageConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
