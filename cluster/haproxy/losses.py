@@ -40,7 +40,8 @@ def _written(file: Path) -> dict[str, int]:
 
 
 def _refused(path: str, file: Path) -> dict[str, int]:
-    lines = re.findall(r"key=(\S+) .*\bexp=(\d+)", _say(path, f"show table {LOST_TABLE} data.gpc0 ge {LOSSES}"))
+    said = _say(path, f"show table {LOST_TABLE} data.gpc0 ge {LOSSES}")
+    lines = re.findall(r"key=(\S+) .*\bexp=(\d+) .*\bgpc1=0\b", said)
     found = {name: int(time.time() + int(milliseconds) / 1000) + 1 for name, milliseconds in lines}
     for some in _batches([f"add map {file} {name} {until}" for name, until in found.items()]):
         _say(path, "; ".join(some))

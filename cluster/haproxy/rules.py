@@ -114,7 +114,10 @@ def backend(name: str, replicas: Sequence[str], answer_seconds: float, known: Pa
 
 
 def _lost(known: Path) -> str:
-    """A request is known by its path and body. What is too long to be sent again was lost once, all others twice."""
+    """A request is known by its path and body. What is too long to be sent again was lost once, all others twice.
+
+    One that a replica has answered does not end replicas: where it is lost, something else ended them.
+    """
     refusal = _refusal(400, "two replicas ended while they had this request; it is refused for a while", "request_lost")
     return f"""\
     http-request set-var(txn.body) req.body,bytes(0,{_KNOWN_BYTES}),xxh64 if METH_POST
@@ -122,8 +125,9 @@ def _lost(known: Path) -> str:
     http-request set-var(txn.request) path,concat(-,txn.body,-),concat(,txn.size),xxh64 if METH_POST
     http-request track-sc2 var(txn.request) table {LOST_TABLE} if METH_POST
     http-request set-var(txn.refused_until) var(txn.request),map_str_int({known},0) if METH_POST
-    {refusal} if METH_POST {{ sc_get_gpc0(2) ge {LOSSES} }}
+    {refusal} if METH_POST {{ sc_get_gpc0(2) ge {LOSSES} }} {{ sc_get_gpc1(2) eq 0 }}
     {refusal} if METH_POST {{ date,sub(txn.refused_until) lt 0 }}
+    http-response sc-inc-gpc1(2)
     http-request set-var(txn.is_kept) bool(true) if {{ req.body_size le {REPLAYED_BYTES - _HEADERS_BYTES} }}
     http-after-response sc-inc-gpc0(2) if {{ status {LOST_STATUS} }}
     http-after-response sc-inc-gpc0(2) if {{ status {LOST_STATUS} }} {{ var(txn.is_kept) -m bool }}
@@ -134,9 +138,9 @@ TABLES = f"""\
 backend heliostat_sources
     stick-table type ipv6 size 100k expire 1m store conn_cur
 backend {LOST_TABLE}
-    stick-table type string len 20 size 100k expire {REFUSED_SECONDS}s store gpc0
+    stick-table type string len 20 size 100k expire {REFUSED_SECONDS}s store gpc0,gpc1
 """
-"""Sections at the end: connections by source, and losses by request."""
+"""Sections at the end: connections by source, and by request how often it was lost (gpc0) and answered (gpc1)."""
 
 
 def _milliseconds(seconds: float) -> str:

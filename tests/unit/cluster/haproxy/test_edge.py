@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from heliostat.cluster.haproxy.settings import HEADER_SECONDS_VARIABLE, REPLAYED_BYTES, SOURCE_VARIABLE
-from tests.edge import Edge, edge
+from tests.edge import Edge, FakeReplica, edge
 from tests.waiting import until
 
 SHORT = {HEADER_SECONDS_VARIABLE: "1", SOURCE_VARIABLE: "20"}
@@ -92,6 +92,27 @@ def test_a_request_too_long_to_be_kept_is_sent_once_and_refused_after_two_losses
         found = [error(client.post("/x", content=long)) for _ in range(3)]
         assert found == [(502, "replica_lost"), (502, "replica_lost"), (400, "request_lost")]
         assert len(running.bodies) == 2
+
+
+def busy(running: Edge, before: dict[int, int]) -> list[FakeReplica]:
+    """The replicas that live and have more requests than before."""
+    alive = [one for one in running.replicas if one.process.poll() is None]
+    return [one for one in alive if len(one.requests) > before[one.port]]
+
+
+def test_a_request_that_was_answered_before_is_not_refused_when_it_is_lost() -> None:
+    with edge(3) as running, running.client() as client, ThreadPoolExecutor() as threads:
+        assert client.post("/x", content="wait:2").status_code == 200
+        before = {one.port: len(one.requests) for one in running.replicas}
+        asked = threads.submit(client.post, "/x", content="wait:2")
+        for _ in range(2):  # the replica that has it, and then the one that it is sent to
+            until(lambda: busy(running, before), "a replica has it", 30)
+            process = busy(running, before)[0].process
+            process.kill()
+            process.wait()
+        assert error(asked.result()) == (502, "replica_lost")
+        running.reload()
+        assert client.post("/x", content="wait:2").status_code == 200
 
 
 def test_a_request_whose_replica_is_killed_is_answered_by_another_one() -> None:
