@@ -54,11 +54,12 @@ def build_run(inputs: RunInputs, train: TrainConfig, world: World, limit: int | 
 
     It has neither checkpoints nor reports: whoever needs them adds them.
     """
+    engine = build_engine(inputs.model(train), train, world, limit)
     clocks = Clocks(world.device)
-    time_collectives(clocks.communication)
+    time_collectives(clocks.communication)  # only now: what the engine broadcasts belongs to no step
     return Run(
         task=inputs.task,
-        engine=build_engine(inputs.model(train), train, world, limit),
+        engine=engine,
         train=train,
         rows=replace(inputs.rows("train"), balanced=train.is_balanced),
         validation=inputs.rows("validation"),

@@ -10,6 +10,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from heliostat.cluster.session import processes
+from tests.waiting import until
 
 # Starts a child without the mark and prints its ID, as Ray's agents lose theirs.
 PARENT = """
@@ -63,10 +64,13 @@ def test_only_the_orphans_of_dead_commands_are_ended() -> None:
         subprocess.Popen(sleep, env={processes.MARK: ours}) as alive,
         subprocess.Popen(sleep, env={processes.MARK: dead}) as orphan,
     ):
-        processes.end_orphans()
-        ended = [processes.started_at(one.pid) is None for one in (orphan, alive)]
-        alive.kill()
-    assert ended == [True, False]
+        try:
+            processes.end_orphans()
+            until(lambda: processes.started_at(orphan.pid) is None, "the orphan has ended", 30)
+            assert processes.started_at(alive.pid) is not None
+        finally:
+            alive.kill()
+            orphan.kill()
 
 
 @pytest.mark.parametrize(
