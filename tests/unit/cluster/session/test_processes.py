@@ -64,9 +64,13 @@ def test_only_the_orphans_of_dead_commands_are_ended() -> None:
         subprocess.Popen(sleep, env={processes.MARK: ours}) as alive,
         subprocess.Popen(sleep, env={processes.MARK: dead}) as orphan,
     ):
-        try:
+
+        def is_ended() -> bool:  # a process that starts has its environment, and so its mark, a moment later
             processes.end_orphans()
-            until(lambda: processes.started_at(orphan.pid) is None, "the orphan has ended", 30)
+            return processes.started_at(orphan.pid) is None
+
+        try:
+            until(is_ended, "the orphan has ended", 30)
             assert processes.started_at(alive.pid) is not None
         finally:
             alive.kill()
