@@ -17,7 +17,7 @@ from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
 from heliostat.infra.tracked_run import Connection, Run, start_run
 from heliostat.infra.waiting import Publication, Waiting
-from tests.silent import silent_server
+from tests.silent import silent_mlflow, silent_server
 
 
 def test_a_run_keeps_what_it_is_told(storage: StorageConfig) -> None:
@@ -167,9 +167,7 @@ def test_a_server_that_has_failed_is_left_alone_for_a_while_and_then_told_everyt
 @pytest.fixture
 def silent(storage: StorageConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """MLflow's server, which accepts connections and never answers."""
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with silent_server() as url:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    with silent_mlflow(monkeypatch) as url:
         yield url
 
 

@@ -25,7 +25,7 @@ from heliostat.results import TrainingResult
 from heliostat.spec import Spec, load_spec
 from heliostat.train.data.prepared import Prepared
 from heliostat.view.terminal import View
-from tests.silent import silent_server
+from tests.silent import silent_mlflow
 
 RUN = "20260101-000000-abcd"
 PREPARED = Prepared("f" * 16, "", Path(), ("no", "yes"), {"train": 16, "validation": 8, "test": 4})
@@ -45,9 +45,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
 @pytest.fixture
 def silent(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """MLflow's server, which accepts connections and never answers."""
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with silent_server() as url:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    with silent_mlflow(monkeypatch) as url:
         yield url
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.engines.base import Delta, Sampling, TokenScore
+from heliostat.serve.engines.base import Delta, Engine, Sampling, TokenScore
 from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.errors import App, invalid
 from heliostat.serve.http.app import create_app
@@ -66,6 +66,14 @@ class Parrot:
     def close(self) -> None: ...
 
 
+def app_of(
+    engine: Engine, served: ServedModels, config: ServeConfig, access: AccessControl | None, recorded: Recorded
+) -> App:
+    """A replica's app around an engine."""
+    api = OpenAIApi(engine, served, config, recorded.metrics)
+    return create_app(served, service_of(api.router), config, access, recorded.metrics)
+
+
 @pytest.fixture
 def engine() -> Parrot:
     return Parrot()
@@ -73,8 +81,7 @@ def engine() -> Parrot:
 
 @pytest.fixture
 def app(engine: Parrot, served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded) -> App:
-    api = OpenAIApi(engine, served, config, recorded.metrics)
-    return create_app(served, service_of(api.router), config, access, recorded.metrics)
+    return app_of(engine, served, config, access, recorded)
 
 
 @pytest.fixture
@@ -131,8 +138,7 @@ async def test_conversations_are_described_where_the_model_takes_them(
     engine: Parrot, served: ServedModels, config: ServeConfig, recorded: Recorded, chats: bool
 ) -> None:
     model = replace(served, chats=chats)
-    api = OpenAIApi(engine, model, config, recorded.metrics)
-    client = Client(create_app(model, service_of(api.router), config, None, recorded.metrics))
+    client = Client(app_of(engine, model, config, None, recorded))
     paths = (await client.http.get("/openapi.json")).json()["paths"]
     assert ("/v1/chat/completions" in paths) == chats
     assert "/v1/completions" in paths
@@ -245,8 +251,7 @@ async def test_the_time_limit_ends_an_answer(
     engine: Parrot, served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded, stream: bool
 ) -> None:
     hasty = config.model_copy(update={"timeout_seconds": 0.1})
-    api = OpenAIApi(engine, served, hasty, recorded.metrics)
-    client = Client(create_app(served, service_of(api.router), hasty, access, recorded.metrics))
+    client = Client(app_of(engine, served, hasty, access, recorded))
     engine.pause_seconds = 0.04
     response = await client.post("/v1/completions", {**COMPLETION, "stream": stream})
     if stream:  # the status is out with the first piece
@@ -268,8 +273,7 @@ async def test_the_time_limit_holds_for_a_tokenizer_that_does_not_end(
 
     monkeypatch.setattr(engine, "encode_prompt", encode)
     hasty = config.model_copy(update={"timeout_seconds": 0.1})
-    api = OpenAIApi(engine, served, hasty, recorded.metrics)
-    client = Client(create_app(served, service_of(api.router), hasty, None, recorded.metrics))
+    client = Client(app_of(engine, served, hasty, None, recorded))
     response = await client.post("/v1/completions", COMPLETION)
     assert (response.status_code, error_of(response)["code"]) == (504, "timeout")
 

@@ -20,15 +20,13 @@ from pydantic import BaseModel
 
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.engines.openai_api import OpenAIApi
 from heliostat.serve.engines.openai_types import ChatMessage, ChatRequest, CompletionRequest, StreamOptions
 from heliostat.serve.engines.sampling import generator_of
 from heliostat.serve.errors import App
-from heliostat.serve.http.app import create_app
 from heliostat.serve.models.served_models import ServedModels
 from tests.guides import ROOT
-from tests.unit.serve.conftest import KEY, Client, Recorded, error_of, service_of
-from tests.unit.serve.engines.test_openai_api import CHAT, COMPLETION, Parrot
+from tests.unit.serve.conftest import KEY, Client, Recorded, error_of
+from tests.unit.serve.engines.test_openai_api import CHAT, COMPLETION, Parrot, app_of
 
 pytestmark = pytest.mark.anyio
 ROW = re.compile(r"\| (`[^|]*`) \| (both|chat|completions|message) \| (works|only|no effect|refused)(.*?) \|\n")
@@ -130,8 +128,7 @@ def engine() -> Named:
 
 @pytest.fixture
 def app(engine: Named, served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded) -> App:
-    api = OpenAIApi(engine, served, config, recorded.metrics)
-    return create_app(served, service_of(api.router), config, access, recorded.metrics)
+    return app_of(engine, served, config, access, recorded)
 
 
 @pytest.fixture
