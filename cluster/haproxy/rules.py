@@ -1,6 +1,7 @@
 """What the wrapper adds to each section of the configuration that Ray wrote. Pure functions of text.
 
-Stick counters: 0 counts the open requests of a conversation, 1 the connections of a source, 2 the losses of a request.
+Stick counters: 0 counts the open requests of a conversation, 1 the connections of a source, 2 the losses of a request,
+3 the open requests of a client.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from heliostat.cluster.haproxy.settings import (
 
 REPLICA_UP_HEADER = "x-heliostat-replica-up"
 """Tells Ray's own proxy whether a replica was up when the request came, which may then have been sent to it already."""
+FULL_HEADER = "x-heliostat-full"
+"""In the 429 of a replica that has no place for one more request of this client; HAProxy takes it out."""
+FULL_MILLISECONDS = 1000
+"""How long a replica's refusal of a client counts, which is what `Retry-After` says too."""
+PROBE_MILLISECONDS = 50
+"""How often such a client may have one more open request than when it was refused: places get free without a sign."""
+FULL_TABLE = "heliostat_full"
 LOST_STATUS = 502
 """A replica ended, or closed the connection, before it answered: HAProxy's own status for it."""
 REFUSED_SECONDS = 60
@@ -30,6 +38,8 @@ LOSSES = 2
 _HEADERS_BYTES = 4 * 1024
 _KNOWN_BYTES = REPLAYED_BYTES - 4 * _HEADERS_BYTES
 """Of a body, with its length, by which a request is known: HAProxy has that much of a long one, and not always more."""
+_CLOCK = 10**9
+"""Milliseconds after which the clock for FULL_TABLE begins again: it keeps numbers of 32 bits."""
 _TO_THE_FALLBACK = 4
 _AT_ONCE = 2
 """Open requests with the same beginning that still stick to one replica. One conversation has no more; a beginning that
@@ -41,8 +51,15 @@ def _body(message: str, code: str, kind: str = "server_error") -> str:
     return f"content-type application/json string '{body}'"
 
 
-def _refusal(status: int, message: str, code: str) -> str:
-    return f"http-request return status {status} {_body(message, code, 'invalid_request_error')}"
+def _refusal(status: int, message: str, code: str, kind: str = "invalid_request_error") -> str:
+    return f"http-request return status {status} {_body(message, code, kind)}"
+
+
+GLOBAL = """\
+global
+    tune.stick-counters 4
+"""
+"""At the beginning: Ray's configuration has three."""
 
 
 ERRORS = f"""\
@@ -105,11 +122,45 @@ def backend(name: str, replicas: Sequence[str], answer_seconds: float, known: Pa
     http-request set-timeout server {_milliseconds(START_SECONDS + seconds)} unless replica_up
     http-request set-header {REPLICA_UP_HEADER} 1 if replica_up
     http-request del-header {REPLICA_UP_HEADER} unless replica_up
+{_full(name)}\
 {_lost(known)}\
     stick-table type string len 48 size 100k expire 30m store conn_cur
     http-request track-sc0 var(txn.conversation) if {{ var(txn.conversation) -m found }}
     stick match var(txn.conversation) if {{ var(txn.conversation) -m found }} {{ sc0_conn_cur le {_AT_ONCE} }}
     stick store-request var(txn.conversation) if {{ var(txn.conversation) -m found }}
+"""
+
+
+def _full(name: str) -> str:
+    """Refuses what a client asks beyond the open requests that it had when a replica last had no place for it.
+
+    So the replicas, which know keys and shares, decide, and are not kept busy by what they cannot take. Where one of
+    the open requests has ended, another is let through, and one as a probe each PROBE_MILLISECONDS.
+
+    It is decided after the body has come: an answer before that would close the connection. What a page of another
+    origin asks goes to the replica, which knows what browsers want to see in its answer. A replica that a conversation
+    sticks to says nothing about the others.
+    """
+    message = "the replicas have no place for one more request of this client; try again in a second"
+    refusal = _refusal(429, message, "rate_limit_exceeded", "rate_limit_error")
+    now = f"date(0,ms),mod({_CLOCK})"
+    return f"""\
+    http-request set-var(txn.key) req.hdr(authorization),xxh64
+    http-request set-var(txn.client) str({name}),concat(-,txn.key),xxh64
+    http-request set-var(txn.refused) var(txn.client),table_gpt(1,{FULL_TABLE})
+    http-request set-var(txn.since) {now},sub(txn.refused)
+    http-request set-var(txn.probes) var(txn.since),div({PROBE_MILLISECONDS})
+    http-request set-var(txn.most) var(txn.client),table_gpt(0,{FULL_TABLE}),add(txn.probes)
+    acl is_refused var(txn.refused) -m int gt 0
+    acl is_recent var(txn.since) -m int 0:{FULL_MILLISECONDS}
+    acl has_most var(txn.client),table_conn_cur({FULL_TABLE}),sub(txn.most) ge 0
+    {refusal} hdr Retry-After 1 if METH_POST is_refused is_recent has_most !{{ req.hdr(origin) -m found }}
+    http-request track-sc3 var(txn.client) table {FULL_TABLE} if METH_POST
+    http-request set-var(txn.is_stuck) bool(true) if {{ var(txn.conversation),table_server_id({name}) gt 0 }}
+    acl is_full res.hdr({FULL_HEADER}) -m found
+    http-response sc-set-gpt(0,3) sc_conn_cur(3),sub(1) if is_full !{{ var(txn.is_stuck) -m bool }}
+    http-response sc-set-gpt(1,3) {now} if is_full !{{ var(txn.is_stuck) -m bool }}
+    http-response del-header {FULL_HEADER}
 """
 
 
@@ -139,8 +190,11 @@ backend heliostat_sources
     stick-table type ipv6 size 100k expire 1m store conn_cur
 backend {LOST_TABLE}
     stick-table type string len 20 size 100k expire {REFUSED_SECONDS}s store gpc0,gpc1
+backend {FULL_TABLE}
+    stick-table type string len 20 size 100k expire 1m store conn_cur,gpt(2)
 """
-"""Sections at the end: connections by source, and by request how often it was lost (gpc0) and answered (gpc1)."""
+"""Sections at the end: connections by source, losses by request, and open requests by client, with how many it had
+when it was refused, and when that was."""
 
 
 def _milliseconds(seconds: float) -> str:

@@ -1,8 +1,8 @@
 """Run by Ray instead of HAProxy: adapts the configuration that Ray wrote, then executes HAProxy.
 
 Ray's template has no options for this: its metrics and stats pages listen on every interface, headers have no deadline,
-requests are passed on before their body is complete and sent on until no replica is left, there is no TLS, and each
-turn of a conversation may go to another replica.
+requests are passed on before their body is complete and sent on until no replica is left, each one goes to a replica
+however full all are, there is no TLS, and each turn of a conversation may go to another replica.
 
 It imports only the standard library, since Ray starts it at each change of replicas.
 """
@@ -48,7 +48,7 @@ def adapted(configuration: str, environment: Mapping[str, str], seconds: Mapping
             sections[at] = _begun(section, addition)
         elif section.startswith("backend default_backend\n"):
             sections[at] = f"backend {name}\n{rules.NOT_FOUND}"
-    return "".join(sections) + rules.TABLES
+    return rules.GLOBAL + "".join(sections) + rules.TABLES
 
 
 def _begun(section: str, addition: str) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
 
+from heliostat.cluster.haproxy.rules import FULL_HEADER
 from heliostat.infra.config.messages import locate
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
@@ -76,7 +77,7 @@ def _too_many(limit: int, held: int) -> RequestError:
         f"this replica takes {limit} requests at once, of which this client has {held}, and has no place for one "
         "more; try again in a second",
         code="rate_limit_exceeded",
-        headers={"Retry-After": "1"},
+        headers={"Retry-After": "1", FULL_HEADER: "1"},
     )
 
 

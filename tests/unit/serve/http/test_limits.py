@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
+from heliostat.cluster.haproxy.rules import FULL_HEADER
 from heliostat.serve.access.keys import ApiKey, digest_of
 from heliostat.serve.errors import Receive, RequestError, Scope, Send
 from heliostat.serve.http.limits import OngoingLimitMiddleware, parse_body, read_body
@@ -123,6 +124,7 @@ async def test_the_request_above_the_limit_is_refused_at_once_and_the_others_are
     await processor.ask(limit)
     assert processor.statuses == [429]
     assert int(processor.headers[b"retry-after"]) >= 1
+    assert FULL_HEADER.encode() in processor.headers, "the ingress goes by it"
     looked = processor.ask(limit, "GET")
     processor.open.set()
     await asyncio.gather(*held, looked)
