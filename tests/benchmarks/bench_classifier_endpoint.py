@@ -107,8 +107,8 @@ def serve_flask(model: str, port: int) -> None:
     app.run(port=port)
 
 
-def serve_heliostat(storage: str, digest: str, port: int) -> None:
-    """The published model as `heliostat serve` puts it up: a replica for each core."""
+def serve_heliostat(storage: str, digest: str, port: int, replicas: int = os.cpu_count() or 1) -> None:
+    """The published model as `heliostat serve` puts it up: a replica for each core, or so many that share them."""
     from heliostat.cluster.config import ClusterConfig
     from heliostat.cluster.session.session import session
     from heliostat.infra.storage.config import StorageConfig
@@ -118,7 +118,9 @@ def serve_heliostat(storage: str, digest: str, port: int) -> None:
 
     cores = os.cpu_count() or 1
     with session(ClusterConfig(num_cpus=cores), cpus=cores):
-        config = ServeConfig(port=port, replicas=Replicas(min=cores, max=cores))
+        config = ServeConfig(
+            port=port, replicas=Replicas(min=replicas, max=replicas), cpus_per_replica=cores / replicas
+        )
         url = f"{storage}/models/reviews/bench"
         args = AppArgs(
             name="reviews", url=url, digest=digest, version="1", config=config, storage=StorageConfig(url=storage)
