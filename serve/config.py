@@ -8,7 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from heliostat.cluster.haproxy.settings import HEADER_SECONDS, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE
+from heliostat.cluster.haproxy.settings import (
+    BODY_SECONDS,
+    HEADER_SECONDS,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_SOURCE,
+)
 from heliostat.infra.config.strict import StrictModel
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -116,7 +121,7 @@ class ServeConfig(StrictModel):
     page: bool | None = None
     """A page at the route, on which a person asks the model; where left out, on endpoints of this machine only."""
     max_body_bytes: Positive = 1_000_000
-    body_timeout_seconds: Annotated[float, Field(gt=0)] = 30
+    body_timeout_seconds: Annotated[float, Field(gt=0)] = BODY_SECONDS
     """How long the body of a request may take to arrive; then 408. Until it is here, it takes no place of others."""
     max_batch_size: Positive = 32
     """Inputs that the model takes at once."""

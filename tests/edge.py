@@ -17,6 +17,7 @@ import httpx
 
 from heliostat.cluster.folders import free_ports
 from heliostat.cluster.haproxy import ingress
+from heliostat.cluster.haproxy.deadlines import Deadlines
 from tests import fake_replica
 from tests.waiting import until
 
@@ -129,11 +130,11 @@ def _write(edge: Edge) -> None:
 
 
 @contextmanager
-def replica(folder: Path, timeout_seconds: float) -> Iterator[FakeReplica]:
-    """Runs a fake replica whose spec has this `serve.timeout_seconds`."""
+def replica(folder: Path, deadlines: Deadlines) -> Iterator[FakeReplica]:
+    """Runs a fake replica whose spec has these deadlines."""
     [port] = free_ports(1)
     log = folder / f"replica-{port}.log"
-    command = [sys.executable, "-IS", fake_replica.__file__, str(port), str(timeout_seconds)]
+    command = [sys.executable, "-IS", fake_replica.__file__, str(port), *map(str, deadlines)]
     with (
         log.open("w") as output,
         subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, text=True) as process,
@@ -157,7 +158,7 @@ def _listens(port: int) -> bool:
 def edge(
     replicas: int = 1,
     *,
-    timeout_seconds: float = 60,
+    deadlines: Deadlines = Deadlines(60, 30),
     environment: Mapping[str, str] | None = None,
     has_fallback: bool = False,
     max_connections: int = 4096,
@@ -168,7 +169,7 @@ def edge(
         binary = ingress.haproxy_binary()
         assert binary
         ingress.wrap(binary, folder / "haproxy")
-        started = [stack.enter_context(replica(folder, timeout_seconds)) for _ in range(replicas + has_fallback)]
+        started = [stack.enter_context(replica(folder, deadlines)) for _ in range(replicas + has_fallback)]
         fallback = started.pop() if has_fallback else None
         port, metrics_port, stats_port = free_ports(3)
         settings = environment or {}

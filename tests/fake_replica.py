@@ -1,4 +1,4 @@
-"""A replica without Ray or a model, as a program: `fake_replica.py PORT TIMEOUT_SECONDS`.
+"""A replica without Ray or a model, as a program: `fake_replica.py PORT TIMEOUT_SECONDS BODY_TIMEOUT_SECONDS`.
 
 What a request's body begins with is what happens to it: `crash` ends the process, `wait:SECONDS` answers late,
 `stream:SECONDS` sends an event every tenth of a second for so long. The answer says what was received and by whom. Each
@@ -23,7 +23,8 @@ class Replica(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.answer({"timeout_seconds": float(sys.argv[2]), "method": self.command})
+        deadlines = {"timeout_seconds": float(sys.argv[2]), "body_timeout_seconds": float(sys.argv[3])}
+        self.answer({**deadlines, "method": self.command})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"])).decode()

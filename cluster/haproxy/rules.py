@@ -10,9 +10,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from heliostat.cluster.haproxy.deadlines import Deadlines
 from heliostat.cluster.haproxy.settings import (
-    BODY_SECONDS,
     CHECK_SECONDS,
+    LONGEST_SECONDS,
     MARGIN_SECONDS,
     REPLAYED_BYTES,
     START_SECONDS,
@@ -80,10 +81,7 @@ _WEBSOCKET = "WebSockets are not taken here; with stream: true, answers are sent
 
 
 def frontend(limits: Limits) -> str:
-    """For the frontend: deadlines and limits of clients, what is closed to them, and which conversation it is.
-
-    A conversation is identified by its first messages, up to the first one of the user.
-    """
+    """For the frontend: deadlines and limits of clients, and what is closed to them."""
     return f"""\
     timeout http-request {round(limits.header_seconds * 1000)}ms
     tcp-request connection track-sc1 src table heliostat_sources
@@ -94,16 +92,10 @@ def frontend(limits: Limits) -> str:
     acl is_encoded_plainly req.hdr(content-encoding) -i identity
     {_refusal(415, "Content-Encoding: only identity is allowed", "encoding")} if is_encoded !is_encoded_plainly
     http-request set-method GET if METH_HEAD
-    http-request wait-for-body time {BODY_SECONDS}s if METH_POST
-    acl is_chat path_end /v1/chat/completions
-    acl has_system req.body,json_query('$.messages[0].role') -m str system developer
-{_CONTENT.format(name="first", number=0, when="METH_POST is_chat")}\
-{_CONTENT.format(name="second", number=1, when="METH_POST is_chat has_system")}\
-    http-request set-var(txn.conversation) var(txn.first),concat(-,txn.second) if {{ var(txn.first) -m found }}
 """
 
 
-def backend(name: str, replicas: Sequence[str], answer_seconds: float, known: Path) -> str:
+def backend(name: str, replicas: Sequence[str], deadlines: Deadlines, known: Path) -> str:
     """For the backend of an application: deadlines, retries, refusals, and the replica of a conversation.
 
     `known` is the file of requests that an HAProxy before this one refused.
@@ -112,7 +104,7 @@ def backend(name: str, replicas: Sequence[str], answer_seconds: float, known: Pa
     one. The last one is not known to be gone before connections are refused, which sends nothing, and only then Ray's
     own proxy is asked, which holds requests until there is a replica.
     """
-    seconds = answer_seconds + MARGIN_SECONDS
+    seconds = deadlines.answer + MARGIN_SECONDS
     up = "".join(f"    acl replica_up srv_is_up({name}/{replica})\n" for replica in replicas)
     return f"""\
     retries {1 if len(replicas) > 1 else _TO_THE_FALLBACK}
@@ -122,6 +114,7 @@ def backend(name: str, replicas: Sequence[str], answer_seconds: float, known: Pa
     http-request set-timeout server {_milliseconds(START_SECONDS + seconds)} unless replica_up
     http-request set-header {REPLICA_UP_HEADER} 1 if replica_up
     http-request del-header {REPLICA_UP_HEADER} unless replica_up
+{_body_and_conversation(deadlines.body)}\
 {_full(name)}\
 {_lost(known)}\
     stick-table type string len 48 size 100k expire 30m store conn_cur
@@ -131,15 +124,27 @@ def backend(name: str, replicas: Sequence[str], answer_seconds: float, known: Pa
 """
 
 
+def _body_and_conversation(seconds: float) -> str:
+    """Waits for the body; a conversation is identified by its first messages, up to the first one of the user."""
+    return f"""\
+    http-request wait-for-body time {_milliseconds(min(seconds, LONGEST_SECONDS))} if METH_POST
+    acl is_chat path_end /v1/chat/completions
+    acl has_system req.body,json_query('$.messages[0].role') -m str system developer
+{_CONTENT.format(name="first", number=0, when="METH_POST is_chat")}\
+{_CONTENT.format(name="second", number=1, when="METH_POST is_chat has_system")}\
+    http-request set-var(txn.conversation) var(txn.first),concat(-,txn.second) if {{ var(txn.first) -m found }}
+"""
+
+
 def _full(name: str) -> str:
     """Refuses what a client asks beyond the open requests that it had when a replica last had no place for it.
 
     So the replicas, which know keys and shares, decide, and are not kept busy by what they cannot take. Where one of
     the open requests has ended, another is let through, and one as a probe each PROBE_MILLISECONDS.
 
-    It is decided after the body has come: an answer before that would close the connection. What a page of another
-    origin asks goes to the replica, which knows what browsers want to see in its answer. A replica that a conversation
-    sticks to says nothing about the others.
+    It comes after the body: an answer before that would close the connection. What a page of another origin asks goes
+    to the replica, which knows what browsers want to see in its answer. A replica that a conversation sticks to says
+    nothing about the others.
     """
     message = "the replicas have no place for one more request of this client; try again in a second"
     refusal = _refusal(429, message, "rate_limit_exceeded", "rate_limit_error")

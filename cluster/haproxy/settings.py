@@ -20,7 +20,7 @@ MAX_CONNECTIONS_PER_SOURCE = 1024
 REPLAYED_BYTES = 64 * 1024
 """Longest request, headers included, that can be retried on another replica. HAProxy holds two buffers of this size per
 active connection."""
-BODY_SECONDS = 15
+BODY_SECONDS = 30.0
 """How long a client may take to send the body that HAProxy waits for."""
 CLIENT_SECONDS = 60
 """How long a client may neither send what it has begun nor take what it is sent."""

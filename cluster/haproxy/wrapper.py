@@ -16,9 +16,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from heliostat.cluster.haproxy import rules
-from heliostat.cluster.haproxy.answers import answer_seconds
+from heliostat.cluster.haproxy.deadlines import Deadlines, deadlines
 from heliostat.cluster.haproxy.losses import keep
-from heliostat.cluster.haproxy.settings import LONGEST_SECONDS, Limits
+from heliostat.cluster.haproxy.settings import Limits
 
 LOOPBACK = "127.0.0.1"
 TLS_CERTIFICATE, TLS_PORT = "HELIOSTAT_TLS_CERTIFICATE", "HELIOSTAT_TLS_PORT"
@@ -27,11 +27,11 @@ _FRONTEND = "frontend http_frontend\n"
 _PAGES = ("frontend prometheus\n", "listen stats\n")
 
 
-def adapted(configuration: str, environment: Mapping[str, str], seconds: Mapping[str, float], refused: Path) -> str:
+def adapted(configuration: str, environment: Mapping[str, str], known: Mapping[str, Deadlines], refused: Path) -> str:
     """Ray's configuration with the additions.
 
-    `seconds` are the longest answers of the applications, by backend, and `refused` is the file of requests that an
-    HAProxy before this one refused.
+    `known` are the deadlines of the applications, by backend, and `refused` is the file of requests that an HAProxy
+    before this one refused.
     """
     sections = re.split(r"^(?=[a-z])", configuration, flags=re.M)
     applications = _applications(configuration)
@@ -44,7 +44,7 @@ def adapted(configuration: str, environment: Mapping[str, str], seconds: Mapping
         elif section.startswith(_FRONTEND):
             sections[at] = _secured(_begun(section, rules.frontend(Limits.read(environment))), environment)
         elif name in applications and section.startswith("backend "):
-            addition = rules.backend(name, list(_replicas(section)), seconds.get(name, LONGEST_SECONDS), refused)
+            addition = rules.backend(name, list(_replicas(section)), known.get(name, Deadlines()), refused)
             sections[at] = _begun(section, addition)
         elif section.startswith("backend default_backend\n"):
             sections[at] = f"backend {name}\n{rules.NOT_FOUND}"
@@ -90,9 +90,9 @@ def main(binary: str, *arguments: str) -> None:
         if option == "-f":
             path, part = Path(file), Path(f"{file}.{os.getpid()}")
             written = path.read_text()
-            seconds = answer_seconds(replica_urls(written), path.with_name("answer-seconds.json"))
+            known = deadlines(replica_urls(written), path.with_name("deadlines.json"))
             refused = path.with_name("refused.map")
             keep(re.findall(r"^ *stats socket (\S+)", written, re.M), refused)
-            part.write_text(adapted(written, os.environ, seconds, refused))
+            part.write_text(adapted(written, os.environ, known, refused))
             part.replace(path)
     os.execv(binary, [binary, *arguments])

@@ -19,8 +19,8 @@ _log = log.get(__name__)
 class KeyRing:
     """Finds keys by digest.
 
-    A stored key that is damaged opens nothing, and the others are read all the same. While storage does not answer,
-    the last known keys stay valid, and `age_seconds` says for how long they have not been read.
+    A stored key that is damaged opens nothing, and the others are read all the same. While storage does not answer, for
+    one key or at all, the last known keys stay valid; `age_seconds` says for how long storage has not been read.
     """
 
     def __init__(
@@ -63,7 +63,8 @@ class KeyRing:
         if self._store is not None:
             before, self._stored = self._stored, read_keys(self._store, self._stored.keys)
             for one in self._stored.damaged.keys() - before.damaged.keys():
-                _log.error("keys: this one opens nothing: %s", self._stored.damaged[one])
+                opens = "what it was before" if one[0] in self._stored.paths else "nothing"
+                _log.error("keys: this one opens %s: %s", opens, self._stored.damaged[one])
         self._known = {key.sha256: key for key in (*self._own, *self._stored.keys.values())}
         self._read_at = time.monotonic()
         if self._observe:

@@ -102,22 +102,32 @@ class StoredKeys:
     @property
     def names(self) -> list[str]:
         """The names of all, those that cannot be read included."""
-        return sorted(PurePosixPath(path).stem for path, _ in (*self.keys, *self.damaged))
+        return sorted({PurePosixPath(path).stem for path, _ in (*self.keys, *self.damaged)})
+
+    @property
+    def paths(self) -> set[str]:
+        """The paths of those that open something."""
+        return {path for path, _ in self.keys}
 
 
 def read_keys(store: Store, known: Mapping[tuple[str, str], ApiKey] | None = None) -> StoredKeys:
     """Reads each key of the storage on its own, so that one that is damaged keeps no other one out, or in.
 
-    Those in `known` are not read again. Raises StorageError if the storage cannot be listed.
+    Those in `known` are not read again; one that has changed since and cannot be read now stays as it is there, unless
+    it is damaged. Raises StorageError if the storage cannot be listed.
     """
     keys, damaged = {}, {}
+    known = known or {}
+    earlier = {path: (path, version) for path, version in known}
     for one in sorted((entry.key, entry.version) for entry in store.list(PREFIX) if entry.key.endswith(".json")):
         try:
-            keys[one] = (known or {}).get(one) or _read_key(store, one[0])
+            keys[one] = known.get(one) or _read_key(store, one[0])
         except NotFoundError:
             continue  # removed since it was listed
         except HeliostatError as error:
             damaged[one] = str(error)
+            if one[0] in earlier and not isinstance(error, IntegrityError):
+                keys[earlier[one[0]]] = known[earlier[one[0]]]
     return StoredKeys(keys, damaged)
 
 

@@ -118,7 +118,8 @@ def _routes(served: ServedModels, service: Service, config: ServeConfig, access:
 
 def _common(served: ServedModels, service: Service, config: ServeConfig, access: AccessControl | None) -> APIRouter:
     router = APIRouter()
-    deadline = {"timeout_seconds": config.timeout_seconds}  # HAProxy goes by it, see cluster/haproxy/answers.py
+    # HAProxy goes by them, see cluster/haproxy/deadlines.py
+    deadlines = config.model_dump(include={"timeout_seconds", "body_timeout_seconds"})
     adapters = {"adapters": {one.name: one.version for one in served.adapters}} if served.adapters else {}
 
     @router.get("/health")
@@ -129,7 +130,7 @@ def _common(served: ServedModels, service: Service, config: ServeConfig, access:
             raise RequestError(503, f"unhealthy: {error}", code="unhealthy") from error
         keys = {"keys": access.keys.state} if access and access.keys.state else {}
         return JSONResponse(
-            {"status": "ok", "model": served.name, "version": served.version, **deadline, **adapters, **keys}
+            {"status": "ok", "model": served.name, "version": served.version, **deadlines, **adapters, **keys}
         )
 
     @router.get("/v1/models")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import httpx
 import pytest
 
+from heliostat.cluster.haproxy.deadlines import Deadlines
 from heliostat.cluster.haproxy.settings import HEADER_SECONDS_VARIABLE, REPLAYED_BYTES, SOURCE_VARIABLE
 from tests.edge import Edge, FakeReplica, edge
 from tests.waiting import until
@@ -69,6 +71,20 @@ def test_headers_have_a_deadline_and_slow_answers_have_not() -> None:
         until(lambda: all(map(has_ended, [*held, silent])), "all are closed", 30)
         for _ in range(2):
             assert client.post("/x", content="wait:3").status_code == 200, "longer than a header may take"
+
+
+def test_a_body_has_the_time_that_the_spec_of_its_endpoint_says() -> None:
+    with edge(deadlines=Deadlines(60, 2)) as running:
+        head = "POST /app/x HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n"
+        late, in_time = (socket.create_connection(("127.0.0.1", running.port)) for _ in range(2))
+        for one in (late, in_time):
+            one.sendall(head.encode() + b"half")
+        time.sleep(1)
+        in_time.sendall(b"there")
+        assert in_time.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        late.settimeout(30)
+        assert late.recv(1 << 16).startswith(b"HTTP/1.1 408")
+        assert running.bodies == ["halfthere"]
 
 
 def test_a_request_that_ends_its_replicas_takes_two_and_is_then_refused() -> None:
@@ -148,7 +164,7 @@ def up(running: Edge) -> bool:
 
 
 def test_requests_of_a_stopped_replica_end_as_its_spec_says() -> None:
-    with edge(2, timeout_seconds=1) as running, ThreadPoolExecutor() as threads:
+    with edge(2, deadlines=Deadlines(1, 30)) as running, ThreadPoolExecutor() as threads:
         running.replicas[0].process.send_signal(signal.SIGSTOP)
         with httpx.Client(base_url=running.url, timeout=30) as client:
             asked = [threads.submit(client.post, "/x", content=f"hello {number}") for number in range(8)]

@@ -138,6 +138,33 @@ def test_a_key_without_permission_keeps_no_other_one_out(store: LocalStore, monk
     ring.close()
 
 
+@pytest.mark.parametrize("change", ["a limit", "damage"])
+def test_a_changed_key_that_cannot_be_read_for_a_moment_stays_as_it_was(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    key, read, is_down = add_key(store, "shop"), LocalStore.read_bytes, True
+    ring = KeyRing((), store, seconds=3600)
+    limited = ring.find(digest_of(key)).model_copy(update={"requests_per_minute": 7})  # type: ignore[union-attr]
+    store.write_bytes("keys/shop.json", limited.model_dump_json().encode() if change == "a limit" else b"{")
+    monkeypatch.setattr(LocalStore, "read_bytes", lambda *of: _down() if is_down else read(*of))
+    for _ in range(2):
+        ring.reload()
+        found = ring.find(digest_of(key))
+        assert found
+        assert found.requests_per_minute is None
+        assert ring.state
+        assert ring.state["damaged"] == 1
+    assert "opens what it was before: keys/shop.json: the storage is busy" in caplog.text
+    is_down = False
+    ring.reload()
+    assert ring.find(digest_of(key)) == (limited if change == "a limit" else None)
+    ring.close()
+
+
+def _down() -> bytes:
+    raise StorageError("keys/shop.json: the storage is busy")
+
+
 def test_a_replica_starts_where_the_only_key_is_damaged_and_knows_it_once_it_is_mended(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
