@@ -133,7 +133,8 @@ def measured(url: str, attacker: str) -> dict[str, Any]:
     time.sleep(2)
     _, during = load(url, texts, **quiet)
     said, _ = process.communicate(timeout=120)
-    assert before.latency and during.latency
+    assert before.latency
+    assert during.latency
     return {
         "marks": MARKS,
         "seconds": SECONDS,
