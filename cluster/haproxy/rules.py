@@ -24,8 +24,8 @@ REPLICA_UP_HEADER = "x-heliostat-replica-up"
 """Tells Ray's own proxy whether a replica was up when the request came, which may then have been sent to it already."""
 FULL_HEADER = "x-heliostat-full"
 """In the 429 of a replica that has no place for one more request of this client; HAProxy takes it out."""
-FULL_MILLISECONDS = 1000
-"""How long a replica's refusal of a client counts, which is what `Retry-After` says too."""
+FULL_MILLISECONDS = 5000
+"""How long a refusal by a replica counts: longer than a busy one takes for the next, or all would be let through."""
 PROBE_MILLISECONDS = 50
 """How often such a client may have one more open request than when it was refused: places get free without a sign."""
 FULL_TABLE = "heliostat_full"
