@@ -35,12 +35,12 @@ pytestmark = pytest.mark.usefixtures("home")
 @pytest.fixture(scope="module")
 def local(home: Path) -> Iterator[None]:
     """A Ray of this process's own, of which nothing is left at the end."""
-    before = ray_variables()
+    before, others = ray_variables(), set(psutil.Process().children(recursive=True))
     with session(TWO_CPUS, cpus=2):
-        started = psutil.Process().children(recursive=True)
+        started = set(psutil.Process().children(recursive=True))
         yield
-        started += psutil.Process().children(recursive=True)
-    assert [one for one in started if one.is_running()] == []
+        started |= set(psutil.Process().children(recursive=True))
+    assert [one for one in started - others if one.is_running()] == []
     assert ray_variables() == before
 
 

@@ -171,7 +171,8 @@ async def test_no_key_or_an_unknown_one(client: Client) -> None:
 
 async def test_health_and_models(client: Client) -> None:
     health = await client.http.get("/health", headers={"authorization": ""})
-    assert health.json() == {"status": "ok", "model": "tiny", "version": "7", "timeout_seconds": 5.0}
+    deadlines = {"timeout_seconds": 5.0, "body_timeout_seconds": 30.0}
+    assert health.json() == {"status": "ok", "model": "tiny", "version": "7", **deadlines}
     listed = (await client.http.get("/v1/models")).json()
     assert [(card["id"], card["version"], card["object"]) for card in listed["data"]] == [("tiny", "7", "model")]
     assert (await client.http.get("/v1/models/tiny")).json() == listed["data"][0]
