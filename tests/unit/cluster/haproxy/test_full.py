@@ -177,23 +177,18 @@ def test_a_client_that_was_refused_keeps_the_places_that_it_had(edge: Edge) -> N
         assert [edge.status() for _ in range(5)] == [(200, True)] * 5
 
 
-def test_a_client_that_was_refused_may_ask_for_one_more_now_and_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ends", ["FULL_MILLISECONDS", "PROBE_MILLISECONDS"])
+def test_a_refusal_ends_with_its_time_or_with_the_next_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
-    monkeypatch.setattr(rules, "FULL_MILLISECONDS", HOUR)
+    """Whichever comes first, here after two seconds."""
+    for name in ("FULL_MILLISECONDS", "PROBE_MILLISECONDS"):
+        monkeypatch.setattr(rules, name, 2000 if name == ends else HOUR)
     with running(tmp_path) as edge:
         edge.fill(KEY["authorization"])
-        edge.status()
+        assert edge.status() == (429, True)
         edge.fill()
-        until(lambda: edge.status() == (200, True), "it is let through", seconds=30)
-
-
-def test_a_refusal_is_forgotten_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "PROBE_MILLISECONDS", HOUR)
-    with running(tmp_path) as edge:
-        edge.fill(KEY["authorization"])
-        edge.status()
-        edge.fill()
+        assert edge.status() == (429, False)
         until(lambda: edge.status() == (200, True), "it is let through", seconds=30)
 
 
