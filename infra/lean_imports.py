@@ -22,10 +22,14 @@ def without(module: str) -> Iterator[None]:
 
 
 def import_transformers() -> ModuleType:
-    """transformers without progress bars and scikit-learn, which assisted generation needs (0.6 CPU seconds)."""
-    import transformers
+    """transformers without progress bars and without what two parts of it would import that are not used here.
 
-    with without("sklearn"):
-        transformers.utils.is_sklearn_available()  # remembers its answer
+    scikit-learn, which assisted generation needs (0.6 CPU seconds), and SciPy, which losses of object detection do.
+    """
+    with without("sklearn"), without("scipy"):
+        import transformers
+
+        transformers.utils.is_sklearn_available()  # both remember their answer
+        transformers.utils.is_scipy_available()
     transformers.logging.disable_progress_bar()
     return transformers

@@ -84,17 +84,23 @@ class DriverChannel:
         return self._error
 
 
+def run_worker(config: dict[str, Any]) -> None:
+    """The train function. It imports what trains, which the driver and Ray Train's controller do without."""
+    from heliostat.train.worker import work
+
+    work(config)
+
+
 def build_trainer(job: Job, use_gpu: bool, channel: Any, scratch: str) -> Any:
     """Builds the TorchTrainer of a job; starts nothing."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
 
     from heliostat.train.resize import ElasticTrainer
-    from heliostat.train.worker import work
 
     workers = job.train.workers
     return ElasticTrainer(
-        work,
+        run_worker,
         channel=channel,
         train_loop_config={"job": job.model_dump(mode="json"), "channel": channel},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),

@@ -10,6 +10,7 @@ import torch
 
 from heliostat import __version__
 from heliostat.infra.errors import HeliostatError, StoppedError
+from heliostat.infra.memory import freeze_heap
 from heliostat.infra.registry.published import PublishedModel
 from heliostat.infra.storage.store import open_store
 from heliostat.train.build import RunInputs, build_run, load_run_inputs
@@ -27,7 +28,7 @@ from heliostat.train.telemetry.notices import RayNotices
 
 
 def work(config: dict[str, Any]) -> None:
-    """The train function that Ray Train calls on every worker."""
+    """Runs on every worker: trains, or posts the error that ends the run."""
     import ray
 
     job, channel = Job.model_validate(config["job"]), config["channel"]
@@ -49,6 +50,7 @@ def train(job: Job, channel: Any) -> None:
     configure_process(job.train.cpus_per_worker)
     world = join("cuda" if torch.cuda.is_available() else "cpu")
     parts = load_run_inputs(job)
+    freeze_heap()
     limit = ray.get(channel.micro_batch_limit.remote())
     run = fit_micro_batch(lambda most: build_observed_run(job, parts, world, channel, most), limit)
     with report_out_of_memory(run, channel):

@@ -18,6 +18,7 @@ import ray
 import torch
 from ray import tune
 
+from heliostat.infra.memory import freeze_heap
 from heliostat.train.build import build_run, load_run_inputs
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.batches import BatchPlan
@@ -53,6 +54,7 @@ class Member:
         os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
         self._world = join("cuda" if torch.cuda.is_available() else "cpu")
         self._inputs = load_run_inputs(self._job)
+        freeze_heap()  # of a trial's objects, none are there yet
 
     def begin(self, values: dict[str, Any]) -> None:
         """Starts a trial from the base model, with `values` merged over the `train` section."""

@@ -12,11 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch.export.passes import move_to_device_pass
-from torch.export.pt2_archive._package import load_pt2
 
 from heliostat.infra.errors import ModelError
-from heliostat.infra.registry import program_check
 
 FILE = "program.pt2"
 DYNAMIC = torch.export.Dim.AUTO
@@ -72,6 +69,12 @@ def load(folder: Path, device: torch.device | None = None) -> Program:
 
     Raises ModelError if it cannot be read, or if it could run code; none of it has run then.
     """
+    # A second of imports, for processes that know the class and load no program.
+    from torch.export.passes import move_to_device_pass
+    from torch.export.pt2_archive._package import load_pt2
+
+    from heliostat.infra.registry import program_check
+
     file = folder / FILE
     if not zipfile.is_zipfile(file):
         raise ModelError(f"{file}: no exported program; a file as torch.export.save writes it is needed")

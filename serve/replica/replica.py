@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config import strict as configuration
+from heliostat.infra.memory import freeze_heap
 from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import hash_keys, keys_from_environment
 from heliostat.serve.args import AppArgs
@@ -41,6 +42,7 @@ class Replica:
 
         self.service, app = await start(self.args, self.access, self.counts, self.experiment)
         self.guard = StreamGuard()
+        freeze_heap()
         return FirstChunkMiddleware(app, self.guard)
 
     def record_autoscaling_stats(self) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,6 +101,8 @@ def test_a_trial_is_made_of_what_a_run_is_made_of(
     monkeypatch.setattr(gang, "load_run_inputs", lambda _: inputs)
     member = Member(job.model_dump(mode="json"), TuneConfig(grace=1.0).model_dump(mode="json"))
     member.join(0, "localhost", 1)
+    assert gc.get_freeze_count()  # collections during trials leave out what all trials share
+    gc.unfreeze()
     member.begin({})
     run = worker.build_observed_run(job, inputs, World(0, 1, "cpu"), None, None)
     (trial,) = built
