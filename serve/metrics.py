@@ -1,4 +1,4 @@
-"""Metrics of a replica, with the names in `heliostat.infra.metrics`."""
+"""Metrics of a replica, with the names in `heliostat.infra.metrics.catalogue`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from statistics import fmean
 
 from heliostat.infra import log
-from heliostat.infra import metrics as catalogue
-from heliostat.infra.metrics import Metric
+from heliostat.infra.metrics import catalogue
+from heliostat.infra.metrics.catalogue import Metric
+from heliostat.infra.metrics.export import record as record_now
 from heliostat.serve.errors import App, Message, Receive, Scope, Send
 
 Record = Callable[[Metric, float, Mapping[str, str]], None]
@@ -27,7 +28,7 @@ class Buffer:
     event loop's time. Before that, counters are summed up and only the last value of a gauge is kept.
     """
 
-    def __init__(self, record: Record = catalogue.record, seconds: float = FLUSH_SECONDS) -> None:
+    def __init__(self, record: Record = record_now, seconds: float = FLUSH_SECONDS) -> None:
         self._record = record
         self._values: deque[tuple[Metric, float, Mapping[str, str]]] = deque()
         self._closed = threading.Event()

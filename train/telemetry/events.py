@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from heliostat.infra import metrics
 from heliostat.infra.memory import peak_resident_bytes
+from heliostat.infra.metrics import catalogue
+from heliostat.infra.metrics.export import record
 from heliostat.train.checkpoints.checkpoint import StoreStats
 from heliostat.train.job import Job
 from heliostat.train.parallel.distributed import World
@@ -35,18 +36,18 @@ def step_reporter(job: Job, channel: Any, world: World, peak: float) -> Callable
         rates, memory = stats.rates, peak_memory_bytes(world.device)
         mfu = rates["flops_per_second"] / peak
         for metric, value in (
-            (metrics.TRAIN_LOSS, stats.loss),
-            (metrics.TRAIN_LEARNING_RATE, stats.learning_rate),
-            (metrics.TRAIN_GRAD_NORM, stats.grad_norm),
-            (metrics.TRAIN_STEPS, 1),
-            (metrics.TRAIN_SKIPPED_STEPS, 0 if stats.is_finite else 1),
-            (metrics.TRAIN_SAMPLES, stats.samples),
-            (metrics.TRAIN_TOKENS, stats.tokens),
-            (metrics.TRAIN_STEP_SECONDS, stats.seconds),
-            (metrics.TRAIN_MFU, mfu),
-            (metrics.TRAIN_MEMORY_BYTES, memory),
+            (catalogue.TRAIN_LOSS, stats.loss),
+            (catalogue.TRAIN_LEARNING_RATE, stats.learning_rate),
+            (catalogue.TRAIN_GRAD_NORM, stats.grad_norm),
+            (catalogue.TRAIN_STEPS, 1),
+            (catalogue.TRAIN_SKIPPED_STEPS, 0 if stats.is_finite else 1),
+            (catalogue.TRAIN_SAMPLES, stats.samples),
+            (catalogue.TRAIN_TOKENS, stats.tokens),
+            (catalogue.TRAIN_STEP_SECONDS, stats.seconds),
+            (catalogue.TRAIN_MFU, mfu),
+            (catalogue.TRAIN_MEMORY_BYTES, memory),
         ):
-            metrics.record(metric, value, labels)
+            record(metric, value, labels)
         waited(labels, "data", stats.data_seconds)
         waited(labels, "communication", stats.communication_seconds)
         post_event(channel, world, "step", {**asdict(stats), **rates, "mfu": mfu, "memory_bytes": memory})
@@ -59,7 +60,7 @@ def store_reporter(job: Job, world: World) -> Callable[[StoreStats], None]:
     labels = metric_labels(job, world)
 
     def on_stored(stats: StoreStats) -> None:
-        metrics.record(metrics.TRAIN_CHECKPOINT_SECONDS, stats.store_seconds, labels)
+        record(catalogue.TRAIN_CHECKPOINT_SECONDS, stats.store_seconds, labels)
         waited(labels, "checkpoint", stats.wait_seconds)
 
     return on_stored
@@ -67,7 +68,7 @@ def store_reporter(job: Job, world: World) -> Callable[[StoreStats], None]:
 
 def waited(labels: Mapping[str, str], cause: str, seconds: float) -> None:
     """Counts seconds in which training waited."""
-    metrics.record(metrics.TRAIN_WAIT_SECONDS, seconds, {**labels, "cause": cause})
+    record(catalogue.TRAIN_WAIT_SECONDS, seconds, {**labels, "cause": cause})
 
 
 def peak_memory_bytes(device: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from heliostat.infra.metrics import CATALOGUE
+from heliostat.infra.metrics.catalogue import CATALOGUE
 
 FOLDER = Path(__file__).resolve().parents[3] / "infra" / "grafana"
 DASHBOARDS = sorted((FOLDER / "dashboards").glob("*.json"))

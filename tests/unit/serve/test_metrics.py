@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from heliostat.infra import metrics as catalogue
+from heliostat.infra.metrics import catalogue
 from heliostat.serve.errors import Receive, Scope, Send
 from heliostat.serve.metrics import Buffer, MetricsMiddleware, ServeMetrics
 from tests.unit.serve.conftest import Recorded

@@ -6,10 +6,8 @@ its own node; Prometheus sees each name with the prefix `ray_`. Dashboards and t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -99,24 +97,3 @@ TRAIN_MEMORY_BYTES = Metric(
 )
 
 CATALOGUE: tuple[Metric, ...] = tuple(value for value in globals().copy().values() if isinstance(value, Metric))
-
-
-@cache
-def _instrument(metric: Metric) -> Any:
-    from ray.util import metrics
-
-    if metric.kind == "histogram":
-        return metrics.Histogram(metric.name, metric.help, boundaries=list(metric.buckets), tag_keys=metric.labels)
-    kind = metrics.Counter if metric.kind == "counter" else metrics.Gauge
-    return kind(metric.name, metric.help, tag_keys=metric.labels)
-
-
-def record(metric: Metric, value: float, labels: Mapping[str, str]) -> None:
-    """Increments a counter, sets a gauge or observes in a histogram; the process must be connected to Ray.
-
-    `labels` has one value for each of `metric.labels`.
-    """
-    if metric.kind == "counter" and value == 0:
-        return  # such as a rank without a record in the last, smaller batch; Ray refuses increments of 0
-    method = {"counter": "inc", "gauge": "set", "histogram": "observe"}[metric.kind]
-    getattr(_instrument(metric), method)(value, tags=dict(labels))

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from heliostat.infra import metrics
-from heliostat.infra.metrics import CATALOGUE, Metric
+from heliostat.infra.metrics import catalogue as metrics
+from heliostat.infra.metrics import export
+from heliostat.infra.metrics.catalogue import CATALOGUE, Metric
 
 BOUNDED_LABELS = {"model", "version", "status", "kind", "run", "rank", "cause", "adapter"}
 BASE_UNITS = {"seconds", "bytes", "tokens"}
@@ -61,7 +62,7 @@ class FakeInstrument:
 @pytest.fixture
 def instrument(monkeypatch: pytest.MonkeyPatch) -> FakeInstrument:
     fake = FakeInstrument()
-    monkeypatch.setattr(metrics, "_instrument", lambda metric: fake)
+    monkeypatch.setattr(export, "_instrument", lambda metric: fake)
     return fake
 
 
@@ -71,11 +72,11 @@ def instrument(monkeypatch: pytest.MonkeyPatch) -> FakeInstrument:
 )
 def test_record_uses_the_method_of_the_kind(instrument: FakeInstrument, metric: Metric, method: str) -> None:
     labels = dict.fromkeys(metric.labels, "x")
-    metrics.record(metric, 2.0, labels)
+    export.record(metric, 2.0, labels)
     assert instrument.calls == [(method, 2.0, labels)]
 
 
 def test_nothing_is_added_to_a_counter_where_there_is_nothing_to_add(instrument: FakeInstrument) -> None:
-    metrics.record(metrics.TRAIN_SAMPLES, 0, dict.fromkeys(metrics.TRAIN_SAMPLES.labels, "x"))
-    metrics.record(metrics.ONGOING_REQUESTS, 0, dict.fromkeys(metrics.ONGOING_REQUESTS.labels, "x"))
+    export.record(metrics.TRAIN_SAMPLES, 0, dict.fromkeys(metrics.TRAIN_SAMPLES.labels, "x"))
+    export.record(metrics.ONGOING_REQUESTS, 0, dict.fromkeys(metrics.ONGOING_REQUESTS.labels, "x"))
     assert [method for method, _, _ in instrument.calls] == ["set"]
