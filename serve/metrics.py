@@ -2,69 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
 from statistics import fmean
 
-from heliostat.infra import log
 from heliostat.infra.metrics import catalogue
-from heliostat.infra.metrics.catalogue import Metric
-from heliostat.infra.metrics.export import record as record_now
+from heliostat.infra.metrics.export import Record
 from heliostat.serve.errors import App, Message, Receive, Scope, Send
 
-Record = Callable[[Metric, float, Mapping[str, str]], None]
-FLUSH_SECONDS = 0.5
-_log = log.get(__name__)
 ADAPTER = "heliostat.adapter"
 """Key in a request's scope: the adapter that answers it, as `name@version`; empty for the model itself."""
-
-
-class Buffer:
-    """Queues values, at the cost of an append, and passes them to `record` in a background thread.
-
-    A call into Ray releases the GIL and then waits for it behind the model's thread; five of them took a fifth of the
-    event loop's time. Before that, counters are summed up and only the last value of a gauge is kept.
-    """
-
-    def __init__(self, record: Record = record_now, seconds: float = FLUSH_SECONDS) -> None:
-        self._record = record
-        self._values: deque[tuple[Metric, float, Mapping[str, str]]] = deque()
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(seconds,), name="heliostat-metrics", daemon=True)
-        self._thread.start()
-
-    def add(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
-        """Queues one value; it is exported within a second."""
-        self._values.append((metric, value, labels))
-
-    def close(self) -> None:
-        """Flushes and stops the thread."""
-        self._closed.set()
-        self._thread.join(timeout=10)
-
-    def _run(self, seconds: float) -> None:
-        closed = False
-        while not closed:
-            closed = self._closed.wait(seconds)
-            try:
-                self._flush()
-            except Exception as error:  # of one value or of Ray for a while: later ones are recorded
-                _log.warning("metrics: not recorded: %r", error)
-
-    def _flush(self) -> None:
-        totals: dict[tuple[Metric, tuple[tuple[str, str], ...]], float] = {}
-        while self._values:
-            metric, value, labels = self._values.popleft()
-            if metric.kind == "histogram":
-                self._record(metric, value, labels)
-                continue
-            key = (metric, tuple(sorted(labels.items())))
-            before = totals.get(key, 0) if metric.kind == "counter" else 0
-            totals[key] = before + value
-        for (metric, items), value in totals.items():
-            self._record(metric, value, dict(items))
 
 
 class ServeMetrics:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ import torch
 from heliostat import __version__
 from heliostat.infra.errors import HeliostatError, StoppedError
 from heliostat.infra.memory import freeze_heap
+from heliostat.infra.metrics.catalogue import TRAINING
+from heliostat.infra.metrics.export import Exporter, Record
 from heliostat.infra.registry.published import PublishedModel
 from heliostat.infra.storage.store import open_store
 from heliostat.train.build import RunInputs, build_run, load_run_inputs
@@ -22,7 +26,7 @@ from heliostat.train.micro_batch import fit_micro_batch, report_out_of_memory
 from heliostat.train.models.architectures.network import Network
 from heliostat.train.parallel.distributed import World, configure_process, join
 from heliostat.train.publish import publish
-from heliostat.train.telemetry.events import post_event, step_reporter, store_reporter
+from heliostat.train.telemetry.events import metric_labels, post_event, step_reporter, store_reporter
 from heliostat.train.telemetry.flops import peak_flops
 from heliostat.train.telemetry.notices import RayNotices
 
@@ -52,11 +56,13 @@ def train(job: Job, channel: Any) -> None:
     parts = load_run_inputs(job)
     freeze_heap()
     limit = ray.get(channel.micro_batch_limit.remote())
-    run = fit_micro_batch(lambda most: build_observed_run(job, parts, world, channel, most), limit)
-    with report_out_of_memory(run, channel):
-        for report in fit(run):
-            post_event(channel, world, "report", asdict(report))
-            ray.train.report(report.metrics)
+    with closing(Exporter()) as exporter:
+        exporter.begin(TRAINING, metric_labels(job, world))
+        run = fit_micro_batch(partial(build_observed_run, job, parts, world, channel, exporter.add), limit)
+        with report_out_of_memory(run, channel):
+            for report in fit(run):
+                post_event(channel, world, "report", asdict(report))
+                ray.train.report(report.metrics)
     restore_best(run)
     rows = parts.rows("test")
     test = evaluate(run.task, run.engine, rows, world, job.train)
@@ -65,7 +71,9 @@ def train(job: Job, channel: Any) -> None:
     post_event(channel, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
 
 
-def build_observed_run(job: Job, parts: RunInputs, world: World, channel: Any, limit: int | None) -> Run:
+def build_observed_run(
+    job: Job, parts: RunInputs, world: World, channel: Any, record: Record, limit: int | None
+) -> Run:
     """The run of a job, with its checkpoints and reports; micro-batches have at most `limit` records."""
     peak = peak_flops(world.device, job.train.precision)
     checkpoints = Checkpoints(
@@ -74,14 +82,14 @@ def build_observed_run(job: Job, parts: RunInputs, world: World, channel: Any, l
         world,
         contract(job),
         job.train.keep_checkpoints,
-        store_reporter(job, world),
+        store_reporter(job, world, record),
         parts.task.mode,
         parts.task.metric,
     )
     return replace(
         build_run(parts, job.train, world, limit),
         checkpoints=checkpoints,
-        on_step=step_reporter(job, channel, world, peak),
+        on_step=step_reporter(job, channel, world, peak, record),
         notices=RayNotices(world, channel),
     )
 

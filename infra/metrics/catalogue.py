@@ -1,13 +1,25 @@
-"""All metrics that Heliostat exports: name, kind, unit, labels, buckets.
+"""All metrics that Heliostat exports: name, kind, unit, labels, buckets, and what each is for.
 
-Processes export them through Ray's metrics agent (`ray.util.metrics`), so that each worker and replica is scraped on
-its own node; Prometheus sees each name with the prefix `ray_`. Dashboards and tests read this catalogue.
+Processes export them through Ray's metrics agent (`export.py`), so that each worker and replica is scraped on its own
+node; Prometheus sees each name with the prefix `ray_`. Dashboards, rules, the page docs/metrics.md and tests read this
+catalogue. A histogram's bounds stand here only: of two processes of a node with other bounds, Ray's agent drops one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+Unit = Literal["seconds", "bytes", "tokens", "requests", "inputs", "records", "steps", "keys", "ratio", "1"]
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a label says, and what keeps the number of its values small."""
+
+    help: str
+    values: tuple[str, ...] = ()
+    """All of them, where they are known beforehand: counters begin at zero for each."""
 
 
 @dataclass(frozen=True)
@@ -16,84 +28,216 @@ class Metric:
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
+    unit: Unit
     help: str
+    purpose: str
+    """What somebody who looks at it wants to know."""
     labels: tuple[str, ...]
     buckets: tuple[float, ...] = ()
 
+    @property
+    def total(self) -> Metric:
+        """The counter of what was observed in this histogram, from which a mean is true."""
+        help = f"Sum of what is observed in {self.name}."
+        return replace(self, name=f"{self.name}_total", kind="counter", help=help, buckets=())
+
+
+LABELS = {
+    "model": Label("Name of the model; one for each spec."),
+    "version": Label("Version of the model; one for each replica."),
+    "adapter": Label(
+        "`name@version` of the adapter that answers, empty for the model itself; those of the spec.", ("",)
+    ),
+    "status": Label(
+        "HTTP status of the answer; 499 where the client left.",
+        ("200", "400", "401", "403", "404", "413", "422", "429", "499", "500", "503", "504"),
+    ),
+    "kind": Label(
+        "Tokens read (`prompt`), those of them unknown to a classifier's tokenizer (`unknown`), and written "
+        "(`completion`).",
+        ("prompt", "unknown", "completion"),
+    ),
+    "run": Label("Id of the run; a process has one."),
+    "rank": Label("Rank of the worker in its run."),
+    "cause": Label("What training waits for.", ("data", "communication", "checkpoint")),
+}
+"""Each label that a metric may have."""
 
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_STEP_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MODEL = ("model", "version")
 _ANSWER = (*_MODEL, "adapter")
-"""`adapter` is name@version, and empty if the model itself answers."""
 
-REQUESTS = Metric("heliostat_requests_total", "counter", "Requests answered, by HTTP status.", (*_ANSWER, "status"))
-REQUEST_SECONDS = Metric(
-    "heliostat_request_seconds", "histogram", "Seconds from request to last byte.", _ANSWER, _LATENCY_SECONDS
+REQUESTS = Metric(
+    "heliostat_requests_total",
+    "counter",
+    "requests",
+    "Requests answered, by HTTP status.",
+    "How much is asked, and the error budget: 5xx of all but those that clients gave up (499).",
+    (*_ANSWER, "status"),
 )
-ONGOING_REQUESTS = Metric("heliostat_ongoing_requests", "gauge", "Requests that a replica holds now.", _MODEL)
+REQUEST_SECONDS = Metric(
+    "heliostat_request_seconds",
+    "histogram",
+    "seconds",
+    "Seconds from request to last byte.",
+    "Whether answers are as fast as promised.",
+    _ANSWER,
+    _LATENCY_SECONDS,
+)
+ONGOING_REQUESTS = Metric(
+    "heliostat_ongoing_requests",
+    "gauge",
+    "requests",
+    "Requests that a replica holds now.",
+    "How full replicas are; autoscaling follows it.",
+    _MODEL,
+)
 BATCH_SIZE = Metric(
     "heliostat_batch_size",
     "histogram",
+    "inputs",
     "Inputs in one pass of the model.",
+    "Whether requests share passes, as they should under load.",
     _MODEL,
     (1, 2, 4, 8, 16, 32, 64, 128),
 )
 TOKENS = Metric(
     "heliostat_tokens_total",
     "counter",
-    "Tokens read (prompt), those of them unknown to the tokenizer (unknown), and written (completion).",
+    "tokens",
+    "Tokens read and written, and those read that the tokenizer does not know.",
+    "Throughput, cost, and whether a tokenizer fits what is asked.",
     (*_ANSWER, "kind"),
 )
 TIME_TO_FIRST_TOKEN_SECONDS = Metric(
     "heliostat_time_to_first_token_seconds",
     "histogram",
+    "seconds",
     "Seconds from request to first token.",
+    "How long somebody looks at an empty answer.",
     _ANSWER,
     _LATENCY_SECONDS,
 )
 KEYS_READ_TIMESTAMP_SECONDS = Metric(
-    "heliostat_keys_read_timestamp_seconds", "gauge", "Unix time when a replica last read the API keys.", _MODEL
+    "heliostat_keys_read_timestamp_seconds",
+    "gauge",
+    "seconds",
+    "Unix time when a replica last read the API keys.",
+    "Whether new, changed and revoked keys arrive.",
+    _MODEL,
 )
 DAMAGED_KEYS = Metric(
-    "heliostat_damaged_keys", "gauge", "API keys in the storage that cannot be read and open nothing.", _MODEL
+    "heliostat_damaged_keys",
+    "gauge",
+    "keys",
+    "API keys in the storage that cannot be read and open nothing.",
+    "Who is locked out by damage.",
+    _MODEL,
 )
 
 _RUN = ("model", "run", "rank")
-TRAIN_LOSS = Metric("heliostat_train_loss", "gauge", "Loss of the last step, mean over the global batch.", _RUN)
-TRAIN_LEARNING_RATE = Metric("heliostat_train_learning_rate", "gauge", "Learning rate of the last step.", _RUN)
-TRAIN_GRAD_NORM = Metric("heliostat_train_grad_norm", "gauge", "Gradient norm of the last step, before clipping.", _RUN)
-TRAIN_STEPS = Metric("heliostat_train_steps_total", "counter", "Optimizer steps taken.", _RUN)
-TRAIN_SKIPPED_STEPS = Metric(
-    "heliostat_train_skipped_steps_total", "counter", "Steps left out: loss or gradients were no numbers.", _RUN
+TRAIN_LOSS = Metric(
+    "heliostat_train_loss",
+    "gauge",
+    "1",
+    "Loss of the last step, mean over the global batch.",
+    "Whether training learns.",
+    _RUN,
 )
-TRAIN_SAMPLES = Metric("heliostat_train_samples_total", "counter", "Records trained on, by this rank.", _RUN)
+TRAIN_LEARNING_RATE = Metric(
+    "heliostat_train_learning_rate",
+    "gauge",
+    "1",
+    "Learning rate of the last step.",
+    "Which part of the schedule a change of the loss belongs to.",
+    _RUN,
+)
+TRAIN_GRAD_NORM = Metric(
+    "heliostat_train_grad_norm",
+    "gauge",
+    "1",
+    "Gradient norm of the last step, before clipping.",
+    "Whether training is about to diverge.",
+    _RUN,
+)
+TRAIN_STEPS = Metric(
+    "heliostat_train_steps_total",
+    "counter",
+    "steps",
+    "Optimizer steps taken.",
+    "Progress, and whether a run stands still.",
+    _RUN,
+)
+TRAIN_SKIPPED_STEPS = Metric(
+    "heliostat_train_skipped_steps_total",
+    "counter",
+    "steps",
+    "Steps left out: loss or gradients were no numbers.",
+    "Damaged data, or a learning rate that is too high.",
+    _RUN,
+)
+TRAIN_SAMPLES = Metric(
+    "heliostat_train_samples_total",
+    "counter",
+    "records",
+    "Records trained on, by this rank.",
+    "Throughput.",
+    _RUN,
+)
 TRAIN_TOKENS = Metric(
-    "heliostat_train_tokens_total", "counter", "Tokens trained on, padding left out, by this rank.", _RUN
+    "heliostat_train_tokens_total",
+    "counter",
+    "tokens",
+    "Tokens trained on, padding left out, by this rank.",
+    "Throughput of texts.",
+    _RUN,
 )
 TRAIN_STEP_SECONDS = Metric(
     "heliostat_train_step_seconds",
     "histogram",
+    "seconds",
     "Seconds of one optimizer step.",
+    "Whether some steps, or some ranks, are slower than others.",
     _RUN,
-    (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+    _STEP_SECONDS,
 )
 TRAIN_WAIT_SECONDS = Metric(
     "heliostat_train_wait_seconds_total",
     "counter",
+    "seconds",
     "Seconds that this rank waited for data, communication or a checkpoint's copy.",
+    "What to make faster first.",
     (*_RUN, "cause"),
 )
 TRAIN_CHECKPOINT_SECONDS = Metric(
     "heliostat_train_checkpoint_seconds",
     "gauge",
+    "seconds",
     "Seconds to write and upload this rank's part of the last checkpoint, beside training.",
+    "Whether storage keeps up with the interval between checkpoints.",
     _RUN,
 )
 TRAIN_MFU = Metric(
-    "heliostat_train_mfu_ratio", "gauge", "Model FLOPs utilisation of the last step: of the device's peak.", _RUN
+    "heliostat_train_mfu_ratio",
+    "gauge",
+    "ratio",
+    "Model FLOPs utilisation of the last step: of the device's peak.",
+    "What of the device is paid for and not used.",
+    _RUN,
 )
 TRAIN_MEMORY_BYTES = Metric(
-    "heliostat_train_memory_bytes", "gauge", "Most memory held so far: of the GPU, else of the process.", _RUN
+    "heliostat_train_memory_bytes",
+    "gauge",
+    "bytes",
+    "Most memory held so far: of the GPU, else of the process.",
+    "How near a run is to running out of memory.",
+    _RUN,
 )
 
-CATALOGUE: tuple[Metric, ...] = tuple(value for value in globals().copy().values() if isinstance(value, Metric))
+_DEFINED = tuple(value for value in globals().copy().values() if isinstance(value, Metric))
+CATALOGUE = (*_DEFINED, *(metric.total for metric in _DEFINED if metric.kind == "histogram"))
+TRAINING = tuple(metric for metric in CATALOGUE if "run" in metric.labels)
+"""What a worker exports."""
+SERVING = tuple(metric for metric in CATALOGUE if "version" in metric.labels)
+"""What a replica exports."""

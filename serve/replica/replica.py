@@ -24,13 +24,17 @@ class Replica:
     """One serving process: the HTTP application and the model behind it."""
 
     def __init__(self, args: Mapping[str, Any]) -> None:
+        from heliostat.infra.metrics.catalogue import SERVING
+        from heliostat.infra.metrics.export import Exporter
         from heliostat.serve.experiment.middleware import ExperimentMiddleware
-        from heliostat.serve.metrics import Buffer, ServeMetrics
+        from heliostat.serve.metrics import ServeMetrics
 
         self.args = configuration.build(AppArgs, args)
         check_ingress(self.args.config, os.environ)
-        self.metrics = Buffer()
+        self.metrics = Exporter()
         self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
+        for adapter in ("", *(f"{name}@{one.version}" for name, one in self.args.adapters.items())):
+            self.metrics.begin(SERVING, {**self.counts.labels, "adapter": adapter})
         self.access = access_control(self.args, self.counts.keys)
         self.experiment = ExperimentMiddleware(self.args.name, self.args.config)
 

@@ -101,7 +101,7 @@ def test_signals_to_the_group_end_a_run_at_a_checkpoint_and_auto_goes_on_with_it
 
 CRAMPED = """
 from heliostat.__main__ import main
-from heliostat.train import worker
+from heliostat.train import launch
 
 def work(config):
     import torch
@@ -117,7 +117,7 @@ def work(config):
     TextClassification.collate = cramped
     work(config)
 
-worker.work = work
+launch.run_worker = work
 main()
 """
 

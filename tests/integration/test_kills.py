@@ -30,7 +30,7 @@ WATCHED = """
 import time
 from pathlib import Path
 from heliostat.__main__ import main
-from heliostat.train import worker
+from heliostat.train import launch
 
 FOLDER, PAUSE = {folder!r}, {pause}
 
@@ -39,11 +39,11 @@ def work(config):
     from heliostat.train import worker
     make = worker.step_reporter
 
-    def step_reporter(job, board, world, peak):
+    def step_reporter(job, board, world, peak, record):
         Path(f"{{FOLDER}}/pid-{{world.rank}}").write_text(str(os.getpid()))
         steps = open(f"{{FOLDER}}/steps-{{world.rank}}", "a", buffering=1)
         steps.write("start\\n")
-        tell = make(job, board, world, peak)
+        tell = make(job, board, world, peak, record)
 
         def on_step(stats):
             steps.write(f"{{stats.step}} {{stats.loss!r}}\\n")
@@ -55,7 +55,7 @@ def work(config):
     worker.step_reporter = step_reporter
     worker.work(config)
 
-worker.work = work
+launch.run_worker = work
 main()
 """
 """A driver whose workers write down their process, and each step with its loss; `start` where they begin."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from heliostat.infra.memory import peak_resident_bytes
 from heliostat.infra.metrics import catalogue
-from heliostat.infra.metrics.export import record
+from heliostat.infra.metrics.export import Record
 from heliostat.train.checkpoints.checkpoint import StoreStats
 from heliostat.train.job import Job
 from heliostat.train.parallel.distributed import World
@@ -28,7 +28,7 @@ def metric_labels(job: Job, world: World) -> dict[str, str]:
     return {"model": job.name, "run": job.run_id, "rank": str(world.rank)}
 
 
-def step_reporter(job: Job, channel: Any, world: World, peak: float) -> Callable[[StepStats], None]:
+def step_reporter(job: Job, channel: Any, world: World, peak: float, record: Record) -> Callable[[StepStats], None]:
     """A callback for each step: metrics from every rank, an event from rank 0. `peak` is the device's FLOP/s."""
     labels = metric_labels(job, world)
 
@@ -48,27 +48,22 @@ def step_reporter(job: Job, channel: Any, world: World, peak: float) -> Callable
             (catalogue.TRAIN_MEMORY_BYTES, memory),
         ):
             record(metric, value, labels)
-        waited(labels, "data", stats.data_seconds)
-        waited(labels, "communication", stats.communication_seconds)
+        for cause, seconds in (("data", stats.data_seconds), ("communication", stats.communication_seconds)):
+            record(catalogue.TRAIN_WAIT_SECONDS, seconds, {**labels, "cause": cause})
         post_event(channel, world, "step", {**asdict(stats), **rates, "mfu": mfu, "memory_bytes": memory})
 
     return on_step
 
 
-def store_reporter(job: Job, world: World) -> Callable[[StoreStats], None]:
+def store_reporter(job: Job, world: World, record: Record) -> Callable[[StoreStats], None]:
     """A callback for each stored checkpoint of this rank: metrics."""
     labels = metric_labels(job, world)
 
     def on_stored(stats: StoreStats) -> None:
         record(catalogue.TRAIN_CHECKPOINT_SECONDS, stats.store_seconds, labels)
-        waited(labels, "checkpoint", stats.wait_seconds)
+        record(catalogue.TRAIN_WAIT_SECONDS, stats.wait_seconds, {**labels, "cause": "checkpoint"})
 
     return on_stored
-
-
-def waited(labels: Mapping[str, str], cause: str, seconds: float) -> None:
-    """Counts seconds in which training waited."""
-    record(catalogue.TRAIN_WAIT_SECONDS, seconds, {**labels, "cause": cause})
 
 
 def peak_memory_bytes(device: str) -> int:

@@ -5,11 +5,9 @@ from typing import Any
 
 import pytest
 
-from heliostat.infra.metrics import catalogue
 from heliostat.serve.errors import Receive, Scope, Send
-from heliostat.serve.metrics import Buffer, MetricsMiddleware, ServeMetrics
+from heliostat.serve.metrics import MetricsMiddleware
 from tests.unit.serve.conftest import Recorded
-from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -63,52 +61,3 @@ async def test_a_fault_is_not_a_client_that_left(recorded: Recorded) -> None:
     with pytest.raises(RuntimeError):
         await ask(recorded, 200, parts=2, fail=True)
     assert recorded.labels_of("heliostat_requests_total", "status") == ["500"]
-
-
-def test_the_buffer_adds_counters_keeps_the_last_gauge_and_hands_over_all_at_the_end() -> None:
-    found: list[tuple[str, float, dict[str, str]]] = []
-    buffer = Buffer(lambda metric, value, labels: found.append((metric.name, value, dict(labels))), seconds=60)
-    metrics = ServeMetrics("tiny", "7", buffer.add)
-    for status, seconds in ((200, 0.1), (200, 0.2), (500, 0.3)):
-        metrics.request(status, seconds)
-    for count in (1, 2, 1):
-        metrics.ongoing(count)
-    assert found == []
-    buffer.close()
-    own = {"model": "tiny", "version": "7"}
-    labels = {**own, "adapter": ""}
-    assert [one for one in found if one[0] == catalogue.REQUEST_SECONDS.name] == [
-        (catalogue.REQUEST_SECONDS.name, seconds, labels) for seconds in (0.1, 0.2, 0.3)
-    ]
-    assert (catalogue.REQUESTS.name, 2, {**labels, "status": "200"}) in found
-    assert (catalogue.REQUESTS.name, 1, {**labels, "status": "500"}) in found
-    assert [one for one in found if one[0] == catalogue.ONGOING_REQUESTS.name] == [
-        (catalogue.ONGOING_REQUESTS.name, 1, own)
-    ]
-    assert len(found) == 6
-
-
-def test_the_buffer_hands_over_while_it_runs() -> None:
-    found: list[float] = []
-    buffer = Buffer(lambda metric, value, labels: found.append(value), seconds=0.01)
-    ServeMetrics("tiny", "7", buffer.add).batch(4)
-    until(lambda: found == [4], "it is handed over", seconds=5)
-    buffer.close()
-    assert found == [4]
-
-
-def test_a_value_that_cannot_be_recorded_stops_none_after_it() -> None:
-    found: list[float] = []
-
-    def record(metric: Any, value: float, labels: Any) -> None:
-        if value == 1:
-            raise RuntimeError("no agent")
-        found.append(value)
-
-    buffer = Buffer(record, seconds=0.01)
-    metrics = ServeMetrics("tiny", "7", buffer.add)
-    metrics.batch(1)
-    until(lambda: not buffer._values, "the value is taken", seconds=5)
-    metrics.batch(4)
-    until(lambda: found == [4], "the next one is recorded", seconds=5)
-    buffer.close()

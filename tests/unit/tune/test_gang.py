@@ -104,7 +104,7 @@ def test_a_trial_is_made_of_what_a_run_is_made_of(
     assert gc.get_freeze_count()  # collections during trials leave out what all trials share
     gc.unfreeze()
     member.begin({})
-    run = worker.build_observed_run(job, inputs, World(0, 1, "cpu"), None, None)
+    run = worker.build_observed_run(job, inputs, World(0, 1, "cpu"), None, lambda *_: None, None)
     (trial,) = built
     assert trial.rows.weights is not None
     for part in dataclasses.fields(Run):
