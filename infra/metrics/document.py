@@ -1,4 +1,4 @@
-"""The page docs/metrics.md, written from the catalogue: `python -m heliostat.infra.metrics.document > docs/metrics.md`."""
+"""The page docs/metrics.md, from the catalogue: `python -m heliostat.infra.metrics.document > docs/metrics.md`."""
 
 from __future__ import annotations
 

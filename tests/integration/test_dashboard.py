@@ -1,11 +1,10 @@
-"""Every query of the dashboard, asked of a Prometheus that watched a training run and two endpoints."""
+"""Every query of the dashboards, asked of a Prometheus that watched a training run and two endpoints."""
 
 from __future__ import annotations
 
 import io
 import json
 import math
-import re
 import subprocess
 import tempfile
 import time
@@ -27,7 +26,9 @@ from rich.console import Console
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.scrape import prometheus_config
 from heliostat.cluster.session.session import session
-from heliostat.infra.config.strict import build
+from heliostat.infra.config import strict
+from heliostat.infra.dashboards import build, promql
+from heliostat.infra.dashboards.grafana import Variable
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel, write_description
 from heliostat.infra.storage.config import StorageConfig
@@ -44,7 +45,6 @@ from tests.ports import free_port
 from tests.tools import need
 from tests.waiting import until
 
-DASHBOARDS = Path(__file__).resolve().parents[2] / "infra" / "grafana" / "dashboards"
 GRAFANA = {"$__rate_interval": "10s", "$__interval": "1s", "$__range": "5m"}
 """What Grafana puts in place of its own variables."""
 KEY = generate_key()
@@ -169,7 +169,7 @@ def watched(
     # Long enough for several scrapes.
     values = {**tiny_values, "train": {**tiny_values["train"], "epochs": 6}, "storage": storage}
     values["serve"] = {**values["serve"], "port": free_port()}
-    spec = build(Spec, values)
+    spec = strict.build(Spec, values)
     # Rays that share a folder share the list of what to scrape. A short path: it becomes a part of sockets' names.
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="hs-", dir="/tmp") as ray_folder:
         patch.setenv("RAY_TMPDIR", ray_folder)
@@ -183,29 +183,29 @@ def watched(
             yield server
 
 
-def dashboard() -> dict[str, Any]:
-    [file] = DASHBOARDS.glob("*.json")
-    return dict(json.loads(file.read_text()))
-
-
-QUERIES = [
-    pytest.param(target["expr"], id=f"{panel['title']}-{target['refId']}")
-    for panel in dashboard()["panels"]
-    for target in panel.get("targets", [])
+QUERIES = {
+    f"{panel.title}-{query.legend}": query.expression
+    for dashboard in build.DASHBOARDS
+    for _, panels in dashboard.rows
+    for panel in panels
+    for query in panel.queries
+}
+VARIABLES = [
+    pytest.param(variable, id=f"{dashboard.uid}-{variable.label}")
+    for dashboard in build.DASHBOARDS
+    for variable in dashboard.variables
 ]
 
 
 def filled_in(query: str) -> str:
     """The query as Grafana sends it where All is chosen everywhere."""
-    for name, value in GRAFANA.items():
+    for name, value in {**GRAFANA, **{f"${label}": ".*" for label in promql.VARIABLES}}.items():
         query = query.replace(name, value)
-    for variable in dashboard()["templating"]["list"]:
-        query = query.replace(f"${variable['name']}", variable.get("allValue", ""))
     assert "$" not in query
     return query
 
 
-@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
 def test_a_panel_shows_data(watched: Prometheus, query: str) -> None:
     """Asked again for a while: a range ends at a whole step, which may be just before the newest sample."""
     until(lambda: any(map(math.isfinite, watched.since_start(filled_in(query)))), f"data for {query}", 10)
@@ -225,16 +225,12 @@ def test_the_numbers_are_those_of_the_work(watched: Prometheus, query: str, leas
     assert max(watched.since_start(query)) >= least
 
 
-@pytest.mark.parametrize("name", ["model", "version", "run"])
-def test_a_variable_has_values(watched: Prometheus, name: str) -> None:
-    [variable] = [one for one in dashboard()["templating"]["list"] if one["name"] == name]
-    asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["definition"])
-    assert asked
-    selector, label = filled_in(asked[1]), asked[2]
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_has_values(watched: Prometheus, variable: Variable) -> None:
     window = {"start": watched.started, "end": time.time()}
-    values = watched.get(f"label/{label}/values", **{"match[]": selector}, **window)
+    values = watched.get(f"label/{variable.label}/values", **{"match[]": filled_in(variable.selector)}, **window)
     assert values
-    assert name != "model" or {"tiny", "writer"} <= set(values)
+    assert variable.label != "model" or "tiny" in values
 
 
 def test_a_metric_that_does_not_exist_has_no_data(watched: Prometheus) -> None:

@@ -1,4 +1,4 @@
-"""What Ray's agent serves of what two processes measured; without Heliostat's exporter, each of these numbers is wrong."""
+"""What Ray's agent serves of what two processes measured: numbers that are wrong without Heliostat's exporter."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -67,7 +68,8 @@ def processes() -> Iterator[list[Any]]:
 @pytest.mark.usefixtures("processes")
 def test_counts_and_sums_are_those_of_each_process() -> None:
     for version in ("7", "8"):
-        until(lambda at=version: samples("ray_heliostat_request_seconds_total", version=at) != [0.0], "it is there", 30)
+        is_there = partial(lambda at: samples("ray_heliostat_request_seconds_total", version=at) != [0.0], version)
+        until(is_there, "it is there", 30)
         assert samples("ray_heliostat_request_seconds_count", version=version) == [len(SECONDS)]
         assert samples("ray_heliostat_request_seconds_total", version=version) == [pytest.approx(sum(SECONDS))]
 

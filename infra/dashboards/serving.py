@@ -1,0 +1,135 @@
+"""Panels of endpoints."""
+
+from __future__ import annotations
+
+from heliostat.infra.dashboards.grafana import FAULTS, Dashboard, Panel, Query, Variable
+from heliostat.infra.dashboards.promql import mean, quantile, rate, select
+from heliostat.infra.metrics import catalogue
+from heliostat.infra.metrics.catalogue import Metric
+
+FAULTS_SHARE = f"""({rate(catalogue.REQUESTS, where='status=~"5.."')} / {rate(catalogue.REQUESTS)} >= 0) or vector(0)"""
+MODEL = Variable("model", f"ray_{catalogue.REQUESTS.name}")
+VERSION = Variable("version", f'ray_{catalogue.REQUESTS.name}{{model=~"$model"}}')
+
+
+def percentiles(metric: Metric) -> tuple[Query, ...]:
+    """The median, and what one in twenty and one in a hundred see."""
+    return tuple(Query(quantile(percent / 100, metric), f"p{percent}") for percent in (50, 95, 99))
+
+
+def of_ray(function: str, name: str) -> str:
+    """A gauge of Ray Serve by application, which has the name of the model."""
+    return f'{function} by (application) (ray_serve_{name}{{application=~"$model"}})'
+
+
+REQUESTS = Panel(
+    "Requests",
+    "Requests answered each second, by HTTP status. 429 is the limit of serve.max_ongoing_requests, 499 a client that "
+    "left.",
+    "reqps",
+    (Query(rate(catalogue.REQUESTS, "status"), "{{status}}"),),
+    is_stacked=True,
+)
+LATENCY = Panel(
+    "Latency",
+    "Seconds from a request to the last byte of its answer, as the replica measures it.",
+    "s",
+    percentiles(catalogue.REQUEST_SECONDS),
+)
+ERRORS = Panel(
+    "Errors",
+    "Share of requests that ended in a fault of the server (5xx). Zero where there are no requests.",
+    "percentunit",
+    (Query(FAULTS_SHARE, "5xx"),),
+    width=4,
+    kind="stat",
+    decimals=2,
+    steps=FAULTS,
+)
+VERSIONS = Panel(
+    "Versions answering",
+    "Requests each second by the version that answered: shows a roll-out, and that it is over.",
+    "reqps",
+    (Query(rate(catalogue.REQUESTS, "model, version"), "{{model}} version {{version}}"),),
+    width=4,
+    kind="stat",
+)
+FIRST_TOKEN = Panel(
+    "Time to first token",
+    "Seconds from a request to the first token of its answer; causal-lm endpoints only.",
+    "s",
+    percentiles(catalogue.TIME_TO_FIRST_TOKEN_SECONDS),
+    no_value="no endpoint generates text",
+)
+TOKENS = Panel(
+    "Tokens",
+    "Tokens read (prompt), those of them that a tokenizer does not know (unknown), and written (completion), each "
+    "second.",
+    "suffix: tokens/s",
+    (Query(rate(catalogue.TOKENS, "kind"), "{{kind}}"),),
+)
+ONGOING = Panel(
+    "Ongoing requests",
+    "Requests that the replicas hold now.",
+    "short",
+    (Query(f"sum by (model) ({select(catalogue.ONGOING_REQUESTS)})", "{{model}}"),),
+)
+REPLICAS = Panel(
+    "Replicas",
+    "Replicas that are up, and how many autoscaling wants.",
+    "short",
+    (
+        Query(of_ray("sum", "deployment_replica_healthy"), "{{application}} up"),
+        Query(of_ray("sum", "autoscaling_target_replicas"), "{{application}} wanted"),
+    ),
+    decimals=0,
+)
+LOAD = Panel(
+    "Load of a replica",
+    "Ongoing requests for each replica, as autoscaling counts them, and what it aims at "
+    "(serve.target_ongoing_requests): above that line it adds replicas.",
+    "short",
+    (
+        Query(
+            f"{of_ray('sum', 'autoscaling_total_requests')} / {of_ray('sum', 'deployment_replica_healthy')}",
+            "{{application}} now",
+        ),
+        Query(of_ray("max", "autoscaling_target_ongoing_requests"), "{{application}} aim"),
+    ),
+)
+BATCH = Panel(
+    "Batch size",
+    "Inputs in one pass of the model: the mean, and the 95th percentile.",
+    "short",
+    (Query(mean(catalogue.BATCH_SIZE), "mean"), Query(quantile(0.95, catalogue.BATCH_SIZE), "p95")),
+)
+KEYS = Panel(
+    "Age of keys",
+    "Seconds since a replica last read the API keys, and how many keys are damaged and open nothing.",
+    "short",
+    (
+        Query(f"max by (model) (time() - {select(catalogue.KEYS_READ_TIMESTAMP_SECONDS)})", "{{model}}: seconds"),
+        Query(f"max by (model) ({select(catalogue.DAMAGED_KEYS)})", "{{model}}: damaged"),
+    ),
+)
+MEAN_LATENCY = Panel(
+    "Mean latency",
+    "Mean seconds of a request by version, and of the first token; exact, unlike percentiles from buckets.",
+    "s",
+    (
+        Query(mean(catalogue.REQUEST_SECONDS, "model, version"), "{{model}} version {{version}}"),
+        Query(mean(catalogue.TIME_TO_FIRST_TOKEN_SECONDS, "model"), "{{model}} first token"),
+    ),
+)
+
+SERVING = Dashboard(
+    "heliostat-serving",
+    "Heliostat: serving",
+    "Endpoints: what is asked of them, how fast and how well they answer, and how many replicas do.",
+    (MODEL, VERSION),
+    (
+        ("Requests", (REQUESTS, LATENCY, ERRORS, VERSIONS, MEAN_LATENCY, ONGOING, BATCH)),
+        ("Replicas", (REPLICAS, LOAD, KEYS)),
+        ("Generation", (FIRST_TOKEN, TOKENS)),
+    ),
+)

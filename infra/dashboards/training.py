@@ -1,0 +1,134 @@
+"""Panels of training runs."""
+
+from __future__ import annotations
+
+from heliostat.infra.dashboards.grafana import FAULTS, Dashboard, Panel, Query, Variable
+from heliostat.infra.dashboards.promql import WINDOW, mean, quantile, rate, select
+from heliostat.infra.metrics import catalogue
+from heliostat.infra.metrics.catalogue import Metric
+
+MODEL = Variable("model", f"ray_{catalogue.TRAIN_STEPS.name}")
+RUN = Variable("run", f'ray_{catalogue.TRAIN_STEPS.name}{{model=~"$model"}}')
+WORKER = "{{run}} rank {{rank}}"
+
+
+def of_the_run(metric: Metric) -> tuple[Query, ...]:
+    """A gauge that all ranks agree on."""
+    return (Query(select(metric, 'rank="0"'), "{{run}}"),)
+
+
+def of_each_rank(metric: Metric) -> tuple[Query, ...]:
+    """A gauge of each worker."""
+    return (Query(select(metric), WORKER),)
+
+
+LOSS = Panel(
+    "Loss",
+    "Training loss of the last step, mean over the global batch.",
+    "none",
+    of_the_run(catalogue.TRAIN_LOSS),
+    least=None,
+)
+LEARNING_RATE = Panel(
+    "Learning rate", "Learning rate of the last step.", "sci", of_the_run(catalogue.TRAIN_LEARNING_RATE)
+)
+GRAD_NORM = Panel(
+    "Gradient norm",
+    "Norm of the whole gradient before clipping; a jump comes before a loss that diverges.",
+    "none",
+    of_the_run(catalogue.TRAIN_GRAD_NORM),
+)
+SAMPLES = Panel(
+    "Samples",
+    "Records trained on each second, over all workers.",
+    "suffix: samples/s",
+    (Query(rate(catalogue.TRAIN_SAMPLES, "run"), "{{run}}"),),
+)
+TOKENS = Panel(
+    "Training tokens",
+    "Tokens trained on each second, over all workers, padding left out.",
+    "suffix: tokens/s",
+    (Query(rate(catalogue.TRAIN_TOKENS, "run"), "{{run}}"),),
+)
+STEP_TIME = Panel(
+    "Step time",
+    "Seconds of one optimizer step, over all workers.",
+    "s",
+    tuple(
+        Query(quantile(percent / 100, catalogue.TRAIN_STEP_SECONDS, "run"), f"{{{{run}}}} p{percent}")
+        for percent in (50, 95)
+    ),
+)
+STEPS = Panel(
+    "Steps",
+    "Optimizer steps taken.",
+    "short",
+    (Query(f"max by (run) ({select(catalogue.TRAIN_STEPS)})", "{{run}}"),),
+)
+SAMPLES_BY_WORKER = Panel(
+    "Samples by worker",
+    "Records trained on each second by each worker: one that lags holds all others up.",
+    "suffix: samples/s",
+    (Query(rate(catalogue.TRAIN_SAMPLES, "run, rank"), WORKER),),
+)
+STEP_TIME_BY_WORKER = Panel(
+    "Step time by worker",
+    "Mean seconds of a step of each worker, the time in which it waits for the others included.",
+    "s",
+    (Query(mean(catalogue.TRAIN_STEP_SECONDS, "run, rank"), WORKER),),
+)
+SKIPPED = Panel(
+    "Steps left out",
+    "Training steps a second that changed nothing, because loss or gradients were no numbers.",
+    "ops",
+    (Query(f"{rate(catalogue.TRAIN_SKIPPED_STEPS)} or vector(0)", "left out"),),
+    width=4,
+    kind="stat",
+    decimals=2,
+    steps=FAULTS,
+)
+MFU = Panel(
+    "MFU",
+    "Model FLOPs utilisation of each worker: what its tokens need of what its device can do.",
+    "percentunit",
+    of_each_rank(catalogue.TRAIN_MFU),
+    width=6,
+)
+WAITING = Panel(
+    "Waiting",
+    "Share of the time in which workers wait for data, for each other, for a checkpoint's copy.",
+    "percentunit",
+    (
+        Query(
+            f"avg by (run, cause) (rate({select(catalogue.TRAIN_WAIT_SECONDS)}[{WINDOW}]))",
+            "{{run}} {{cause}}",
+        ),
+    ),
+    width=6,
+)
+MEMORY = Panel(
+    "Training memory",
+    "The most that each worker has held so far: of its GPU, else of the process.",
+    "bytes",
+    of_each_rank(catalogue.TRAIN_MEMORY_BYTES),
+    width=6,
+)
+CHECKPOINT = Panel(
+    "Checkpoint time",
+    "Seconds that each worker took to write and upload its part of the last checkpoint, beside training.",
+    "s",
+    of_each_rank(catalogue.TRAIN_CHECKPOINT_SECONDS),
+    width=6,
+)
+
+TRAINING = Dashboard(
+    "heliostat-training",
+    "Heliostat: training",
+    "Runs: whether they learn, how fast they are, and what holds them up.",
+    (MODEL, RUN),
+    (
+        ("Learning", (LOSS, LEARNING_RATE, GRAD_NORM)),
+        ("Speed", (SAMPLES, TOKENS, STEP_TIME, STEPS, STEP_TIME_BY_WORKER, SAMPLES_BY_WORKER)),
+        ("Workers", (MFU, WAITING, MEMORY, CHECKPOINT, SKIPPED)),
+    ),
+)
