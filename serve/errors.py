@@ -15,6 +15,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+ERROR_CODE = "heliostat.error_code"
+"""Key in a request's scope: the `error.code` with which it was refused."""
+
+
 class ErrorDetail(BaseModel):
     """What was wrong."""
 
@@ -91,8 +95,9 @@ def openai_error(error: RequestError) -> RequestError:
     return error
 
 
-async def send_error(send: Send, error: RequestError) -> None:
+async def send_error(scope: Scope, send: Send, error: RequestError) -> None:
     """Sends the error as a complete response, for middlewares outside FastAPI."""
+    scope[ERROR_CODE] = error.code
     body = json.dumps(error.body, ensure_ascii=False).encode()
     headers = {
         "content-type": "application/json",

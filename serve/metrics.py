@@ -8,7 +8,7 @@ from statistics import fmean
 
 from heliostat.infra.metrics import catalogue
 from heliostat.infra.metrics.export import Record
-from heliostat.serve.errors import App, Message, Receive, Scope, Send
+from heliostat.serve.errors import ERROR_CODE, App, Message, Receive, Scope, Send
 
 ADAPTER = "heliostat.adapter"
 """Key in a request's scope: the adapter that answers it, as `name@version`; empty for the model itself."""
@@ -22,8 +22,13 @@ class ServeMetrics:
         self.record = record
         self._waits: deque[float] = deque(maxlen=1000)
 
-    def request(self, status: int, seconds: float, adapter: str = "") -> None:
-        """Records one answered request; `adapter` is `name@version`, or empty for the model itself, as below."""
+    def request(self, status: int, seconds: float, adapter: str = "", reason: str = "") -> None:
+        """Records one answered request, and the error code for which it was refused.
+
+        `adapter` is `name@version`, or empty for the model itself, as below.
+        """
+        if reason:
+            self.record(catalogue.REJECTED_REQUESTS, 1, {**self.labels, "reason": reason})
         labels = {**self.labels, "adapter": adapter}
         self.record(catalogue.REQUESTS, 1, {**labels, "status": str(status)})
         self.record(catalogue.REQUEST_SECONDS, seconds, labels)
@@ -40,6 +45,30 @@ class ServeMetrics:
     def batch(self, size: int) -> None:
         """Records the size of a batch."""
         self.record(catalogue.BATCH_SIZE, size, self.labels)
+
+    def phase(self, name: str, seconds: float) -> None:
+        """Records the seconds of an input or a sequence in `queue`, `compute`, `prefill` or `decode`."""
+        self.record(catalogue.REQUEST_PHASE_SECONDS, seconds, {**self.labels, "phase": name})
+
+    def engine(self, running: int, waiting: int, cache_used: float) -> None:
+        """Records how many sequences an engine computes, how many wait, and the share of its KV cache in use."""
+        self.record(catalogue.SEQUENCES, running, {**self.labels, "state": "running"})
+        self.record(catalogue.SEQUENCES, waiting, {**self.labels, "state": "waiting"})
+        self.record(catalogue.KV_CACHE_USED, cache_used, self.labels)
+
+    def prefix_cache(self, queried: int, hit: int) -> None:
+        """Counts prompt tokens that were looked up in the prefix cache, and those that were there."""
+        self.record(catalogue.PREFIX_CACHE_TOKENS, queried, {**self.labels, "outcome": "queried"})
+        self.record(catalogue.PREFIX_CACHE_TOKENS, hit, {**self.labels, "outcome": "hit"})
+
+    def inter_token(self, seconds: float, adapter: str = "", tokens: int = 1) -> None:
+        """Records that `tokens` came `seconds` after those before them."""
+        for _ in range(tokens):
+            self.record(catalogue.INTER_TOKEN_SECONDS, seconds / tokens, {**self.labels, "adapter": adapter})
+
+    def loaded(self, seconds: float) -> None:
+        """Records how long the replica took from the start of its process until it could answer."""
+        self.record(catalogue.LOAD_SECONDS, seconds, self.labels)
 
     def tokens(self, kind: str, count: int, adapter: str = "") -> None:
         """Counts tokens read (`prompt`), those of them that are `unknown`, or those generated (`completion`)."""
@@ -95,4 +124,5 @@ class MetricsMiddleware:
             raise
         finally:
             counted = status if complete else CLIENT_LEFT
-            self.metrics.request(counted, time.perf_counter() - started, scope.get(ADAPTER, ""))
+            seconds, reason = time.perf_counter() - started, scope.get(ERROR_CODE, "")
+            self.metrics.request(counted, seconds, scope.get(ADAPTER, ""), reason)

@@ -54,6 +54,53 @@ VERSIONS = Panel(
     width=4,
     kind="stat",
 )
+REJECTED = Panel(
+    "Refused",
+    "Requests each second that were refused or given up, by the error's code.",
+    "reqps",
+    (Query(rate(catalogue.REJECTED_REQUESTS, "reason"), "{{reason}}"),),
+    is_stacked=True,
+)
+PHASES = Panel(
+    "Where the time goes",
+    "Mean seconds of each phase: waiting for the model, then its pass; or reading the prompt, then writing the answer.",
+    "s",
+    (Query(mean(catalogue.REQUEST_PHASE_SECONDS, "phase"), "{{phase}}"),),
+    is_stacked=True,
+)
+LOADING = Panel(
+    "Start of a replica",
+    "Seconds from the start of a replica's process until it could answer: what a cold start and a scale-up take.",
+    "s",
+    (Query(f"max by (model, version) ({select(catalogue.LOAD_SECONDS)})", "{{model}} version {{version}}"),),
+)
+INTER_TOKEN = Panel(
+    "Time between tokens",
+    "Seconds between a token and the next one of the same answer: the mean, and the 95th percentile.",
+    "s",
+    (Query(mean(catalogue.INTER_TOKEN_SECONDS), "mean"), Query(quantile(0.95, catalogue.INTER_TOKEN_SECONDS), "p95")),
+)
+SEQUENCES = Panel(
+    "Sequences",
+    "Sequences that engines generate now, and those that wait for a place in the batch.",
+    "short",
+    (Query(f"sum by (model, state) ({select(catalogue.SEQUENCES)})", "{{model}} {{state}}"),),
+)
+CACHE = Panel(
+    "KV cache",
+    "Share of the KV cache that sequences hold or have reserved, and share of prompt tokens found in the prefix cache.",
+    "percentunit",
+    (
+        Query(f"max by (model) ({select(catalogue.KV_CACHE_USED)})", "{{model}} used"),
+        Query(
+            f"""{rate(catalogue.PREFIX_CACHE_TOKENS, "model", 'outcome="hit"')} / """
+            f"""({rate(catalogue.PREFIX_CACHE_TOKENS, "model", 'outcome="queried"')} > 0) """
+            f"or max by (model) ({select(catalogue.KV_CACHE_USED)}) * 0",
+            "{{model}} prefix found",
+        ),
+    ),
+    most=1,
+)
 FIRST_TOKEN = Panel(
     "Time to first token",
     "Seconds from a request to the first token of its answer; causal-lm endpoints only.",
@@ -128,8 +175,8 @@ SERVING = Dashboard(
     "Endpoints: what is asked of them, how fast and how well they answer, and how many replicas do.",
     (MODEL, VERSION),
     (
-        ("Requests", (REQUESTS, LATENCY, ERRORS, VERSIONS, MEAN_LATENCY, ONGOING, BATCH)),
-        ("Replicas", (REPLICAS, LOAD, KEYS)),
-        ("Generation", (FIRST_TOKEN, TOKENS)),
+        ("Requests", (REQUESTS, LATENCY, ERRORS, VERSIONS, REJECTED, MEAN_LATENCY, PHASES, ONGOING, BATCH)),
+        ("Replicas", (REPLICAS, LOAD, LOADING, KEYS)),
+        ("Generation", (FIRST_TOKEN, INTER_TOKEN, TOKENS, SEQUENCES, CACHE)),
     ),
 )

@@ -57,6 +57,31 @@ LABELS = {
         "(`completion`).",
         ("prompt", "unknown", "completion"),
     ),
+    "phase": Label(
+        "A request waits for its turn (`queue`), then its pass is computed (`compute`), or its prompt is read "
+        "(`prefill`) and its answer written (`decode`).",
+        ("queue", "compute", "prefill", "decode"),
+    ),
+    "state": Label("Sequences that are computed (`running`), and those that wait for a place (`waiting`)."),
+    "outcome": Label(
+        "Prompt tokens that were looked up in the prefix cache (`queried`), and found (`hit`).", ("queried", "hit")
+    ),
+    "reason": Label(
+        "`error.code` of the answer: a fixed set.",
+        (
+            "context_length_exceeded",
+            "expired_api_key",
+            "invalid_api_key",
+            "invalid_value",
+            "model_not_allowed",
+            "model_not_found",
+            "rate_limit_exceeded",
+            "request_timeout",
+            "request_too_large",
+            "timeout",
+            "unhealthy",
+        ),
+    ),
     "run": Label("Id of the run; a process has one."),
     "rank": Label("Rank of the worker in its run."),
     "cause": Label("What training waits for.", ("data", "communication", "checkpoint")),
@@ -64,6 +89,7 @@ LABELS = {
 """Each label that a metric may have."""
 
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 _STEP_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MODEL = ("model", "version")
 _ANSWER = (*_MODEL, "adapter")
@@ -102,6 +128,31 @@ BATCH_SIZE = Metric(
     _MODEL,
     (1, 2, 4, 8, 16, 32, 64, 128),
 )
+REJECTED_REQUESTS = Metric(
+    "heliostat_rejected_requests_total",
+    "counter",
+    "requests",
+    "Requests that were refused or given up, by reason.",
+    "Whether clients are wrong, limits too low or replicas too few.",
+    (*_MODEL, "reason"),
+)
+REQUEST_PHASE_SECONDS = Metric(
+    "heliostat_request_phase_seconds",
+    "histogram",
+    "seconds",
+    "Seconds that an input or a sequence spends in each phase.",
+    "Whether a slow answer waited or was computed slowly.",
+    (*_MODEL, "phase"),
+    _LATENCY_SECONDS,
+)
+LOAD_SECONDS = Metric(
+    "heliostat_load_seconds",
+    "gauge",
+    "seconds",
+    "Seconds from the start of a replica's process until it could answer.",
+    "How long a cold start and a scale-up take.",
+    _MODEL,
+)
 TOKENS = Metric(
     "heliostat_tokens_total",
     "counter",
@@ -118,6 +169,39 @@ TIME_TO_FIRST_TOKEN_SECONDS = Metric(
     "How long somebody looks at an empty answer.",
     _ANSWER,
     _LATENCY_SECONDS,
+)
+INTER_TOKEN_SECONDS = Metric(
+    "heliostat_inter_token_seconds",
+    "histogram",
+    "seconds",
+    "Seconds between a token and the next one of the same answer.",
+    "How fast an answer is written, once it has begun.",
+    _ANSWER,
+    _TOKEN_SECONDS,
+)
+SEQUENCES = Metric(
+    "heliostat_sequences",
+    "gauge",
+    "requests",
+    "Sequences that an engine generates now, and those that wait.",
+    "Whether an engine is full.",
+    (*_MODEL, "state"),
+)
+KV_CACHE_USED = Metric(
+    "heliostat_kv_cache_used_ratio",
+    "gauge",
+    "ratio",
+    "Share of the KV cache that sequences hold or have reserved.",
+    "Whether memory, rather than compute, limits the batch.",
+    _MODEL,
+)
+PREFIX_CACHE_TOKENS = Metric(
+    "heliostat_prefix_cache_tokens_total",
+    "counter",
+    "tokens",
+    "Prompt tokens looked up in the prefix cache, and found there; engines that have one.",
+    "Whether conversations find their own beginning again.",
+    (*_MODEL, "outcome"),
 )
 KEYS_READ_TIMESTAMP_SECONDS = Metric(
     "heliostat_keys_read_timestamp_seconds",

@@ -72,7 +72,7 @@ class ApiKeyMiddleware:
             try:
                 scope["heliostat.key"] = self.key_of(scope)
             except RequestError as error:
-                await send_error(send, error)
+                await send_error(scope, send, error)
                 return
         await self.app(scope, receive, send)
 

@@ -94,7 +94,7 @@ class KeyLimitMiddleware:
             for kind in (REQUESTS, TOKENS):
                 check(self.counter, key, kind, 1)
         except RequestError as error:
-            await send_error(send, error)
+            await send_error(scope, send, error)
             return
         self.counter.add((key.name, REQUESTS))
         spending = Spending(self.counter, key)

@@ -57,7 +57,7 @@ class FallbackMiddleware:
             attempts = 1
             error = await self._find_replica(scope)
             if error:
-                await send_error(send, error)
+                await send_error(scope, send, error)
                 return
         for _ in range(attempts):
             answer = _Answer(send)
@@ -66,7 +66,7 @@ class FallbackMiddleware:
                 return
             if not answer.is_lost:
                 break
-        await send_error(send, answer.error())
+        await send_error(scope, send, answer.error())
 
     async def _ask(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:

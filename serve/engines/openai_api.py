@@ -136,14 +136,17 @@ class OpenAIApi:
 
     async def within_time(self, deltas: AsyncIterator[Delta], started: float, adapter: str) -> AsyncIterator[Delta]:
         """Streams the chunks and records metrics for the adapter; raises RequestError 504 if the last one is late."""
-        limit, tokens, first = self.config.timeout_seconds, 0, True
+        limit, tokens, last = self.config.timeout_seconds, 0, 0.0
         try:
             while True:
                 left = started + limit - time.perf_counter()
                 delta = await asyncio.wait_for(anext(deltas), max(left, 0.001))
-                if first:
-                    self.metrics.first_token(time.perf_counter() - started, adapter)
-                first, tokens = False, delta.completion_tokens
+                now, new = time.perf_counter(), delta.completion_tokens - tokens
+                if not last:
+                    self.metrics.first_token(now - started, adapter)
+                elif new:
+                    self.metrics.inter_token(now - last, adapter, new)
+                last, tokens = now, delta.completion_tokens
                 yield delta
                 if delta.finish_reason:
                     return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from heliostat.serve.engines.base import FinishReason, Sampling
 from heliostat.serve.engines.kv_cache import KVCache
 from heliostat.serve.engines.lora import Adapters
 from heliostat.serve.engines.sampling import Sampled, Sampler, Score, sample
+from heliostat.serve.metrics import ServeMetrics
 
 PROMPT_TOKENS = 2048
 """Most prompt tokens, padding included, that are prefilled between two decoding steps."""
@@ -35,6 +37,8 @@ class Answer:
     adapter: int | None = None
     """Index of its adapter; None for the base model."""
     events: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
+    since: float = field(default_factory=time.perf_counter)
+    """When its phase began: it waits, its prompt is read, its answer is written."""
     last: int = 0
     """The token that the next step reads."""
     generated: int = 0
@@ -68,7 +72,7 @@ class Scheduler:
         *,
         max_rows: int,
         max_cached: int,
-        observe: Callable[[int], None],
+        metrics: ServeMetrics,
         pass_seconds: float,
         adapters: Adapters | None = None,
     ) -> None:
@@ -77,7 +81,7 @@ class Scheduler:
         self.ends = ends
         self.max_rows = max_rows
         self.max_cached = max_cached
-        self.observe = observe
+        self.metrics = metrics
         self.device = next(model.parameters()).device
         self.dtype = next(model.parameters()).dtype
         self.cache = KVCache()
@@ -133,6 +137,11 @@ class Scheduler:
                 self._drop(lambda answer: answer.complete)
         if not self.running:
             self.cache.clear()
+        self.metrics.engine(len(self.running), len(self.waiting), self._reserved() / self.max_cached)
+
+    def _reserved(self) -> int:
+        """Positions of the KV cache that the running requests may fill."""
+        return len(self.running) * max((answer.reserved for answer in self.running), default=0)
 
     def _pass(self, run: Callable[[range], torch.Tensor], rows: range) -> None:
         """Gives each of these rows its next token: `run` returns their logits [rows, vocabulary].
@@ -197,7 +206,14 @@ class Scheduler:
                 if not self._fits(candidate, admitted):
                     break
                 admitted.append(self.waiting.popleft())
+        for answer in admitted:
+            self._ends("queue", answer)
         return admitted
+
+    def _ends(self, phase: str, answer: Answer) -> None:
+        now = time.perf_counter()
+        self.metrics.phase(phase, now - answer.since)
+        answer.since = now
 
     def _fits(self, candidate: Answer, admitted: Sequence[Answer]) -> bool:
         batch = [*admitted, candidate]
@@ -216,7 +232,7 @@ class Scheduler:
 
     def _decode(self, rows: range) -> torch.Tensor:
         """Reads the last token of these rows; returns the logits [rows, vocabulary] after each."""
-        self.observe(len(rows))
+        self.metrics.batch(len(rows))
         answers = [self.running[row] for row in rows]
         positions = torch.tensor([answer.length for answer in answers])
         longest = int(positions.max()) + 1
@@ -269,6 +285,10 @@ class Scheduler:
         elif answer.generated >= answer.sampling.max_tokens:
             reason = "length"
         answer.complete = reason is not None
+        if answer.generated == 1:
+            self._ends("prefill", answer)
+        if answer.complete:
+            self._ends("decode", answer)
         return token, reason, score
 
     def _fail(self, error: Exception) -> None:

@@ -50,7 +50,7 @@ class TransformersEngine:
             end_tokens(model),
             max_rows=config.max_batch_size,
             max_cached=max(self.context_tokens, cache_positions(model)),
-            observe=metrics.batch,
+            metrics=metrics,
             pass_seconds=config.timeout_seconds,
             adapters=adapters,
         )

@@ -67,7 +67,7 @@ def guarded(app: App, config: ServeConfig, served: ServedModels, late: Callable[
                 if GENERATES.fullmatch(path):
                     reserve_tokens(tokens_of(asked, config), "max_tokens")
         except RequestError as error:
-            await send_error(send, openai_error(error))
+            await send_error(scope, send, openai_error(error))
             return
         except ClientDisconnect:
             return
@@ -162,6 +162,7 @@ async def within_time(app: App, scope: Scope, receive: Receive, send: Send, seco
     try:
         await asyncio.wait_for(app(scope, receive, watched), seconds)
     except asyncio.TimeoutError:
-        await (send_event if begun else send_error)(send, timed_out(seconds))
+        error = timed_out(seconds)
+        await (send_event(send, error) if begun else send_error(scope, send, error))
         return False
     return True

@@ -65,13 +65,31 @@ def counter(metrics: ServeMetrics) -> Callable[..., StatLoggerBase]:
             engine_idx: int = 0,
         ) -> None:
             """Called after each step of the engine."""
-            if scheduler_stats is not None and scheduler_stats.num_running_reqs:
-                metrics.batch(scheduler_stats.num_running_reqs)
+            if scheduler_stats is not None:
+                _scheduled(metrics, scheduler_stats)
             if iteration_stats is not None:
-                for seconds in iteration_stats.time_to_first_tokens_iter:
-                    metrics.first_token(seconds)
+                _iterated(metrics, iteration_stats)
 
         def log_engine_initialized(self) -> None:
             """Does nothing: the replica logs this itself."""
 
     return Counter
+
+
+def _scheduled(metrics: ServeMetrics, stats: Any) -> None:
+    if stats.num_running_reqs:
+        metrics.batch(stats.num_running_reqs)
+    metrics.engine(stats.num_running_reqs, stats.num_waiting_reqs, stats.kv_cache_usage)
+    metrics.prefix_cache(stats.prefix_cache_stats.queries, stats.prefix_cache_stats.hits)
+
+
+def _iterated(metrics: ServeMetrics, stats: Any) -> None:
+    for seconds in stats.time_to_first_tokens_iter:
+        metrics.first_token(seconds)
+    for seconds in stats.inter_token_latencies_iter:
+        metrics.inter_token(seconds)
+    for request in stats.finished_requests:
+        phases = {"queue": request.queued_time, "prefill": request.prefill_time, "decode": request.decode_time}
+        for phase, seconds in phases.items():
+            if seconds >= 0:  # one that is given up before a phase began has a time below zero for it
+                metrics.phase(phase, seconds)

@@ -82,7 +82,7 @@ class ExperimentMiddleware:
             try:
                 body = await receive_body(scope, receive, self.config)
             except RequestError as error:
-                await send_error(send, error)
+                await send_error(scope, send, error)
                 return
             except ClientDisconnect:
                 return

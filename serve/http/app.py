@@ -17,7 +17,7 @@ from heliostat.serve.access.auth import ApiKeyMiddleware
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.quota import KeyLimitMiddleware
 from heliostat.serve.config import ServeConfig
-from heliostat.serve.errors import ERROR_RESPONSES, App, RequestError
+from heliostat.serve.errors import ERROR_CODE, ERROR_RESPONSES, App, RequestError
 from heliostat.serve.http.body import BodyMiddleware
 from heliostat.serve.http.limits import OngoingLimitMiddleware
 from heliostat.serve.http.page import page
@@ -148,8 +148,9 @@ def _response(error: RequestError) -> JSONResponse:
     return JSONResponse(error.body, error.status, error.headers)
 
 
-async def _refuse(_: Request, error: Exception) -> JSONResponse:
+async def _refuse(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestError)
+    request.scope[ERROR_CODE] = error.code
     return _response(error)
 
 
@@ -165,7 +166,9 @@ async def _refuse_route(request: Request, error: Exception) -> JSONResponse:
         405: ("method_not_allowed", f"{path}: {request.method} is not allowed"),
     }
     code, message = reasons.get(error.status_code, (HTTPStatus(error.status_code).phrase, str(error.detail)))
-    return _response(RequestError(error.status_code, message, code=code, headers=dict(error.headers or {})))
+    return await _refuse(
+        request, RequestError(error.status_code, message, code=code, headers=dict(error.headers or {}))
+    )
 
 
 async def _fail(_: Request, __: Exception) -> JSONResponse:

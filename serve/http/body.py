@@ -33,7 +33,7 @@ class BodyMiddleware:
         try:
             body = await self._body(scope, receive)
         except RequestError as error:
-            await send_error(send, error)
+            await send_error(scope, send, error)
             return
         except ClientDisconnect:
             return

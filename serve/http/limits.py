@@ -45,7 +45,7 @@ class OngoingLimitMiddleware:
             return
         holder = holder_of(scope)
         if not self._has_place(holder):
-            await send_error(send, _too_many(self.limit, self.held[holder]))
+            await send_error(scope, send, _too_many(self.limit, self.held[holder]))
             return
         self._count(holder, 1)
         try:

@@ -7,13 +7,15 @@ pads, those of similar length. A request that finds the model idle starts at onc
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from heliostat.infra import log
 from heliostat.serve.compute.model_thread import ModelThread
+from heliostat.serve.metrics import ServeMetrics
 
 _log = log.get(__name__)
 Item = TypeVar("Item")
@@ -38,13 +40,14 @@ class _Waiting(Generic[Item, Result]):
     length: int
     answer: asyncio.Future[Result]
     loop: asyncio.AbstractEventLoop
+    since: float = field(default_factory=time.perf_counter)
 
 
 class Batcher(Generic[Item, Result]):
     """Runs `run` on batches in a background thread and returns each caller its own result.
 
-    `limits` bound the size of a batch; `observe` is called with each size. `check_health` goes by whether the model
-    takes `blank`, an item that it must take, and whether a pass takes longer than `pass_seconds`.
+    `limits` bound the size of a batch; `metrics` record sizes, waits and passes. `check_health` goes by whether the
+    model takes `blank`, an item that it must take, and whether a pass takes longer than `pass_seconds`.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class Batcher(Generic[Item, Result]):
         run: Callable[[list[Item]], Sequence[Result]],
         length: Callable[[Item], int],
         limits: Limits,
-        observe: Callable[[int], None],
+        metrics: ServeMetrics,
         *,
         blank: Item,
         pass_seconds: float,
@@ -60,7 +63,7 @@ class Batcher(Generic[Item, Result]):
         self.run = run
         self.length = length
         self.limits = limits
-        self.observe = observe
+        self.metrics = metrics
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._thread = ModelThread(
             "heliostat-batcher",
@@ -97,7 +100,12 @@ class Batcher(Generic[Item, Result]):
         with self._thread.lock:
             batch = self._take()
         if batch:
+            taken = time.perf_counter()
+            for one in batch:
+                self.metrics.phase("queue", taken - one.since)
             self._answer(batch)
+            for _ in batch:
+                self.metrics.phase("compute", time.perf_counter() - taken)
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         queue = [one for one in self._queue if not one.answer.cancelled()]
@@ -118,7 +126,7 @@ class Batcher(Generic[Item, Result]):
                     self._answer([one])
 
     def _attempt(self, items: list[Item]) -> Sequence[Result] | Exception:
-        self.observe(len(items))
+        self.metrics.batch(len(items))
         try:
             return self._thread.attempt(lambda: self._results(items))
         except Exception as error:

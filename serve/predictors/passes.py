@@ -42,4 +42,4 @@ def batches(
 ) -> Batcher[Item, Result]:
     """A batcher for inputs of equal size, such as `blank`, limited by `serve.max_batch_size` only."""
     limits = Limits(config.max_batch_size, config.max_batch_size, None)
-    return Batcher(work, lambda _: 1, limits, metrics.batch, blank=blank, pass_seconds=config.timeout_seconds)
+    return Batcher(work, lambda _: 1, limits, metrics, blank=blank, pass_seconds=config.timeout_seconds)

@@ -51,7 +51,7 @@ class TextClassifier:
         padding = None if unpad(model) else PADDING_SHARE[self.device.type]
         limits = Limits(config.max_batch_size, TOKENS[self.device.type], padding)
         self.batcher: Batcher[list[int], list[float]] = Batcher(
-            self.scores, len, limits, metrics.batch, blank=[0], pass_seconds=config.timeout_seconds
+            self.scores, len, limits, metrics, blank=[0], pass_seconds=config.timeout_seconds
         )
 
     async def predict(self, encoded: Sequence[Encoded]) -> list[dict[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ class Replica:
 
     async def __serve_build_asgi_app__(self) -> App:
         """Loads the model and returns the ASGI app that Ray Serve mounts at the route."""
+        import psutil  # type: ignore[import-untyped]
+
         from heliostat.serve.http.first_chunk import FirstChunkMiddleware
         from heliostat.serve.http.stream_guard import StreamGuard
         from heliostat.serve.replica.loading import start
@@ -47,6 +50,7 @@ class Replica:
         self.service, app = await start(self.args, self.access, self.counts, self.experiment)
         self.guard = StreamGuard()
         freeze_heap()
+        self.counts.loaded(time.time() - psutil.Process().create_time())
         return FirstChunkMiddleware(app, self.guard)
 
     def record_autoscaling_stats(self) -> dict[str, float]:

@@ -44,6 +44,11 @@ async def test_a_request_is_counted_with_its_status_until_its_last_byte(recorded
     assert sent[0]["headers"] == [(b"a", b"b"), (b"x-model-version", b"tiny@7")]
 
 
+def test_tokens_that_come_together_share_the_time_since_those_before(recorded: Recorded) -> None:
+    recorded.metrics.inter_token(0.3, tokens=3)
+    assert recorded.of("heliostat_inter_token_seconds") == [pytest.approx(0.1)] * 3
+
+
 async def test_a_client_that_leaves_is_counted_as_such(recorded: Recorded) -> None:
     task = asyncio.ensure_future(ask(recorded, 200, parts=100))
     await asyncio.sleep(0.03)

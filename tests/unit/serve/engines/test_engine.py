@@ -55,6 +55,22 @@ async def answer(engine: TransformersEngine, prompt: str, sampling: Sampling, de
     return "".join(delta.text for delta in deltas), deltas[-1]
 
 
+async def test_each_sequence_is_timed_by_phase_and_counted_while_it_is_there(
+    engine: TransformersEngine, recorded: Recorded
+) -> None:
+    started = time.perf_counter()
+    await asyncio.gather(*(answer(engine, prompt, Sampling(20, temperature=0)) for prompt in PROMPTS))
+    longest = time.perf_counter() - started
+    await idle(engine)
+    name = "heliostat_request_phase_seconds"
+    until(lambda: recorded.of("heliostat_sequences")[-2:] == [0, 0], "no sequence is there any more", seconds=5)
+    phases = recorded.labels_of(name, "phase")
+    assert [phases.count(phase) for phase in ("queue", "prefill", "decode")] == [len(PROMPTS)] * 3
+    assert all(0 <= seconds <= longest for seconds in recorded.of(name))
+    assert max(recorded.of("heliostat_sequences")) > 1
+    assert 0 < max(recorded.of("heliostat_kv_cache_used_ratio")) <= 1
+
+
 async def idle(engine: TransformersEngine) -> None:
     until = time.monotonic() + 5
     while engine.scheduler.running or engine.scheduler.waiting or engine.scheduler.cache.keys:

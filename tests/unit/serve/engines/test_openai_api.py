@@ -114,6 +114,7 @@ async def test_a_chat_answer(client: Client, engine: Parrot, recorded: Recorded)
     assert recorded.labels_of("heliostat_tokens_total", "kind") == ["prompt", "completion"]
     assert recorded.of("heliostat_tokens_total") == [3, 3]
     assert len(recorded.of("heliostat_time_to_first_token_seconds")) == 1
+    assert len(recorded.of("heliostat_inter_token_seconds")) == 2
 
 
 async def test_a_completion(client: Client, engine: Parrot) -> None:
@@ -223,6 +224,24 @@ async def test_a_wrong_field_is_named(client: Client, change: Any, param: str | 
 async def test_a_wrong_chat_is_named(client: Client, change: Any, param: str) -> None:
     response = await client.post("/v1/chat/completions", {**CHAT, **change})
     assert (response.status_code, error_of(response)["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "reason"),
+    [
+        ({"max_tokens": 0}, KEY, "invalid_value"),
+        ({"model": "other"}, KEY, "model_not_found"),
+        ({}, "unknown", "invalid_api_key"),
+    ],
+)
+async def test_a_refusal_is_counted_by_its_code(
+    app: App, recorded: Recorded, change: dict[str, Any], key: str, reason: str
+) -> None:
+    client = Client(app, "/tiny")
+    client.http.headers["authorization"] = f"Bearer {key}"
+    response = await client.post("/v1/completions", {**COMPLETION, **change})
+    assert response.status_code >= 400
+    assert recorded.labels_of("heliostat_rejected_requests_total", "reason") == [reason]
 
 
 async def test_another_model_is_not_found(client: Client) -> None:

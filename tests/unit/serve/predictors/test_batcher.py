@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from heliostat.serve.predictors.batcher import Batcher, Limits, choose
+from tests.unit.serve.conftest import Recorded
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -39,13 +40,8 @@ def model() -> Model:
 
 
 @pytest.fixture
-def sizes() -> list[int]:
-    return []
-
-
-@pytest.fixture
-def batcher(model: Model, sizes: list[int]) -> Iterator[Batcher[int, int]]:
-    batcher = Batcher(model.run, lambda item: item, Limits(4, 100), sizes.append, blank=0, pass_seconds=60)
+def batcher(model: Model, recorded: Recorded) -> Iterator[Batcher[int, int]]:
+    batcher = Batcher(model.run, lambda item: item, Limits(4, 100), recorded.metrics, blank=0, pass_seconds=60)
     yield batcher
     model.go.set()
     batcher.close()
@@ -54,7 +50,7 @@ def batcher(model: Model, sizes: list[int]) -> Iterator[Batcher[int, int]]:
 
 
 async def test_requests_that_come_while_the_model_is_busy_go_together(
-    model: Model, batcher: Batcher[int, int], sizes: list[int]
+    model: Model, batcher: Batcher[int, int], recorded: Recorded
 ) -> None:
     first = asyncio.create_task(batcher.submit([1]))
     await model.busy()
@@ -64,7 +60,23 @@ async def test_requests_that_come_while_the_model_is_busy_go_together(
     answers = await asyncio.gather(first, *rest)
     assert answers == [[2], [4], [6], [8]]
     assert [sorted(batch) for batch in model.batches] == [[1], [2, 3, 4]]
-    assert sizes == [1, 3]
+    assert recorded.of("heliostat_batch_size") == [1, 3]
+
+
+async def test_each_input_is_timed_while_it_waits_and_while_it_is_computed(
+    model: Model, batcher: Batcher[int, int], recorded: Recorded
+) -> None:
+    first = asyncio.create_task(batcher.submit([1]))
+    await model.busy()
+    rest = asyncio.create_task(batcher.submit([2, 3]))
+    await asyncio.sleep(0.05)
+    model.go.set()
+    await asyncio.gather(first, rest)
+    name = "heliostat_request_phase_seconds"
+    until(lambda: len(recorded.of(name)) == 6, "all are timed", seconds=5)
+    times = list(zip(recorded.labels_of(name, "phase"), recorded.of(name), strict=True))
+    assert [phase for phase, _ in times] == ["queue", "compute", "queue", "queue", "compute", "compute"]
+    assert all(seconds >= 0.05 for _, seconds in times[1:4])  # the first is computed while the others wait
 
 
 async def test_one_request_with_many_items_keeps_their_order(model: Model, batcher: Batcher[int, int]) -> None:
@@ -74,7 +86,7 @@ async def test_one_request_with_many_items_keeps_their_order(model: Model, batch
 
 
 async def test_an_input_that_fails_fails_its_request_and_no_others_of_its_batch(
-    model: Model, batcher: Batcher[int, int], sizes: list[int]
+    model: Model, batcher: Batcher[int, int], recorded: Recorded
 ) -> None:
     first = asyncio.create_task(batcher.submit([1]))
     await model.busy()
@@ -86,7 +98,7 @@ async def test_an_input_that_fails_fails_its_request_and_no_others_of_its_batch(
     assert [found[at] for at in (0, 1, 3)] == [[2], [4], [8]]
     assert [sorted(batch) for batch in model.batches] == [[1], [2, 4, 13], [2], [13], [4]]
     batcher.check_health()
-    assert sizes == [1, 3, 1, 1, 1]
+    assert recorded.of("heliostat_batch_size") == [1, 3, 1, 1, 1]
 
 
 async def test_the_other_inputs_of_a_request_that_failed_are_not_computed(batcher: Batcher[int, int]) -> None:
@@ -148,8 +160,8 @@ async def test_a_caller_that_left_is_not_computed(model: Model, batcher: Batcher
     assert model.batches == [[1], [3]]
 
 
-async def test_nothing_is_taken_after_the_end() -> None:
-    batcher = Batcher[str, str](lambda batch: batch, len, Limits(1, 9), lambda size: None, blank="", pass_seconds=60)
+async def test_nothing_is_taken_after_the_end(recorded: Recorded) -> None:
+    batcher = Batcher[str, str](lambda batch: batch, len, Limits(1, 9), recorded.metrics, blank="", pass_seconds=60)
     batcher.close()
     with pytest.raises(RuntimeError, match="shutting down"):
         await batcher.submit(["a"])
