@@ -26,7 +26,7 @@ from heliostat.train.micro_batch import fit_micro_batch, report_out_of_memory
 from heliostat.train.models.architectures.network import Network
 from heliostat.train.parallel.distributed import World, configure_process, join
 from heliostat.train.publish import publish
-from heliostat.train.telemetry.events import metric_labels, post_event, step_reporter, store_reporter
+from heliostat.train.telemetry.events import metric_labels, post_event, report_start, step_reporter, store_reporter
 from heliostat.train.telemetry.flops import peak_flops
 from heliostat.train.telemetry.notices import RayNotices
 
@@ -58,6 +58,7 @@ def train(job: Job, channel: Any) -> None:
     limit = ray.get(channel.micro_batch_limit.remote())
     with closing(Exporter()) as exporter:
         exporter.begin(TRAINING, metric_labels(job, world))
+        report_start(job, world, exporter.add)
         run = fit_micro_batch(partial(build_observed_run, job, parts, world, channel, exporter.add), limit)
         with report_out_of_memory(run, channel):
             for report in fit(run):

@@ -121,6 +121,36 @@ CHECKPOINT = Panel(
     width=6,
 )
 
+CHECKPOINT_SIZE = Panel(
+    "Checkpoint size",
+    "Size of each worker's part of the last checkpoint.",
+    "bytes",
+    of_each_rank(catalogue.TRAIN_CHECKPOINT_BYTES),
+)
+CHECKPOINT_AGE = Panel(
+    "Checkpoint age",
+    "Seconds since the last checkpoint of each run: what is trained again where a node is lost.",
+    "s",
+    (Query(f"max by (run) (time() - {select(catalogue.TRAIN_CHECKPOINT_TIMESTAMP_SECONDS)})", "{{run}}"),),
+)
+CHECKPOINTS = Panel(
+    "Checkpoints",
+    "Checkpoints stored in the last hour.",
+    "short",
+    (Query(f"max by (run) (increase({select(catalogue.TRAIN_CHECKPOINTS)}[1h]))", "{{run}}"),),
+)
+WORKERS = Panel(
+    "Workers",
+    "Workers of each run, and how often it began: more than once after a lost worker, a resize or a micro-batch that "
+    "ran out of memory.",
+    "short",
+    (
+        Query(f"max by (run) ({select(catalogue.TRAIN_WORKERS)})", "{{run}} workers"),
+        Query(f"""sum by (run) ({select(catalogue.TRAIN_STARTS, 'rank="0"')})""", "{{run}} starts"),
+    ),
+    decimals=0,
+)
+
 TRAINING = Dashboard(
     "heliostat-training",
     "Heliostat: training",
@@ -129,6 +159,7 @@ TRAINING = Dashboard(
     (
         ("Learning", (LOSS, LEARNING_RATE, GRAD_NORM)),
         ("Speed", (SAMPLES, TOKENS, STEP_TIME, STEPS, STEP_TIME_BY_WORKER, SAMPLES_BY_WORKER)),
-        ("Workers", (MFU, WAITING, MEMORY, CHECKPOINT, SKIPPED)),
+        ("Workers", (WORKERS, SKIPPED, MFU, WAITING, MEMORY)),
+        ("Checkpoints", (CHECKPOINT, CHECKPOINT_SIZE, CHECKPOINT_AGE, CHECKPOINTS)),
     ),
 )

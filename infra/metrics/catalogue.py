@@ -302,6 +302,46 @@ TRAIN_CHECKPOINT_SECONDS = Metric(
     "Whether storage keeps up with the interval between checkpoints.",
     _RUN,
 )
+TRAIN_CHECKPOINTS = Metric(
+    "heliostat_train_checkpoints_total",
+    "counter",
+    "1",
+    "Checkpoints of which this rank stored its part.",
+    "How much work a lost node costs.",
+    _RUN,
+)
+TRAIN_CHECKPOINT_BYTES = Metric(
+    "heliostat_train_checkpoint_bytes",
+    "gauge",
+    "bytes",
+    "Size of this rank's part of the last checkpoint.",
+    "What checkpoints cost in storage.",
+    _RUN,
+)
+TRAIN_CHECKPOINT_TIMESTAMP_SECONDS = Metric(
+    "heliostat_train_checkpoint_timestamp_seconds",
+    "gauge",
+    "seconds",
+    "Unix time when this rank stored its part of the last checkpoint.",
+    "How old the newest checkpoint is.",
+    _RUN,
+)
+TRAIN_STARTS = Metric(
+    "heliostat_train_starts_total",
+    "counter",
+    "1",
+    "Times that this rank of the run began: once, and again after each loss of a worker, resize or shrunk micro-batch.",
+    "Whether a run keeps starting anew.",
+    _RUN,
+)
+TRAIN_WORKERS = Metric(
+    "heliostat_train_workers",
+    "gauge",
+    "1",
+    "Workers that the run has now.",
+    "How far an elastic run has shrunk.",
+    _RUN,
+)
 TRAIN_MFU = Metric(
     "heliostat_train_mfu_ratio",
     "gauge",

@@ -48,6 +48,8 @@ class StoreStats:
     """Time that training paused: for the previous checkpoint to be stored, and for the copy in memory."""
     store_seconds: float
     """Time in the background: writing to disk and uploading."""
+    bytes: int
+    """Size of this rank's part."""
 
 
 @dataclass
@@ -151,18 +153,19 @@ class Checkpoints:
         writers: Sequence[int],
         wait_seconds: float,
     ) -> None:
-        rank, started = self.world.rank, time.perf_counter()
+        rank, started, size = self.world.rank, time.perf_counter(), 0
         try:
             if rank in writers:
                 snapshot.write(files)
-                bundle.publish_directory(self.store, f"{prefix}/rank-{rank:05d}", local)
+                part = bundle.publish_directory(self.store, f"{prefix}/rank-{rank:05d}", local)
+                size = sum(file.size_bytes for file in part.files.values())
             if self.world.is_first:
                 shards = {f"rank-{writer:05d}": self._wait_for(prefix, writer) for writer in writers}
                 record |= {"prefix": prefix, "shards": shards}
                 self.store.write_bytes(f"{prefix}/{RECORD}", json.dumps(record).encode())
                 bundle.write_pointer(self.store, f"{self.prefix}/{POINTER}", {"prefix": prefix})
                 self._retire()
-            self.on_stored(StoreStats(record["step"], wait_seconds, time.perf_counter() - started))
+            self.on_stored(StoreStats(record["step"], wait_seconds, time.perf_counter() - started, size))
         except StorageError as error:
             raise StorageError(f"checkpoint of step {record['step']}, rank {rank}: {error}") from error
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -55,12 +56,21 @@ def step_reporter(job: Job, channel: Any, world: World, peak: float, record: Rec
     return on_step
 
 
+def report_start(job: Job, world: World, record: Record) -> None:
+    """Records that this worker begins, for the first time or after others of its run, and how many there are."""
+    record(catalogue.TRAIN_STARTS, 1, metric_labels(job, world))
+    record(catalogue.TRAIN_WORKERS, world.size, metric_labels(job, world))
+
+
 def store_reporter(job: Job, world: World, record: Record) -> Callable[[StoreStats], None]:
     """A callback for each stored checkpoint of this rank: metrics."""
     labels = metric_labels(job, world)
 
     def on_stored(stats: StoreStats) -> None:
         record(catalogue.TRAIN_CHECKPOINT_SECONDS, stats.store_seconds, labels)
+        record(catalogue.TRAIN_CHECKPOINT_BYTES, stats.bytes, labels)
+        record(catalogue.TRAIN_CHECKPOINT_TIMESTAMP_SECONDS, time.time(), labels)
+        record(catalogue.TRAIN_CHECKPOINTS, 1, labels)
         record(catalogue.TRAIN_WAIT_SECONDS, stats.wait_seconds, {**labels, "cause": "checkpoint"})
 
     return on_stored
