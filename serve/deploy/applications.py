@@ -23,6 +23,7 @@ from heliostat.serve.replica.scaling import draining, resources
 if TYPE_CHECKING:
     from ray.serve.schema import ApplicationStatusOverview
 
+_ANY_ERROR = re.compile(r"[\w.]*(Error|Exception): ")
 _OUR_ERROR = re.compile(r"heliostat\.infra\.errors\.(\w+): ([^\n]+)")
 
 
@@ -100,7 +101,8 @@ def reason(overview: ApplicationStatusOverview) -> HeliostatError:
     if found:
         kind, line = found[-1]
         return getattr(errors, kind, ModelError)(line.strip())
-    last = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = [line for line in lines if _ANY_ERROR.match(line)] or lines  # a message may have further lines
     return ModelError(f"the replica did not start: {last[-1] if last else 'no reason is known'}")
 
 

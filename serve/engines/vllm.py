@@ -80,10 +80,11 @@ async def load(found: FetchedModel, config: ServeConfig, served: ServedModels, m
         engine = await asyncio.to_thread(_start, args, metrics, {one.name: one.label for one in served.all_models})
         stack.callback(engine.shutdown)
         app, requests = await _application(engine, args)
+        defaults = engine.model_config.get_diff_sampling_param()  # read from the files each time
         close = stack.pop_all().close
 
     async def check_probe(probe: dict[str, Any], model: str) -> None:
-        text = await _continuation(engine, probe["input"], requests.get(model))
+        text = await _continuation(engine, probe["input"], defaults, requests.get(model))
         compare_probe(text, probe, exact=config.precision == "fp32")
 
     watchdog = engine.watchdog = Watchdog(partial(_one_token, engine), config.timeout_seconds)
@@ -211,12 +212,16 @@ async def _application(engine: AsyncLLM, args: Namespace) -> tuple[Any, dict[str
     return app, app.state.openai_serving_models.lora_requests
 
 
-async def _continuation(engine: AsyncLLM, asked: Mapping[str, Any], adapter: LoRARequest | None) -> str:
-    """The greedy continuation of a prompt whose text contains its special tokens."""
+async def _continuation(
+    engine: AsyncLLM, asked: Mapping[str, Any], defaults: Mapping[str, Any], adapter: LoRARequest | None
+) -> str:
+    """The greedy continuation of a prompt whose text contains its special tokens.
+
+    `defaults` are the model's own sampling parameters, as in `generate`, by which the probe was made.
+    """
     from vllm import SamplingParams
 
     ids = engine.get_tokenizer().encode(asked["prompt"], add_special_tokens=False)
-    defaults = engine.model_config.get_diff_sampling_param()  # as `generate`, by which the probe was made
     sampling = SamplingParams(**{**defaults, "temperature": 0, "max_tokens": asked["max_tokens"]})
     async for output in engine.generate({"prompt_token_ids": ids}, sampling, "probe", lora_request=adapter):
         text = output.outputs[0].text

@@ -68,7 +68,12 @@ def test_the_error_of_a_replica_is_the_error_of_the_command() -> None:
 
 @pytest.mark.parametrize(
     ("message", "line"),
-    [("Traceback\n  File\nValueError: bad shape\n\n", "ValueError: bad shape"), ("", "no reason is known")],
+    [
+        ("Traceback\n  File\nValueError: bad shape\n\n", "ValueError: bad shape"),
+        ("a.b.OtherError: first\nTraceback\nOSError: no such folder\n  - look at the path", "OSError: no such folder"),
+        ("no error\nbut words", "but words"),
+        ("", "no reason is known"),
+    ],
 )
 def test_another_fault_is_one_line_too(message: str, line: str) -> None:
     found = reason(overview(message))
