@@ -18,6 +18,8 @@ import yaml
 from heliostat.infra.errors import ResourceError
 
 DISCOVERY = "prom_metrics_service_discovery.json"
+LISTENS = "127.0.0.1:9090"
+"""Where the Prometheus of infra/prometheus/prometheus.yaml listens."""
 
 
 def metrics_targets() -> list[str]:
@@ -50,18 +52,32 @@ def discoverable() -> Iterator[Path]:
     try:
         yield link
     finally:
-        if link.is_symlink() and link.readlink() == file:  # otherwise a Ray that started later owns it
-            link.unlink()
+        forget(link, file)
 
 
-def prometheus_config(target: Path) -> Path:
-    """Writes the Prometheus configuration for the current Ray to `target`, for `prometheus --config.file=TARGET`."""
+def forget(link: Path, file: Path) -> None:
+    """Removes the link, with its targets, if it leads to `file`; otherwise a Ray that started later owns it.
+
+    A link that leads nowhere would not do: Prometheus keeps the targets of what it cannot read.
+    """
+    if link.is_symlink() and link.resolve() == file.resolve():
+        link.unlink(missing_ok=True)
+
+
+def prometheus_config(target: Path, listens: str = LISTENS) -> Path:
+    """Writes the Prometheus configuration for the current Ray to `target`, for `prometheus --config.file=TARGET`.
+
+    `listens` is `host:port` of that Prometheus, which scrapes itself too. The rules are read where they are shipped.
+    """
     from heliostat import infra
 
     shipped = Path(next(iter(infra.__path__))) / "prometheus" / "prometheus.yaml"
     config = yaml.safe_load(shipped.read_text(encoding="utf-8"))
+    config["rule_files"] = [str(shipped.parent.resolve() / name) for name in config["rule_files"]]
     for job in config["scrape_configs"]:
         for discovery in job.get("file_sd_configs", []):
             discovery["files"] = [str(discovery_file())]
+        for static in job.get("static_configs", []):
+            static["targets"] = [listens]
     target.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return target

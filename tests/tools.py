@@ -18,6 +18,7 @@ import pytest
 
 PACKAGES = {
     "prometheus": ("prometheus",),  # runs the dashboards' queries
+    "promtool": ("prometheus",),  # reads rules and says when they fire
     "chromium": ("chromium", "chromium-driver"),  # looks at the pages of endpoints
     "chromedriver": ("chromium", "chromium-driver"),
     "curl": ("curl",),  # runs the calls that guides show

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from heliostat import infra
 from heliostat.cluster import scrape
 from heliostat.infra.errors import ResourceError
+from tests.tools import need
 
 SHIPPED = Path(next(iter(infra.__path__))) / "prometheus" / "prometheus.yaml"
 
@@ -74,7 +76,8 @@ def test_the_shipped_configuration_reads_rays_own_file_and_keeps_its_labels(monk
     from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
     config = yaml.safe_load(SHIPPED.read_text())
-    (job,) = config["scrape_configs"]
+    itself, job = config["scrape_configs"]
+    assert itself == {"job_name": "prometheus", "static_configs": [{"targets": [scrape.LISTENS]}]}
     assert (job["job_name"], job["honor_labels"]) == ("ray", True)
     default = f"{get_default_ray_temp_dir()}/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"
     assert job["file_sd_configs"][0]["files"] == [default]
@@ -83,7 +86,17 @@ def test_the_shipped_configuration_reads_rays_own_file_and_keeps_its_labels(monk
 
 def test_a_ray_on_this_machine_gets_the_same_with_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(Node(tmp_path, "session"), monkeypatch)
-    config = yaml.safe_load(scrape.prometheus_config(tmp_path / "prometheus.yaml").read_text())
+    config = yaml.safe_load(scrape.prometheus_config(tmp_path / "prometheus.yaml", "127.0.0.1:9191").read_text())
     shipped = yaml.safe_load(SHIPPED.read_text())
-    shipped["scrape_configs"][0]["file_sd_configs"][0]["files"] = [str(tmp_path / scrape.DISCOVERY)]
+    shipped["rule_files"] = [str(SHIPPED.parent.resolve() / "rules.yaml")]
+    shipped["scrape_configs"][0]["static_configs"][0]["targets"] = ["127.0.0.1:9191"]
+    shipped["scrape_configs"][1]["file_sd_configs"][0]["files"] = [str(tmp_path / scrape.DISCOVERY)]
     assert config == shipped
+
+
+def test_prometheus_takes_both_configurations_with_their_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(Node(tmp_path, "session"), monkeypatch)
+    for config in (SHIPPED, scrape.prometheus_config(tmp_path / "prometheus.yaml")):
+        done = subprocess.run([need("promtool"), "check", "config", config], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 rule files found" in done.stdout

@@ -1,0 +1,129 @@
+"""Rules that watch endpoints.
+
+An endpoint that nobody asks has a rate of zero and no share: `>= 0` drops the NaN, and rules stay silent.
+"""
+
+from __future__ import annotations
+
+from heliostat.infra.alerts.objectives import BURN_RATES, LEAST_ERRORS, OBJECTIVES, BurnRate
+from heliostat.infra.alerts.ray_names import REPLICAS_HEALTHY, REPLICAS_WANTED
+from heliostat.infra.alerts.rule import Alert, Group, Recording, series
+from heliostat.infra.metrics import catalogue
+from heliostat.infra.metrics.catalogue import Metric
+
+REJECTED_SHARE = 0.05
+KEYS_SECONDS = 120
+
+_REQUESTS = catalogue.REQUESTS
+_ERRORS = series(_REQUESTS, 'status=~"5.."')
+_REJECTED = series(_REQUESTS, 'status="429"')
+_WANTED = f"max by (application, deployment) ({REPLICAS_WANTED})"
+_HEALTHY = f"sum by (application, deployment) ({REPLICAS_HEALTHY})"
+
+
+def error_ratio(window: str) -> Recording:
+    """The share of requests that fail; those that clients gave up (499) count for nothing."""
+    asked = series(_REQUESTS, 'status!="499"')
+    return Recording(
+        f"heliostat:request_errors:ratio_rate{window}",
+        f"sum by (model) (rate({_ERRORS}[{window}])) / sum by (model) (rate({asked}[{window}])) >= 0",
+    )
+
+
+def percentile_95(metric: Metric) -> Recording:
+    """The 95th percentile of a histogram in the last five minutes."""
+    buckets = series(metric, part="bucket")
+    return Recording(
+        f"heliostat:{metric.name.removeprefix('heliostat_')}:p95_5m",
+        f"histogram_quantile(0.95, sum by (model, le) (rate({buckets}[5m]))) >= 0",
+    )
+
+
+def budget_burns(rate: BurnRate) -> Alert:
+    """Fires where errors eat the budget faster than `rate` allows."""
+    limit = round(rate.factor * (1 - OBJECTIVES.availability), 9)
+    long, short = error_ratio(rate.long).name, error_ratio(rate.short).name
+    return Alert(
+        f"HeliostatErrorBudgetBurns{rate.name}",
+        f"{long} > {limit} and {short} > {limit}"
+        f" and on (model) sum by (model) (increase({_ERRORS}[{rate.long}])) > {LEAST_ERRORS}",
+        rate.hold,
+        "critical",
+        f"{{{{ $labels.model }}}} failed {{{{ $value | humanizePercentage }}}} of the requests of the last {rate.long},"
+        f" over {rate.factor} times what its objective of {OBJECTIVES.availability * 100:g}% allows",
+    )
+
+
+ERROR_RATIOS = tuple(error_ratio(window) for rate in BURN_RATES for window in (rate.short, rate.long))
+LATENCY = percentile_95(catalogue.REQUEST_SECONDS)
+FIRST_TOKEN = percentile_95(catalogue.TIME_TO_FIRST_TOKEN_SECONDS)
+
+SLOW = Alert(
+    "HeliostatLatencyHigh",
+    f"{LATENCY.name} > {OBJECTIVES.latency_p95_seconds}"
+    f" unless on (model) {series(catalogue.TIME_TO_FIRST_TOKEN_SECONDS, part='count')}",
+    "10m",
+    "warning",
+    "95% of the answers of {{ $labels.model }} take up to {{ $value | humanizeDuration }};"
+    f" its objective is {OBJECTIVES.latency_p95_seconds} s",
+)
+FIRST_TOKEN_SLOW = Alert(
+    "HeliostatFirstTokenSlow",
+    f"{FIRST_TOKEN.name} > {OBJECTIVES.first_token_p95_seconds}",
+    "10m",
+    "warning",
+    "95% of the answers of {{ $labels.model }} begin within {{ $value | humanizeDuration }};"
+    f" its objective is {OBJECTIVES.first_token_p95_seconds} s",
+)
+NO_REPLICA = Alert(
+    "HeliostatEndpointWithoutReplicas",
+    f"{_WANTED} > 0 unless {_HEALTHY} > 0",
+    "5m",
+    "critical",
+    "{{ $labels.application }} has no healthy replica of {{ $value }} wanted",
+)
+FEWER_REPLICAS = Alert(
+    "HeliostatReplicasMissing",
+    f"{_WANTED} - ({_HEALTHY} or 0 * {_WANTED}) > 0",
+    "10m",
+    "warning",
+    "{{ $labels.application }} has {{ $value }} healthy replicas fewer than wanted",
+)
+REJECTIONS = Alert(
+    "HeliostatRequestsRejected",
+    f"sum by (model) (rate({_REJECTED}[5m])) / sum by (model) (rate({series(_REQUESTS)}[5m])) > {REJECTED_SHARE}",
+    "5m",
+    "warning",
+    "{{ $labels.model }} refuses {{ $value | humanizePercentage }} of its requests with 429",
+)
+KEYS_OLD = Alert(
+    "HeliostatKeysNotRead",
+    f"max by (model, version) (time() - {series(catalogue.KEYS_READ_TIMESTAMP_SECONDS)}) > {KEYS_SECONDS}",
+    "1m",
+    "warning",
+    "{{ $labels.model }}@{{ $labels.version }} read its API keys {{ $value | humanizeDuration }} ago",
+)
+KEYS_DAMAGED = Alert(
+    "HeliostatKeysDamaged",
+    f"max by (model) ({series(catalogue.DAMAGED_KEYS)}) > 0",
+    "5m",
+    "warning",
+    "{{ $value }} API keys of {{ $labels.model }} are damaged and open nothing",
+)
+
+GROUP = Group(
+    "heliostat-serving",
+    (
+        *ERROR_RATIOS,
+        LATENCY,
+        FIRST_TOKEN,
+        *(budget_burns(rate) for rate in BURN_RATES),
+        SLOW,
+        FIRST_TOKEN_SLOW,
+        NO_REPLICA,
+        FEWER_REPLICAS,
+        REJECTIONS,
+        KEYS_OLD,
+        KEYS_DAMAGED,
+    ),
+)

@@ -1,0 +1,88 @@
+"""Rules that watch runs.
+
+Counters of a worker that has ended stay in Ray's agent, and its gauges go: a run is alive as long as one of its workers
+has a loss. A series of which Prometheus first knows a number above zero has grown since before, which no rate tells.
+"""
+
+from __future__ import annotations
+
+from heliostat.infra.alerts.rule import Alert, Group, Recording, series
+from heliostat.infra.metrics import catalogue
+
+STALLED_MINUTES = 10
+SKIPPED_MINUTES = 10
+DATA_WAIT_SHARE = 0.3
+STRAGGLER_RATIO = 1.5
+
+_LOSS = series(catalogue.TRAIN_LOSS)
+_STEPS = series(catalogue.TRAIN_STEPS)
+_SKIPPED = series(catalogue.TRAIN_SKIPPED_STEPS)
+_STEP_SECONDS = series(catalogue.TRAIN_STEP_SECONDS.total)
+_STEP_COUNT = series(catalogue.TRAIN_STEP_SECONDS, part="count")
+_DATA_SECONDS = series(catalogue.TRAIN_WAIT_SECONDS, 'cause="data"')
+_OTHERS_SECONDS = series(catalogue.TRAIN_WAIT_SECONDS, 'cause="communication"')
+
+ALIVE = f"and on (model, run) count by (model, run) ({_LOSS})"
+RUN = "Run {{ $labels.run }} of {{ $labels.model }}"
+
+SAMPLES_PER_SECOND = Recording(
+    "heliostat:train_samples:rate5m",
+    f"sum by (model, run) (rate({series(catalogue.TRAIN_SAMPLES)}[5m])) {ALIVE}",
+)
+OWN_STEP_SECONDS = Recording(
+    "heliostat:train_own_step_seconds:mean5m",
+    f"((sum by (model, run, rank) (rate({_STEP_SECONDS}[5m]))"
+    f" - sum by (model, run, rank) (rate({_OTHERS_SECONDS}[5m])))"
+    f" / sum by (model, run, rank) (rate({_STEP_COUNT}[5m])) >= 0) {ALIVE}",
+)
+"""Mean seconds of a step without those in which the rank waits for others: with them, all ranks take as long."""
+DATA_WAIT = Recording(
+    "heliostat:train_data_wait:ratio_rate5m",
+    f"(sum by (model, run) (rate({_DATA_SECONDS}[5m])) / sum by (model, run) (rate({_STEP_SECONDS}[5m])) >= 0) {ALIVE}",
+)
+
+STALLED = Alert(
+    "HeliostatTrainingStalled",
+    f"(max by (model, run) (increase({_STEPS}[{STALLED_MINUTES}m])) == 0"
+    f" and on (model, run) {_STEPS} offset {STALLED_MINUTES}m) {ALIVE}",
+    "5m",
+    "critical",
+    f"{RUN} has not taken a step for {STALLED_MINUTES} minutes",
+)
+SKIPPED = Alert(
+    "HeliostatTrainingStepsSkipped",
+    f"max by (model, run) (increase({_SKIPPED}[{SKIPPED_MINUTES}m])) > 0"
+    f" or max by (model, run) ({_SKIPPED} unless {_SKIPPED} offset {SKIPPED_MINUTES}m) > 0"
+    f" and on (model, run) count by (model, run) (present_over_time({_LOSS}[{SKIPPED_MINUTES}m]))",
+    "0s",
+    "warning",
+    f"{RUN} left out steps whose loss or gradients were no numbers",
+)
+SLOWER = Alert(
+    "HeliostatTrainingThroughputHalved",
+    f"{SAMPLES_PER_SECOND.name} < 0.5 * avg_over_time({SAMPLES_PER_SECOND.name}[1h]) and {SAMPLES_PER_SECOND.name} > 0",
+    "10m",
+    "warning",
+    f"{RUN} trains on {{{{ $value | humanize }}}} records/s, less than half of its mean in the last hour",
+)
+STRAGGLER = Alert(
+    "HeliostatTrainingStraggler",
+    f"{OWN_STEP_SECONDS.name} > on (model, run) group_left ()"
+    f" {STRAGGLER_RATIO} * quantile by (model, run) (0.5, {OWN_STEP_SECONDS.name})",
+    "10m",
+    "warning",
+    f"Rank {{{{ $labels.rank }}}} of run {{{{ $labels.run }}}} of {{{{ $labels.model }}}} takes"
+    f" {{{{ $value | humanizeDuration }}}} a step, over {STRAGGLER_RATIO} times the median of the ranks",
+)
+DATA_WAIT_HIGH = Alert(
+    "HeliostatTrainingWaitsForData",
+    f"{DATA_WAIT.name} > {DATA_WAIT_SHARE}",
+    "10m",
+    "warning",
+    f"{RUN} waits for data {{{{ $value | humanizePercentage }}}} of the time",
+)
+
+GROUP = Group(
+    "heliostat-training",
+    (SAMPLES_PER_SECOND, OWN_STEP_SECONDS, DATA_WAIT, STALLED, SKIPPED, SLOWER, STRAGGLER, DATA_WAIT_HIGH),
+)

@@ -1,0 +1,39 @@
+"""Rules that watch the watching itself."""
+
+from __future__ import annotations
+
+from heliostat.infra.alerts.ray_names import ACTIVE_NODES, IDLE_NODES, NODE_CPUS
+from heliostat.infra.alerts.rule import Alert, Group
+
+CLUSTER = "job, namespace"
+"""Labels that name a Ray cluster; without Kubernetes there is no namespace."""
+
+
+def group(targets: str) -> Group:
+    """The rules; `targets` matches what is scraped of Ray."""
+    active, idle = (f"sum by ({CLUSTER}) ({name})" for name in (ACTIVE_NODES, IDLE_NODES))
+    down = Alert(
+        "HeliostatTargetDown",
+        f"up{{{targets}}} == 0",
+        "2m",
+        "critical",
+        "{{ $labels.instance }} of {{ $labels.job }} cannot be scraped",
+    )
+    missing = Alert(
+        "HeliostatTargetsMissing",
+        f"{active} + ({idle} or 0 * {active}) - count by ({CLUSTER}) ({NODE_CPUS}) > 0",
+        "5m",
+        "warning",
+        "{{ $value }} nodes of {{ $labels.job }} are not scraped",
+    )
+    failing = Alert(
+        "HeliostatRulesFail",
+        'increase(prometheus_rule_evaluation_failures_total{rule_group=~".*;heliostat-.*"}[5m]) > 0',
+        "0s",
+        "critical",
+        "Prometheus {{ $labels.instance }} cannot evaluate {{ $labels.rule_group }}",
+    )
+    watchdog = Alert(
+        "HeliostatWatchdog", "vector(1)", "0s", "none", "Always fires: where it is missing, alerts are lost"
+    )
+    return Group("heliostat-watching", (down, missing, failing, watchdog))
