@@ -4,12 +4,15 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from heliostat.cluster.config import ClusterConfig
+from heliostat.cluster.folders import ray_folder
+from heliostat.cluster.scrape import DISCOVERY
 from heliostat.cluster.session import detached, processes
 from heliostat.cluster.session.detached import ClusterRecord, find_detached, start_detached, stop_detached
 from heliostat.infra.errors import ResourceError
@@ -72,6 +75,20 @@ def test_stopping_ends_its_processes_and_no_others() -> None:
         other.kill()
     assert ended == [True, True, False]
     assert find_detached() is None
+
+
+@pytest.mark.parametrize("session", ["stopped", "later"])
+def test_a_stopped_one_is_scraped_no_more_and_a_later_one_is(session: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "family", lambda mark: [])
+    monkeypatch.setattr(processes, "end", lambda found, seconds: None)
+    folder = ray_folder() / session
+    (folder / "logs").mkdir(parents=True)
+    (folder / DISCOVERY).write_text("[]")
+    link = ray_folder() / DISCOVERY
+    link.symlink_to(folder / DISCOVERY)
+    detached._write(replace(record(999_999_999, 1), logs=str(ray_folder() / "stopped" / "logs")))
+    assert find_detached() is None
+    assert link.is_symlink() == (session == "later")
 
 
 def test_a_ray_that_does_not_come_up_says_why_and_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
