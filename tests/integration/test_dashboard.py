@@ -1,4 +1,4 @@
-"""Every query of the dashboards, asked of a Prometheus that watched a training run and two endpoints."""
+"""Every query of the dashboards, and every rule, asked of a Prometheus that watched a run and two endpoints."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ from rich.console import Console
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.scrape import prometheus_config
 from heliostat.cluster.session.session import session
+from heliostat.infra.alerts import files
+from heliostat.infra.alerts.ray_names import (
+    ACTIVE_NODES,
+    DISK_PERCENT,
+    IDLE_NODES,
+    MEMORY_TOTAL,
+    MEMORY_USED,
+    OBJECT_STORE_MEMORY,
+    REPLICAS_HEALTHY,
+    REPLICAS_WANTED,
+)
+from heliostat.infra.alerts.rule import Recording
 from heliostat.infra.config import strict
 from heliostat.infra.dashboards import build, promql
 from heliostat.infra.dashboards.grafana import Variable
@@ -78,11 +90,11 @@ class Prometheus:
 def prometheus(folder: Path) -> Iterator[Prometheus]:
     """Scrapes the Ray in use each second, from the configuration that Heliostat writes for it."""
     program = need("prometheus")
-    config = prometheus_config(folder / "prometheus.yaml")
-    values = yaml.safe_load(config.read_text())
-    values["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s"}
-    config.write_text(yaml.safe_dump(values))
     port = free_port()
+    config = prometheus_config(folder / "prometheus.yaml", f"127.0.0.1:{port}")
+    values = yaml.safe_load(config.read_text())
+    values["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "2s"}
+    config.write_text(yaml.safe_dump(values))
     options = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--log.level=warn"]
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
@@ -231,6 +243,46 @@ def test_a_variable_has_values(watched: Prometheus, variable: Variable) -> None:
     values = watched.get(f"label/{variable.label}/values", **{"match[]": filled_in(variable.selector)}, **window)
     assert values
     assert variable.label != "model" or "tiny" in values
+
+
+RULES = (*files.alerts(), *files.recordings())
+OF_THE_AUTOSCALER = {ACTIVE_NODES, IDLE_NODES}
+"""A Ray that lives in a command, as here, has no autoscaler; a detached one has."""
+ASKED = {one for rule in RULES for one in re.findall(r"\b(?:ray|up|prometheus)_?\w*(?:\{[^}]*\})?", rule.expr)}
+LABELLED = (
+    f'{MEMORY_USED}{{ip!=""}} / {MEMORY_TOTAL}',
+    f'{DISK_PERCENT}{{ip!=""}}',
+    f'{OBJECT_STORE_MEMORY}{{NodeAddress!="", job="ray"}}',
+    f'{REPLICAS_HEALTHY}{{application!="", deployment!=""}}',
+    f'{REPLICAS_WANTED}{{application!="", deployment!=""}}',
+)
+"""Labels by which alerts name things."""
+
+
+@pytest.mark.parametrize("selector", [*sorted(ASKED - OF_THE_AUTOSCALER), *LABELLED])
+def test_what_rules_ask_for_is_there(watched: Prometheus, selector: str) -> None:
+    until(lambda: bool(watched.since_start(selector)), f"data for {selector}", 5)
+
+
+@pytest.mark.parametrize("recording", files.recordings(), ids=lambda recording: recording.name)
+def test_a_recorded_query_has_numbers(watched: Prometheus, recording: Recording) -> None:
+    found = watched.since_start(recording.name)
+    assert found
+    assert all(map(math.isfinite, found))
+
+
+def test_prometheus_evaluates_every_rule(watched: Prometheus) -> None:
+    def health() -> dict[str, str]:
+        groups = watched.get("rules")["groups"]
+        return {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
+
+    until(lambda: "unknown" not in health().values(), "each rule is evaluated", 30)
+    assert health() == {rule.name: "ok" for rule in RULES}
+
+
+def test_nothing_fires_but_the_watchdog(watched: Prometheus) -> None:
+    firing = {alert["labels"]["alertname"] for alert in watched.get("alerts")["alerts"] if alert["state"] == "firing"}
+    assert firing == {"HeliostatWatchdog"}
 
 
 def test_a_metric_that_does_not_exist_has_no_data(watched: Prometheus) -> None:
