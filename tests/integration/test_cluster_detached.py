@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +17,14 @@ import ray
 from heliostat.cluster import jobs, package
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.environment import applied, joining_environment
+from heliostat.cluster.folders import ray_folder
+from heliostat.cluster.scrape import DISCOVERY
 from heliostat.cluster.session import processes
 from heliostat.cluster.session.address import drivers
 from heliostat.cluster.session.detached import ClusterRecord, find_detached, start_detached, stop_detached
 from heliostat.cluster.session.leftovers import leftovers
 from heliostat.cluster.session.session import session
+from heliostat.infra.alerts.ray_names import ACTIVE_NODES, NODE_CPUS
 from heliostat.infra.errors import NotFoundError, ResourceError
 from tests.waiting import until
 
@@ -43,7 +48,10 @@ def cluster(home: Path) -> Iterator[ClusterRecord]:
     record = start_detached(ClusterConfig(num_cpus=2))
     yield record
     family = processes.family(record.mark)
+    targets = ray_folder() / DISCOVERY
+    until(targets.is_symlink, "Ray lists what to scrape", 60)
     assert stop_detached() is True
+    assert not targets.is_symlink(), "Prometheus would go on to ask, and to tell, of its nodes"
     assert [one for one in family if one.is_running()] == processes.family(record.mark) == []
     assert find_detached() is None
     with socket.socket() as probe:
@@ -55,6 +63,19 @@ def test_it_is_found_and_started_once(cluster: ClusterRecord, home: Path) -> Non
     assert find_detached() == cluster
     assert start_detached(ClusterConfig()) == cluster
     assert not list(home.glob("**/ray_current_cluster.*"))
+
+
+def test_its_autoscaler_tells_how_many_nodes_there_are(cluster: ClusterRecord) -> None:
+    """The alert on nodes that are not scraped compares it with those that are."""
+    targets = ray_folder() / DISCOVERY
+
+    def exposed() -> str:
+        agent = json.loads(targets.read_text())[0]["targets"][0]
+        with urllib.request.urlopen(f"http://{agent}/metrics", timeout=30) as answer:
+            return str(answer.read(), "utf-8")
+
+    until(targets.exists, "Ray lists what to scrape", 60)
+    until(lambda: ACTIVE_NODES in (text := exposed()) and NODE_CPUS in text, "nodes are counted", 60)
 
 
 def test_it_listens_on_the_loopback_only(cluster: ClusterRecord) -> None:

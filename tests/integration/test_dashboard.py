@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import subprocess
 import tempfile
 import time
@@ -37,7 +38,7 @@ from heliostat.infra.alerts.ray_names import (
     REPLICAS_HEALTHY,
     REPLICAS_WANTED,
 )
-from heliostat.infra.alerts.rule import Recording
+from heliostat.infra.alerts.rule import Alert, Recording
 from heliostat.infra.config import strict
 from heliostat.infra.dashboards import build, promql
 from heliostat.infra.dashboards.grafana import Variable
@@ -245,7 +246,7 @@ def test_a_variable_has_values(watched: Prometheus, variable: Variable) -> None:
     assert variable.label != "model" or "tiny" in values
 
 
-RULES = (*files.alerts(), *files.recordings())
+RULES: tuple[Alert | Recording, ...] = (*files.alerts(), *files.recordings())
 OF_THE_AUTOSCALER = {ACTIVE_NODES, IDLE_NODES}
 """A Ray that lives in a command, as here, has no autoscaler; a detached one has."""
 ASKED = {one for rule in RULES for one in re.findall(r"\b(?:ray|up|prometheus)_?\w*(?:\{[^}]*\})?", rule.expr)}
