@@ -1,12 +1,9 @@
-"""What a rule of Prometheus is, and how queries name metrics, so that a metric renamed in the catalogue cannot be left
-behind in a rule."""
+"""What a rule of Prometheus is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
-
-from heliostat.infra.metrics.catalogue import Metric
 
 RUNBOOK = "https://github.com/heliostat/heliostat/blob/main/docs/runbook.md"
 """The page with a section for each alert."""
@@ -66,12 +63,3 @@ class Group:
     def as_dict(self) -> dict[str, Any]:
         """The group as Prometheus reads it."""
         return {"name": self.name, "rules": [rule.as_dict() for rule in self.rules]}
-
-
-def series(metric: Metric, labels: str = "", part: Literal["", "bucket", "count"] = "") -> str:
-    """The metric as a query names it: with the prefix of Ray's agent, and with matchers such as `status="200"`.
-
-    `part` is for histograms. There is no `sum`, which Ray makes up: `metric.total` counts what was observed.
-    """
-    name = f"ray_{metric.name}_{part}" if part else f"ray_{metric.name}"
-    return f"{name}{{{labels}}}" if labels else name

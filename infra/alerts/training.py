@@ -6,8 +6,9 @@ has a loss. A series of which Prometheus first knows a number above zero has gro
 
 from __future__ import annotations
 
-from heliostat.infra.alerts.rule import Alert, Group, Recording, series
+from heliostat.infra.alerts.rule import Alert, Group, Recording
 from heliostat.infra.metrics import catalogue
+from heliostat.infra.metrics.promql import series
 
 STALLED_MINUTES = 10
 SKIPPED_MINUTES = 10

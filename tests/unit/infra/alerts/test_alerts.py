@@ -12,8 +12,9 @@ import yaml
 
 from heliostat.infra.alerts import files
 from heliostat.infra.alerts.ray_names import RAY_NAMES
-from heliostat.infra.alerts.rule import RUNBOOK, Alert, Recording, series
+from heliostat.infra.alerts.rule import RUNBOOK, Alert, Recording
 from heliostat.infra.metrics.catalogue import CATALOGUE, REQUEST_SECONDS, REQUESTS
+from heliostat.infra.metrics.promql import series
 from tests.tools import need
 from tests.unit.infra.alerts.cases import CASES, EVERYTHING, Case
 
