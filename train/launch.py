@@ -8,11 +8,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 from heliostat.cluster.session.interrupts import first_signal
 from heliostat.infra import log
 from heliostat.infra.errors import StoppedError, TrainingError
+from heliostat.infra.log_fields import about
 from heliostat.train.config import TrainConfig
 from heliostat.train.job import Job
 from heliostat.train.parallel.config import check_device
@@ -157,6 +159,7 @@ def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str,
 
     try:
         with (
+            about(run=job.run_id, model=job.name),
             tempfile.TemporaryDirectory(prefix="heliostat-train-") as scratch,
             polling(channel, handle, received),
             first_signal(received.append),
@@ -206,7 +209,7 @@ def polling(
             for event in ray.get(channel.take.remote()):
                 handle(event)
 
-    thread = threading.Thread(target=poll, name="events", daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=(poll,), name="events", daemon=True)
     thread.start()
     try:
         yield

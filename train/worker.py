@@ -12,6 +12,7 @@ import torch
 
 from heliostat import __version__
 from heliostat.infra.errors import HeliostatError, StoppedError
+from heliostat.infra.log_fields import identify
 from heliostat.infra.memory import freeze_heap
 from heliostat.infra.metrics.catalogue import TRAINING
 from heliostat.infra.metrics.export import Exporter, Record
@@ -36,6 +37,7 @@ def work(config: dict[str, Any]) -> None:
     import ray
 
     job, channel = Job.model_validate(config["job"]), config["channel"]
+    identify(run=job.run_id, model=job.name)
     failed = ray.get(channel.error.remote())
     if failed:
         return  # launch reads the error from the channel; Ray would retry if this raised

@@ -18,6 +18,7 @@ import ray
 import torch
 from ray import tune
 
+from heliostat.infra.log_fields import identify
 from heliostat.infra.memory import freeze_heap
 from heliostat.train.build import build_run, load_run_inputs
 from heliostat.train.config import TrainConfig
@@ -49,6 +50,7 @@ class Member:
 
     def join(self, rank: int, host: str, port: int) -> None:
         """Joins the process group and loads the data."""
+        identify(run=self._job.run_id, model=self._job.name)
         size = self._job.train.workers.min
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": "0"}
         os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}

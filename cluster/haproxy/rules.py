@@ -80,10 +80,21 @@ _CONTENT = """\
 _WEBSOCKET = "WebSockets are not taken here; with stream: true, answers are sent as server-sent events"
 
 
+_REQUEST_ID = """\
+    acl is_identified req.fhdr_cnt(x-request-id) eq 1
+    acl is_id req.fhdr(x-request-id) -m reg ^[!-~]{1,128}$
+    http-request set-header x-request-id %[uuid] unless is_identified is_id
+    http-request set-var(txn.request_id) req.fhdr(x-request-id)
+    http-after-response set-header x-request-id %[var(txn.request_id)] if { var(txn.request_id) -m found }
+"""
+"""An id as `serve/http/request_id.py` takes or makes it, also for what HAProxy answers itself."""
+
+
 def frontend(limits: Limits) -> str:
     """For the frontend: deadlines and limits of clients, and what is closed to them."""
     return f"""\
     timeout http-request {round(limits.header_seconds * 1000)}ms
+{_REQUEST_ID}\
     tcp-request connection track-sc1 src table heliostat_sources
     tcp-request connection reject if {{ sc1_conn_cur gt {limits.connections_per_source} }}
     {_refusal(404, "there is no such route", "not_found")} if {{ path -i /-/routes }}

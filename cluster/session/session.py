@@ -31,6 +31,7 @@ from heliostat.cluster.session.resources import check_cluster, check_local, loca
 from heliostat.cluster.session.watcher import Watcher, watching
 from heliostat.infra.errors import HeliostatError, ResourceError
 from heliostat.infra.log import get
+from heliostat.infra.log import variables as variables_of_log
 
 log = get(__name__)
 
@@ -87,13 +88,19 @@ def _joined(config: ClusterConfig, address: str, key: str, cpus: float, gpus: fl
         check_is_ray(address)
         code = {} if is_loopback(address) else code_runtime_env()
         try:
-            _init(f"Ray at {address}", address=address, runtime_env=code or None)
+            _init(f"Ray at {address}", address=address, runtime_env={**code, **_log_runtime_env()} or None)
             check_cluster(config, key, cpus, gpus)
             warn_if_busy(key, cpus, gpus)
             yield
         finally:
             with interrupts_ignored():
                 _shutdown()  # Ray ends the actors and placement groups of a driver that disconnects
+
+
+def _log_runtime_env() -> dict[str, Any]:
+    """The settings of our log, for workers of a Ray that was started elsewhere. Inside a job they came with the job."""
+    variables = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else variables_of_log()
+    return {"env_vars": variables} if variables else {}
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 from heliostat.cluster.haproxy.rules import LOST_STATUS, REPLICA_UP_HEADER
 from heliostat.cluster.haproxy.settings import REPLAYED_BYTES
 from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, Send, send_error
+from heliostat.serve.http.request_id import RequestIdMiddleware
 
 ATTEMPTS = 2
 """How often a body is sent: a request that ends its replica must not end all of them."""
@@ -32,12 +33,16 @@ _REASONS = {
 
 
 def middlewares() -> Sequence[Any]:
-    """For RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH. Ray calls it for proxies and replicas; only proxies need it."""
+    """For RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH. Ray calls it for proxies and replicas.
+
+    Around both, as the outermost, request ids: Ray decodes any, and adds them to responses as they came.
+    """
     import ray
     from starlette.middleware import Middleware
 
     name = ray.get_runtime_context().get_actor_name() or ""
-    return [Middleware(FallbackMiddleware)] if name.startswith(_PROXY) else []
+    ids = Middleware(RequestIdMiddleware)
+    return [Middleware(FallbackMiddleware), ids] if name.startswith(_PROXY) else [ids]
 
 
 class FallbackMiddleware:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from heliostat.cluster.folders import free_ports
 from heliostat.cluster.haproxy.ingress import haproxy_binary, is_wanted
 from heliostat.cluster.haproxy.wrapper import TLS_CERTIFICATE, TLS_PORT
+from heliostat.infra import log
 from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.serve.config import LOOPBACK, ServeConfig, Tls
 from heliostat.serve.replica.ingress import ingress_variables
@@ -161,7 +162,9 @@ def _controller_environment(config: ServeConfig) -> dict[str, str]:
         environment["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(free_ports(1)[0])
     if config.tls:
         environment[TLS_CERTIFICATE], environment[TLS_PORT] = config.tls.certificate, str(config.tls.port)
-    return {name: os.environ.get(name, value) for name, value in environment.items()} | ingress_variables(config)
+    return {name: os.environ.get(name, value) for name, value in environment.items()} | (
+        ingress_variables(config) | log.variables()
+    )
 
 
 @contextmanager

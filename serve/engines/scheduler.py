@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from heliostat.infra import log
+from heliostat.infra.log_fields import about_requests, request_id
 from heliostat.serve.compute.model_thread import ModelThread
 from heliostat.serve.engines.base import FinishReason, Sampling
 from heliostat.serve.engines.kv_cache import KVCache
@@ -45,6 +46,7 @@ class Answer:
     complete: bool = False
     """Has all its tokens, or has failed."""
     cancelled: bool = False
+    request: str | None = field(default_factory=request_id)
 
     @property
     def length(self) -> int:
@@ -123,7 +125,8 @@ class Scheduler:
         try:
             self._advance_all()
         except Exception as error:  # not a request's: those are caught with the pass
-            _log.exception("the scheduler failed; all running requests fail with it")
+            with about_requests(answer.request for answer in self.running):
+                _log.exception("the scheduler failed; all running requests fail with it")
             self._fail(error)
 
     def _advance_all(self) -> None:
@@ -172,7 +175,8 @@ class Scheduler:
         try:
             return self._thread.attempt(sampled)
         except Exception as error:
-            _log.warning("a pass over %d requests failed", len(rows), exc_info=True)
+            with about_requests(answer.request for answer in answers):
+                _log.warning("a pass over %d requests failed", len(rows), exc_info=True)
             return error.with_traceback(None)  # its frames hold the tensors of the pass
 
     def _trial(self) -> None:
@@ -269,7 +273,8 @@ class Scheduler:
         news: list[tuple[Answer, Event | Exception]] = []
         for answer, one in zip(answers, found, strict=True):
             if isinstance(one, Exception):
-                _log.error("a request failed, and no other one with it: %s: %s", type(one).__name__, one)
+                with about_requests([answer.request]):
+                    _log.error("a request failed, and no other one with it", exc_info=one)
                 answer.complete = True
                 news.append((answer, one))
             else:

@@ -12,7 +12,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from heliostat.infra import log
 from heliostat.serve.access.auth import ApiKeyMiddleware
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.quota import KeyLimitMiddleware
@@ -21,10 +20,10 @@ from heliostat.serve.errors import ERROR_CODE, ERROR_RESPONSES, App, RequestErro
 from heliostat.serve.http.body import BodyMiddleware
 from heliostat.serve.http.limits import OngoingLimitMiddleware
 from heliostat.serve.http.page import page
+from heliostat.serve.http.request_id import RequestIdMiddleware
+from heliostat.serve.http.request_log import RequestLogMiddleware
 from heliostat.serve.metrics import MetricsMiddleware, ServeMetrics
 from heliostat.serve.models.served_models import ServedModels
-
-_log = log.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ def create_app(
     access: AccessControl | None,
     metrics: ServeMetrics,
 ) -> App:
-    """The replica's ASGI app; middlewares from the outside in: other origins, metrics, API keys, key limits, bodies,
-    ongoing requests.
+    """The replica's ASGI app; middlewares from the outside in: request ids, other origins, log, metrics, API keys, key
+    limits, bodies, ongoing requests.
 
     If `access` is None, no key is needed.
     """
@@ -63,10 +62,10 @@ def create_app(
     if access:
         app = KeyLimitMiddleware(app, access.counter, access.sync.start)
         app = ApiKeyMiddleware(app, access.keys, *(one.name for one in served.all_models))
-    app = MetricsMiddleware(app, metrics)
+    app = RequestLogMiddleware(MetricsMiddleware(app, metrics))
     if config.cors_origins:
         app = _cross_origin(app, config.cors_origins)
-    return _LifespanMiddleware(app)
+    return RequestIdMiddleware(_LifespanMiddleware(app))
 
 
 def _cross_origin(app: App, origins: Sequence[str]) -> App:
@@ -76,7 +75,7 @@ def _cross_origin(app: App, origins: Sequence[str]) -> App:
         allow_origins=origins,
         allow_methods=("GET", "POST"),
         allow_headers=("*",),
-        expose_headers=("retry-after", "x-model-version"),
+        expose_headers=("retry-after", "x-model-version", "x-request-id"),
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from heliostat.infra import log
+from heliostat.infra.log_fields import about_requests, request_id
 from heliostat.serve.compute.model_thread import ModelThread
 from heliostat.serve.metrics import ServeMetrics
 
@@ -41,6 +42,7 @@ class _Waiting(Generic[Item, Result]):
     answer: asyncio.Future[Result]
     loop: asyncio.AbstractEventLoop
     since: float = field(default_factory=time.perf_counter)
+    request: str | None = field(default_factory=request_id)
 
 
 class Batcher(Generic[Item, Result]):
@@ -115,7 +117,7 @@ class Batcher(Generic[Item, Result]):
 
     def _answer(self, batch: list[_Waiting[Item, Result]]) -> None:
         """Runs a batch; if that fails, each item once more alone, so that only those fail that cannot be computed."""
-        found, loop = self._attempt([one.item for one in batch]), batch[0].loop
+        found, loop = self._attempt(batch), batch[0].loop
         if not isinstance(found, Exception):
             loop.call_soon_threadsafe(_resolve, batch, found)
         elif len(batch) == 1:
@@ -125,12 +127,14 @@ class Batcher(Generic[Item, Result]):
                 if not one.answer.done():
                     self._answer([one])
 
-    def _attempt(self, items: list[Item]) -> Sequence[Result] | Exception:
+    def _attempt(self, batch: Sequence[_Waiting[Item, Result]]) -> Sequence[Result] | Exception:
+        items = [one.item for one in batch]
         self.metrics.batch(len(items))
         try:
             return self._thread.attempt(lambda: self._results(items))
         except Exception as error:
-            _log.warning("a pass over %d inputs failed", len(items), exc_info=True)
+            with about_requests(one.request for one in batch):
+                _log.warning("a pass over %d inputs failed", len(items), exc_info=True)
             return error.with_traceback(None)  # its frames hold the tensors of the pass
 
     def _results(self, items: list[Item]) -> Sequence[Result]:

@@ -31,6 +31,7 @@ async def start(
     """
     from heliostat.serve.experiment.feedback import feedback_route
     from heliostat.serve.http.app import create_app
+    from heliostat.serve.http.request_id import RequestIdMiddleware
     from heliostat.serve.models.adapter_fetch import fetched_together
     from heliostat.serve.models.bundles import fetched
 
@@ -45,7 +46,8 @@ async def start(
         service.close()
         raise
     service.router.include_router(feedback_route(experiment))
-    return service, experiment.around(create_app(served, service, args.config, access, metrics))
+    app = experiment.around(create_app(served, service, args.config, access, metrics))
+    return service, RequestIdMiddleware(app)  # also of what goes to the candidate, which gets the same id
 
 
 def served_by(args: AppArgs, found: FetchedModel) -> ServedModels:

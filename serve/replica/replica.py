@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config import strict as configuration
+from heliostat.infra.log_fields import identify
 from heliostat.infra.memory import freeze_heap
 from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import hash_keys, keys_from_environment
@@ -31,6 +32,7 @@ class Replica:
         from heliostat.serve.metrics import ServeMetrics
 
         self.args = configuration.build(AppArgs, args)
+        identify(model=self.args.name, version=self.args.version)
         check_ingress(self.args.config, os.environ)
         self.metrics = Exporter()
         self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)

@@ -165,6 +165,7 @@ def test_requests_above_the_limit_get_429_and_none_fails_otherwise(sentiment: En
     refused = next(response for response in responses if response.status_code == 429)
     assert code(refused) == (429, "rate_limit_exceeded")
     assert refused.headers["retry-after"] == "1"
+    assert all(len(response.headers.get_list("x-request-id")) == 1 for response in responses)
 
 
 def test_the_openai_client_gets_the_text_of_generate(client: openai.OpenAI, storage: Path) -> None:

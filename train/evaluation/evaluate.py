@@ -86,5 +86,6 @@ def worst(task: Task, evaluation: Evaluation, rows: Rows, folder: Path) -> list[
     try:
         return task.worst(evaluation.outputs, rows, folder, WORST)
     except Exception:
-        log.get(__name__).warning("the worst records of the test split are not known", exc_info=True)
+        private = {"private": True}  # an error about records may quote them
+        log.get(__name__).warning("the worst records of the test split are not known", exc_info=True, extra=private)
         return None

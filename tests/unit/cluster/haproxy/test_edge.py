@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import time
@@ -205,3 +206,20 @@ def test_what_is_not_offered_is_answered_properly() -> None:
         head = client.head("/health")
         assert (head.status_code, head.content) == (200, b"")
         assert int(head.headers["content-length"]) > 0
+
+
+def test_an_id_is_kept_or_made_for_each_request_and_returned_with_what_is_refused() -> None:
+    with edge() as running, running.client() as client:
+        for given in ("abc-1", "x" * 128):
+            assert client.get("/x", headers={"x-request-id": given}).headers["x-request-id"] == given
+        for sent in ([], ["x" * 129], ["a b"], ["a\xe9"], [""], ["abc", "def"], ["a,b c"]):
+            headers = [(b"x-request-id", one.encode("latin-1")) for one in sent]
+            made = client.get("/x", headers=headers).headers.get_list("x-request-id")
+            assert len(made) == 1
+            assert made[0] not in sent
+            assert re.fullmatch("[0-9a-f-]{36}", made[0])
+        for path, status in (("/-/routes", 404), ("/nothing", 404)):
+            refused = client.get(f"http://127.0.0.1:{running.port}{path}", headers={"x-request-id": "abc"})
+            assert (refused.status_code, refused.headers["x-request-id"]) == (status, "abc")
+        asked = client.post("/x", content="headers", headers={"x-request-id": "abc"})
+        assert asked.json()["headers"]["x-request-id"] == "abc"
