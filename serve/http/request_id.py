@@ -10,6 +10,8 @@ from heliostat.infra.log_fields import about
 from heliostat.serve.errors import App, Message, Receive, Scope, Send
 
 HEADER = b"x-request-id"
+IDENTIFIED = "heliostat.request_id"
+"""Key in a request's scope: its id."""
 _ALLOWED = re.compile(rb"[!-~]{1,128}")
 
 
@@ -25,10 +27,10 @@ class RequestIdMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or IDENTIFIED in scope:  # one further out has done it
             await self.app(scope, receive, send)
             return
-        name = _identified(scope)
+        name = scope[IDENTIFIED] = _identified(scope)
         header = (HEADER, name.encode())
 
         async def with_id(message: Message) -> None:

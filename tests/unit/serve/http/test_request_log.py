@@ -88,7 +88,7 @@ def client(
     kind: str, served: ServedModels, config: ServeConfig, access: AccessControl, recorded: Recorded
 ) -> Iterator[Client]:
     """An application around such routes."""
-    batcher = Batcher[str, str](run, len, Limits(4, 1000), lambda _: None, blank="", pass_seconds=60)
+    batcher = Batcher[str, str](run, len, Limits(4, 1000), recorded.metrics, blank="", pass_seconds=60)
     yield Client(create_app(served, service_of(routes(batcher)), config, access, recorded.metrics))
     batcher.close()
 
@@ -135,8 +135,10 @@ async def test_what_fails_is_logged_by_its_request_without_its_text(
         assert written.count("[request abc-1]") == 4
 
 
-async def test_a_pass_over_several_requests_names_them_all(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    batcher = Batcher[str, str](run, len, Limits(4, 1000), lambda _: None, blank="", pass_seconds=60)
+async def test_a_pass_over_several_requests_names_them_all(
+    kind: str, recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batcher = Batcher[str, str](run, len, Limits(4, 1000), recorded.metrics, blank="", pass_seconds=60)
 
     async def ask(name: str) -> None:
         with log_fields.about(request_id=name):
