@@ -18,7 +18,9 @@ import pytest
 
 PACKAGES = {
     "prometheus": ("prometheus",),  # runs the dashboards' queries
-    "promtool": ("prometheus",),  # reads rules and says when they fire
+    "promtool": ("prometheus",),  # checks configurations and rules
+    "prometheus-alertmanager": ("prometheus-alertmanager",),  # shows the alerts that fire
+    "amtool": ("prometheus-alertmanager",),
     "chromium": ("chromium", "chromium-driver"),  # looks at the pages of endpoints
     "chromedriver": ("chromium", "chromium-driver"),
     "curl": ("curl",),  # runs the calls that guides show
