@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -64,20 +65,31 @@ def forget(link: Path, file: Path) -> None:
         link.unlink(missing_ok=True)
 
 
-def prometheus_config(target: Path, listens: str = LISTENS) -> Path:
-    """Writes the Prometheus configuration for the current Ray to `target`, for `prometheus --config.file=TARGET`.
+def scrape_values(files: Sequence[Path], listens: str = LISTENS) -> dict[str, Any]:
+    """The shipped Prometheus configuration, with these discovery files in place of Ray's default.
 
     `listens` is `host:port` of that Prometheus, which scrapes itself too. The rules are read where they are shipped.
     """
-    from heliostat import infra
-
-    shipped = Path(next(iter(infra.__path__))) / "prometheus" / "prometheus.yaml"
-    config = yaml.safe_load(shipped.read_text(encoding="utf-8"))
-    config["rule_files"] = [str(shipped.parent.resolve() / name) for name in config["rule_files"]]
-    for job in config["scrape_configs"]:
+    shipped = shipped_folder("prometheus")
+    values: dict[str, Any] = yaml.safe_load((shipped / "prometheus.yaml").read_text(encoding="utf-8"))
+    values["rule_files"] = [str(shipped.resolve() / name) for name in values["rule_files"]]
+    for job in values["scrape_configs"]:
         for discovery in job.get("file_sd_configs", []):
-            discovery["files"] = [str(discovery_file())]
+            discovery["files"] = [str(file) for file in files]
         for static in job.get("static_configs", []):
             static["targets"] = [listens]
-    target.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return values
+
+
+def shipped_folder(name: str) -> Path:
+    """A folder of `infra/` with files for other programs, such as `prometheus` or `grafana`."""
+    from heliostat import infra
+
+    return Path(next(iter(infra.__path__))) / name
+
+
+def prometheus_config(target: Path, listens: str = LISTENS) -> Path:
+    """Writes the Prometheus configuration for the current Ray to `target`, for `prometheus --config.file=TARGET`."""
+    values = scrape_values([discovery_file()], listens)
+    target.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return target

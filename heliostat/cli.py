@@ -19,6 +19,7 @@ from heliostat.commands import (
     init,
     keys,
     models,
+    monitor,
     stages,
     submit,
 )
@@ -46,7 +47,7 @@ app = typer.Typer(
 )
 for command in (demo, init, doctor, stages, endpoints, explain, bench, submit):
     app.add_typer(command.app)
-for name, group in (("models", models), ("keys", keys), ("experiment", experiment)):
+for name, group in (("models", models), ("keys", keys), ("experiment", experiment), ("monitor", monitor)):
     app.add_typer(group.app, name=name)
 
 

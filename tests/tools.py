@@ -29,7 +29,11 @@ PACKAGES = {
 """Name of each tool -> the Debian packages that have it."""
 FOLDER = Path(sys.prefix) / "tools"
 """Where packages are unpacked; its bin has what starts their tools."""
-KEPT = ("bin", "lib", "usr/bin", "usr/lib", "usr/share/fonts")
+KEPT = ("bin", "lib", "usr/bin", "usr/lib", "usr/share/fonts", "usr/share/prometheus")
+BUILT_IN = b"/usr/share/prometheus/alertmanager"
+"""Where Debian's Alertmanager looks for its templates, which an unpacked one has elsewhere."""
+BUILT_IN_HERE = b"/proc/self/fd/9".ljust(len(BUILT_IN), b"/")
+"""A path of the same length to the folder that its starter opens."""
 UNUSED = ("libgl1-mesa-dri", "libllvm", "libz3", "libjs-")
 """How packages begin that others depend on and no test uses: drivers of graphics cards, scripts of Prometheus."""
 SECONDS = 900
@@ -131,11 +135,15 @@ def _write_starter(tool: str, folder: Path) -> None:
     found = [path for path in (files / "usr/lib" / tool / tool, files / "usr/bin" / tool) if path.exists()]
     if not found:
         raise UnavailableError(f"{tool} is not among what was unpacked")
+    data = files / BUILT_IN.decode().lstrip("/")
+    if BUILT_IN in (program := found[0].read_bytes()):
+        found[0].write_bytes(program.replace(BUILT_IN, BUILT_IN_HERE))
     starter.write_text(
         "#!/bin/sh\n"
         f'export LD_LIBRARY_PATH="{":".join(_libraries(files))}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"\n'
         f'export FONTCONFIG_FILE="{folder}/fonts.conf"\n'
-        f'exec "{found[0]}" "$@"\n'
+        + (f'exec 9<"{data}"\n' if BUILT_IN_HERE in found[0].read_bytes() else "")
+        + f'exec "{found[0]}" "$@"\n'
     )
     starter.chmod(0o755)
     try:

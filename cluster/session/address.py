@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 from heliostat.cluster.config import ClusterConfig
@@ -95,6 +96,13 @@ def drivers(address: str) -> list[str]:
     jobs = _ask(address, JobInfoGcsServiceStub, "GetAllJobInfo", request).job_info_list
     alive = [job for job in jobs if not job.is_dead and not job.config.ray_namespace.startswith("_ray_internal")]
     return [f"process {job.driver_pid} ({job.entrypoint})" for job in alive]
+
+
+def head_folder(address: str) -> Path:
+    """The temporary folder of the cluster's head, on the head's machine; raises ResourceError if it does not answer."""
+    return next(
+        (Path(node.temp_dir) for node in _nodes(address) if node.is_head_node and node.temp_dir), Path("/tmp/ray")
+    )
 
 
 def _nodes(address: str) -> list[Any]:

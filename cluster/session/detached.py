@@ -22,8 +22,8 @@ from uuid import uuid4
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.environment import applied, local_environment
 from heliostat.cluster.folders import LOOPBACK, free_ports, home, locked, ray_folder
-from heliostat.cluster.scrape import DISCOVERY, forget
 from heliostat.cluster.session import processes
+from heliostat.cluster.session.discovery import forget_ended
 from heliostat.cluster.session.resources import local_cpus
 from heliostat.infra.errors import ResourceError
 
@@ -86,7 +86,7 @@ def stop_detached() -> bool:
 def _clear(record: ClusterRecord, patience_seconds: float = 0) -> None:
     processes.end(processes.family(record.mark), seconds=patience_seconds)
     processes.end(processes.family(record.mark), seconds=0)  # again, for those started while the others ended
-    forget(ray_folder() / DISCOVERY, Path(record.logs).parent / DISCOVERY)
+    forget_ended()
     _file().unlink(missing_ok=True)
 
 

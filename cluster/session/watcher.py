@@ -43,9 +43,11 @@ def main(mark: str) -> None:
     """Waits for the end of standard input, whose lines are the leaders of sessions; then kills what is left."""
     leaders = {int(line) for line in sys.stdin if line.strip()}
     from heliostat.cluster.session import processes
+    from heliostat.cluster.session.discovery import forget_ended
 
     for _ in range(2):  # again, for those started while the others ended
         processes.end([*processes.family(mark), *processes.in_sessions(leaders)], seconds=0)
+    forget_ended()
 
 
 if __name__ == "__main__":
