@@ -18,6 +18,7 @@ from heliostat.cluster import jobs, package
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.environment import applied, joining_environment
 from heliostat.cluster.folders import ray_folder
+from heliostat.cluster.monitor.services import discovery_files
 from heliostat.cluster.scrape import DISCOVERY
 from heliostat.cluster.session import processes
 from heliostat.cluster.session.address import drivers
@@ -76,6 +77,11 @@ def test_its_autoscaler_tells_how_many_nodes_there_are(cluster: ClusterRecord) -
 
     until(targets.exists, "Ray lists what to scrape", 60)
     until(lambda: ACTIVE_NODES in (text := exposed()) and NODE_CPUS in text, "nodes are counted", 60)
+
+
+def test_the_monitor_reads_its_list_of_agents_which_it_keeps_itself(cluster: ClusterRecord) -> None:
+    assert discovery_files() == [ray_folder() / DISCOVERY]
+    until(lambda: "127.0.0.1:" in (ray_folder() / DISCOVERY).read_text(), "the list of agents", 30)
 
 
 def test_it_listens_on_the_loopback_only(cluster: ClusterRecord) -> None:

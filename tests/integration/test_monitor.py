@@ -68,7 +68,8 @@ def test_up_status_and_down_with_the_real_programs(agent: str, tmp_path: Path) -
         done = run.invoke(app, ["monitor", "up", *ports, "--rules", str(tmp_path / "rules.yaml")])
         assert done.exit_code == 0, done.output
         prometheus, alertmanager = parts.running("prometheus"), parts.running("alertmanager")
-        assert prometheus and alertmanager
+        assert prometheus
+        assert alertmanager
         list_agents(agent)
         until(lambda: (now := seen(prometheus)).targets_up == now.targets == 3, "Ray, Prometheus, Alertmanager up", 90)
         alerts = f"{alertmanager.url}/api/v2/alerts"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from heliostat.cluster.monitor import parts
@@ -96,10 +97,10 @@ def test_a_port_in_use_names_the_port_and_the_option(path: Path) -> None:
 def test_one_that_does_not_start_says_why_and_takes_the_other_along(path: Path) -> None:
     put_servers(path)
     put(path, FAILS, "prometheus")
-    before = {one.pid for one in processes.psutil.Process().children()}
+    before = {one.pid for one in psutil.Process().children()}
     with pytest.raises(ResourceError, match=r"Prometheus: ended as it was started \(no disk left\); .*prometheus.log"):
         up(ports())
-    left = [one for one in processes.psutil.Process().children() if one.pid not in before]
+    left = [one for one in psutil.Process().children() if one.pid not in before]
     assert [one for one in left if processes.started_at(one.pid)] == []
 
 
@@ -126,7 +127,7 @@ def test_a_second_up_finds_what_runs_and_down_ends_it_once(path: Path) -> None:
 def test_only_the_part_that_has_ended_is_started_again(path: Path) -> None:
     put_servers(path)
     (alertmanager, prometheus), _ = up(ports())
-    processes.end([processes.psutil.Process(alertmanager.pid)], seconds=0)
+    processes.end([psutil.Process(alertmanager.pid)], seconds=0)
     assert states() == {"alertmanager": "ended", "prometheus": "runs"}
     again, started = up(Settings())
     assert started == ["alertmanager"]
@@ -136,7 +137,7 @@ def test_only_the_part_that_has_ended_is_started_again(path: Path) -> None:
 def test_other_options_for_one_that_runs_are_refused(path: Path) -> None:
     put_servers(path)
     up(ports())
-    with pytest.raises(ResourceError, match="Prometheus: runs at .* with other options; heliostat monitor down"):
+    with pytest.raises(ResourceError, match=r"Prometheus: runs at .* with other options; heliostat monitor down"):
         up(Settings(prometheus_port=free_port()))
     assert states() == {"alertmanager": "runs", "prometheus": "runs"}
 
