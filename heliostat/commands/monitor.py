@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heliostat.infra.errors import ResourceError
+
 if TYPE_CHECKING:
     from heliostat.cluster.monitor.parts import Part
     from heliostat.view.terminal import View
@@ -67,8 +69,7 @@ def status() -> None:
         if one.name == "prometheus" and one.part and one.state == "runs":
             _show_seen(one.part, view)
     if any(one.state != "runs" for one in found):
-        view.say("not all of it runs; heliostat monitor up starts what is missing")
-        raise typer.Exit(1)
+        raise ResourceError("monitor: not all of it runs; heliostat monitor up starts what is missing")
 
 
 def _show_seen(prometheus: Part, view: View) -> None:
@@ -77,8 +78,7 @@ def _show_seen(prometheus: Part, view: View) -> None:
     try:
         now = seen(prometheus)
     except (OSError, ValueError) as error:
-        view.say(f"Prometheus does not answer: {error}")
-        raise typer.Exit(1) from error
+        raise ResourceError(f"monitor: Prometheus at {prometheus.url} does not answer: {error}") from error
     view.say(f"targets up: {now.targets_up} of {now.targets}; alerts firing: {len(now.firing)}")
     for line in now.down:
         view.say(f"down: {line}")
