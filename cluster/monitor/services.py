@@ -97,6 +97,7 @@ def _prometheus(settings: Settings) -> Service:
         "config.file": config,
         "storage.tsdb.path": folder() / "prometheus",
         "storage.tsdb.retention.time": RETENTION,
+        "rules.alert.resend-delay": "10s",  # the first is sent before Alertmanager is known; by default a minute passes
         "web.listen-address": f"{LOOPBACK}:{port}",
         "log.level": "warn",
     }
