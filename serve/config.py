@@ -15,6 +15,7 @@ from heliostat.cluster.haproxy.settings import (
     MAX_CONNECTIONS_PER_SOURCE,
 )
 from heliostat.infra.config.strict import StrictModel
+from heliostat.serve.objectives import Objectives
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Positive = Annotated[int, Field(gt=0)]
@@ -129,6 +130,7 @@ class ServeConfig(StrictModel):
     """`causal-lm`: tokens that one answer may have."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 60
     """How long one answer may take, up to its last token. A replica that stops waits this long for open answers."""
+    objectives: Objectives = Objectives()
     engine: Literal["auto", "transformers", "vllm"] = "auto"
     """`causal-lm`: what generates. `auto` is vLLM where it is installed and has code of its own for the model."""
     vllm: dict[str, Any] = {}

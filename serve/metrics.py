@@ -9,6 +9,7 @@ from statistics import fmean
 from heliostat.infra.metrics import catalogue
 from heliostat.infra.metrics.export import Record
 from heliostat.serve.errors import ERROR_CODE, App, Message, Receive, Scope, Send
+from heliostat.serve.objectives import Objectives
 
 ADAPTER = "heliostat.adapter"
 """Key in a request's scope: the adapter that answers it, as `name@version`; empty for the model itself."""
@@ -65,6 +66,15 @@ class ServeMetrics:
         """Records that `tokens` came `seconds` after those before them."""
         for _ in range(tokens):
             self.record(catalogue.INTER_TOKEN_SECONDS, seconds / tokens, {**self.labels, "adapter": adapter})
+
+    def objectives(self, promised: Objectives) -> None:
+        """Records what the spec promises."""
+        self.record(catalogue.OBJECTIVE_AVAILABILITY, promised.availability, self.labels)
+        times = {"latency": promised.latency_seconds, "first_token": promised.first_token_seconds}
+        for objective, quantiles in times.items():
+            for quantile, seconds in quantiles.items():
+                labels = {**self.labels, "objective": objective, "quantile": quantile}
+                self.record(catalogue.OBJECTIVE_SECONDS, seconds, labels)
 
     def loaded(self, seconds: float) -> None:
         """Records how long the replica took from the start of its process until it could answer."""

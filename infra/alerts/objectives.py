@@ -1,20 +1,12 @@
-"""What endpoints promise, and how fast an error budget may burn."""
+"""How fast an error budget may burn. What endpoints promise stands in their specs (`serve.objectives`), and replicas
+report it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Objectives:
-    """Promises of one endpoint; those of each endpoint are these."""
-
-    availability: float = 0.999
-    """Share of requests, but for those that clients gave up, that are not answered with 5xx."""
-    latency_p95_seconds: float = 1.0
-    """95 % of the answers that are sent whole are faster."""
-    first_token_p95_seconds: float = 2.0
-    """95 % of the answers that are sent token by token begin sooner."""
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+"""Those that a spec may promise."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +21,6 @@ class BurnRate:
     hold: str
 
 
-OBJECTIVES = Objectives()
 BURN_RATES = (BurnRate("Fast", "1h", "5m", 14.4, "2m"), BurnRate("Slow", "6h", "30m", 6, "5m"))
 """A budget for 30 days is spent in two days, and in five: the windows and factors that page in Google's SRE workbook,
 https://sre.google/workbook/alerting-on-slos/."""

@@ -16,10 +16,13 @@ class Recording:
 
     name: str
     expr: str
+    quantile: str = ""
+    """Value of the label of this name, for queries that share a name."""
 
     def as_dict(self) -> dict[str, Any]:
         """The rule as Prometheus reads it."""
-        return {"record": self.name, "expr": self.expr}
+        labels = {"labels": {"quantile": self.quantile}} if self.quantile else {}
+        return {"record": self.name, "expr": self.expr, **labels}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,12 @@ def percentiles(metric: Metric) -> tuple[Query, ...]:
     return tuple(Query(quantile(percent / 100, metric), f"p{percent}") for percent in (50, 95, 99))
 
 
+def with_promise(metric: Metric, objective: str) -> tuple[Query, ...]:
+    """Percentiles, and what the spec promises of them."""
+    promised = select(catalogue.OBJECTIVE_SECONDS, f'objective="{objective}"')
+    return (*percentiles(metric), Query(f"min by (quantile) ({promised})", "{{quantile}} objective"))
+
+
 def of_ray(function: str, name: str) -> str:
     """A gauge of Ray Serve by application, which has the name of the model."""
     return f'{function} by (application) (ray_serve_{name}{{application=~"$model"}})'
@@ -34,13 +40,17 @@ LATENCY = Panel(
     "Latency",
     "Seconds from a request to the last byte of its answer, as the replica measures it.",
     "s",
-    percentiles(catalogue.REQUEST_SECONDS),
+    with_promise(catalogue.REQUEST_SECONDS, "latency"),
 )
 ERRORS = Panel(
     "Errors",
-    "Share of requests that ended in a fault of the server (5xx). Zero where there are no requests.",
+    "Share of requests that ended in a fault of the server (5xx), zero where there are no requests; and what the spec "
+    "allows (serve.objectives.availability).",
     "percentunit",
-    (Query(FAULTS_SHARE, "5xx"),),
+    (
+        Query(FAULTS_SHARE, "5xx"),
+        Query(f"1 - max({select(catalogue.OBJECTIVE_AVAILABILITY)})", "allowed"),
+    ),
     width=4,
     kind="stat",
     decimals=2,
@@ -105,7 +115,7 @@ FIRST_TOKEN = Panel(
     "Time to first token",
     "Seconds from a request to the first token of its answer; causal-lm endpoints only.",
     "s",
-    percentiles(catalogue.TIME_TO_FIRST_TOKEN_SECONDS),
+    with_promise(catalogue.TIME_TO_FIRST_TOKEN_SECONDS, "first_token"),
     no_value="no endpoint generates text",
 )
 TOKENS = Panel(

@@ -82,6 +82,8 @@ LABELS = {
             "unhealthy",
         ),
     ),
+    "objective": Label("`latency`, or `first_token`."),
+    "quantile": Label("`p50`, `p90`, `p95` or `p99`."),
     "run": Label("Id of the run; a process has one."),
     "rank": Label("Rank of the worker in its run."),
     "cause": Label("What training waits for.", ("data", "communication", "checkpoint")),
@@ -218,6 +220,23 @@ DAMAGED_KEYS = Metric(
     "API keys in the storage that cannot be read and open nothing.",
     "Who is locked out by damage.",
     _MODEL,
+)
+
+OBJECTIVE_AVAILABILITY = Metric(
+    "heliostat_objective_availability_ratio",
+    "gauge",
+    "ratio",
+    "Share of requests that the spec promises to answer without 5xx (serve.objectives.availability).",
+    "By what alerts measure the error budget.",
+    _MODEL,
+)
+OBJECTIVE_SECONDS = Metric(
+    "heliostat_objective_seconds",
+    "gauge",
+    "seconds",
+    "Seconds that the spec promises for a quantile of latency or of the time to the first token (serve.objectives).",
+    "By what alerts and panels measure how fast answers are.",
+    (*_MODEL, "objective", "quantile"),
 )
 
 _RUN = ("model", "run", "rank")

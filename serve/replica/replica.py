@@ -38,6 +38,7 @@ class Replica:
         self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
         for adapter in ("", *(f"{name}@{one.version}" for name, one in self.args.adapters.items())):
             self.metrics.begin(SERVING, {**self.counts.labels, "adapter": adapter})
+        self.counts.objectives(self.args.config.objectives)
         self.access = access_control(self.args, self.counts.keys)
         self.experiment = ExperimentMiddleware(self.args.name, self.args.config)
 

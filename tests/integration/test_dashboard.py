@@ -181,7 +181,8 @@ def watched(
     storage = {"url": str(folder / "storage")}
     # Long enough for several scrapes.
     values = {**tiny_values, "train": {**tiny_values["train"], "epochs": 6}, "storage": storage}
-    values["serve"] = {**values["serve"], "port": free_port()}
+    promises = {"latency_seconds": {"p95": 30}, "first_token_seconds": {"p95": 30}}
+    values["serve"] = {**values["serve"], "port": free_port(), "objectives": promises}
     spec = strict.build(Spec, values)
     # Rays that share a folder share the list of what to scrape. A short path: it becomes a part of sockets' names.
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="hs-", dir="/tmp") as ray_folder:

@@ -30,6 +30,10 @@ def test_routes_that_are_allowed(route: str) -> None:
         ({"cors_origins": ["example.com"]}, r"cors_origins\.0: 'example.com' given; .*https://app.example.com"),
         ({"cors_origins": ["https://example.com/"]}, r"cors_origins\.0: .* given"),
         ({"ingress": {"header_seconds": 0}}, "ingress.header_seconds: 0 given"),
+        ({"objectives": {"latency_seconds": {"p42": 1}}}, "objectives.latency_seconds.p42: 'p42' given; .*'p95'"),
+        ({"objectives": {"first_token_seconds": {"p95": 0}}}, "objectives.first_token_seconds.p95: 0 given"),
+        ({"objectives": {"availability": 1}}, "objectives.availability: 1 given; must be less than 1"),
+        ({"objectives": {"lateny": {}}}, "objectives.lateny: unknown key .*latency_seconds"),
         ({"timeout": 5}, "timeout: unknown key; did you mean 'timeout_seconds'"),
     ],
 )
