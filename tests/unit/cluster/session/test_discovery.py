@@ -10,7 +10,7 @@ from heliostat.cluster.scrape import DISCOVERY
 from heliostat.cluster.session.discovery import forget_ended
 
 
-@pytest.mark.parametrize(("pid", "ended"), [(999_999_999, True), (os.getpid(), False)])
+@pytest.mark.parametrize(("pid", "ended"), [(999_999_999, True), (os.getpid(), False)], ids=["ended", "lives"])
 def test_the_list_of_agents_goes_with_its_ray(
     pid: int, ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
