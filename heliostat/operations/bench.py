@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.serve.bench.config import BenchConfig
 from heliostat.serve.bench.load import drive
 from heliostat.serve.bench.summary import Summary, Times, latencies, summarise
+from heliostat.serve.bench.verdict import Verdict, verdicts
+from heliostat.serve.objectives import Objectives
 from heliostat.view.terminal import View
 
 WORDS = (
@@ -23,10 +25,18 @@ WORDS = (
 )
 
 
-def bench(url: str, overrides: Iterable[str], key: str | None, texts: Path | None, out: Path | None) -> None:
+def bench(
+    url: str,
+    overrides: Iterable[str],
+    key: str | None,
+    texts: Path | None,
+    out: Path | None,
+    objectives: Objectives | None = None,
+) -> None:
     """Puts load on the endpoint at `url` and prints the results; also writes them to `out` as JSON.
 
-    Raises ConfigError for a wrong option or file, ResourceError if nothing answers or no request succeeds.
+    Raises ConfigError for a wrong option or file, ResourceError if nothing answers, no request succeeds or one of the
+    `objectives` is missed.
     """
     config = build(BenchConfig, apply_overrides({"url": url}, overrides), source="bench")
     asked = read_texts(texts) if texts else drawn(config)
@@ -36,8 +46,10 @@ def bench(url: str, overrides: Iterable[str], key: str | None, texts: Path | Non
             drive(config, key, asked, lambda done: advance("asking", done, config.requests))
         )
     found = summarise(samples, seconds)
+    judged = verdicts(samples, objectives) if objectives else []
     if out:
         made = {"version": __version__, "target": target.url, "model": target.model, "config": config.model_dump()}
+        made |= {"objectives": [asdict(one) for one in judged]} if objectives else {}
         out.write_text(json.dumps({**made, **asdict(found)}, indent=2) + "\n", encoding="utf-8")
     load = f"{config.rate:g} requests/s" if config.rate else f"{config.concurrency} at a time"
     view.table(f"{target.url}, {found.requests} requests, {load}", *table(found))
@@ -46,6 +58,25 @@ def bench(url: str, overrides: Iterable[str], key: str | None, texts: Path | Non
     if found.latency is None:
         raise ResourceError(f"{target.url}: no request was answered well")
     view.curve("latency, ms", "percentile", *latencies(samples))
+    if judged:
+        report_verdicts(judged, target.url, view)
+
+
+def report_verdicts(judged: Sequence[Verdict], url: str, view: View) -> None:
+    """Prints what was promised and measured; raises ResourceError that names the objectives that were missed."""
+    rows: list[list[object]] = [
+        [
+            one.objective,
+            one.promised,
+            "nothing measured" if one.measured is None else one.measured,
+            "kept" if one.is_kept else "missed",
+        ]
+        for one in judged
+    ]
+    view.table("serve.objectives", ["objective", "promised", "measured", ""], rows)
+    missed = [one.objective for one in judged if not one.is_kept]
+    if missed:
+        raise ResourceError(f"{url}: serve.objectives missed: {', '.join(missed)}")
 
 
 def read_texts(file: Path) -> list[str]:
