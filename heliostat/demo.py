@@ -72,6 +72,7 @@ def run_demo(spec: Spec, keep: bool) -> None:
         view.say(
             f"The endpoint stays up: {endpoint.url}, with the key {key}. Look: heliostat status. End: heliostat stop"
         )
+        view.say("Watch it, in Prometheus with our rules: heliostat monitor up")
 
 
 class Clock:
