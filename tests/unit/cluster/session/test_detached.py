@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -81,12 +80,12 @@ def test_stopping_ends_its_processes_and_no_others() -> None:
 def test_a_stopped_one_is_scraped_no_more_and_a_later_one_is(session: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "family", lambda mark: [])
     monkeypatch.setattr(processes, "end", lambda found, seconds: None)
-    folder = ray_folder() / session
-    (folder / "logs").mkdir(parents=True)
+    folder = ray_folder() / f"session_2026-01-01_{999_999_999 if session == 'stopped' else os.getpid()}"
+    folder.mkdir(parents=True)
     (folder / DISCOVERY).write_text("[]")
     link = ray_folder() / DISCOVERY
     link.symlink_to(folder / DISCOVERY)
-    detached._write(replace(record(999_999_999, 1), logs=str(ray_folder() / "stopped" / "logs")))
+    detached._write(record(999_999_999, 1))
     assert find_detached() is None
     assert link.is_symlink() == (session == "later")
 
