@@ -49,8 +49,8 @@ def bench(
     judged = verdicts(samples, objectives) if objectives else []
     if out:
         made = {"version": __version__, "target": target.url, "model": target.model, "config": config.model_dump()}
-        made |= {"objectives": [asdict(one) for one in judged]} if objectives else {}
-        out.write_text(json.dumps({**made, **asdict(found)}, indent=2) + "\n", encoding="utf-8")
+        kept = {"objectives": [asdict(one) for one in judged]} if objectives else {}
+        out.write_text(json.dumps({**made, **kept, **asdict(found)}, indent=2) + "\n", encoding="utf-8")
     load = f"{config.rate:g} requests/s" if config.rate else f"{config.concurrency} at a time"
     view.table(f"{target.url}, {found.requests} requests, {load}", *table(found))
     for error, count in found.errors.items():

@@ -96,7 +96,7 @@ def test_a_candidate_gets_its_share_and_takes_over(endpoint: Endpoint, arguments
     with asking(endpoint.url) as found:
         experiment = start(arguments["5"], 0.4)
         assert endpoints() == {"sentiment": "4", "sentiment.candidate": "5"}
-        until(lambda: found["sentiment@5"] >= 50, "the candidate has answered", seconds=60)
+        until(lambda: found["sentiment@5"] >= 50, "the candidate has answered", seconds=180)
         with pytest.raises(ConfigError, match="an experiment runs"):
             start(arguments["6"], 0.4)
         feedback = {"version": "sentiment@5", "value": 1}
@@ -111,7 +111,7 @@ def test_a_candidate_gets_its_share_and_takes_over(endpoint: Endpoint, arguments
             deploy(arguments["4"].model_copy(update={"version": "7"}), deadline_seconds=0)
         assert endpoints() == {"sentiment": "4", "sentiment.candidate": "5"}
         so_far = found["sentiment@5"]
-        until(lambda: found["sentiment@5"] >= so_far + 10, "the split goes on after it", seconds=60)
+        until(lambda: found["sentiment@5"] >= so_far + 10, "the split goes on after it", seconds=180)
         promote("sentiment")
         assert endpoints() == {"sentiment": "5"}
     assert set(found) == {"sentiment@4", "sentiment@5"}, found
@@ -155,7 +155,7 @@ def test_a_candidate_takes_over_where_there_is_no_room_for_another_replica(
     with asking(deploy(crowded["4"]).url) as found:
         start(crowded["5"], 0.4)
         assert lacking_resources(1.5, 0)["CPU"] < 1.5, "two of the four CPUs' replicas leave too little for a third"
-        until(lambda: found["crowded@5"] >= 5, "the candidate has answered", seconds=60)
+        until(lambda: found["crowded@5"] >= 5, "the candidate has answered", seconds=180)
         promote("crowded")
         assert {name: version for name, version in endpoints().items() if "crowded" in name} == {"crowded": "5"}
     assert set(found) == {"crowded@4", "crowded@5"}, found
@@ -181,7 +181,7 @@ def test_an_endpoint_that_nobody_asks_takes_nothing_and_the_first_requests_wait(
         "scale_to_zero_delay_seconds": 1, "max_queued_requests": 2,
     }  # fmt: skip
     url = deploy(app_args("idle", published, storage, "1", settings)).url
-    until(lambda: replicas_of("idle") == 0, "the last replica has gone", seconds=60)
+    until(lambda: replicas_of("idle") == 0, "the last replica has gone", seconds=180)
     assert endpoints()["idle"] is None
     assert replicas_of("idle") == 0, "looking starts none"
     with ThreadPoolExecutor() as pool:
