@@ -63,6 +63,17 @@ def locked(file: Path) -> Iterator[None]:
         yield
 
 
+def why_taken(host: str, port: int) -> str | None:
+    """The system's reason why nothing can listen on this address now; None if something can."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return None
+
+
 def free_ports(count: int, among: Sequence[int] = PORTS) -> list[int]:
     """`count` different free ports of the loopback; each stays bound until the last is found.
 

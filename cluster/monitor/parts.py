@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.request
@@ -17,7 +16,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from heliostat.cluster.folders import LOOPBACK
+from heliostat.cluster.folders import LOOPBACK, why_taken
 from heliostat.cluster.monitor.services import Service
 from heliostat.cluster.monitor.settings import folder
 from heliostat.cluster.session import processes
@@ -129,15 +128,11 @@ def end(part: Part) -> bool:
 
 
 def _check_port(service: Service) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, service.port))
-        except OSError as error:
-            raise ResourceError(
-                f"{service.title}: port {service.port} of {LOOPBACK} cannot be had ({error.strerror}); "
-                f"{service.option} gives it another one"
-            ) from error
+    if reason := why_taken(LOOPBACK, service.port):
+        raise ResourceError(
+            f"{service.title}: port {service.port} of {LOOPBACK} cannot be had ({reason}); "
+            f"{service.option} gives it another one"
+        )
 
 
 def _end_of(log: Path) -> str:

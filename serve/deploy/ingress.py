@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from heliostat.cluster.folders import free_ports
+from heliostat.cluster.folders import free_ports, why_taken
 from heliostat.cluster.haproxy.ingress import haproxy_binary, is_wanted
 from heliostat.cluster.haproxy.wrapper import TLS_CERTIFICATE, TLS_PORT
 from heliostat.infra import log
@@ -103,16 +102,11 @@ def listening() -> HTTPOptionsSchema | None:
 
 def check_port(host: str, port: int, key: str) -> None:
     """Raises ResourceError if nothing can listen on this address."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ResourceError(
-                f"{key}: {port} given; {host}:{port} cannot be listened on "
-                f"({error.strerror}); choose a free port between 1 and 65535"
-            ) from None
+    if reason := why_taken(host, port):
+        raise ResourceError(
+            f"{key}: {port} given; {host}:{port} cannot be listened on "
+            f"({reason}); choose a free port between 1 and 65535"
+        )
 
 
 def check_tls(tls: Tls) -> None:
