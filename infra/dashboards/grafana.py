@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -212,8 +211,3 @@ def _target(at: int, query: Query) -> dict[str, Any]:
         "instant": False,
         "editorMode": "code",
     }
-
-
-def names_in(expression: str) -> set[str]:
-    """Names of metrics in a query: ours and Ray's, without the suffixes of a histogram."""
-    return {re.sub(r"_(bucket|count)$", "", name) for name in re.findall(r"\bray_[a-z0-9_]+", expression)}

@@ -8,6 +8,7 @@ catalogue. A histogram's bounds stand here only: of two processes of a node with
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 Unit = Literal["seconds", "bytes", "tokens", "requests", "inputs", "records", "steps", "keys", "ratio", "1"]
@@ -35,7 +36,7 @@ class Metric:
     labels: tuple[str, ...]
     buckets: tuple[float, ...] = ()
 
-    @property
+    @cached_property
     def total(self) -> Metric:
         """The counter of what was observed in this histogram, from which a mean is true."""
         help = f"Sum of what is observed in {self.name}."
