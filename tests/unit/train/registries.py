@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -18,14 +19,17 @@ METADATA = "Metadata-Version: 2.1\nName: tiny-reviews\nVersion: 1.0\n"
 
 
 def archive(folder: Path, name: str, files: dict[str, str]) -> Path:
-    """A wheel or an sdist with these files in it."""
+    """A wheel or an sdist with these files in it: the same bytes whenever it is made."""
     target = folder / name
     if name.endswith(".whl"):
         with zipfile.ZipFile(target, "w") as package:
             for path, text in files.items():
-                package.writestr(path, text)
+                package.writestr(zipfile.ZipInfo(path), text)
         return target
-    with tarfile.open(target, "w:gz") as package:
+    with (
+        gzip.GzipFile(target, "wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as package,
+    ):
         for path, text in files.items():
             info = tarfile.TarInfo(path)
             info.size = len(text.encode())
