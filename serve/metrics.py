@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from statistics import fmean
 
 from heliostat.infra.metrics import catalogue
 from heliostat.infra.metrics.export import Record
-from heliostat.serve.errors import ERROR_CODE, App, Message, Receive, Scope, Send
 from heliostat.serve.objectives import Objectives
 
 ADAPTER = "heliostat.adapter"
@@ -94,45 +92,3 @@ class ServeMetrics:
         """Mean time to first token in seconds since the last call; None if there was none."""
         waits = [self._waits.popleft() for _ in range(len(self._waits))]
         return fmean(waits) if waits else None
-
-
-CLIENT_LEFT = 499
-"""Recorded status if the client disconnected before the response was complete."""
-UNCOUNTED_PATHS = frozenset({"/health"})
-
-
-class MetricsMiddleware:
-    """Records each request's status and time to last byte, and adds the header `x-model-version`."""
-
-    def __init__(self, app: App, metrics: ServeMetrics) -> None:
-        self.app = app
-        self.metrics = metrics
-        labels = metrics.labels
-        self.version = (b"x-model-version", f"{labels['model']}@{labels['version']}".encode("latin-1"))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one request."""
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "http" or path in UNCOUNTED_PATHS:
-            await self.app(scope, receive, send)
-            return
-        started, status, complete = time.perf_counter(), 500, False
-
-        async def watch(message: Message) -> None:
-            nonlocal status, complete
-            if message["type"] == "http.response.start":
-                status, adapter = message["status"], scope.get(ADAPTER)
-                version = (self.version[0], adapter.encode("latin-1")) if adapter else self.version
-                message["headers"] = [*message.get("headers", ()), version]
-            await send(message)
-            complete = message["type"] == "http.response.body" and not message.get("more_body", False)
-
-        try:
-            await self.app(scope, receive, watch)
-        except Exception:
-            status, complete = 500, True
-            raise
-        finally:
-            counted = status if complete else CLIENT_LEFT
-            seconds, reason = time.perf_counter() - started, scope.get(ERROR_CODE, "")
-            self.metrics.request(counted, seconds, scope.get(ADAPTER, ""), reason)

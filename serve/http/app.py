@@ -19,10 +19,10 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.errors import ERROR_CODE, ERROR_RESPONSES, App, RequestError
 from heliostat.serve.http.body import BodyMiddleware
 from heliostat.serve.http.limits import OngoingLimitMiddleware
+from heliostat.serve.http.outcome import OutcomeMiddleware
 from heliostat.serve.http.page import page
 from heliostat.serve.http.request_id import RequestIdMiddleware
-from heliostat.serve.http.request_log import RequestLogMiddleware
-from heliostat.serve.metrics import MetricsMiddleware, ServeMetrics
+from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.models.served_models import ServedModels
 
 
@@ -50,7 +50,7 @@ def create_app(
     access: AccessControl | None,
     metrics: ServeMetrics,
 ) -> App:
-    """The replica's ASGI app; middlewares from the outside in: request ids, other origins, log, metrics, API keys, key
+    """The replica's ASGI app; middlewares from the outside in: request ids, other origins, outcomes, API keys, key
     limits, bodies, ongoing requests.
 
     If `access` is None, no key is needed.
@@ -62,7 +62,7 @@ def create_app(
     if access:
         app = KeyLimitMiddleware(app, access.counter, access.sync.start)
         app = ApiKeyMiddleware(app, access.keys, *(one.name for one in served.all_models))
-    app = RequestLogMiddleware(MetricsMiddleware(app, metrics))
+    app = OutcomeMiddleware(app, metrics)
     if config.cors_origins:
         app = _cross_origin(app, config.cors_origins)
     return RequestIdMiddleware(_LifespanMiddleware(app))

@@ -1,4 +1,4 @@
-"""Request ids, and what the log says of requests: never what users sent."""
+"""Request ids, and what metrics and the log say of requests: never what users sent."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from heliostat.infra import log, log_fields
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.errors import Receive, Scope, Send
 from heliostat.serve.http.app import create_app
 from heliostat.serve.http.limits import parse_body
+from heliostat.serve.http.outcome import AnswerFailedError, OutcomeMiddleware
 from heliostat.serve.http.request_id import RequestIdMiddleware
 from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.batcher import Batcher, Limits
@@ -165,7 +167,7 @@ async def test_json_has_one_line_for_each_request_with_the_name_of_its_key(
     assert first.pop("seconds") > 0
     del first["time"]
     assert first == {
-        "level": "INFO", "event": "request", "logger": "heliostat.serve.http.request_log", "method": "POST",
+        "level": "INFO", "event": "request", "logger": "heliostat.serve.http.outcome", "method": "POST",
         "path": "/model", "status": 200, "key": "tests", "model": "tiny", "version": "7", "request_id": "abc",
     }  # fmt: skip
     assert (second["status"], second["request_id"], second.get("key")) == (401, "def", None)
@@ -192,3 +194,54 @@ async def test_an_id_that_is_none_is_replaced_for_all_that_is_inside(sent: list[
     inside, logged, headers = seen
     assert re.fullmatch("[0-9a-f]{32}", logged)
     assert (inside, headers) == (logged.encode(), [(b"a", b"b"), (b"x-request-id", logged.encode())])
+
+
+async def nothing() -> Any:
+    return {"type": "http.disconnect"}
+
+
+async def ask(
+    recorded: Recorded, status: int, *, parts: int = 1, fail: bool = False, path: str = "/v1/predict"
+) -> list[Any]:
+    sent: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": [(b"a", b"b")]})
+        for left in range(parts, 0, -1):
+            await asyncio.sleep(0.01)
+            await send({"type": "http.response.body", "body": b"x", "more_body": left > 1})
+            if fail:
+                raise RuntimeError("half-way")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": f"/tiny{path}", "root_path": "/tiny", "headers": []}
+    await OutcomeMiddleware(app, recorded.metrics)(scope, nothing, send)
+    return sent
+
+
+async def test_a_request_is_counted_with_its_status_until_its_last_byte(recorded: Recorded) -> None:
+    sent = await ask(recorded, 201, parts=3)
+    assert recorded.labels_of("heliostat_requests_total", "status") == ["201"]
+    assert recorded.of("heliostat_request_seconds")[0] >= 0.03
+    assert sent[0]["headers"] == [(b"a", b"b"), (b"x-model-version", b"tiny@7")]
+
+
+async def test_a_client_that_leaves_is_counted_as_such(recorded: Recorded) -> None:
+    task = asyncio.ensure_future(ask(recorded, 200, parts=100))
+    await asyncio.sleep(0.03)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert recorded.labels_of("heliostat_requests_total", "status") == ["499"]
+
+
+async def test_health_is_not_counted(recorded: Recorded) -> None:
+    await ask(recorded, 200, path="/health")
+    assert recorded.values == []
+
+
+async def test_a_fault_is_not_a_client_that_left(recorded: Recorded) -> None:
+    with pytest.raises(AnswerFailedError):
+        await ask(recorded, 200, parts=2, fail=True)
+    assert recorded.labels_of("heliostat_requests_total", "status") == ["500"]
