@@ -6,6 +6,7 @@ import re
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -18,6 +19,7 @@ from heliostat.infra.log_fields import about
 from heliostat.train.config import TrainConfig
 from heliostat.train.job import Job
 from heliostat.train.parallel.config import check_device
+from heliostat.train.telemetry.heartbeat import Beat, RankWatch
 from heliostat.train.telemetry.notices import Notice
 
 POLL_SECONDS = 0.5
@@ -39,6 +41,7 @@ class DriverChannel:
         self._stopping = False
         self._is_saved = True
         self._micro_batch_limit: int | None = None
+        self._watch = RankWatch()
 
     def stop(self) -> None:
         """Asks the workers to stop at a checkpoint."""
@@ -76,10 +79,18 @@ class DriverChannel:
         """The largest micro-batch, in records, that out-of-memory errors so far allow; None if there were none."""
         return self._micro_batch_limit
 
+    def beat(self, beat: Beat) -> None:
+        """Notes that a worker lives, and what it does."""
+        self._watch.beat(beat, time.monotonic())
+
+    def leave(self, rank: int) -> None:
+        """Notes that a worker has done its work."""
+        self._watch.leave(rank)
+
     def take(self) -> list[dict[str, Any]]:
-        """Removes and returns all events since the last call."""
+        """Removes and returns all events since the last call; `hang` has lines about workers that hang or go on."""
         events, self._events = self._events, []
-        return events
+        return [*events, *({"kind": "hang", "message": line} for line in self._watch.changes(time.monotonic()))]
 
     def error(self) -> str | None:
         """The first error that a retry cannot fix; None if there is none."""
@@ -207,6 +218,8 @@ def polling(
                 said = True
                 _log.warning("%s: stopping at a checkpoint; a second signal does not wait for it", received[0].name)
             for event in ray.get(channel.take.remote()):
+                if event["kind"] == "hang":
+                    _log.warning("%s", event["message"])
                 handle(event)
 
     thread = threading.Thread(target=copy_context().run, args=(poll,), name="events", daemon=True)

@@ -48,6 +48,8 @@ class Run:
     world: World
     checkpoints: Checkpoints | None = None
     on_step: Callable[[StepStats], None] = lambda _: None
+    on_evaluated: Callable[[int], None] = lambda _: None
+    """Called with the number of records of each pass of a validation."""
     notices: Notices = field(default_factory=Notices)
     clocks: Clocks = field(default_factory=Clocks)
 
@@ -169,4 +171,4 @@ def accumulate(run: Run, indices: np.ndarray, scale: float) -> torch.Tensor:
 
 def validate(run: Run) -> dict[str, float]:
     """Metrics on the validation split, the same on every rank."""
-    return evaluate(run.task, run.engine, run.validation, run.world, run.train).metrics
+    return evaluate(run.task, run.engine, run.validation, run.world, run.train, run.on_evaluated).metrics

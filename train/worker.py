@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -27,9 +28,18 @@ from heliostat.train.micro_batch import fit_micro_batch, report_out_of_memory
 from heliostat.train.models.architectures.network import Network
 from heliostat.train.parallel.distributed import World, configure_process, join
 from heliostat.train.publish import publish
-from heliostat.train.telemetry.events import metric_labels, post_event, report_start, step_reporter, store_reporter
+from heliostat.train.telemetry.events import (
+    evaluation_reporter,
+    metric_labels,
+    post_event,
+    report_start,
+    step_reporter,
+    store_reporter,
+)
 from heliostat.train.telemetry.flops import peak_flops
+from heliostat.train.telemetry.heartbeat import Heartbeat
 from heliostat.train.telemetry.notices import RayNotices
+from heliostat.train.telemetry.stats import StepStats
 
 
 def work(config: dict[str, Any]) -> None:
@@ -55,23 +65,44 @@ def train(job: Job, channel: Any) -> None:
 
     configure_process(job.train.cpus_per_worker)
     world = join("cuda" if torch.cuda.is_available() else "cpu")
+    exporter = Exporter()
+    exporter.begin(TRAINING, metric_labels(job, world))
+    report_start(job, world, exporter.add)
     parts = load_run_inputs(job)
     freeze_heap()
     limit = ray.get(channel.micro_batch_limit.remote())
-    with closing(Exporter()) as exporter:
-        exporter.begin(TRAINING, metric_labels(job, world))
-        report_start(job, world, exporter.add)
-        run = fit_micro_batch(partial(build_observed_run, job, parts, world, channel, exporter.add), limit)
+    run = fit_micro_batch(partial(build_observed_run, job, parts, world, channel, exporter.add), limit)
+    with heartbeat(run, channel) as run:
         with report_out_of_memory(run, channel):
             for report in fit(run):
                 post_event(channel, world, "report", asdict(report))
                 ray.train.report(report.metrics)
-    restore_best(run)
-    rows = parts.rows("test")
-    test = evaluate(run.task, run.engine, rows, world, job.train)
-    description = describe(job, parts, run.engine.module, test)
-    published = publish(run, parts.base, description, job.spec, open_store(job.storage))
+        restore_best(run)
+        rows = parts.rows("test")
+        test = evaluate(run.task, run.engine, rows, world, job.train, run.on_evaluated)
+        description = describe(job, parts, run.engine.module, test)
+        published = publish(run, parts.base, description, job.spec, open_store(job.storage))
     post_event(channel, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
+    exporter.flush()  # and it goes on until this process ends with the others: a rank that is done is not gone
+
+
+@contextmanager
+def heartbeat(run: Run, channel: Any) -> Iterator[Run]:
+    """The run, while the driver hears that this worker lives and what it does."""
+    import ray.util
+
+    rank, watched, tell = run.world.rank, run.clocks, run.on_step
+    beating = Heartbeat(channel.beat.remote, rank, ray.util.get_node_ip_address(), watched)
+
+    def on_step(stats: StepStats) -> None:
+        beating.stepped(stats)
+        tell(stats)
+
+    try:
+        yield replace(run, on_step=on_step)
+    finally:
+        beating.close()
+        channel.leave.remote(rank)
 
 
 def build_observed_run(
@@ -93,6 +124,7 @@ def build_observed_run(
         build_run(parts, job.train, world, limit),
         checkpoints=checkpoints,
         on_step=step_reporter(job, channel, world, peak, record),
+        on_evaluated=evaluation_reporter(job, world, record),
         notices=RayNotices(world, channel),
     )
 

@@ -11,12 +11,15 @@ from heliostat.infra.metrics import catalogue
 from heliostat.infra.metrics.promql import series
 
 STALLED_MINUTES = 10
+SILENT_MINUTES = 15
 SKIPPED_MINUTES = 10
 DATA_WAIT_SHARE = 0.3
 STRAGGLER_RATIO = 1.5
 
 _LOSS = series(catalogue.TRAIN_LOSS)
 _STEPS = series(catalogue.TRAIN_STEPS)
+_EVALUATED = series(catalogue.TRAIN_EVALUATED)
+_WORKERS = series(catalogue.TRAIN_WORKERS)
 _SKIPPED = series(catalogue.TRAIN_SKIPPED_STEPS)
 _STEP_SECONDS = series(catalogue.TRAIN_STEP_SECONDS.total)
 _STEP_COUNT = series(catalogue.TRAIN_STEP_SECONDS, part="count")
@@ -45,10 +48,21 @@ DATA_WAIT = Recording(
 STALLED = Alert(
     "HeliostatTrainingStalled",
     f"(max by (model, run) (increase({_STEPS}[{STALLED_MINUTES}m])) == 0"
+    f" unless on (model, run) increase({_EVALUATED}[{STALLED_MINUTES}m]) > 0"
     f" and on (model, run) {_STEPS} offset {STALLED_MINUTES}m) {ALIVE}",
     "5m",
     "critical",
-    f"{RUN} has not taken a step for {STALLED_MINUTES} minutes",
+    f"{RUN} has neither taken a step nor evaluated a record for {STALLED_MINUTES} minutes",
+)
+SILENT = Alert(
+    "HeliostatTrainingWorkerSilent",
+    f"(max by (model, run, rank, NodeAddress) (last_over_time({_WORKERS}[{SILENT_MINUTES}m]))"
+    f" unless on (model, run, rank) {_WORKERS})"
+    f" and on (model, run) (count by (model, run) ({_WORKERS}) < max by (model, run) ({_WORKERS}))",
+    "1m",
+    "critical",
+    "Rank {{ $labels.rank }} of run {{ $labels.run }} of {{ $labels.model }}, on node"
+    " {{ $labels.NodeAddress }}, has been silent for over a minute, and the others wait for it",
 )
 SKIPPED = Alert(
     "HeliostatTrainingStepsSkipped",
@@ -85,5 +99,5 @@ DATA_WAIT_HIGH = Alert(
 
 GROUP = Group(
     "heliostat-training",
-    (SAMPLES_PER_SECOND, OWN_STEP_SECONDS, DATA_WAIT, STALLED, SKIPPED, SLOWER, STRAGGLER, DATA_WAIT_HIGH),
+    (SAMPLES_PER_SECOND, OWN_STEP_SECONDS, DATA_WAIT, STALLED, SILENT, SKIPPED, SLOWER, STRAGGLER, DATA_WAIT_HIGH),
 )

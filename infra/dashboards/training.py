@@ -40,9 +40,12 @@ GRAD_NORM = Panel(
 )
 SAMPLES = Panel(
     "Samples",
-    "Records trained on each second, over all workers.",
+    "Records trained on each second, and those evaluated, over all workers.",
     "suffix: samples/s",
-    (Query(rate(catalogue.TRAIN_SAMPLES, "run"), "{{run}}"),),
+    (
+        Query(rate(catalogue.TRAIN_SAMPLES, "run"), "{{run}}"),
+        Query(rate(catalogue.TRAIN_EVALUATED, "run"), "{{run}} evaluation"),
+    ),
 )
 TOKENS = Panel(
     "Training tokens",

@@ -289,6 +289,14 @@ TRAIN_SAMPLES = Metric(
     "Throughput.",
     _RUN,
 )
+TRAIN_EVALUATED = Metric(
+    "heliostat_train_evaluated_total",
+    "counter",
+    "records",
+    "Records evaluated by this rank, of the validation and of the test split.",
+    "Whether a run that takes no step is evaluating or stands still.",
+    _RUN,
+)
 TRAIN_TOKENS = Metric(
     "heliostat_train_tokens_total",
     "counter",

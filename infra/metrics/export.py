@@ -58,6 +58,7 @@ class Exporter:
         self._record = record
         self._values: deque[tuple[Metric, float, Labels]] = deque()
         self._gauges: dict[tuple[Metric, tuple[tuple[str, str], ...]], float] = {}
+        self._passing = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(seconds,), name="heliostat-metrics", daemon=True)
         self._thread.start()
@@ -87,9 +88,14 @@ class Exporter:
         closed = False
         while not closed:
             closed = self._closed.wait(seconds)
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Exports what is queued."""
+        with self._passing:
+            self._pass_all()
+
+    def _pass_all(self) -> None:
         counters: dict[tuple[Metric, tuple[tuple[str, str], ...]], float] = {}
         while self._values:
             metric, value, labels = self._values.popleft()

@@ -96,6 +96,7 @@ class Scheduler:
             trial=self._trial,
             pass_seconds=pass_seconds,
         )
+        metrics.engine(0, 0, 0.0)
 
     def submit(self, prompt: Sequence[int], sampling: Sampling, model: str = "") -> Answer:
         """Queues a request, for the adapter called `model` if there is one.

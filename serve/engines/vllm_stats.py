@@ -55,7 +55,8 @@ def counter(metrics: ServeMetrics) -> Callable[..., StatLoggerBase]:
         """Records batch sizes and times to first token."""
 
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
-            """vLLM's configuration is not needed."""
+            """vLLM's configuration is not needed. An engine that nobody has asked yet is idle."""
+            metrics.engine(0, 0, 0.0)
 
         def record(
             self,

@@ -28,7 +28,7 @@ FAIR_SHARE = 3
 class OngoingLimitMiddleware:
     """Answers 429 at once when `limit` requests are ongoing, or a key has its fair share of them.
 
-    `changed` is called with the new number of ongoing requests.
+    `changed` is called with the number of ongoing requests, first with 0.
     """
 
     def __init__(self, app: App, limit: int, changed: Callable[[int], None]) -> None:
@@ -37,6 +37,7 @@ class OngoingLimitMiddleware:
         self.changed = changed
         self.held: Counter[str] = Counter()
         """Ongoing requests by `holder_of`."""
+        changed(0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request; only POST counts (not health or models)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,16 @@ class Evaluation:
 
 
 def evaluate(
-    task: Task, model: torch.nn.Module, rows: Rows, world: World, train: TrainConfig = TrainConfig()
+    task: Task,
+    model: torch.nn.Module,
+    rows: Rows,
+    world: World,
+    train: TrainConfig = TrainConfig(),
+    on_pass: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
     """Runs `model` on `rows`, each rank on its share, and computes the task's metrics over all of them.
 
+    `on_pass` is called after each pass with the number of its records.
     Every rank makes the same number of passes (repeating batches if its share is smaller), as ZeRO stage 3 requires.
     Tensor-parallel workers of a group have the same share. A split without records has no metrics.
     """
@@ -51,7 +58,10 @@ def evaluate(
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        outputs = [task.outputs(model, world.to_device(task.collate(rows, indices))) for indices in mine]
+        outputs = []
+        for indices in mine:
+            outputs.append(task.outputs(model, world.to_device(task.collate(rows, indices))))
+            on_pass(len(indices))
     model.train(was_training)
     indices, values = np.concatenate(mine), np.concatenate(outputs)
     whole = np.empty((len(rows), values.shape[1]), dtype=np.float32)

@@ -51,6 +51,11 @@ class Clock:
         if self._depth == 0:
             self._spans.append((self._start, self._mark()))
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is inside the block now."""
+        return self._depth > 0
+
     def take(self) -> float:
         """Seconds since the last call; on a GPU, the operations launched before must have finished."""
         spans, self._spans = self._spans, []

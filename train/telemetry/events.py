@@ -62,6 +62,12 @@ def report_start(job: Job, world: World, record: Record) -> None:
     record(catalogue.TRAIN_WORKERS, world.size, metric_labels(job, world))
 
 
+def evaluation_reporter(job: Job, world: World, record: Record) -> Callable[[int], None]:
+    """A callback for each pass of an evaluation, with the number of its records: a metric."""
+    labels = metric_labels(job, world)
+    return lambda records: record(catalogue.TRAIN_EVALUATED, records, labels)
+
+
 def store_reporter(job: Job, world: World, record: Record) -> Callable[[StoreStats], None]:
     """A callback for each stored checkpoint of this rank: metrics."""
     labels = metric_labels(job, world)

@@ -27,7 +27,7 @@ from heliostat.tune import gang
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.gang import Member
 
-OF_A_JOB_ONLY = {"checkpoints", "on_step", "notices"}
+OF_A_JOB_ONLY = {"checkpoints", "on_step", "notices", "on_evaluated"}
 """Parts that a trial has no use for: it is neither resumed nor watched."""
 
 

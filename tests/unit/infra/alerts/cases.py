@@ -41,6 +41,16 @@ def alive(minutes: int, **series: str) -> Series:
     return {LOSS: f"0.5x{minutes}", **series}
 
 
+def workers(**by_rank: str) -> Series:
+    """How many workers there are, as each rank says; `r1` on node 10.0.0.1, `r1_2` on 10.0.0.2."""
+    found = {}
+    for name, values in by_rank.items():
+        rank, _, node = name[1:].partition("_")
+        labels = f'model="m",run="r1",rank="{rank}",NodeAddress="10.0.0.{node or 1}",WorkerId="{name}"'
+        found[f"ray_heliostat_train_workers{{{labels}}}"] = values
+    return found
+
+
 def waits(rank: int, cause: str) -> str:
     return f'ray_heliostat_train_wait_seconds_total{{model="m",run="r1",rank="{rank}",cause="{cause}"}}'
 
@@ -133,12 +143,31 @@ CASES = (
     Case(
         "HeliostatTrainingStalled", "steps stop while the worker lives", "40m",
         alive(60, **{STEPS: "0+6x20 120x40"}),
-        RUN, "Run r1 of m has not taken a step for 10 minutes",
+        RUN, "Run r1 of m has neither taken a step nor evaluated a record for 10 minutes",
     ),
     Case(
         "HeliostatTrainingStalled", "a step takes eight minutes", "60m",
         alive(60, **{STEPS: "0x7 1x7 2x7 3x7 4x7 5x7 6x7 7x7"}),
     ),
+    Case(
+        "HeliostatTrainingStalled", "a validation takes half an hour", "40m",
+        alive(60, **{STEPS: "0+6x20 120x40", f"ray_heliostat_train_evaluated_total{OF_RUN}": "0x20 0+100x40"}),
+    ),
+    Case(
+        "HeliostatTrainingWorkerSilent", "one of two stops, and its gauges go", "25m",
+        workers(r0="2x60", r1="2x20 stale"),
+        {**RUN, "rank": "1", "NodeAddress": "10.0.0.1"},
+        "Rank 1 of run r1 of m, on node 10.0.0.1, has been silent for over a minute, and the others wait for it",
+    ),
+    Case(
+        "HeliostatTrainingWorkerSilent", "the run goes on without it", "25m",
+        workers(r0="2x20 1x40", r1="2x20 stale"),
+    ),
+    Case(
+        "HeliostatTrainingWorkerSilent", "it goes on elsewhere", "25m",
+        workers(r0="2x60", r1="2x20 stale", r1_2="_x21 2x40"),
+    ),
+    Case("HeliostatTrainingWorkerSilent", "all have ended", "25m", workers(r0="2x20 stale", r1="2x20 stale")),
     Case("HeliostatTrainingStalled", "the run has ended", "40m", {LOSS: "0.5x20 stale", STEPS: "0+6x20 120x40"}),
     Case(
         "HeliostatTrainingStepsSkipped", "the first one of a worker that was seen at zero", "15m",
