@@ -11,7 +11,7 @@ from heliostat.infra.metrics import catalogue
 from heliostat.infra.metrics.promql import series
 
 STALLED_MINUTES = 10
-SILENT_MINUTES = 15
+SILENT_MINUTES = 60
 SKIPPED_MINUTES = 10
 DATA_WAIT_SHARE = 0.3
 STRAGGLER_RATIO = 1.5

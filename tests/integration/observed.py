@@ -16,6 +16,18 @@ def alive_actors() -> list[str]:
     return [actor["ActorClassName"] for actor in ray._private.state.actors().values() if actor["State"] == "ALIVE"]
 
 
+def replica_pids(name: str) -> list[int]:
+    """Processes of the replicas of an endpoint."""
+    import ray
+
+    actors = ray._private.state.actors().values()
+    return [
+        actor["Pid"]
+        for actor in actors
+        if actor["State"] == "ALIVE" and actor["Name"].startswith(f"SERVE_REPLICA::{name}#")
+    ]
+
+
 def placement_groups() -> list[Any]:
     """Those that hold resources, or wait for them."""
     import ray

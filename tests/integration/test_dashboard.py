@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import re
-import subprocess
 import tempfile
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -21,11 +15,9 @@ from typing import Any
 import httpx
 import pytest
 import torch
-import yaml
 from rich.console import Console
 
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.scrape import prometheus_config
 from heliostat.cluster.session.session import session
 from heliostat.infra.alerts import files
 from heliostat.infra.alerts.ray_names import (
@@ -55,67 +47,12 @@ from heliostat.serve.deploy.launch import Endpoint, deploy
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
 from tests.ports import free_port
-from tests.tools import need
+from tests.prometheus import Prometheus, prometheus
 from tests.waiting import until
 
 GRAFANA = {"$__rate_interval": "10s", "$__interval": "1s", "$__range": "5m"}
 """What Grafana puts in place of its own variables."""
 KEY = generate_key()
-
-
-@dataclass(frozen=True)
-class Prometheus:
-    """A Prometheus on this machine."""
-
-    url: str
-    started: float
-
-    def get(self, path: str, **parameters: object) -> Any:
-        """The `data` of an answer of its HTTP API."""
-        query = urllib.parse.urlencode(parameters, doseq=True)
-        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=30) as response:
-            return json.load(response)["data"]
-
-    def now(self, query: str) -> list[float]:
-        """The values of a query at this moment."""
-        return [float(one["value"][1]) for one in self.get("query", query=query)["result"]]
-
-    def since_start(self, query: str) -> list[float]:
-        """All values of a query since the test began, as a panel of Grafana asks for them."""
-        window = {"start": self.started, "end": time.time(), "step": "1s"}
-        series = self.get("query_range", query=query, **window)["result"]
-        return [float(value) for one in series for _, value in one["values"]]
-
-
-@contextmanager
-def prometheus(folder: Path) -> Iterator[Prometheus]:
-    """Scrapes the Ray in use each second, from the configuration that Heliostat writes for it."""
-    program = need("prometheus")
-    port = free_port()
-    config = prometheus_config(folder / "prometheus.yaml", f"127.0.0.1:{port}")
-    values = yaml.safe_load(config.read_text())
-    values["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "2s"}
-    config.write_text(yaml.safe_dump(values))
-    options = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--log.level=warn"]
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, *options, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log
-        )
-        try:
-            found = Prometheus(f"http://127.0.0.1:{port}", time.time())
-            until(lambda: process.poll() is not None or answers(found), "Prometheus is up", 60)
-            assert process.poll() is None, (folder / "prometheus.log").read_text()
-            yield found
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-
-
-def answers(server: Prometheus) -> bool:
-    try:
-        return bool(server.now("vector(1)"))
-    except OSError:
-        return False
 
 
 def trained(spec: Spec) -> AppArgs:

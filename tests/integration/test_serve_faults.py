@@ -25,6 +25,7 @@ from heliostat.serve.args import AppArgs
 from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
 from heliostat.serve.errors import sse_event
 from heliostat.serve.http.stream_guard import GONE
+from tests.integration.observed import replica_pids
 from tests.integration.tiny_models import app_args, classifier, generator, publish
 from tests.ports import free_port
 from tests.waiting import until
@@ -58,17 +59,6 @@ def arguments(name: str, published: tuple[str, str], storage: Path, version: str
     replicas = {"min": REPLICAS, "max": REPLICAS}
     settings = {"port": PORT, "cpus_per_replica": 0.25, "timeout_seconds": 30, "replicas": replicas, **config}
     return app_args(name, published, storage, version, settings)
-
-
-def replica_pids(name: str) -> list[int]:
-    import ray
-
-    actors = ray._private.state.actors().values()
-    return [
-        actor["Pid"]
-        for actor in actors
-        if actor["State"] == "ALIVE" and actor["Name"].startswith(f"SERVE_REPLICA::{name}#")
-    ]
 
 
 @contextmanager
