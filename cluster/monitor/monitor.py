@@ -1,4 +1,7 @@
-"""A Prometheus, an Alertmanager and, where it is installed, a Grafana on this machine, which outlive the command."""
+"""A Prometheus, an Alertmanager, a page of the dashboards and, where it is installed, a Grafana on this machine.
+
+They outlive the command.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from heliostat.cluster.monitor.settings import Settings, folder
 from heliostat.cluster.session.discovery import forget_ended
 from heliostat.cluster.session.interrupts import interrupts_ignored, signals_as_interrupt
 from heliostat.infra.errors import ResourceError
+
+RELOADING = ("alertmanager", "prometheus")
+"""Parts that read their files again at SIGHUP; it ends the others."""
 
 
 def up(given: Settings) -> tuple[list[Part], list[str]]:
@@ -68,7 +74,7 @@ def _run(service: Service, started: list[Part]) -> Part:
         parts.wait(part)
     else:
         parts.wait(part)
-        if part.name != "grafana":  # which is not ended by SIGHUP, but has nothing to read again
+        if part.name in RELOADING:
             with suppress(ProcessLookupError):
                 os.kill(part.pid, signal.SIGHUP)
     return part

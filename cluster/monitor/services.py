@@ -1,8 +1,9 @@
-"""The commands and configurations of Prometheus, Alertmanager and Grafana."""
+"""The commands and configurations of Prometheus, Alertmanager, the dashboards' page and Grafana."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ def services(settings: Settings) -> list[Service]:
 
     Raises ConfigError for files that promtool or amtool refuse, ResourceError if the Ray to watch does not answer.
     """
-    found = [_alertmanager(settings), _prometheus(settings)]
+    found = [_alertmanager(settings), _prometheus(settings), page_service(settings)]
     return [*found, _grafana(settings)] if settings.grafana is not False and shutil.which("grafana") else found
 
 
@@ -122,6 +123,20 @@ def _alertmanager(settings: Settings) -> Service:
     }
     find = lambda: programs.find(programs.ALERTMANAGER)  # noqa: E731
     return Service("alertmanager", "Alertmanager", port, "/-/ready", find, _flags(options))
+
+
+def page_service(settings: Settings) -> Service:
+    """The server of the dashboards' page, a process of this Python."""
+    port, shipped = settings.port("page"), shipped_folder("prometheus") / "prometheus.yaml"
+    interval = yaml.safe_load(shipped.read_text(encoding="utf-8"))["global"]["scrape_interval"]
+    options = {
+        "port": port,
+        "prometheus": f"http://{LOOPBACK}:{settings.port('prometheus')}",
+        "dashboards": shipped_folder("grafana") / "dashboards",
+        "scrape-seconds": interval.removesuffix("s"),
+    }
+    arguments = ["-m", "heliostat.cluster.monitor.page.server", *_flags(options)]
+    return Service("page", "Dashboards' page", port, "/", lambda: sys.executable, arguments)
 
 
 def _grafana(settings: Settings) -> Service:

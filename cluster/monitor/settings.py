@@ -9,7 +9,7 @@ from pathlib import Path
 from heliostat.cluster.folders import home, private
 from heliostat.infra.errors import ConfigError
 
-PORTS = {"prometheus_port": 9090, "alertmanager_port": 9093, "grafana_port": 3000}
+PORTS = {"prometheus_port": 9090, "alertmanager_port": 9093, "page_port": 3100, "grafana_port": 3000}
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Settings:
     prometheus_port: int | None = None
     alertmanager_port: int | None = None
     grafana_port: int | None = None
+    page_port: int | None = None
     alertmanager_config: str | None = None
     """A file of the user's own in place of ours, which sends alerts nowhere."""
     rules: list[str] | None = None
@@ -27,7 +28,7 @@ class Settings:
     """Whether Grafana is started where it is installed."""
 
     def port(self, name: str) -> int:
-        """The port of `prometheus`, `alertmanager` or `grafana`."""
+        """The port of `prometheus`, `alertmanager`, `page` or `grafana`."""
         return getattr(self, f"{name}_port") or PORTS[f"{name}_port"]
 
 

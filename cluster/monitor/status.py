@@ -8,7 +8,7 @@ from typing import Any
 from heliostat.cluster.monitor import parts
 from heliostat.cluster.monitor.parts import Part
 
-REQUIRED = ("alertmanager", "prometheus")
+REQUIRED = ("alertmanager", "prometheus", "page")
 
 
 @dataclass(frozen=True)

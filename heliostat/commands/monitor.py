@@ -1,4 +1,4 @@
-"""`heliostat monitor`: Prometheus and Alertmanager on this machine."""
+"""`heliostat monitor`: Prometheus, Alertmanager and the dashboards on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from heliostat.view.terminal import View
 
 app = typer.Typer(
-    no_args_is_help=True, help="Prometheus and Alertmanager on this machine, watching Ray: up, status, down."
+    no_args_is_help=True,
+    help="Prometheus, Alertmanager and dashboards on this machine, watching Ray: up, status, down.",
 )
 
 
@@ -22,6 +23,7 @@ def up(
     prometheus_port: Annotated[int | None, typer.Option(min=1, max=65535, help="9090 where left out.")] = None,
     alertmanager_port: Annotated[int | None, typer.Option(min=1, max=65535, help="9093 where left out.")] = None,
     grafana_port: Annotated[int | None, typer.Option(min=1, max=65535, help="3000 where left out.")] = None,
+    page_port: Annotated[int | None, typer.Option(min=1, max=65535, help="3100 where left out.")] = None,
     alertmanager_config: Annotated[
         str | None, typer.Option(help="A file of your own, which says where alerts are sent; nowhere where left out.")
     ] = None,
@@ -38,15 +40,18 @@ def up(
 
     view = View()
     options = Settings(
-        prometheus_port, alertmanager_port, grafana_port, alertmanager_config, list(rules) if rules else None, grafana
-    )
+        prometheus_port=prometheus_port, alertmanager_port=alertmanager_port, grafana_port=grafana_port,
+        page_port=page_port, alertmanager_config=alertmanager_config, rules=list(rules) if rules else None,
+        grafana=grafana,
+    )  # fmt: skip
     found, started = up(options)
     rows = [[one.name, one.url, one.pid, "started" if one.name in started else f"since {one.started}"] for one in found]
     view.table("Monitor", ["part", "address", "process", ""], rows)
     addresses = {one.name: one.url for one in found}
     view.say(f"alerts: {addresses['alertmanager']}; rules and targets: {addresses['prometheus']}/alerts")
+    view.say(f"dashboards: {addresses['page']}/d/heliostat")
     if "grafana" in addresses:
-        view.say(f"dashboards: {addresses['grafana']}/d/heliostat")
+        view.say(f"dashboards in Grafana: {addresses['grafana']}/d/heliostat")
     else:
         view.say(f"dashboards for a Grafana, which is not started here: {shipped_folder('grafana')}")
     view.say("look: heliostat monitor status; end: heliostat monitor down")

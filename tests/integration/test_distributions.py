@@ -122,5 +122,6 @@ def test_the_metadata_says_where_to_look_and_what_it_runs_on(wheel: Path) -> Non
     assert all(address.startswith("https://") for address in addresses.values())
     classifiers = told.get_all("Classifier", [])
     assert {"Typing :: Typed", "Operating System :: POSIX :: Linux"} <= set(classifiers)
-    assert told["License-Expression"] == "Apache-2.0"
+    assert told["License-Expression"] == "Apache-2.0 AND MIT"
+    assert told.get_all("License-File") == ["LICENSE", "heliostat/cluster/monitor/page/static/uplot/LICENSE"]
     assert not [one for one in classifiers if one.startswith("License ::")], "the expression says it"

@@ -61,29 +61,36 @@ def list_agents(*agents: str) -> None:
 def test_up_status_and_down_with_the_real_programs(agent: str, tmp_path: Path) -> None:
     need("prometheus"), need("prometheus-alertmanager")
     (tmp_path / "rules.yaml").write_text(RULES)
-    ports = ["--prometheus-port", str(free_port()), "--alertmanager-port", str(free_port()), "--no-grafana"]
+    named = ("prometheus", "alertmanager", "page")
+    ports = [word for name in named for word in (f"--{name}-port", str(free_port()))] + ["--no-grafana"]
     run = CliRunner()
     list_agents()
     try:
         done = run.invoke(app, ["monitor", "up", *ports, "--rules", str(tmp_path / "rules.yaml")])
         assert done.exit_code == 0, done.output
-        prometheus, alertmanager = parts.running("prometheus"), parts.running("alertmanager")
+        prometheus, alertmanager, page = (parts.running(name) for name in named)
         assert prometheus
         assert alertmanager
+        assert page
+        assert f"dashboards: {page.url}/d/heliostat" in done.output
         list_agents(agent)
         until(lambda: (now := seen(prometheus)).targets_up == now.targets == 3, "Ray, Prometheus, Alertmanager up", 90)
         alerts = f"{alertmanager.url}/api/v2/alerts"
         until(lambda: "Heartbeat" in {one["labels"]["alertname"] for one in parts.get(alerts)}, "the alert", 60)
+        now = f"{page.url}/api/v1/query?query=ray_one"
+        assert parts.get(now)["data"]["result"][0]["value"][1] == "1"
         told = run.invoke(app, ["monitor", "status"])
         assert told.exit_code == 0
         assert "targets up: 3 of 3" in told.output
         assert "Heartbeat" in told.output
+        assert page.url in told.output
         again = run.invoke(app, ["monitor", "up"])
         assert again.exit_code == 0, again.output
-        assert again.output.count("since") == 2
+        assert again.output.count("since") == 3
         assert parts.running("prometheus") == prometheus
     finally:
         assert run.invoke(app, ["monitor", "down"]).exit_code == 0
     assert not prometheus.answers
     assert not alertmanager.answers
+    assert not page.answers
     assert run.invoke(app, ["monitor", "status"]).exit_code == 1

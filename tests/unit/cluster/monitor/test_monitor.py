@@ -64,7 +64,11 @@ def put_servers(path: Path, *names: str) -> None:
 
 
 def ports() -> Settings:
-    return Settings(prometheus_port=free_port(), alertmanager_port=free_port())
+    return Settings(prometheus_port=free_port(), alertmanager_port=free_port(), page_port=free_port())
+
+
+NONE = dict.fromkeys(("alertmanager", "prometheus", "page"), "not started")
+ALL = dict.fromkeys(NONE, "runs")
 
 
 def states() -> dict[str, str]:
@@ -82,7 +86,7 @@ def test_a_program_that_is_too_old_is_refused_and_nothing_stays(path: Path) -> N
     put(path, 'echo "prometheus, version 2.9.3"', "prometheus")
     with pytest.raises(ResourceError, match=r"is version 2\.9; 2\.42 is the oldest that works"):
         up(ports())
-    assert states() == {"alertmanager": "not started", "prometheus": "not started"}
+    assert states() == NONE
 
 
 def test_a_port_in_use_names_the_port_and_the_option(path: Path) -> None:
@@ -91,7 +95,27 @@ def test_a_port_in_use_names_the_port_and_the_option(path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ResourceError, match=f"Prometheus: port {port} .*--prometheus-port"):
             up(replace(ports(), prometheus_port=port))
-    assert states() == {"alertmanager": "not started", "prometheus": "not started"}
+    assert states() == NONE
+
+
+def test_a_port_of_the_page_in_use_is_told_in_one_line(path: Path) -> None:
+    put_servers(path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ResourceError, match=f"Dashboards' page: port {port} .*; --page-port gives") as caught:
+            up(replace(ports(), page_port=port))
+    assert "\n" not in str(caught.value)
+    assert states() == NONE
+
+
+def test_the_page_has_the_shipped_dashboards_and_asks_the_prometheus_beside_it(path: Path) -> None:
+    put_servers(path)
+    options = ports()
+    found, _ = up(options)
+    told = parts.get(f"{found[2].url}/dashboards.json")
+    assert told["prometheus"] == found[1].url
+    assert told["scrape_seconds"] == 5
+    assert {"heliostat", "heliostat-serving", "heliostat-training"} <= {one["uid"] for one in told["dashboards"]}
 
 
 def test_one_that_does_not_start_says_why_and_takes_the_other_along(path: Path) -> None:
@@ -116,19 +140,19 @@ def test_one_that_does_not_answer_is_ended(path: Path, monkeypatch: pytest.Monke
 def test_a_second_up_finds_what_runs_and_down_ends_it_once(path: Path) -> None:
     put_servers(path)
     first, started = up(ports())
-    assert started == ["alertmanager", "prometheus"]
-    assert states() == {"alertmanager": "runs", "prometheus": "runs"}
+    assert started == ["alertmanager", "prometheus", "page"]
+    assert states() == ALL
     assert up(Settings()) == (first, [])
-    assert down() == ["Prometheus", "Alertmanager"]
+    assert down() == ["Dashboards' page", "Prometheus", "Alertmanager"]
     assert [one for one in first if one.is_running or one.answers] == []
     assert down() == []
 
 
 def test_only_the_part_that_has_ended_is_started_again(path: Path) -> None:
     put_servers(path)
-    (alertmanager, prometheus), _ = up(ports())
+    (alertmanager, prometheus, _), _ = up(ports())
     processes.end([psutil.Process(alertmanager.pid)], seconds=0)
-    assert states() == {"alertmanager": "ended", "prometheus": "runs"}
+    assert states() == {**ALL, "alertmanager": "ended"}
     again, started = up(Settings())
     assert started == ["alertmanager"]
     assert again[1] == prometheus
@@ -139,12 +163,12 @@ def test_other_options_for_one_that_runs_are_refused(path: Path) -> None:
     up(ports())
     with pytest.raises(ResourceError, match=r"Prometheus: runs at .* with other options; heliostat monitor down"):
         up(Settings(prometheus_port=free_port()))
-    assert states() == {"alertmanager": "runs", "prometheus": "runs"}
+    assert states() == ALL
 
 
 def test_a_process_that_has_the_id_of_an_ended_one_is_left_alone(path: Path) -> None:
     put_servers(path)
-    (alertmanager, _), _ = up(ports())
+    (alertmanager, *_), _ = up(ports())
     down()
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
         stale = replace(alertmanager, pid=other.pid)
