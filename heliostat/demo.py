@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from heliostat.infra.errors import ResourceError
 from heliostat.infra.installed import TRAINING, require
 from heliostat.operations.endpoints import detached
 from heliostat.pipeline import prepare, serve, sessions, train, tune
@@ -72,7 +73,24 @@ def run_demo(spec: Spec, keep: bool) -> None:
         view.say(
             f"The endpoint stays up: {endpoint.url}, with the key {key}. Look: heliostat status. End: heliostat stop"
         )
-        view.say("Watch it, in Prometheus with our rules: heliostat monitor up")
+        view.say(watching())
+
+
+def watching() -> str:
+    """Where the dashboards are: the page of a monitor that runs, else the command for it, and what it lacks here."""
+    from heliostat.cluster.folders import LOOPBACK
+    from heliostat.cluster.monitor import parts, programs
+    from heliostat.cluster.monitor.settings import Settings
+
+    if page := parts.running("page"):
+        return f"Watch it on the dashboards: {page.url}/d/heliostat"
+    command = f"heliostat monitor up, then http://{LOOPBACK}:{Settings().port('page')}/d/heliostat"
+    try:
+        for program in (programs.PROMETHEUS, programs.ALERTMANAGER):
+            programs.find(program)
+    except ResourceError as error:
+        return f"Watch it on the dashboards: {command}. That needs {error}"
+    return f"Watch it on the dashboards: {command}"
 
 
 class Clock:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from heliostat import demo
 from heliostat.cluster import scrape
+from heliostat.cluster.monitor import parts
 from heliostat.spec import load_spec
 from heliostat.view.terminal import View
 
@@ -55,6 +58,38 @@ def test_nothing_of_a_sample_is_cut_off() -> None:
     console = Console(width=40, record=True)
     demo.samples(View(console))
     assert 'status="200"' in console.export_text().replace("\n", "")
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH and a home with nothing in them."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HELIOSTAT_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+WATCH = "Watch it on the dashboards: "
+COMMAND = f"{WATCH}heliostat monitor up, then http://127.0.0.1:3100/d/heliostat"
+
+
+def test_the_command_that_shows_the_dashboards_is_named_with_their_address(programs: Path) -> None:
+    for name in ("prometheus", "alertmanager"):
+        (programs / name).write_text('#!/bin/sh\necho "version 2.42.0"\n')
+        (programs / name).chmod(0o755)
+    assert demo.watching() == COMMAND
+
+
+@pytest.mark.usefixtures("programs")
+def test_what_the_dashboards_lack_is_named_with_where_to_have_it() -> None:
+    needs = "Prometheus: no prometheus on PATH; install it: apt-get install prometheus, or https://prometheus.io"
+    assert demo.watching().startswith(f"{COMMAND}. That needs {needs}")
+
+
+@pytest.mark.usefixtures("programs")
+def test_dashboards_that_are_shown_already_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = parts.Part("page", "", "http://127.0.0.1:3200", "/", os.getpid(), 0, "", [])
+    monkeypatch.setattr(parts, "running", {"page": page}.get)
+    assert demo.watching() == f"{WATCH}http://127.0.0.1:3200/d/heliostat"
 
 
 @pytest.mark.parametrize("recipe", demo.DEMOS)
