@@ -1,9 +1,14 @@
-"""Every query of the dashboards, and every rule, asked of a Prometheus that watched a run and two endpoints."""
+"""Every query of the dashboards, and every rule, asked of a Prometheus that watched a run and two endpoints.
+
+The page draws all dashboards in Chromium too. The pictures of docs/monitoring.md are made here, with a minute more of
+load: `HELIOSTAT_PICTURES=$PWD/docs/pictures make test ARGS="tests/integration/test_dashboard.py -k page" WORKERS=0`.
+"""
 
 from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import tempfile
 import time
@@ -16,8 +21,10 @@ import httpx
 import pytest
 import torch
 from rich.console import Console
+from selenium.webdriver import Chrome
 
 from heliostat.cluster.config import ClusterConfig
+from heliostat.cluster.scrape import shipped_folder
 from heliostat.cluster.session.session import session
 from heliostat.infra.alerts import files
 from heliostat.infra.alerts.ray_names import (
@@ -33,7 +40,7 @@ from heliostat.infra.alerts.ray_names import (
 from heliostat.infra.alerts.rule import Alert, Recording
 from heliostat.infra.config import strict
 from heliostat.infra.dashboards import build, promql
-from heliostat.infra.dashboards.grafana import Variable
+from heliostat.infra.dashboards.grafana import Dashboard, Variable
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel, write_description
 from heliostat.infra.storage.config import StorageConfig
@@ -46,6 +53,8 @@ from heliostat.serve.config import ServeConfig
 from heliostat.serve.deploy.launch import Endpoint, deploy
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
+from tests.browser import chromium
+from tests.page import open_dashboard, page_server, set_scheme, states, take_picture
 from tests.ports import free_port
 from tests.prometheus import Prometheus, prometheus
 from tests.waiting import until
@@ -53,6 +62,9 @@ from tests.waiting import until
 GRAFANA = {"$__rate_interval": "10s", "$__interval": "1s", "$__range": "5m"}
 """What Grafana puts in place of its own variables."""
 KEY = generate_key()
+PICTURES = os.environ.get("HELIOSTAT_PICTURES")
+"""A folder for pictures of the dashboards, where they are wanted."""
+PICTURE_SECONDS = 60
 
 
 def trained(spec: Spec) -> AppArgs:
@@ -100,13 +112,17 @@ def ask_until_seen(server: Prometheus, classifier: Endpoint, writer: Endpoint) -
         "sum(rate(ray_heliostat_time_to_first_token_seconds_count[10s])) > 0",
         "sum(ray_serve_autoscaling_total_requests)",
     ]
-    end = time.monotonic() + 90
-    while unseen := [query for query in wanted if not server.now(query)]:
-        assert time.monotonic() < end, f"not scraped in 90 s: {unseen}"
+    began = time.monotonic()
+    while (unseen := [query for query in wanted if not server.now(query)]) or shows_too_little(began):
+        assert not unseen or time.monotonic() < began + 90, f"not scraped in 90 s: {unseen}"
         ask(classifier, "/v1/predict", {"text": "the film was superb"})
         ask(writer, "/v1/completions", {"model": "writer", "prompt": "the film", "max_tokens": 8})
         time.sleep(0.3)
     time.sleep(2)  # so that the last step of a range has what this moment has
+
+
+def shows_too_little(began: float) -> bool:
+    return PICTURES is not None and time.monotonic() < began + PICTURE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +238,31 @@ def test_prometheus_evaluates_every_rule(watched: Prometheus) -> None:
 def test_nothing_fires_but_the_watchdog(watched: Prometheus) -> None:
     firing = {alert["labels"]["alertname"] for alert in watched.get("alerts")["alerts"] if alert["state"] == "firing"}
     assert firing == {"HeliostatWatchdog"}
+
+
+@pytest.fixture(scope="module")
+def page(watched: Prometheus) -> Iterator[str]:
+    with page_server(watched.url, shipped_folder("grafana") / "dashboards", scrape_seconds=2) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.mark.parametrize("dashboard", build.DASHBOARDS, ids=lambda dashboard: dashboard.uid)
+def test_the_page_draws_every_panel(watched: Prometheus, page: str, browser: Chrome, dashboard: Dashboard) -> None:
+    set_scheme(browser, "light")
+    window = f"from={watched.started * 1000:.0f}&to={time.time() * 1000:.0f}"
+    open_dashboard(browser, f"{page}/d/{dashboard.uid}?{window}&refresh=")
+    found = states(browser)
+    assert len(found) == sum(len(panels) for _, panels in dashboard.rows)
+    assert [(title, says) for title, state, says, _ in found if state != "drawn"] == []
+    assert [(title, unknown) for title, _, _, unknown in found if unknown] == []
+    if PICTURES:
+        take_picture(browser, Path(PICTURES) / f"{dashboard.uid}.png")
 
 
 def test_a_metric_that_does_not_exist_has_no_data(watched: Prometheus) -> None:
