@@ -24,9 +24,9 @@ STATES = "return [...document.querySelectorAll('.panel')].map(one => [one.queryS
 
 
 @contextmanager
-def page_server(prometheus: str, dashboards: Path) -> Iterator[str]:
-    """The address of a page that asks `prometheus`, which scrapes each second."""
-    with Server(0, prometheus, dashboards, scrape_seconds=1) as server:
+def page_server(prometheus: str, dashboards: Path, scrape_seconds: float = 1) -> Iterator[str]:
+    """The address of a page that asks `prometheus`. A rate is over four scrapes, a point for each or for more."""
+    with Server(0, prometheus, dashboards, scrape_seconds) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"
@@ -77,4 +77,4 @@ def take_picture(browser: Chrome, file: Path) -> None:
     asked = {"captureBeyondViewport": True, "clip": clip}
     image = Image.open(io.BytesIO(base64.b64decode(browser.execute_cdp_cmd("Page.captureScreenshot", asked)["data"])))
     file.parent.mkdir(parents=True, exist_ok=True)
-    image.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(file, optimize=True)
+    image.convert("RGB").quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(file, optimize=True)

@@ -25,7 +25,8 @@ export class Dashboard {
     const made = panels.map(panel => new Panel(panel));
     for (const one of made) { this.#panels.set(one.element, one); this.#sight.observe(one.element); }
     const grid = make("div", { className: "grid" }, ...made.map(one => one.element));
-    return title === undefined ? grid : make("details", { className: "row", open: !collapsed }, make("summary", {}, make("h2", { textContent: title })), grid);
+    if (title === undefined) return grid;
+    return make("details", { className: "row", open: !collapsed }, make("summary", {}, make("h2", { textContent: title })), grid);
   }
 
   #seen({ target, isIntersecting }) {

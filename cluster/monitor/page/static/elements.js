@@ -16,5 +16,6 @@ export function link(text, address, inNewTab = false) {
 
 export function options(select, choices, chosen, text) {
   const known = chosen in choices ? choices : { ...choices, [chosen]: text };
-  select.replaceChildren(...Object.entries(known).map(([value, text]) => make("option", { value, textContent: text, selected: value === chosen })));
+  const made = Object.entries(known).map(([value, textContent]) => make("option", { value, textContent, selected: value === chosen }));
+  select.replaceChildren(...made);
 }

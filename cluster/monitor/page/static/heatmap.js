@@ -9,7 +9,7 @@ export function heatmap(box, panel, series, { window, dashboard }) {
   const { rows, bounds } = buckets(series), all = times(window), most = highest(rows);
   const { unit: given, decimals } = panel.options?.yAxis ?? {}, unit = given ?? panel.fieldConfig?.defaults?.unit;
   const place = make("div", { className: "plot" }), note = make("div", { className: "note" });
-  const rest = `${rows.length} buckets; the darkest cell has ${inUnit(most, panel.fieldConfig?.defaults?.unit && given ? panel.fieldConfig.defaults.unit : "none")}`;
+  const rest = `${rows.length} buckets; the darkest cell has ${inUnit(most, given ? panel.fieldConfig?.defaults?.unit : "none")}`;
   box.append(place, note);
   note.textContent = rest;
   const upTo = at => (bounds[at] === Infinity ? "more" : inUnit(bounds[at], unit, decimals));
@@ -18,7 +18,10 @@ export function heatmap(box, panel, series, { window, dashboard }) {
     axis: { text: at => (at > 0 && at <= rows.length ? upTo(at - 1) : ""), splits: () => labelled(rows.length) },
     hooks: {
       draw: [plot => cells(plot, rows, all, most)],
-      setCursor: [({ cursor: { idx, top }, posToVal }) => { note.textContent = described(idx, idx === null || idx === undefined || top < 0 ? -1 : Math.floor(posToVal(top, "y")), rows, all, upTo) ?? rest; }],
+      setCursor: [({ cursor: { idx, top }, posToVal }) => {
+        const isAt = idx !== null && idx !== undefined && top >= 0;
+        note.textContent = (isAt && described(idx, Math.floor(posToVal(top, "y")), rows, all, upTo)) || rest;
+      }],
     },
   });
 }
@@ -36,9 +39,11 @@ function described(time, bucket, rows, all, upTo) {
 
 // Prometheus's buckets are cumulative: each has what those below it have.
 function buckets(series) {
-  const found = series.filter(one => "le" in one.labels).map(one => ({ bound: Number(one.labels.le.replace("+Inf", "Infinity")), values: one.values }));
+  const bound = ({ le }) => Number(le.replace("+Inf", "Infinity"));
+  const found = series.filter(one => "le" in one.labels).map(one => ({ bound: bound(one.labels), values: one.values }));
   found.sort((a, b) => a.bound - b.bound);
-  const rows = found.map(({ values }, at) => values.map((value, time) => (value === null ? null : Math.max(value - (found[at - 1]?.values[time] ?? 0), 0))));
+  const own = (value, at, time) => Math.max(value - (found[at - 1]?.values[time] ?? 0), 0);
+  const rows = found.map(({ values }, at) => values.map((value, time) => (value === null ? null : own(value, at, time))));
   return { rows, bounds: found.map(one => one.bound) };
 }
 

@@ -2,7 +2,7 @@
 import { ask } from "./api.js";
 import { Dashboard } from "./dashboard.js";
 import { link, make, options } from "./elements.js";
-import { isRange, makeWindow, RANGES, REFRESHES, seconds } from "./times.js";
+import { inWords, isRange, makeWindow, RANGES, REFRESHES, seconds } from "./times.js";
 import { Variables } from "./variables.js";
 
 const at = id => document.getElementById(id);
@@ -55,7 +55,7 @@ async function start() {
   at("description").textContent = dashboard.description ?? "";
   at("source").textContent = `Prometheus at ${prometheus}. Drawn by uPlot.`;
   at("variables").replaceChildren(...variables.menus(() => makeWindow(from, to, scrape), refresh));
-  options(at("range"), RANGES, from, to === "now" ? from.replace("now-", "") : `${from} to ${to}`);
+  options(at("range"), RANGES, from, inWords(from, to));
   options(at("every"), REFRESHES, every, every);
   at("range").addEventListener("change", event => { [from, to] = [event.target.value, "now"]; refresh(); });
   at("every").addEventListener("change", event => { every = event.target.value; refresh(); });

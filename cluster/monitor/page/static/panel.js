@@ -18,7 +18,9 @@ export class Panel {
     this.#panel = panel;
     const id = `panel-${panel.id}`, title = make("h3", { id, textContent: panel.title || panel.type });
     const about = make("p", { className: "about", textContent: panel.description || "" });
-    this.element = make("section", { className: `panel ${panel.type in KINDS ? panel.type : ""}` }, make("div", { className: "head" }, title, this.#links), about, this.#body, this.#note);
+    const head = make("div", { className: "head" }, title, this.#links);
+    this.element = make("section", { className: "panel" }, head, about, this.#body, this.#note);
+    if (panel.type in KINDS) this.element.classList.add(panel.type);
     this.element.setAttribute("aria-labelledby", id);
     this.element.dataset.state = "loading";
     about.title = panel.description || "";

@@ -14,9 +14,12 @@ export function table(box, panel, series, around) {
     const key = JSON.stringify(labels.map(label => one.labels[label] ?? ""));
     rows.set(key, { ...rows.get(key), [one.query]: one, "": rows.get(key)?.[""] ?? one });
   }
-  const head = [...labels.map(label => make("th", { scope: "col", textContent: label })), ...queries.map(query => make("th", { scope: "col", className: "number", textContent: title(query) }))];
-  const body = [...rows.values()].map(row => make("tr", {}, ...labels.map((label, at) => labelCell(row[""], label, at, around)), ...queries.map(query => valueCell(row[query]))));
-  const element = make("div", { className: "scroll", tabIndex: 0 }, make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body)));
+  const head = (textContent, className = "") => make("th", { scope: "col", textContent, className });
+  const heads = [...labels.map(label => head(label)), ...queries.map(query => head(title(query), "number"))];
+  const body = [...rows.values()].map(row => make("tr", {},
+    ...labels.map((label, at) => labelCell(row[""], label, at, around)), ...queries.map(query => valueCell(row[query]))));
+  const made = make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...body));
+  const element = make("div", { className: "scroll", tabIndex: 0 }, made);
   element.ariaLabel = panel.title;
   box.append(element);
   return () => {};
@@ -32,7 +35,8 @@ function labelCell(one, label, at, around) {
 }
 
 function valueCell(one) {
-  const cell = make("td", { className: "number", textContent: one ? inUnit(one.values[0], one.settings.unit, one.settings.decimals) : "" });
+  const textContent = one ? inUnit(one.values[0], one.settings.unit, one.settings.decimals) : "";
+  const cell = make("td", { className: "number", textContent });
   if (one?.settings.color?.mode === "thresholds") cell.style.color = ofThreshold(one.values[0], one.settings.thresholds?.steps);
   return cell;
 }

@@ -3,7 +3,10 @@
 const SECONDS = { s: 1, m: 60, h: 3600, d: 86400, w: 604800 };
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400];
 const MOST_POINTS = 500;
-export const RANGES = { "now-15m": "15 minutes", "now-1h": "1 hour", "now-3h": "3 hours", "now-12h": "12 hours", "now-24h": "1 day", "now-2d": "2 days", "now-7d": "7 days" };
+export const RANGES = {
+  "now-15m": "15 minutes", "now-1h": "1 hour", "now-3h": "3 hours", "now-12h": "12 hours",
+  "now-24h": "1 day", "now-2d": "2 days", "now-7d": "7 days",
+};
 export const REFRESHES = { "": "off", "5s": "5 s", "10s": "10 s", "30s": "30 s", "1m": "1 min", "5m": "5 min" };
 
 // Seconds of "15m"; NaN of what is none.
@@ -43,6 +46,13 @@ export function ofGrafana({ step, scrape, length }) {
     __rate_interval: `${rate}s`, __interval: `${step}s`, __interval_ms: `${step * 1000}`,
     __range: `${length}s`, __range_s: `${length}`, __range_ms: `${length * 1000}`,
   };
+}
+
+// A range in words: "1h" up to now, else both ends.
+export function inWords(from, to) {
+  if (to === "now" && from.startsWith("now-")) return from.slice(4);
+  const now = Date.now() / 1000;
+  return [from, to].map(one => (one === "now" ? one : clock(moment(one, now), { withDay: true }))).join(" to ");
 }
 
 const two = number => String(number).padStart(2, "0");

@@ -10,7 +10,7 @@ const scaled = (scales, unit = "") => (value, decimals) => {
   const [least, name, divisor = least] = scales.find(([one]) => Math.abs(value) >= one) ?? [1, unit ? " " : ""];
   return (plain(value / divisor, decimals) + name + unit).trimEnd();
 };
-const times = factor => (value, decimals) => scaled(TIME)(value * factor, decimals);
+const times = factor => (value, decimals) => (value === 0 ? "0 s" : scaled(TIME)(value * factor, decimals));
 const followed = unit => (value, decimals) => `${plain(value, decimals)}${unit}`;
 
 const UNITS = {
