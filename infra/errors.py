@@ -8,6 +8,7 @@ HeliostatError            exit code 1
 │   └── IntegrityError    stored files differ from their manifest
 ├── StorageError          a file system or bucket refuses or does not answer
 │   ├── NotFoundError     no such object
+│   ├── AlreadyExistsError  an object that is never overwritten is there
 │   └── UnreachableError  a server does not answer
 ├── ResourceError         too few CPUs or GPUs, a port in use, no cluster
 ├── TrainingError         a run failed for a reason that the user can act on
@@ -54,6 +55,10 @@ class StorageError(HeliostatError):
 
 class NotFoundError(StorageError):
     """No such object."""
+
+
+class AlreadyExistsError(StorageError):
+    """An object that must not be overwritten exists already."""
 
 
 class UnreachableError(StorageError):

@@ -18,6 +18,7 @@ from heliostat.infra.memory import freeze_heap
 from heliostat.infra.metrics.catalogue import TRAINING
 from heliostat.infra.metrics.export import Exporter, Record
 from heliostat.infra.registry.published import PublishedModel
+from heliostat.infra.storage.measured import observed
 from heliostat.infra.storage.store import open_store
 from heliostat.train.build import RunInputs, build_run, load_run_inputs
 from heliostat.train.checkpoints.checkpoint import Checkpoints
@@ -52,7 +53,8 @@ def work(config: dict[str, Any]) -> None:
     if failed:
         return  # launch reads the error from the channel; Ray would retry if this raised
     try:
-        train(job, channel)
+        with closing(Exporter()) as exporter, observed(exporter, job.storage.kind):
+            train(job, channel)
     except HeliostatError as error:
         ray.get(channel.post.remote({"kind": "error", "message": str(error)}))
         if not isinstance(error, StoppedError):  # all ranks have it; Ray would retry if it were raised

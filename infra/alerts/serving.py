@@ -9,7 +9,7 @@ from heliostat.infra.alerts.objectives import BURN_RATES, LEAST_ERRORS, QUANTILE
 from heliostat.infra.alerts.ray_names import REPLICAS_HEALTHY, REPLICAS_WANTED
 from heliostat.infra.alerts.rule import Alert, Group, Recording
 from heliostat.infra.metrics import catalogue
-from heliostat.infra.metrics.catalogue import Metric
+from heliostat.infra.metrics.metric import Metric
 from heliostat.infra.metrics.promql import series
 
 REJECTED_SHARE = 0.05

@@ -9,6 +9,7 @@ from pathlib import Path
 from heliostat.infra.dashboards import serving, training
 from heliostat.infra.dashboards.cluster import CLUSTER, CPUS_TAKEN, NODES, PENDING
 from heliostat.infra.dashboards.grafana import Dashboard, Variable, to_json
+from heliostat.infra.dashboards.storage import STORAGE
 from heliostat.infra.metrics import catalogue
 
 MODEL = Variable("model", f'{{__name__=~"ray_({catalogue.REQUESTS.name}|{catalogue.TRAIN_STEPS.name})"}}')
@@ -23,7 +24,7 @@ OVERVIEW = Dashboard(
         ("Cluster", (NODES, CPUS_TAKEN, PENDING)),
     ),
 )
-DASHBOARDS = (OVERVIEW, serving.SERVING, training.TRAINING, CLUSTER)
+DASHBOARDS = (OVERVIEW, serving.SERVING, training.TRAINING, STORAGE, CLUSTER)
 
 
 def files() -> dict[str, str]:

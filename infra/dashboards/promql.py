@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from heliostat.infra.metrics.catalogue import Metric
+from heliostat.infra.metrics.metric import Metric
 from heliostat.infra.metrics.promql import series
 
 VARIABLES = ("model", "version", "run")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heliostat.infra.dashboards.grafana import FAULTS, Dashboard, Panel, Query, Variable
 from heliostat.infra.dashboards.promql import mean, quantile, rate, select
 from heliostat.infra.metrics import catalogue
-from heliostat.infra.metrics.catalogue import Metric
+from heliostat.infra.metrics.metric import Metric
 
 FAULTS_SHARE = f"""({rate(catalogue.REQUESTS, where='status=~"5.."')} / {rate(catalogue.REQUESTS)} >= 0) or vector(0)"""
 MODEL = Variable("model", f"ray_{catalogue.REQUESTS.name}")

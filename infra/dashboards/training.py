@@ -5,7 +5,7 @@ from __future__ import annotations
 from heliostat.infra.dashboards.grafana import FAULTS, Dashboard, Panel, Query, Variable
 from heliostat.infra.dashboards.promql import WINDOW, mean, quantile, rate, select
 from heliostat.infra.metrics import catalogue
-from heliostat.infra.metrics.catalogue import Metric
+from heliostat.infra.metrics.metric import Metric
 
 MODEL = Variable("model", f"ray_{catalogue.TRAIN_STEPS.name}")
 RUN = Variable("run", f'ray_{catalogue.TRAIN_STEPS.name}{{model=~"$model"}}')

@@ -1,47 +1,15 @@
 """All metrics that Heliostat exports: name, kind, unit, labels, buckets, and what each is for.
 
 Processes export them through Ray's metrics agent (`export.py`), so that each worker and replica is scraped on its own
-node; Prometheus sees each name with the prefix `ray_`. Dashboards, rules, the page docs/metrics.md and tests read this
+node; Prometheus sees each name with the prefix `ray_`. What belongs to no process goes through the exporter
+(`infra/exporter`), without a prefix. Dashboards, rules, the page docs/metrics.md and tests read this
 catalogue. A histogram's bounds stand here only: of two processes of a node with other bounds, Ray's agent drops one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal
-
-Unit = Literal["seconds", "bytes", "tokens", "requests", "inputs", "records", "steps", "keys", "ratio", "1"]
-
-
-@dataclass(frozen=True)
-class Label:
-    """What a label says, and what keeps the number of its values small."""
-
-    help: str
-    values: tuple[str, ...] = ()
-    """All of them, where they are known beforehand: counters begin at zero for each."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """Definition of one metric."""
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    unit: Unit
-    help: str
-    purpose: str
-    """What somebody who looks at it wants to know."""
-    labels: tuple[str, ...]
-    buckets: tuple[float, ...] = ()
-
-    @cached_property
-    def total(self) -> Metric:
-        """The counter of what was observed in this histogram, from which a mean is true."""
-        help = f"Sum of what is observed in {self.name}."
-        return replace(self, name=f"{self.name}_total", kind="counter", help=help, buckets=())
-
+from heliostat.infra.metrics import of_storage
+from heliostat.infra.metrics.metric import Label, Metric
 
 LABELS = {
     "model": Label("Name of the model; one for each spec."),
@@ -88,6 +56,7 @@ LABELS = {
     "run": Label("Id of the run; a process has one."),
     "rank": Label("Rank of the worker in its run."),
     "cause": Label("What training waits for.", ("data", "communication", "checkpoint")),
+    **of_storage.LABELS,
 }
 """Each label that a metric may have."""
 
@@ -388,8 +357,13 @@ TRAIN_MEMORY_BYTES = Metric(
 )
 
 _DEFINED = tuple(value for value in globals().copy().values() if isinstance(value, Metric))
-CATALOGUE = (*_DEFINED, *(metric.total for metric in _DEFINED if metric.kind == "histogram"))
-TRAINING = tuple(metric for metric in CATALOGUE if "run" in metric.labels)
+CATALOGUE = (*_DEFINED, *(metric.total for metric in _DEFINED if metric.kind == "histogram"), *of_storage.METRICS)
+_OF_RAY = tuple(metric for metric in CATALOGUE if metric.through == "ray")
+TRAINING = tuple(metric for metric in _OF_RAY if "run" in metric.labels)
 """What a worker exports."""
-SERVING = tuple(metric for metric in CATALOGUE if "version" in metric.labels)
+SERVING = tuple(metric for metric in _OF_RAY if "version" in metric.labels)
 """What a replica exports."""
+STORAGE = tuple(metric for metric in _OF_RAY if "operation" in metric.labels)
+"""What workers and replicas export of their requests to storage."""
+EXPORTED = tuple(metric for metric in CATALOGUE if metric.through == "exporter")
+"""What the exporter tells of storage and registry."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from heliostat.infra.metrics.catalogue import LABELS, SERVING, TRAINING, Metric
+from heliostat.infra.metrics.catalogue import CATALOGUE, LABELS, SERVING, STORAGE, TRAINING
+from heliostat.infra.metrics.metric import Metric
 
 HEAD = """\
 # Metrics
@@ -19,15 +20,20 @@ Prometheus sees each name with the prefix `ray_`, and labels of Ray beside ours:
 long as its process, and gone within three reports of Ray's agent (`RAY_metrics_report_interval_ms`, 5 s) after its end.
 For means, use the counter `…_total` beside a histogram: the `_sum` of a histogram is an estimate of Ray's agent.
 """
+SECTIONS = (
+    ("Of each replica", SERVING),
+    ("Of each training worker", TRAINING),
+    ("Of each worker and replica, about storage", STORAGE),
+)
 COLUMNS = ("metric", "kind", "unit", "labels", "what", "for")
 
 
 def page() -> str:
     """The page, in Markdown."""
     parts = [HEAD]
-    for title, metrics in (("Of each replica", SERVING), ("Of each training worker", TRAINING)):
+    for title, metrics in SECTIONS:
         parts += [f"## {title}\n", _table(COLUMNS, map(_row, metrics))]
-    bounded = [metric for metric in (*SERVING, *TRAINING) if metric.buckets]
+    bounded = [metric for metric in CATALOGUE if metric.buckets]
     parts += ["## Bounds of histograms\n", _table(("metric", "upper bounds"), map(_bounds, bounded))]
     labels = ((f"`{name}`", label.help, ", ".join(map(_code, label.values))) for name, label in LABELS.items())
     parts += ["## Labels\n", _table(("label", "what", "counters begin with"), labels)]

@@ -16,7 +16,8 @@ from itertools import product
 from typing import Any
 
 from heliostat.infra import log
-from heliostat.infra.metrics.catalogue import LABELS, Metric
+from heliostat.infra.metrics.catalogue import LABELS
+from heliostat.infra.metrics.metric import Metric
 
 Labels = Mapping[str, str]
 Record = Callable[[Metric, float, Labels], None]

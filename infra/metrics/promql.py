@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from heliostat.infra.metrics.catalogue import Metric
+from heliostat.infra.metrics.metric import Metric
 
 
 def series(metric: Metric, labels: str = "", part: Literal["", "bucket", "count"] = "") -> str:
-    """The metric as a query names it: with the prefix of Ray's agent, and with matchers such as `status="200"`.
+    """The metric as a query names it: as it is exposed, and with matchers such as `status="200"`.
 
     `part` is for histograms. There is no `sum`, which Ray makes up: `metric.total` counts what was observed.
     """
-    name = f"ray_{metric.name}_{part}" if part else f"ray_{metric.name}"
+    name = f"{metric.exposed}_{part}" if part else metric.exposed
     return f"{name}{{{labels}}}" if labels else name

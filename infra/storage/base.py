@@ -38,7 +38,7 @@ class Store(Protocol):
         """All bytes of `key`."""
 
     def write_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Stores `data`; with `if_absent`, raises StorageError if `key` exists (checked atomically)."""
+        """Stores `data`; with `if_absent`, raises AlreadyExistsError if `key` exists (checked atomically)."""
 
     def upload(self, file: Path, key: str) -> None:
         """Stores a local file."""

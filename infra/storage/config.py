@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -12,6 +13,7 @@ from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.errors import ConfigError
 
 DEFAULT_FOLDER = "heliostat-data"
+Kind = Literal["local", "s3"]
 
 
 def is_s3(url: str) -> bool:
@@ -60,6 +62,11 @@ class StorageConfig(StrictModel):
     """`s3://bucket/prefix` or a local path; HELIOSTAT_STORAGE where left out."""
     endpoint_url: str | None = None
     """Address of an S3-compatible server; AWS_ENDPOINT_URL_S3 where left out, and AWS where neither is."""
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it is a folder or a bucket."""
+        return "s3" if is_s3(self.url) else "local"
 
     @field_validator("url")
     @classmethod

@@ -12,7 +12,7 @@ from stat import S_ISREG
 from typing import BinaryIO
 from uuid import uuid4
 
-from heliostat.infra.errors import NotFoundError, StorageError
+from heliostat.infra.errors import AlreadyExistsError, NotFoundError, StorageError
 from heliostat.infra.storage.base import Entry, check_key
 
 _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -30,7 +30,7 @@ class LocalStore:
             return path.read_bytes()
 
     def write_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Stores `data`; with `if_absent`, raises StorageError if `key` exists."""
+        """Stores `data`; with `if_absent`, raises AlreadyExistsError if `key` exists."""
         with self._explained("write", key) as path:
             write_atomically(path, lambda file: file.write(data), if_absent=if_absent)
 
@@ -75,7 +75,8 @@ class LocalStore:
             if operation == "read" and isinstance(error, _NO_FILE) and error.filename == str(path):
                 raise NotFoundError(f"{path}: cannot read: no such file") from error
             if isinstance(error, FileExistsError) and path.exists():
-                raise StorageError(f"{path}: cannot write: it exists already and is never overwritten") from error
+                reason = "it exists already and is never overwritten"
+                raise AlreadyExistsError(f"{path}: cannot write: {reason}") from error
             where = error.filename or path
             raise StorageError(f"{where}: cannot {operation} {key!r}: {error.strerror or error}") from error
 

@@ -31,6 +31,7 @@ from heliostat.infra.errors import ConfigError, NotFoundError
 from heliostat.infra.storage import deadline
 from heliostat.infra.storage.base import Entry, check_key
 from heliostat.infra.storage.deadline import ContextExecutor, Deadline, DeadlineExceededError
+from heliostat.infra.storage.measured import retried
 from heliostat.infra.storage.s3_errors import (
     NO_SUCH_BUCKET,
     endpoint_key,
@@ -41,6 +42,7 @@ from heliostat.infra.storage.s3_errors import (
 )
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSRequest
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
@@ -95,7 +97,7 @@ class S3Store:
         return self._bounded("read", key, lambda client: self._get(client, key))
 
     def write_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Stores `data`; with `if_absent`, raises StorageError if `key` exists."""
+        """Stores `data`; with `if_absent`, raises AlreadyExistsError if `key` exists."""
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
 
         def call(client: S3Client) -> None:
@@ -178,7 +180,7 @@ class S3Store:
             try:
                 return client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
             except _BROKEN_BODY:
-                continue
+                retried()
         return client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
 
     def _pages(self, client: S3Client, prefix: str) -> Iterator[tuple[str, int, str]]:
@@ -235,8 +237,10 @@ class _Progress(BaseSubscriber):
         self._limit.moved(bytes_transferred)
 
 
-def _check_deadline(operation_name: str, **_: Any) -> None:
-    """Called before each attempt of a request; cleaning up a broken upload is always allowed."""
+def _before_attempt(request: AWSRequest, operation_name: str, **_: Any) -> None:
+    """Called before each attempt of a request; cleaning up a broken upload is allowed after the deadline too."""
+    if request.context["retries"]["attempt"] > 1:
+        retried()
     if operation_name != "AbortMultipartUpload":
         deadline.current().check()
 
@@ -269,5 +273,5 @@ def _make_client(endpoint_url: str | None, limits: Limits) -> S3Client:
         raise ConfigError(
             f"{endpoint_key(endpoint_url)}: {error}; http://host:port or https://host is allowed"
         ) from error
-    client.meta.events.register("request-created.s3", _check_deadline)
+    client.meta.events.register("request-created.s3", _before_attempt)
     return client

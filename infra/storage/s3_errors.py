@@ -14,7 +14,7 @@ from botocore.exceptions import (
 )
 from s3transfer.exceptions import RetriesExceededError
 
-from heliostat.infra.errors import NotFoundError, StorageError
+from heliostat.infra.errors import AlreadyExistsError, NotFoundError, StorageError
 from heliostat.infra.storage.deadline import DeadlineExceededError
 
 _MISSING = ("NoSuchKey", "NotFound", "404")
@@ -71,7 +71,8 @@ def explain(error: Exception, operation: str, name: str, endpoint_url: str | Non
         meaning = f"given up after {seconds:.0f} s: the server or the network is too slow"
     else:
         meaning = _meaning(error, endpoint_url)
-    return StorageError(f"{name}: cannot {operation}: {' '.join(meaning.split())}")
+    kind = AlreadyExistsError if isinstance(error, ClientError) and is_taken(error) else StorageError
+    return kind(f"{name}: cannot {operation}: {' '.join(meaning.split())}")
 
 
 def _code(error: ClientError) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from heliostat.infra.storage.base import Store
-from heliostat.infra.storage.config import StorageConfig, is_s3
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.local import LocalStore
+from heliostat.infra.storage.measured import MeasuredStore
 
 
 def open_store(
@@ -20,10 +21,10 @@ def open_store(
         from heliostat.infra.config.strict import build
 
         storage = build(StorageConfig, {"url": storage, "endpoint_url": endpoint_url}, source="storage")
-    if not is_s3(storage.url):
-        return LocalStore(storage.url)
+    if storage.kind == "local":
+        return MeasuredStore(LocalStore(storage.url), storage.kind)
     from heliostat.infra.storage.s3 import Limits, S3Store
 
     bucket, _, prefix = storage.url.removeprefix("s3://").partition("/")
     limits = Limits() if deadline_seconds is None else Limits(deadline_seconds=deadline_seconds)
-    return S3Store(bucket, prefix, storage.endpoint_url, limits)
+    return MeasuredStore(S3Store(bucket, prefix, storage.endpoint_url, limits), storage.kind)

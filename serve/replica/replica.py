@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config import strict as configuration
 from heliostat.infra.log_fields import identify
 from heliostat.infra.memory import freeze_heap
+from heliostat.infra.storage.measured import observed
 from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import hash_keys, keys_from_environment
 from heliostat.serve.args import AppArgs
@@ -34,7 +36,8 @@ class Replica:
         self.args = configuration.build(AppArgs, args)
         identify(model=self.args.name, version=self.args.version)
         check_ingress(self.args.config, os.environ)
-        self.metrics = Exporter()
+        self.metrics, self.storage = Exporter(), ExitStack()
+        self.storage.enter_context(observed(self.metrics, self.args.storage.kind))
         self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
         for adapter in ("", *(f"{name}@{one.version}" for name, one in self.args.adapters.items())):
             self.metrics.begin(SERVING, {**self.counts.labels, "adapter": adapter})
@@ -70,7 +73,9 @@ class Replica:
         self.service.check_health()
 
     def __del__(self) -> None:
-        for part in (getattr(self, name, None) for name in ("service", "guard", "experiment", "metrics", "access")):
+        for part in (
+            getattr(self, name, None) for name in ("service", "guard", "experiment", "storage", "metrics", "access")
+        ):
             if part:
                 part.close()
 

@@ -111,7 +111,7 @@ def test_counters_are_read_as_rates(file: Path) -> None:
         for name in OUR_NAME.findall(query):
             grows = EXPOSED[name].kind in ("counter", "histogram")
             if grows and name not in COUNTS:
-                window = rf"(rate\({name}\{{[^}}]*\}}\[\$__rate_interval|increase\({name}\{{[^}}]*\}}\[1h)\]\)"
+                window = rf"(rate\({name}(\{{[^}}]*\}})?\[\$__rate_interval|increase\({name}\{{[^}}]*\}}\[1h)\]\)"
                 assert re.search(window, query), query
 
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from heliostat.infra.metrics.catalogue import Metric
+from heliostat.infra.metrics.metric import Metric
 from heliostat.serve.access.control import AccessControl
 from heliostat.serve.access.keyring import KeyRing
 from heliostat.serve.access.keys import digest_of

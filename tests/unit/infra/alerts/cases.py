@@ -121,6 +121,11 @@ def cpus(first: str, second: str) -> Series:
     }
 
 
+def storage_errors(process: str, values: str) -> Series:
+    labels = f'job="ray",storage="s3",operation="write",WorkerId="{process}"'
+    return {f"ray_heliostat_storage_errors_total{{{labels}}}": values}
+
+
 def up(**targets: str) -> Series:
     return {f'up{{job="ray",instance="{name}:8080"}}': values for name, values in targets.items()}
 
@@ -328,6 +333,23 @@ CASES = (
     Case("HeliostatNodeLost", "a node that was idle is scaled down", "15m", cpus("1x30", "4x5 0x5 stale")),
     Case("HeliostatNodeLost", "the cluster is stopped", "15m", cpus("1x10 stale", "4x10 stale")),
     Case(
+        "HeliostatStorageErrors", "one in a process that was seen at zero", "15m",
+        {**storage_errors("a", "0x12 1x20"), **storage_errors("b", "0x40")},
+        {"job": "ray", "storage": "s3", "operation": "write"},
+        "write on s3 storage failed in ray, after all retries",
+    ),
+    Case(
+        "HeliostatStorageErrors", "the first of a process, with which its series is born", "15m",
+        {**up(a="1x40"), **storage_errors("a", "_x13 1x7")},
+        {"job": "ray", "storage": "s3", "operation": "write"},
+        "write on s3 storage failed in ray, after all retries",
+    ),
+    Case("HeliostatStorageErrors", "the last one was long ago", "30m", storage_errors("a", "0x3 1x57")),
+    Case(
+        "HeliostatStorageErrors", "Prometheus was away and finds what failed before", "40m",
+        {**up(a="1x10 stale _x25 1x20"), **storage_errors("a", "1x10 stale _x25 1x20")},
+    ),
+    Case(
         "HeliostatTargetDown", "one of two", "15m", up(a="1x30", b="1x10 0x20"),
         {"job": "ray", "instance": "b:8080"}, "b:8080 of ray cannot be scraped",
     ),
@@ -378,6 +400,8 @@ EVERYTHING = {
         **replicas("1x60", "1x19 stale _x2 1x38"),
         **keys("keys_read_timestamp_seconds", "0+60x60"),
         **failures("heliostat-serving", "5x19 0x40"),
+        **storage_errors("a", "3x60"),
+        **storage_errors("b", "_x20 0x40"),
     },
     "a run and an endpoint that are stopped": {
         **alive(0, **{STEPS: "0+6x60", SKIPPED: "7x60", SAMPLES: "0+600x20 12000x40", STEP_SECONDS: "0+60x20 1200x40"}),

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from heliostat.infra.metrics.catalogue import CATALOGUE, LABELS, SERVING, TRAINING, Metric
+from heliostat.infra.metrics.catalogue import CATALOGUE, EXPORTED, LABELS, SERVING, STORAGE, TRAINING
+from heliostat.infra.metrics.metric import Metric
 
 BASE_UNITS = {"seconds", "bytes", "tokens", "ratio"}
 OTHER_UNITS = {"ms", "milliseconds", "minutes", "kb", "mb", "gb", "mib", "gib", "percent"}
@@ -32,9 +33,10 @@ def test_a_base_unit_is_in_the_name(metric: Metric) -> None:
     assert metric.unit not in BASE_UNITS or metric.unit in metric.name.split("_")
 
 
-def test_a_metric_belongs_to_a_worker_or_to_a_replica() -> None:
-    assert set(TRAINING) | set(SERVING) == set(CATALOGUE)
-    assert not set(TRAINING) & set(SERVING)
+def test_a_metric_belongs_to_one_kind_of_process() -> None:
+    assert sorted(one.name for one in (*TRAINING, *SERVING, *STORAGE, *EXPORTED)) == sorted(
+        one.name for one in CATALOGUE
+    )
 
 
 @every_metric

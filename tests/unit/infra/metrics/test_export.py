@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from heliostat.infra.metrics import catalogue, export
-from heliostat.infra.metrics.catalogue import LABELS, SERVING, Metric
+from heliostat.infra.metrics.catalogue import LABELS, SERVING
 from heliostat.infra.metrics.export import Exporter, Labels
+from heliostat.infra.metrics.metric import Metric
 from heliostat.serve.metrics import ServeMetrics
 from tests.waiting import until
 

@@ -175,7 +175,8 @@ def test_a_wrong_place_is_one_line(values: dict[str, str], line: str) -> None:
 
 def test_open_store_picks_the_kind(tmp_path: Path) -> None:
     local = open_store(StorageConfig(url=str(tmp_path)))
-    assert isinstance(local, LocalStore)
+    local.write_bytes("a", b"1")
+    assert (tmp_path / "a").read_bytes() == b"1"
     assert local.url == str(tmp_path)
     bucket = open_store("s3://bucket/some/prefix/", endpoint_url="http://127.0.0.1:1")
     assert bucket.url == "s3://bucket/some/prefix"
