@@ -16,6 +16,7 @@ from heliostat.commands import (
     endpoints,
     experiment,
     explain,
+    exporter,
     init,
     keys,
     models,
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a base model and your own data to a monitored, autoscaled endpoint.",
 )
-for command in (demo, init, doctor, stages, endpoints, explain, bench, submit):
+for command in (demo, init, doctor, stages, endpoints, explain, bench, exporter, submit):
     app.add_typer(command.app)
 for name, group in (("models", models), ("keys", keys), ("experiment", experiment), ("monitor", monitor)):
     app.add_typer(group.app, name=name)

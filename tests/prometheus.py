@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from heliostat.cluster.monitor.services import NO_RECEIVER
+from heliostat.cluster.monitor.services import EXPORTER_JOB, NO_RECEIVER
 from heliostat.cluster.scrape import prometheus_config
 from heliostat.infra.alerts import files
 from tests.ports import free_port
@@ -79,12 +79,17 @@ def alertmanager(folder: Path) -> Iterator[Alertmanager]:
 
 
 @contextmanager
-def prometheus(folder: Path, rules: Path | None = None, tells: Alertmanager | None = None) -> Iterator[Prometheus]:
-    """Scrapes the Ray in use each second, from the configuration that Heliostat writes for it, with other rules."""
+def prometheus(
+    folder: Path, *, exporter_port: int | None = None, rules: Path | None = None, tells: Alertmanager | None = None
+) -> Iterator[Prometheus]:
+    """Scrapes the Ray in use, and an exporter, each second, from the configuration that Heliostat writes for Ray."""
     port = free_port()
     config = prometheus_config(folder / "prometheus.yaml", f"127.0.0.1:{port}")
     values = yaml.safe_load(config.read_text())
     values["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "2s"}
+    if exporter_port:
+        exporter = {"static_configs": [{"targets": [f"127.0.0.1:{exporter_port}"]}]}
+        values["scrape_configs"].append({"job_name": EXPORTER_JOB, **exporter})
     if rules:
         values["rule_files"] = [str(rules)]
     if tells:

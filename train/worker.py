@@ -52,22 +52,24 @@ def work(config: dict[str, Any]) -> None:
     failed = ray.get(channel.error.remote())
     if failed:
         return  # launch reads the error from the channel; Ray would retry if this raised
+    exporter = Exporter()
     try:
-        with closing(Exporter()) as exporter, observed(exporter, job.storage.kind):
-            train(job, channel)
+        with observed(exporter, job.storage.kind):
+            train(job, channel, exporter)
     except HeliostatError as error:
         ray.get(channel.post.remote({"kind": "error", "message": str(error)}))
         if not isinstance(error, StoppedError):  # all ranks have it; Ray would retry if it were raised
             raise
+    finally:
+        exporter.flush()  # and it goes on until this process ends with the others: a rank that is done is not gone
 
 
-def train(job: Job, channel: Any) -> None:
+def train(job: Job, channel: Any, exporter: Exporter) -> None:
     """Runs the job, from the base model to the published one."""
     import ray.train
 
     configure_process(job.train.cpus_per_worker)
     world = join("cuda" if torch.cuda.is_available() else "cpu")
-    exporter = Exporter()
     exporter.begin(TRAINING, metric_labels(job, world))
     report_start(job, world, exporter.add)
     parts = load_run_inputs(job)
@@ -85,7 +87,6 @@ def train(job: Job, channel: Any) -> None:
         description = describe(job, parts, run.engine.module, test)
         published = publish(run, parts.base, description, job.spec, open_store(job.storage))
     post_event(channel, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
-    exporter.flush()  # and it goes on until this process ends with the others: a rank that is done is not gone
 
 
 @contextmanager

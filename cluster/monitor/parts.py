@@ -24,7 +24,7 @@ from heliostat.infra.errors import ResourceError
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
-NAMES = ("alertmanager", "prometheus", "page", "grafana")
+NAMES = ("alertmanager", "exporter", "prometheus", "page", "grafana")
 LOG_LINES = 3
 _ANSWER_SECONDS = 5.0
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # the loopback is behind no proxy

@@ -1,4 +1,4 @@
-"""The commands and configurations of Prometheus, Alertmanager, the dashboards' page and Grafana."""
+"""The commands and configurations of Prometheus, Alertmanager, the exporter, the dashboards' page and Grafana."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from heliostat.cluster.session.address import check_answers, find_address, head_
 from heliostat.infra.errors import ResourceError
 
 RETENTION = "15d"
+EXPORTER_JOB = "heliostat-exporter"
+"""The label `job` of the exporter, by which alerts find it."""
 NO_RECEIVER: dict[str, Any] = {
     "route": {"receiver": "page", "group_by": ["alertname"], "group_wait": "1s", "group_interval": "10s"},
     "receivers": [{"name": "page"}],
@@ -59,6 +61,7 @@ def services(settings: Settings) -> list[Service]:
     Raises ConfigError for files that promtool or amtool refuse, ResourceError if the Ray to watch does not answer.
     """
     found = [_alertmanager(settings), _prometheus(settings), page_service(settings)]
+    found += [_exporter(settings)] if settings.storage else []
     return [*found, _grafana(settings)] if settings.grafana is not False and shutil.which("grafana") else found
 
 
@@ -80,10 +83,13 @@ def discovery_files() -> list[Path]:
 
 
 def prometheus_values(settings: Settings, discovery: Sequence[Path]) -> dict[str, Any]:
-    """The configuration of Prometheus: it scrapes Ray, itself and Alertmanager, which it tells of alerts."""
+    """The configuration of Prometheus: it scrapes Ray, the monitor's parts, and tells Alertmanager of alerts."""
     values = scrape_values(discovery, f"{LOOPBACK}:{settings.port('prometheus')}")
     alertmanager = {"static_configs": [{"targets": [f"{LOOPBACK}:{settings.port('alertmanager')}"]}]}
     values["scrape_configs"].append({"job_name": "alertmanager", **alertmanager})
+    if settings.storage:
+        exporter = {"static_configs": [{"targets": [f"{LOOPBACK}:{settings.port('exporter')}"]}]}
+        values["scrape_configs"].append({"job_name": EXPORTER_JOB, **exporter})
     values["alerting"] = {"alertmanagers": [alertmanager]}
     values["rule_files"] += [str(Path(one).resolve()) for one in settings.rules or []]
     return values
@@ -137,6 +143,13 @@ def page_service(settings: Settings) -> Service:
     }
     arguments = ["-m", "heliostat.cluster.monitor.page.server", *_flags(options)]
     return Service("page", "Dashboards' page", port, "/", lambda: sys.executable, arguments)
+
+
+def _exporter(settings: Settings) -> Service:
+    port = settings.port("exporter")
+    arguments = ["-m", "heliostat", "exporter", "--storage", str(settings.storage), "--port", str(port)]
+    arguments += ["--endpoint-url", settings.endpoint_url] if settings.endpoint_url else []
+    return Service("exporter", "Exporter", port, "/metrics", lambda: sys.executable, arguments)
 
 
 def _grafana(settings: Settings) -> Service:

@@ -9,7 +9,9 @@ from pathlib import Path
 from heliostat.cluster.folders import home, private
 from heliostat.infra.errors import ConfigError
 
-PORTS = {"prometheus_port": 9090, "alertmanager_port": 9093, "page_port": 3100, "grafana_port": 3000}
+PORTS = {
+    "prometheus_port": 9090, "alertmanager_port": 9093, "exporter_port": 9095, "page_port": 3100, "grafana_port": 3000,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,14 @@ class Settings:
     """Files with rules of the user's own, beside ours."""
     grafana: bool | None = None
     """Whether Grafana is started where it is installed."""
+    exporter_port: int | None = None
+    storage: str | None = None
+    """Of which the exporter tells; none is started where left out."""
+    endpoint_url: str | None = None
+    """Of that storage, where its spec names one."""
 
     def port(self, name: str) -> int:
-        """The port of `prometheus`, `alertmanager`, `page` or `grafana`."""
+        """The port of `prometheus`, `alertmanager`, `exporter`, `page` or `grafana`."""
         return getattr(self, f"{name}_port") or PORTS[f"{name}_port"]
 
 

@@ -33,7 +33,7 @@ class Seen:
 
 
 def status() -> list[PartStatus]:
-    """The state of each part; Grafana only if it was started."""
+    """The state of each part; Grafana and the exporter only if they were started."""
     found = [(name, parts.known(name)) for name in parts.NAMES]
     return [PartStatus(name, _state(part), part) for name, part in found if part or name in REQUIRED]
 

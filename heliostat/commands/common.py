@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heliostat.infra.config.strict import build
+from heliostat.infra.errors import ConfigError
 from heliostat.infra.installed import TRAINING, require
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.spec import Spec, load_spec
@@ -60,6 +62,16 @@ def published(name: str) -> tuple[str, StorageConfig]:
         return name, StorageConfig()
     spec = load_spec(match[1])
     return spec.name + (match[2] or ""), spec.storage
+
+
+def storage_of(spec: str | None, url: str | None, endpoint_url: str | None = None) -> StorageConfig:
+    """The storage of a spec or at a URL, else that of HELIOSTAT_STORAGE; raises ConfigError for both or a wrong one."""
+    if spec and url:
+        raise ConfigError(f"--storage: {url} given, and the spec {spec} names one too; give one of them")
+    if spec:
+        return load_spec(spec).storage
+    given = {"url": url, "endpoint_url": endpoint_url}
+    return build(StorageConfig, {key: value for key, value in given.items() if value}, source="--storage")
 
 
 def full_reference(reference: str) -> str:

@@ -20,9 +20,14 @@ app = typer.Typer(
 
 @app.command("up")
 def up(
+    spec: Annotated[str | None, typer.Argument(help="A spec, whose storage the exporter tells of.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="s3://bucket/prefix or a folder that the exporter tells of, instead of a spec.")
+    ] = None,
     prometheus_port: Annotated[int | None, typer.Option(min=1, max=65535, help="9090 where left out.")] = None,
     alertmanager_port: Annotated[int | None, typer.Option(min=1, max=65535, help="9093 where left out.")] = None,
     grafana_port: Annotated[int | None, typer.Option(min=1, max=65535, help="3000 where left out.")] = None,
+    exporter_port: Annotated[int | None, typer.Option(min=1, max=65535, help="9095 where left out.")] = None,
     page_port: Annotated[int | None, typer.Option(min=1, max=65535, help="3100 where left out.")] = None,
     alertmanager_config: Annotated[
         str | None, typer.Option(help="A file of your own, which says where alerts are sent; nowhere where left out.")
@@ -36,13 +41,16 @@ def up(
     from heliostat.cluster.monitor.monitor import up
     from heliostat.cluster.monitor.settings import Settings
     from heliostat.cluster.scrape import shipped_folder
+    from heliostat.commands.common import storage_of
     from heliostat.view.terminal import View
 
     view = View()
+    watched = storage_of(spec, storage) if spec or storage else None
     options = Settings(
         prometheus_port=prometheus_port, alertmanager_port=alertmanager_port, grafana_port=grafana_port,
-        page_port=page_port, alertmanager_config=alertmanager_config, rules=list(rules) if rules else None,
-        grafana=grafana,
+        exporter_port=exporter_port, page_port=page_port, alertmanager_config=alertmanager_config,
+        rules=list(rules) if rules else None, grafana=grafana, storage=watched.url if watched else None,
+        endpoint_url=watched.endpoint_url if watched else None,
     )  # fmt: skip
     found, started = up(options)
     rows = [[one.name, one.url, one.pid, "started" if one.name in started else f"since {one.started}"] for one in found]

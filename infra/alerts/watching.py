@@ -8,13 +8,16 @@ from heliostat.infra.alerts.rule import Alert, Group
 CLUSTER = "job, namespace"
 """Labels that name a Ray cluster; without Kubernetes there is no namespace."""
 
+EXPORTER = 'job="heliostat-exporter"'
+"""The exporter's job, on a machine and on Kubernetes."""
+
 
 def group(targets: str) -> Group:
     """The rules; `targets` matches what is scraped of Ray."""
     active, idle = (f"sum by ({CLUSTER}) ({name})" for name in (ACTIVE_NODES, IDLE_NODES))
     down = Alert(
         "HeliostatTargetDown",
-        f"up{{{targets}}} == 0",
+        f"up{{{targets}}} == 0 or up{{{EXPORTER}}} == 0",
         "2m",
         "critical",
         "{{ $labels.instance }} of {{ $labels.job }} cannot be scraped",

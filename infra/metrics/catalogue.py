@@ -31,7 +31,10 @@ LABELS = {
         "(`prefill`) and its answer written (`decode`).",
         ("queue", "compute", "prefill", "decode"),
     ),
-    "state": Label("Sequences that are computed (`running`), and those that wait for a place (`waiting`)."),
+    "state": Label(
+        "Sequences that are computed (`running`), and those that wait for a place (`waiting`). Of a run: `running`, "
+        "`finished`, `interrupted` (no process drives it, and it can be resumed), `unread` (not looked at yet)."
+    ),
     "outcome": Label(
         "Prompt tokens that were looked up in the prefix cache (`queried`), and found (`hit`).", ("queried", "hit")
     ),
@@ -357,7 +360,12 @@ TRAIN_MEMORY_BYTES = Metric(
 )
 
 _DEFINED = tuple(value for value in globals().copy().values() if isinstance(value, Metric))
-CATALOGUE = (*_DEFINED, *(metric.total for metric in _DEFINED if metric.kind == "histogram"), *of_storage.METRICS)
+CATALOGUE = (
+    *_DEFINED,
+    *(metric.total for metric in _DEFINED if metric.kind == "histogram"),
+    *of_storage.METRICS,
+    *of_storage.EXPORTED,
+)
 _OF_RAY = tuple(metric for metric in CATALOGUE if metric.through == "ray")
 TRAINING = tuple(metric for metric in _OF_RAY if "run" in metric.labels)
 """What a worker exports."""
@@ -365,5 +373,5 @@ SERVING = tuple(metric for metric in _OF_RAY if "version" in metric.labels)
 """What a replica exports."""
 STORAGE = tuple(metric for metric in _OF_RAY if "operation" in metric.labels)
 """What workers and replicas export of their requests to storage."""
-EXPORTED = tuple(metric for metric in CATALOGUE if metric.through == "exporter")
+EXPORTED = of_storage.EXPORTED
 """What the exporter tells of storage and registry."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from heliostat.infra.metrics.catalogue import CATALOGUE, LABELS, SERVING, STORAGE, TRAINING
+from heliostat.infra.metrics.catalogue import CATALOGUE, EXPORTED, LABELS, SERVING, STORAGE, TRAINING
 from heliostat.infra.metrics.metric import Metric
 
 HEAD = """\
@@ -18,12 +18,14 @@ Written by `python -m heliostat.infra.metrics.document` from
 Prometheus sees each name with the prefix `ray_`, and labels of Ray beside ours: `NodeAddress`, `WorkerId`,
 `SessionName`, `Component`, `Version`. Counters begin at zero, so the first event counts in a rate. A gauge is there as
 long as its process, and gone within three reports of Ray's agent (`RAY_metrics_report_interval_ms`, 5 s) after its end.
+What belongs to no process is told by [the exporter](monitoring.md#the-exporter), without prefix and labels of Ray.
 For means, use the counter `…_total` beside a histogram: the `_sum` of a histogram is an estimate of Ray's agent.
 """
 SECTIONS = (
     ("Of each replica", SERVING),
     ("Of each training worker", TRAINING),
     ("Of each worker and replica, about storage", STORAGE),
+    ("Of the exporter", EXPORTED),
 )
 COLUMNS = ("metric", "kind", "unit", "labels", "what", "for")
 

@@ -22,6 +22,8 @@ class Entry:
     size_bytes: int
     version: str = field(default="", compare=False)
     """The ETag in a bucket, the modification time of a file."""
+    modified: float = field(default=0.0, compare=False)
+    """Unix time of the last write, by the clock of the server or of the disk's machine."""
 
 
 class Store(Protocol):

@@ -128,7 +128,7 @@ def _entry_of(path: Path, root: Path) -> Entry | None:
         return None
     if not S_ISREG(stat.st_mode):
         return None
-    return Entry(path.relative_to(root).as_posix(), stat.st_size, str(stat.st_mtime_ns))
+    return Entry(path.relative_to(root).as_posix(), stat.st_size, str(stat.st_mtime_ns), stat.st_mtime)
 
 
 def _is_part(path: Path) -> bool:

@@ -149,7 +149,7 @@ class S3Store:
         """All keys under `prefix`, sorted."""
         root = len(self.prefix) + 1 if self.prefix else 0
         found = self._bounded("list", prefix, lambda client: list(self._pages(client, prefix)))
-        entries = [Entry(key[root:], size, tag) for key, size, tag in found if not key.endswith("/")]
+        entries = [Entry(key[root:], size, tag, at) for key, size, tag, at in found if not key.endswith("/")]
         return sorted(entries, key=lambda entry: entry.key)
 
     def delete(self, prefix: str) -> None:
@@ -183,13 +183,13 @@ class S3Store:
                 retried()
         return client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
 
-    def _pages(self, client: S3Client, prefix: str) -> Iterator[tuple[str, int, str]]:
-        """(full key, size in bytes, ETag) of everything in the folder `prefix`, page by page."""
+    def _pages(self, client: S3Client, prefix: str) -> Iterator[tuple[str, int, str, float]]:
+        """(full key, size in bytes, ETag, Unix time of the last write) of all in the folder `prefix`, page by page."""
         folder = self._full(prefix)
         lister = client.get_paginator("list_objects_v2")
         for page in lister.paginate(Bucket=self.bucket, Prefix=f"{folder}/" if folder else ""):
             for item in page.get("Contents", []):
-                yield item["Key"], item["Size"], item.get("ETag", "")
+                yield item["Key"], item["Size"], item.get("ETag", ""), item["LastModified"].timestamp()
 
     def _transfer(self, operation: str, key: str, start: Callable[[TransferManager, BaseSubscriber], Any]) -> None:
         def call(client: S3Client) -> None:

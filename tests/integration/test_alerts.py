@@ -87,7 +87,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
         with (
             session(ClusterConfig(num_cpus=4), cpus=2),
             alertmanager(folder) as alerts,
-            prometheus(folder, fast_rules(folder / "rules.yaml"), alerts) as server,
+            prometheus(folder, rules=fast_rules(folder / "rules.yaml"), tells=alerts) as server,
         ):
             yield server, alerts
 

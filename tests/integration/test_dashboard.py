@@ -41,6 +41,7 @@ from heliostat.infra.alerts.rule import Alert, Recording
 from heliostat.infra.config import strict
 from heliostat.infra.dashboards import build, promql
 from heliostat.infra.dashboards.grafana import Dashboard, Variable
+from heliostat.infra.exporter.server import collector, serving
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel, write_description
 from heliostat.infra.storage.config import StorageConfig
@@ -143,7 +144,11 @@ def watched(
         patch.setenv(ENVIRONMENT, KEY)
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        with session(ClusterConfig(num_cpus=4), cpus=2), prometheus(folder) as server:
+        with (
+            session(ClusterConfig(num_cpus=4), cpus=2),
+            serving(collector(spec.storage, every_seconds=1), "127.0.0.1", 0) as exporter_port,
+            prometheus(folder, exporter_port=exporter_port) as server,
+        ):
             endpoint = deploy(trained(spec))
             writer = deploy(generator(spec.storage, spec.serve, tiny_encoder))
             ask_until_seen(server, endpoint, writer)
@@ -203,7 +208,11 @@ def test_a_variable_has_values(watched: Prometheus, variable: Variable) -> None:
 RULES: tuple[Alert | Recording, ...] = (*files.alerts(), *files.recordings())
 OF_THE_AUTOSCALER = {ACTIVE_NODES, IDLE_NODES}
 """A Ray that lives in a command, as here, has no autoscaler; a detached one has."""
-ASKED = {one for rule in RULES for one in re.findall(r"\b(?:ray|up|prometheus)_?\w*(?:\{[^}]*\})?", rule.expr)}
+ASKED = {
+    one
+    for rule in RULES
+    for one in re.findall(r"\b(?:(?:ray|up|prometheus)_?\w*|heliostat_\w+)(?:\{[^}]*\})?", rule.expr)
+}
 LABELLED = (
     f'{MEMORY_USED}{{ip!=""}} / {MEMORY_TOTAL}',
     f'{DISK_PERCENT}{{ip!=""}}',

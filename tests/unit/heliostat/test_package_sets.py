@@ -32,6 +32,7 @@ WORK: dict[str, tuple[list[str], int, str]] = {
     "experiment show": (["shop"], 2, "none of shop runs"),
     "experiment stop": (["shop"], 1, NOTHING_RUNS),
     "explain": (["shop", "a joy"], 1, "pip install 'heliostat[explain]'"),
+    "exporter": (["--storage", "ftp://x"], 2, "s3://bucket/prefix or a local path"),
     "init": (["table", "shop"], 0, "next: heliostat train"),
     "keys add": (["shop"], 0, ""),
     "keys list": ([], 0, "Keys"),

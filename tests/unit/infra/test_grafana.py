@@ -15,9 +15,9 @@ from heliostat.infra.metrics.catalogue import CATALOGUE
 
 FOLDER = Path(__file__).resolve().parents[3] / "infra" / "grafana"
 DASHBOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
-OUR_NAME = re.compile(r"\bray_heliostat_[a-z0-9_]+")
+OUR_NAME = re.compile(r"\b(?:ray_)?heliostat_[a-z0-9_]+")
 EXPOSED = {
-    f"ray_{metric.name}{suffix}": metric
+    f"{metric.exposed}{suffix}": metric
     for metric in CATALOGUE
     for suffix in (("_bucket", "_count") if metric.kind == "histogram" else ("",))
 }
@@ -96,7 +96,7 @@ def test_every_metric_of_ours_is_shown() -> None:
 @each_dashboard
 def test_queries_use_labels_that_their_metrics_have(file: Path) -> None:
     for query in queries(file):
-        for name, braces in re.findall(r"\b(ray_heliostat_[a-z0-9_]+)\{([^}]*)\}", query):
+        for name, braces in re.findall(r"\b((?:ray_)?heliostat_[a-z0-9_]+)\{([^}]*)\}", query):
             used = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", braces))
             assert used <= set(EXPOSED[name].labels), query
         ours = OUR_NAME.findall(query)

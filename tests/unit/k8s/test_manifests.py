@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from heliostat import __version__
+from heliostat.infra.alerts.watching import EXPORTER
 
 K8S = Path(__file__).resolve().parents[3] / "k8s"
 OLDEST, NEWEST = "1.30", "1.37"
@@ -263,12 +264,19 @@ def test_nodes_that_take_no_pods_count_for_nothing_where_replicas_are_spread(man
 def test_a_monitor_scrapes_ports_that_pods_have(manifests: Any) -> None:
     for monitor in manifests.of("PodMonitor"):
         pods = [pod for pod in manifests.pods() if selects(monitor["spec"]["selector"], pod.labels)]
-        assert len(pods) == 6
+        assert len(pods) == {"heliostat": 6, "heliostat-exporter": 1}[monitor["metadata"]["name"]]
         named = {port["name"] for pod in pods for port in pod.spec["containers"][0]["ports"]}
-        scraped = {one["port"] for one in monitor["spec"]["podMetricsEndpoints"]}
-        assert scraped <= named
+        scraped = [one["port"] for one in monitor["spec"]["podMetricsEndpoints"]]
+        assert set(scraped) <= named
         for pod in pods:
-            assert "metrics" in {port["name"] for port in pod.spec["containers"][0]["ports"]}
+            assert scraped[0] in {port["name"] for port in pod.spec["containers"][0]["ports"]}
+
+
+def test_alerts_find_the_exporter_by_its_job(manifests: Any) -> None:
+    for monitor in manifests.of("PodMonitor"):
+        for pod in manifests.pods():
+            if monitor["metadata"]["name"] == "heliostat-exporter" and selects(monitor["spec"]["selector"], pod.labels):
+                assert f'job="{pod.labels[monitor["spec"]["jobLabel"]]}"' == EXPORTER
 
 
 def test_the_dashboard_comes_along_in_production() -> None:

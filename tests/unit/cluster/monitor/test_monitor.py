@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,11 +17,14 @@ import pytest
 
 from heliostat.cluster.monitor import parts
 from heliostat.cluster.monitor.monitor import down, up
+from heliostat.cluster.monitor.services import EXPORTER_JOB, prometheus_values, services
 from heliostat.cluster.monitor.settings import Settings
 from heliostat.cluster.monitor.status import status
 from heliostat.cluster.session import processes
+from heliostat.infra.alerts.watching import EXPORTER
 from heliostat.infra.errors import ConfigError, ResourceError
 from tests.ports import free_port
+from tests.waiting import until
 
 SERVER = """
 import sys
@@ -191,3 +195,26 @@ def test_a_file_that_amtool_refuses_is_told(path: Path, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("receivers: []\n")
     with pytest.raises(ConfigError, match=r"own.yaml: refused by amtool: no route provided"):
         up(replace(ports(), alertmanager_config=str(tmp_path / "own.yaml")))
+
+
+def test_the_exporter_is_a_part_where_a_storage_is_named(tmp_path: Path) -> None:
+    assert [one.name for one in services(ports())] == ["alertmanager", "prometheus"]
+    named = replace(ports(), storage=str(tmp_path / "data"), exporter_port=free_port())
+    assert [one.name for one in services(named)] == ["alertmanager", "exporter", "prometheus"]
+    jobs = {job["job_name"]: job for job in prometheus_values(named, [])["scrape_configs"]}
+    assert jobs["heliostat-exporter"]["static_configs"] == [{"targets": [f"127.0.0.1:{named.exporter_port}"]}]
+    assert f'job="{EXPORTER_JOB}"' == EXPORTER
+
+
+def test_the_exporter_tells_of_the_storage_and_ends_with_the_others(path: Path, tmp_path: Path) -> None:
+    put_servers(path)
+    (tmp_path / "data" / "runs" / "m" / "r1").mkdir(parents=True)
+    (tmp_path / "data" / "runs" / "m" / "r1" / "run.json").write_text('{"status": "finished"}')
+    up(replace(ports(), storage=str(tmp_path / "data"), exporter_port=free_port()))
+    part = parts.running("exporter")
+    assert part
+    seen = '{model="m",run="r1",state="finished"} 1.0'
+    until(lambda: seen in urllib.request.urlopen(f"{part.url}/metrics").read().decode(), "the run is told", 60)
+    assert states() == {"alertmanager": "runs", "exporter": "runs", "prometheus": "runs"}
+    assert set(down()) == {"Alertmanager", "Exporter", "Prometheus"}
+    assert not part.is_running

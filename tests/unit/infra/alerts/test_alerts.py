@@ -25,7 +25,7 @@ FIRST_COUNTS = {"HeliostatTrainingStepsSkipped", "HeliostatTrainingStalled", "He
 """Those for which the number that a series is born with counts too."""
 PROMETHEUS_NAMES = {"up", "prometheus_rule_evaluation_failures_total"}
 OURS = {
-    f"ray_{metric.name}{part}": metric
+    f"{metric.exposed}{part}": metric
     for metric in CATALOGUE
     for part in (("_bucket", "_count") if metric.kind == "histogram" else ("",))
 }
@@ -116,7 +116,7 @@ def test_the_operator_finds_the_rules_as_it_finds_the_monitor() -> None:
 
 @each_rule
 def test_a_rule_uses_names_that_there_are(rule: Alert | Recording) -> None:
-    used = set(re.findall(r"\bray_\w+", rule.expr))
+    used = set(re.findall(r"\b(?:ray|heliostat)_\w+", rule.expr))
     assert used <= set(OURS) | set(RAY_NAMES)
     recorded = set(re.findall(r"heliostat:[\w:]+", rule.expr))
     assert recorded <= RECORDED
@@ -131,7 +131,7 @@ def test_each_name_of_ray_is_in_use() -> None:
 
 @each_rule
 def test_a_rule_uses_labels_that_its_metrics_have(rule: Alert | Recording) -> None:
-    for name, braces in re.findall(r"\b(ray_heliostat_\w+)\{([^}]*)\}", rule.expr):
+    for name, braces in re.findall(r"\b((?:ray_)?heliostat_\w+)\{([^}]*)\}", rule.expr):
         assert set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", braces)) <= set(OURS[name].labels)
 
 
