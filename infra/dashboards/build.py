@@ -12,7 +12,7 @@ from heliostat.infra.dashboards.grafana import Dashboard, Variable, to_json
 from heliostat.infra.dashboards.storage import STORAGE
 from heliostat.infra.metrics import catalogue
 
-MODEL = Variable("model", f'{{__name__=~"ray_({catalogue.REQUESTS.name}|{catalogue.TRAIN_STEPS.name})"}}')
+MODEL = Variable("model", f'{{__name__=~"{catalogue.REQUESTS.exposed}|{catalogue.TRAIN_STEPS.exposed}"}}')
 OVERVIEW = Dashboard(
     "heliostat",
     "Heliostat",
