@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from statistics import fmean
 
 from heliostat.infra.metrics import catalogue
@@ -73,6 +74,18 @@ class ServeMetrics:
             for quantile, seconds in quantiles.items():
                 labels = {**self.labels, "objective": objective, "quantile": quantile}
                 self.record(catalogue.OBJECTIVE_SECONDS, seconds, labels)
+
+    def drift(self, column: str, psi: float, p_value: float, *, has_drifted: bool) -> None:
+        """Records how far a column is from the training split, and whether that is drift."""
+        labels = {**self.labels, "column": column}
+        self.record(catalogue.DRIFT_PSI, psi, labels)
+        self.record(catalogue.DRIFT_P_VALUE, p_value, labels)
+        self.record(catalogue.DRIFT_DETECTED, float(has_drifted), labels)
+
+    def drift_columns(self, states: Mapping[str, int]) -> None:
+        """Records how many columns are in each state."""
+        for state in catalogue.LABELS["verdict"].values:
+            self.record(catalogue.DRIFT_COLUMNS, states.get(state, 0), {**self.labels, "verdict": state})
 
     def loaded(self, seconds: float) -> None:
         """Records how long the replica took from the start of its process until it could answer."""

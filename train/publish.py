@@ -14,13 +14,15 @@ import numpy as np
 import torch
 
 from heliostat.infra.checksums import file_digest
+from heliostat.infra.drift.reference import write_reference
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import CHAT_TEMPLATE, PublishedModel, write_description
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage.base import Store
 from heliostat.train.data.rows import Rows
-from heliostat.train.evaluation.evaluate import records_at_once
+from heliostat.train.evaluation.evaluate import Evaluation, records_at_once
+from heliostat.train.evaluation.reference import reference_of
 from heliostat.train.loop import Run
 from heliostat.train.parallel.distributed import World
 from heliostat.train.publish_formats import Weights, form_of
@@ -41,10 +43,13 @@ class Published:
     size_bytes: int
 
 
-def publish(run: Run, base: Path, description: PublishedModel, spec: str, store: Store) -> Published:
+def publish(
+    run: Run, base: Path, description: PublishedModel, spec: str, store: Store, test: Evaluation | None = None
+) -> Published:
     """Publishes the run's model under `models/<name>/<run id>` in `store`; all ranks must call it together.
 
-    `base` is the folder of the base model (its tokenizer is published too), `spec` the resolved spec. Raises ModelError
+    `base` is the folder of the base model (its tokenizer is published too), `spec` the resolved spec, `test`
+    the evaluation of the test split, with whose answers those in production are compared. Raises ModelError
     if a tensor is missing, empty, of the wrong shape or not finite, or if the outputs of the files differ from the
     trained model's.
     """
@@ -73,6 +78,8 @@ def publish(run: Run, base: Path, description: PublishedModel, spec: str, store:
             }
             write_description(folder, description.model_copy(update=found))
             (folder / "spec.yaml").write_text(spec, encoding="utf-8")
+            if reference := reference_of(task, run.rows, test, whole, description.max_length):
+                write_reference(folder, reference)
             return upload(store, folder, form.file, description)
 
     return world.from_first(validated)

@@ -85,7 +85,7 @@ def train(job: Job, channel: Any, exporter: Exporter) -> None:
         rows = parts.rows("test")
         test = evaluate(run.task, run.engine, rows, world, job.train, run.on_evaluated)
         description = describe(job, parts, run.engine.module, test)
-        published = publish(run, parts.base, description, job.spec, open_store(job.storage))
+        published = publish(run, parts.base, description, job.spec, open_store(job.storage), test)
     post_event(channel, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
 
 

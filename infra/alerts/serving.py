@@ -111,6 +111,14 @@ KEYS_DAMAGED = Alert(
     "{{ $value }} API keys of {{ $labels.model }} are damaged and open nothing",
 )
 
+DRIFT = Alert(
+    "HeliostatDrift",
+    f"max by (model, version, column) ({series(catalogue.DRIFT_DETECTED)}) == 1",
+    "10m",
+    "warning",
+    "{{ $labels.column }} of {{ $labels.model }}@{{ $labels.version }} is no longer what it was in training",
+)
+
 GROUP = Group(
     "heliostat-serving",
     (
@@ -125,5 +133,6 @@ GROUP = Group(
         REJECTIONS,
         KEYS_OLD,
         KEYS_DAMAGED,
+        DRIFT,
     ),
 )

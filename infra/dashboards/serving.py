@@ -179,6 +179,49 @@ MEAN_LATENCY = Panel(
     ),
 )
 
+DRIFT = Panel(
+    "Drift",
+    "Population stability index over the last 24 hours against the training split, of the ten columns that are "
+    "furthest from it: above 0.2 a column has shifted. 0 where there are too few rows.",
+    "short",
+    (Query(f"topk(10, max by (model, version, column) ({select(catalogue.DRIFT_PSI)}))", "{{model}} {{column}}"),),
+)
+DRIFT_TEST = Panel(
+    "Test of drift",
+    "P-value of the chi-square test of that difference, of the ten columns where it is smallest; 1 where there are too "
+    "few rows.",
+    "short",
+    (
+        Query(
+            f"bottomk(10, min by (model, version, column) ({select(catalogue.DRIFT_P_VALUE)}))", "{{model}} {{column}}"
+        ),
+    ),
+    most=1,
+)
+DRIFT_VERDICTS = Panel(
+    "Columns by verdict",
+    "Columns of inputs and answers that are like the training split, have drifted, have too few rows to tell, or are "
+    "not counted.",
+    "short",
+    (Query(f"max by (model, version, verdict) ({select(catalogue.DRIFT_COLUMNS)})", "{{model}} {{verdict}}"),),
+    decimals=0,
+)
+DRIFTED = Panel(
+    "Columns that drifted",
+    "Columns whose index is above 0.2 and whose test, corrected for the number of columns, is significant.",
+    "short",
+    (
+        Query(
+            f"sum by (model, version) (max by (model, version, column) ({select(catalogue.DRIFT_DETECTED)}))",
+            "{{model}} version {{version}}",
+        ),
+    ),
+    width=4,
+    kind="stat",
+    decimals=0,
+    steps=(("green", None), ("orange", 1)),
+)
+
 SERVING = Dashboard(
     "heliostat-serving",
     "Heliostat: serving",
@@ -187,6 +230,7 @@ SERVING = Dashboard(
     (
         ("Requests", (REQUESTS, LATENCY, ERRORS, VERSIONS, REJECTED, MEAN_LATENCY, PHASES, ONGOING, BATCH)),
         ("Replicas", (REPLICAS, LOAD, LOADING, KEYS)),
+        ("Drift", (DRIFT, DRIFT_TEST, DRIFT_VERDICTS, DRIFTED)),
         ("Generation", (FIRST_TOKEN, INTER_TOKEN, TOKENS, SEQUENCES, CACHE)),
     ),
 )

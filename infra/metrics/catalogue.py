@@ -56,6 +56,14 @@ LABELS = {
     ),
     "objective": Label("`latency`, or `first_token`."),
     "quantile": Label("`p50`, `p90`, `p95` or `p99`."),
+    "column": Label(
+        "A column of a table, a statistic of a text or an image, `prediction.label` or `prediction.score`; 52 at most."
+    ),
+    "verdict": Label(
+        "Columns are like the training split (`stable`), differ from it (`drifted`), have had too few rows "
+        "(`too_few`), or are beyond those that are counted (`left_out`).",
+        ("stable", "drifted", "too_few", "left_out"),
+    ),
     "run": Label("Id of the run; a process has one."),
     "rank": Label("Rank of the worker in its run."),
     "cause": Label("What training waits for.", ("data", "communication", "checkpoint")),
@@ -210,6 +218,40 @@ OBJECTIVE_SECONDS = Metric(
     "Seconds that the spec promises for a quantile of latency or of the time to the first token (serve.objectives).",
     "By what alerts and panels measure how fast answers are.",
     (*_MODEL, "objective", "quantile"),
+)
+
+_COLUMN = (*_MODEL, "column")
+DRIFT_PSI = Metric(
+    "heliostat_drift_psi",
+    "gauge",
+    "1",
+    "Population stability index of a column over the last 24 hours against the training split; 0 for too few rows.",
+    "How far what is asked and answered is from what was trained on.",
+    _COLUMN,
+)
+DRIFT_P_VALUE = Metric(
+    "heliostat_drift_p_value",
+    "gauge",
+    "1",
+    "P-value of the chi-square test of that difference, not corrected; 1 for too few rows.",
+    "Whether a difference may be chance.",
+    _COLUMN,
+)
+DRIFT_DETECTED = Metric(
+    "heliostat_drift_detected",
+    "gauge",
+    "1",
+    "1 where the index of a column is above 0.2 and the test, corrected for the number of columns, significant.",
+    "Which column has drifted.",
+    _COLUMN,
+)
+DRIFT_COLUMNS = Metric(
+    "heliostat_drift_columns",
+    "gauge",
+    "1",
+    "Columns by verdict.",
+    "Whether there is enough to judge, and what is not counted.",
+    (*_MODEL, "verdict"),
 )
 
 _RUN = ("model", "run", "rank")

@@ -44,6 +44,8 @@ class NumberColumn(StrictModel):
     """The standard deviation there; 1 where all values are the same."""
     fill: float | None = None
     """What stands for a missing value; None where it is refused."""
+    missing: float = 0.0
+    """Share of the training split's values that were missing."""
 
     @property
     def width(self) -> int:
@@ -73,6 +75,8 @@ class CategoryColumn(StrictModel):
     """Those of the training split, sorted."""
     fill: str | None = None
     """What stands for a missing value; None where it is refused."""
+    missing: float = 0.0
+    """Share of the training split's values that were missing."""
 
     @property
     def width(self) -> int:

@@ -5,6 +5,7 @@ Training writes it and serving reads it; they share nothing else. A published mo
     manifest.json     sizes and SHA-256 checksums of all the others, written last
     heliostat.json    this description
     spec.yaml         the resolved spec of the run
+    drift.json        of a classifier: how the training split falls into bins, with which serving compares
     model/            config.json, model.safetensors, tokenizer files: a Hugging Face model folder
 
 or, for a model that is not a Hugging Face model, the same with an exported program:

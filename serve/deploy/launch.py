@@ -32,6 +32,7 @@ from heliostat.serve.deploy.applications import (
 from heliostat.serve.deploy.experiment_ending import end as end_experiment
 from heliostat.serve.deploy.experiment_ending import experiment_status
 from heliostat.serve.deploy.ingress import listening, start_serve, stop_serve
+from heliostat.serve.drift.ledger import end_drift_ledger
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.models.adapter_check import check_adapters
 from heliostat.serve.models.bundles import check_manifest
@@ -114,6 +115,7 @@ def undeploy(name: str) -> None:
     end_experiment(name.removesuffix(CANDIDATE_SUFFIX))
     _take_away(name, shutdown=set(applications()) == {name})
     end_ledger(name)
+    end_drift_ledger(name)
 
 
 def status() -> list[EndpointStatus]:

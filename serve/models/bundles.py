@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from heliostat.infra.drift.reference import Reference, read_reference
 from heliostat.infra.errors import IntegrityError, ModelError, NotFoundError
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.fetching import fetch_model
@@ -36,6 +37,8 @@ class FetchedModel:
     """Folders of peft adapters by served name; may include the model's own name if it is an adapter."""
     adapter_descriptions: dict[str, PublishedModel] = field(default_factory=dict)
     """Descriptions of the adapters served with the model."""
+    reference: Reference | None = None
+    """What drift is measured against; None for a model that was published without."""
 
 
 def locate(url: str, endpoint_url: str | None) -> tuple[Store, str]:
@@ -78,7 +81,7 @@ def fetched(url: str, digest: str, endpoint_url: str | None) -> Iterator[Fetched
         folder = temporary / "bundle"
         description = fetch_model(store, prefix, folder, digest, endpoint_url)
         check_task(description, url)
-        yield FetchedModel(folder / WEIGHTS, description)
+        yield FetchedModel(folder / WEIGHTS, description, reference=read_reference(folder))
 
 
 def check_task(description: PublishedModel, url: str) -> None:

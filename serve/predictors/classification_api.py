@@ -19,6 +19,7 @@ from heliostat.serve.predictors.explanation_api import ExplainApi
 from heliostat.serve.predictors.inputs import InputProcessor, ModelInput, Options
 
 if TYPE_CHECKING:
+    from heliostat.serve.drift.watch import DriftWatch
     from heliostat.serve.explain.base import Explainer
 
 
@@ -49,7 +50,9 @@ class ClassificationApi:
         served: ServedModels,
         config: ServeConfig,
         metrics: ServeMetrics,
+        drift: DriftWatch | None = None,
     ) -> None:
+        self.drift = drift
         self.processor = processor
         self.classifier = classifier
         self.served = served
@@ -68,6 +71,9 @@ class ClassificationApi:
         given = await self.processor.items(asked)
         usage = self.processor.count(given, self.metrics)
         scores = await self.classifier.predict([one.item for one in given])
+        if self.drift:
+            for one, row in zip(given, scores, strict=True):
+                self.drift.add(self.processor.observed(one), one.missing, tuple(row.values()))
         return {
             "model": self.served.name,
             "version": self.served.version,
@@ -92,10 +98,14 @@ def classifier_service(
     config: ServeConfig,
     metrics: ServeMetrics,
     explainer: Explainer[Any] | None = None,
+    drift: DriftWatch | None = None,
 ) -> Service:
     """A classifier with its routes; `processor` parses the requests. An explainer adds `/v1/explain`."""
-    api = ClassificationApi(processor, classifier, served, config, metrics)
-    parts: list[Classifier | InputProcessor[Any, Any] | ExplainApi] = [processor, classifier]
+    api = ClassificationApi(processor, classifier, served, config, metrics, drift)
+    parts: list[Classifier | InputProcessor[Any, Any] | ExplainApi | DriftWatch] = [processor, classifier]
+    if drift:
+        drift.start()
+        parts.append(drift)
     if explainer:
         why = ExplainApi(processor, explainer, served, config, metrics)
         api.router.include_router(why.router)

@@ -98,6 +98,8 @@ class ModelInput(Generic[Item]):
     """Tokens that it costs towards a key's limits: those of a text, 1 for any other input."""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Further fields of its prediction, besides the labels."""
+    missing: tuple[str, ...] = ()
+    """Columns of a row that were empty and have been filled."""
 
 
 class InputProcessor(ABC, Generic[Asked, Item]):
@@ -142,6 +144,10 @@ class InputProcessor(ABC, Generic[Asked, Item]):
     @abstractmethod
     async def items(self, asked: Asked) -> list[ModelInput[Item]]:
         """The model inputs in order; raises RequestError 422 for the first invalid one."""
+
+    def observed(self, given: ModelInput[Item]) -> Any:
+        """What drift is measured by: the input as training has it."""
+        return given.item
 
     def usage(self, given: Sequence[ModelInput[Item]]) -> dict[str, int]:
         """The `usage` object of the response."""

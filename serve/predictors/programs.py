@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
+from heliostat.infra.drift.statistics import ImageStatistics, Statistics, TableStatistics, TextStatistics
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry.inputs import ImageInputs, NoiseInputs, TableInputs, TextInputs
 from heliostat.infra.registry.published import PublishedModel
 from heliostat.serve.compute.devices import device_of
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.drift.loading import watch_of
 from heliostat.serve.explain.loading import available, of_program
 from heliostat.serve.http.app import Service
 from heliostat.serve.metrics import ServeMetrics
@@ -118,7 +120,19 @@ def program_service(found: FetchedModel, config: ServeConfig, served: ServedMode
         program, processor.collate, processor.blank, found.description.labels, device, config, metrics
     )
     explainer = available(lambda: of_program(program, found.folder, found.description, device))
-    return classifier_service(processor, classifier, served, config, metrics, explainer)
+    drift = watch_of(found, statistics_of(inputs, found), served, metrics)
+    if isinstance(processor, Tables):
+        processor.drift = drift
+    return classifier_service(processor, classifier, served, config, metrics, explainer, drift)
+
+
+def statistics_of(inputs: TableInputs | ImageInputs | TextInputs, found: FetchedModel) -> Statistics:
+    """What drift is measured by, for a kind of input."""
+    if isinstance(inputs, TableInputs):
+        return TableStatistics(inputs)
+    if isinstance(inputs, ImageInputs):
+        return ImageStatistics()
+    return TextStatistics(inputs.unknown_id, found.reference.common_tokens if found.reference else ())
 
 
 def processor_of(inputs: TableInputs | ImageInputs | TextInputs, folder: Path) -> Tables | Images | PaddedTexts:

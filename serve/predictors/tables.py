@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, WithJsonSchema, create_model
 
 from heliostat.infra.errors import DataError
-from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs
-from heliostat.serve.errors import invalid
+from heliostat.infra.registry.inputs import CategoryColumn, NumberColumn, TableInputs, spelled
+from heliostat.serve.errors import RequestError, invalid
 from heliostat.serve.predictors.inputs import MAX_INPUTS, InputProcessor, ModelInput, PredictRequest
 
 if TYPE_CHECKING:
     import torch
+
+    from heliostat.serve.drift.watch import DriftWatch
 
 
 class TableRequest(PredictRequest):
@@ -33,6 +35,7 @@ class Tables(InputProcessor[TableRequest, list[float]]):
     def __init__(self, inputs: TableInputs) -> None:
         super().__init__(request_of(inputs))
         self.inputs = inputs
+        self.drift: DriftWatch | None = None
         self.columns = {column.name: column for column in inputs.columns}
 
     @property
@@ -43,7 +46,10 @@ class Tables(InputProcessor[TableRequest, list[float]]):
     async def items(self, asked: TableRequest) -> list[ModelInput[list[float]]]:
         """The features of each row, float [width]; RequestError 422 names the first invalid row and column."""
         features = await self.in_thread(self._features, asked.inputs)
-        return [ModelInput(field, row) for (field, _), row in zip(asked.inputs, features, strict=True)]
+        return [
+            ModelInput(field, row, missing=self._missing(given))
+            for (field, given), row in zip(asked.inputs, features, strict=True)
+        ]
 
     def collate(self, batch: Sequence[list[float]]) -> dict[str, torch.Tensor]:
         """The model's input: float32 [rows, width]."""
@@ -61,11 +67,24 @@ class Tables(InputProcessor[TableRequest, list[float]]):
                 raise invalid(f"{field}.{name}", f"{field}: {name[:60]!r} is no column; {names} are allowed")
         if not row:
             raise invalid(field, f"{field}: {{}} given; the columns {', '.join(self.columns)} are needed")
-        return [
-            number
-            for name, column in self.columns.items()
-            for number in _numbers(column, row.get(name), f"{field}.{name}")
-        ]
+        found: list[float] = []
+        for name, column in self.columns.items():
+            value = row.get(name)
+            try:
+                found += _numbers(column, value, f"{field}.{name}")
+            except RequestError:
+                self._count_refused(column, value)
+                raise
+        return found
+
+    def _missing(self, row: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(name for name, column in self.columns.items() if _is_missing(column, row.get(name)))
+
+    def _count_refused(self, column: NumberColumn | CategoryColumn, value: Any) -> None:
+        """Counts an empty cell, or a word that is unknown: what drift looks like where the model refuses it."""
+        is_missing = _is_missing(column, value)
+        if self.drift and (is_missing or (column.kind == "category" and isinstance(value, (str, int, float)))):
+            self.drift.refuse(column.name, is_missing=is_missing)
 
 
 def _numbers(column: NumberColumn | CategoryColumn, value: Any, field: str) -> list[float]:
@@ -78,6 +97,10 @@ def _numbers(column: NumberColumn | CategoryColumn, value: Any, field: str) -> l
         return column.numbers(value)
     except DataError as error:
         raise invalid(field, f"{field.removesuffix(column.name)}{error}") from None
+
+
+def _is_missing(column: NumberColumn | CategoryColumn, value: Any) -> bool:
+    return value is None or (column.kind == "category" and isinstance(value, str) and spelled(value) is None)
 
 
 def _is_finite(value: Any) -> bool:

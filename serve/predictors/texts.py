@@ -135,6 +135,10 @@ class Texts(InputProcessor[TextRequest, Encoded]):
             for field, one in zip(fields, encoded, strict=True)
         ]
 
+    def observed(self, given: ModelInput[Encoded]) -> list[int]:
+        """The token ids."""
+        return given.item.ids
+
     def count(self, given: Sequence[ModelInput[Encoded]], metrics: ServeMetrics, passes: int = 1) -> dict[str, int]:
         """Counts the tokens, and those that are unknown: many of them mean texts in another language."""
         metrics.tokens("unknown", sum(one.item.unknown for one in given))

@@ -96,6 +96,8 @@ async def load(found: FetchedModel, config: ServeConfig, served: ServedModels, m
 
 
 def _classification(found: FetchedModel, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:
+    from heliostat.infra.drift.statistics import TextStatistics
+    from heliostat.serve.drift.loading import watch_of
     from heliostat.serve.explain.loading import available, encoder
     from heliostat.serve.predictors import text_classification
     from heliostat.serve.predictors.classification_api import classifier_service
@@ -103,7 +105,9 @@ def _classification(found: FetchedModel, config: ServeConfig, served: ServedMode
 
     model = text_classification.load(found.folder, found.description, config, metrics)
     explainer = available(lambda: encoder(found.folder, found.description, model.device))
-    return classifier_service(Texts(model.encoder), model, served, config, metrics, explainer)
+    common = found.reference.common_tokens if found.reference else ()
+    drift = watch_of(found, TextStatistics(model.encoder.unknown_id, common), served, metrics)
+    return classifier_service(Texts(model.encoder), model, served, config, metrics, explainer, drift)
 
 
 def _generation(found: FetchedModel, config: ServeConfig, served: ServedModels, metrics: ServeMetrics) -> Service:

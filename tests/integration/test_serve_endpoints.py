@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 import ray
@@ -31,6 +32,8 @@ from heliostat.serve.access.sync import LedgerActor, UsageSync, end_ledger
 from heliostat.serve.access.usage import REQUESTS, UsageCounter
 from heliostat.serve.args import AppArgs
 from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
+from heliostat.serve.drift.ledger import DriftLedgerActor, LedgerClient, end_drift_ledger
+from heliostat.serve.drift.window import slot_of
 from tests.browser import chromium, give, screenshot, text_of, visit
 from tests.integration.observed import alive_actors, placement_groups, samples
 from tests.integration.tiny_models import LABELS, app_args, classifier, generator, greedy, publish, tokenizer
@@ -350,6 +353,18 @@ def test_what_replicas_counted_outlives_them_and_their_ledger_ends_with_nobody_l
     assert ray.get(actor.remote(idle_seconds=0.5).is_idle.remote())
     until(lambda: "idle" not in ray.util.list_named_actors(), "it has ended", seconds=60)
     until(lambda: alive_actors().count("LedgerActor") == before, "it is not started again", seconds=60)
+
+
+def test_counts_for_drift_meet_in_a_ledger_that_ends_with_its_endpoint(ray_session: None) -> None:
+    slot, counts = slot_of(time.time()), np.array([3, 4])
+    assert LedgerClient("elsewhere")("1", "a", 1, {slot: counts}) is None
+    others = LedgerClient("elsewhere")("1", "b", 1, {slot: np.array([1, 1])})
+    assert others is not None
+    assert others.tolist() == [3, 4]
+    end_drift_ledger("elsewhere")
+    until(lambda: "DriftLedgerActor" not in alive_actors(), "it has ended", seconds=60)
+    ray.remote(num_cpus=0, lifetime="detached", name="idle", max_restarts=-1)(DriftLedgerActor).remote(0.5)
+    until(lambda: "idle" not in ray.util.list_named_actors(), "one that nobody reports to has ended", seconds=60)
 
 
 def test_an_altered_model_is_refused_and_the_one_before_still_answers(sentiment: Endpoint, storage: Path) -> None:

@@ -18,6 +18,8 @@ from selenium.webdriver.support.select import Select
 
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.session.session import session
+from heliostat.infra.drift.reference import Reference, category_bins, number_bins, write_reference
+from heliostat.infra.drift.statistics import TableStatistics
 from heliostat.infra.errors import ModelError
 from heliostat.infra.images import decode, png
 from heliostat.pipeline.example_call import example_call
@@ -26,9 +28,10 @@ from heliostat.serve.access.keys import generate_key
 from heliostat.serve.deploy.launch import Endpoint, deploy
 from heliostat.serve.models.bundles import describe
 from tests.browser import chromium, give, screenshot, text_of, visit
+from tests.integration.observed import alive_actors, samples
 from tests.integration.tiny_models import app_args, publish_described
 from tests.ports import free_port
-from tests.tiny_programs import IMAGE, LABELS, ROW, WRITERS, description
+from tests.tiny_programs import IMAGE, LABELS, ROW, TABLE, WRITERS, description
 from tests.tools import need
 from tests.waiting import until
 
@@ -44,7 +47,10 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def published(storage: Path, kind: str, place: str, **more: Any) -> tuple[str, str]:
     return publish_described(
-        storage, f"{place}/r1", WRITERS[kind], lambda probe: description(kind, probe, name=place, **more)
+        storage,
+        f"{place}/r1",
+        with_reference if kind == "table" else WRITERS[kind],
+        lambda probe: description(kind, probe, name=place, **more),
     )
 
 
@@ -61,6 +67,18 @@ def endpoints(storage: Path) -> Iterator[dict[str, Endpoint]]:
             }
 
 
+def with_reference(folder: Path) -> dict[str, Any]:
+    """A table's program, trained on as many black ones as white ones; returns its probe."""
+    statistics = TableStatistics(TABLE)
+    rows = [TABLE.features({**ROW, "age": 20 + at % 40, "colour": ("black", "white")[at % 2]}) for at in range(2000)]
+    bins = [
+        category_bins(name, values) if name in statistics.categories else number_bins(name, values)
+        for name, values in statistics.values(rows).items()
+    ]
+    write_reference(folder.parent, Reference(columns=tuple(bins)))
+    return WRITERS["table"](folder)
+
+
 def ask(endpoint: Endpoint, body: Any = None, **options: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {KEY}", **options.pop("headers", {})}
     return httpx.post(f"{endpoint.url}/v1/predict", json=body, headers=headers, timeout=30, **options)
@@ -74,6 +92,21 @@ def test_a_row_gets_its_label_with_the_version_that_answered(endpoints: dict[str
     assert response.headers["x-model-version"] == "pets@3"
     refused = ask(endpoints["table"], {"row": {**ROW, "size": "huge"}})
     assert (refused.status_code, refused.json()["error"]["param"]) == (422, "row.size")
+
+
+def test_drift_of_what_is_asked_is_exported(endpoints: dict[str, Endpoint]) -> None:
+    rows = [{**ROW, "age": 20 + at % 40, "colour": ("black", "white")[at % 10 > 0]} for at in range(100)]
+    for _ in range(8):
+        assert ask(endpoints["table"], {"rows": rows}).status_code == 200
+
+    def detected(column: str) -> float:
+        return samples("heliostat_drift_detected", model="pets", version="3", column=column)
+
+    until(lambda: detected("colour") == 1, "the words have drifted", seconds=120)
+    assert detected("age") == 0
+    assert samples("heliostat_drift_psi", model="pets", column="colour") > 0.2
+    assert samples("heliostat_drift_columns", model="pets", verdict="stable") == 3
+    assert "DriftLedgerActor" in alive_actors()
 
 
 def test_an_image_is_the_same_in_json_and_in_a_form(endpoints: dict[str, Endpoint], storage: Path) -> None:

@@ -65,14 +65,18 @@ class TableEncoder(Encoder):
         """Learns mean and standard deviation of number columns, and the distinct words of category columns."""
         numbers: dict[str, array[float]] = {}
         words: dict[str, Counter[str]] = {}
+        rows = 0
         for record in records:
+            rows += 1
             for name, value in record.items():
                 if name in data.columns.categories:
                     words.setdefault(name, Counter()).update([value] if value is not None else [])
                 else:
                     numbers.setdefault(name, array("d")).extend([value] if value is not None else [])
         columns = [
-            _category(name, words[name], data) if name in words else _number(name, np.array(numbers[name]), data)
+            _category(name, words[name], rows, data)
+            if name in words
+            else _number(name, np.array(numbers[name]), rows, data)
             for name in record
         ]
         return replace(self, inputs=TableInputs(columns=tuple(columns)))
@@ -90,7 +94,7 @@ class TableEncoder(Encoder):
 
     def fingerprint(self) -> str:
         """Changes if columns are learned differently; what was learned depends on the data only."""
-        return hashlib.sha256(b"standardised, one-hot, 2").hexdigest()
+        return hashlib.sha256(b"standardised, one-hot, 3").hexdigest()
 
 
 def cell(value: Any, column: str, data: DataConfig) -> float | str | None:
@@ -106,7 +110,7 @@ def cell(value: Any, column: str, data: DataConfig) -> float | str | None:
         raise DataError(f"{error}, or its name in data.columns.categories, or the word in data.na_values") from None
 
 
-def _number(name: str, values: np.ndarray, data: DataConfig) -> NumberColumn:
+def _number(name: str, values: np.ndarray, rows: int, data: DataConfig) -> NumberColumn:
     if not len(values):
         raise DataError(f"column {name!r} is empty in all of the training split; leave it out of data.columns.features")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -116,14 +120,16 @@ def _number(name: str, values: np.ndarray, data: DataConfig) -> NumberColumn:
         raise DataError(f"column {name!r} has {largest}; scale it, or leave it out of data.columns.features")
     varies = values.min() < values.max() and std > 0  # rounding gives a constant column a deviation of 1e-17
     fill = mean if data.missing == "fill" else None
-    return NumberColumn(name=name, mean=mean, std=std if varies else 1.0, fill=fill)
+    missing = 1 - len(values) / rows
+    return NumberColumn(name=name, mean=mean, std=std if varies else 1.0, fill=fill, missing=missing)
 
 
-def _category(name: str, counts: Counter[str], data: DataConfig) -> CategoryColumn:
+def _category(name: str, counts: Counter[str], rows: int, data: DataConfig) -> CategoryColumn:
     if not 1 <= len(counts) <= MOST_VALUES:
         raise DataError(
             f"data.columns.categories: column {name!r} has {len(counts)} different values in the training split; "
             f"1 to {MOST_VALUES} are allowed"
         )
     fill = min(counts, key=lambda value: (-counts[value], value)) if data.missing == "fill" else None
-    return CategoryColumn(name=name, values=tuple(sorted(counts)), fill=fill)
+    missing = 1 - counts.total() / rows
+    return CategoryColumn(name=name, values=tuple(sorted(counts)), fill=fill, missing=missing)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from heliostat.infra.drift.statistics import Statistics
 from heliostat.train.data.rows import Rows
 from heliostat.train.metrics import classification
 from heliostat.train.models.architectures.network import load_network
@@ -37,6 +38,15 @@ class Classifier(ABC):
     @abstractmethod
     def shown(self, rows: Rows, record: int) -> Example:
         """A record of a test split for reports."""
+
+    @abstractmethod
+    def observed(
+        self, rows: Rows, indices: np.ndarray, folder: Path, max_length: int
+    ) -> tuple[Statistics, dict[str, np.ndarray]]:
+        """What drift is watched by, and its values [len(indices)] for the records `indices`.
+
+        The published model is in `folder`; it was trained on at most `max_length` tokens.
+        """
 
     def collate(self, rows: Rows, indices: np.ndarray) -> Batch:
         """The model's inputs, `labels` [rows] and, if classes are weighted, `weights` [rows]."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from heliostat.infra.drift.statistics import ImageStatistics, Statistics
 from heliostat.infra.images import data_url, png
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.rows import Rows
@@ -29,6 +30,13 @@ class ImageClassification(Classifier):
     def inputs(self, rows: Rows, indices: np.ndarray) -> Batch:
         """`pixels` [images, height, width, channels]."""
         return {"pixels": torch.from_numpy(rows.matrix("pixels", indices))}
+
+    def observed(
+        self, rows: Rows, indices: np.ndarray, folder: Path, max_length: int
+    ) -> tuple[Statistics, dict[str, np.ndarray]]:
+        """Brightness and contrast."""
+        found = ImageStatistics()
+        return found, found.values([found.kept(rows.matrix("pixels", np.array([at]))[0]) for at in indices])
 
     def shown(self, rows: Rows, record: int) -> Example:
         """The image as a data URL."""

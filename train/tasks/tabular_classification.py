@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from heliostat.infra.drift.statistics import Statistics, TableStatistics
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.rows import Rows
 from heliostat.train.encoders.tables import TableEncoder
@@ -30,6 +31,14 @@ class TabularClassification(Classifier):
     def inputs(self, rows: Rows, indices: np.ndarray) -> Batch:
         """`features` [rows, width]."""
         return {"features": torch.from_numpy(rows.matrix("features", indices))}
+
+    def observed(
+        self, rows: Rows, indices: np.ndarray, folder: Path, max_length: int
+    ) -> tuple[Statistics, dict[str, np.ndarray]]:
+        """The columns themselves."""
+        inputs: Any = read_settings(folder).inputs
+        found = TableStatistics(inputs)
+        return found, found.with_missing(found.values(rows.matrix("features", indices)))
 
     def shown(self, rows: Rows, record: int) -> Example:
         """The row as JSON, shortened."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from heliostat.infra.drift.statistics import Statistics, TextStatistics, common_tokens
 from heliostat.infra.errors import ModelError
 from heliostat.infra.last_token import read_last_token
 from heliostat.infra.registry.programs import Program
@@ -96,6 +97,16 @@ class TextClassification(Classifier):
             "input_ids": torch.from_numpy(pad(ids, 0)),
             "attention_mask": torch.from_numpy(pad([np.ones_like(row) for row in ids], 0)),
         }
+
+    def observed(
+        self, rows: Rows, indices: np.ndarray, folder: Path, max_length: int
+    ) -> tuple[Statistics, dict[str, np.ndarray]]:
+        """Length, and shares of unknown and of common tokens, cut as serving cuts texts."""
+        built = text_inputs(folder) if is_built(folder) else None
+        unknown = built.unknown_id if built else unknown_id(pretrained.tokenizer(folder))
+        texts = [ids[: built.length if built else max_length] for ids in rows.lists("input_ids", indices)]
+        found = TextStatistics(unknown, common_tokens(texts))
+        return found, found.values([found.kept(ids.tolist()) for ids in texts])
 
     def shown(self, rows: Rows, record: int) -> Example:
         """The original text, shortened."""

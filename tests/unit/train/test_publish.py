@@ -14,6 +14,7 @@ import torch
 from tokenizers import Tokenizer, models, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from heliostat.infra.drift.reference import LABEL, SCORE, read_reference
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel
@@ -22,6 +23,7 @@ from heliostat.infra.storage.store import open_store
 from heliostat.train import publish, tasks
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.rows import Rows
+from heliostat.train.evaluation.evaluate import evaluate
 from heliostat.train.loop import Run
 from heliostat.train.parallel.distributed import World
 from tests.bare_engine import BareEngine
@@ -84,6 +86,18 @@ def test_a_published_model_has_all_that_serving_needs(base: Path, store: Store) 
         "model/tokenizer.json",
     } <= set(manifest.files)
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in manifest.files)
+
+
+def test_a_classifier_is_published_with_the_reference_of_its_training_split(base: Path, store: Store) -> None:
+    run = run_of(base)
+    test = evaluate(run.task, run.engine, run.rows, run.world)
+    publish.publish(run, base, description(), "", store, test)
+    found = read_reference(Path(store.url) / "models/tiny/r1")
+    assert found is not None
+    assert [column.name for column in found.columns] == ["length", "unknown_share", "common_share", LABEL, SCORE]
+    assert all(sum(column.counts) == 3 for column in found.columns)
+    assert found.common_tokens == (2, 3)
+    assert "drift.json" in bundle.read_manifest(store, "models/tiny/r1").files
 
 
 def test_a_run_without_validation_records_is_checked_by_those_it_learned_from(base: Path, store: Store) -> None:

@@ -104,6 +104,11 @@ def keys(metric: str, values: str) -> Series:
     return {f'ray_heliostat_{metric}{{model="m",version="1"}}': values}
 
 
+def drift(column: str, *replicas: str) -> Series:
+    labels = f'model="m",version="1",column="{column}"'
+    return {f'ray_heliostat_drift_detected{{{labels},WorkerId="{at}"}}': one for at, one in enumerate(replicas)}
+
+
 def node(metric: str, values: str) -> Series:
     return {f'ray_node_{metric}{{job="ray",ip="10.0.0.2"}}': values}
 
@@ -301,6 +306,13 @@ CASES = (
     ),
     Case("HeliostatKeysDamaged", "mended", "20m", keys("damaged_keys", "2x10 0x20")),
     Case(
+        "HeliostatDrift", "one column of a version, on both replicas", "20m",
+        {**drift("age", "0x5 1x25", "0x6 1x24"), **drift("colour", "0x30")},
+        {**MODEL, "version": "1", "column": "age"}, "age of m@1 is no longer what it was in training",
+    ),
+    Case("HeliostatDrift", "too few rows", "20m", drift("age", "0x30")),
+    Case("HeliostatDrift", "the version that had drifted is gone", "40m", drift("age", "1x20 stale")),
+    Case(
         "HeliostatNodeMemoryFull", "nineteen parts of twenty", "20m",
         {**node("mem_used", "95x30"), **node("mem_total", "100x30")},
         {"job": "ray", "ip": "10.0.0.2"}, "Node 10.0.0.2 uses 95% of its memory; at 95% Ray ends processes",
@@ -455,6 +467,7 @@ EVERYTHING = {
         **replicas("1x20 stale", "1x20 stale"),
         **keys("keys_read_timestamp_seconds", "0+60x20 stale"),
         **keys("damaged_keys", "0x20 stale"),
+        **drift("age", "1x5 0x15 stale"),
         **cpus("2x20 stale", "2x20 stale"),
         **nodes("1x20 stale", "1x20 stale", "4x20 stale", "4x20 stale"),
         **up(a="1x20 stale", b="1x20 stale"),

@@ -7,19 +7,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from heliostat.infra.drift import verdict
+from heliostat.infra.drift.reference import LABEL, SCORE, Reference, number_bins
 from heliostat.infra.errors import ModelError
 from heliostat.infra.registry import programs
 from heliostat.serve.config import ServeConfig
+from heliostat.serve.drift import loading, watch
 from heliostat.serve.http.app import Service, create_app
 from heliostat.serve.models.bundles import FetchedModel
 from heliostat.serve.models.served_models import ServedModels
 from heliostat.serve.predictors.programs import program_service
 from tests.tiny_programs import LABELS, ROW, TABLE, WRITERS, OfTable, description, in_base64
 from tests.unit.serve.conftest import Client, Recorded, error_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 Load = Callable[..., Service]
@@ -35,11 +40,13 @@ def load(tmp_path: Path, served: ServedModels, config: ServeConfig, recorded: Re
     """Loads the program of a kind, with its probe or another description."""
     services = []
 
-    def loaded(kind: str, write: Callable[[Path], Any] | None = None, **more: Any) -> Service:
+    def loaded(
+        kind: str, write: Callable[[Path], Any] | None = None, reference: Reference | None = None, **more: Any
+    ) -> Service:
         probe = WRITERS[kind](tmp_path)
         if write:
             write(tmp_path)
-        found = FetchedModel(tmp_path, description(kind, probe, **more))
+        found = FetchedModel(tmp_path, description(kind, probe, **more), reference=reference)
         services.append(program_service(found, config, served, recorded.metrics))
         return services[-1]
 
@@ -150,3 +157,45 @@ async def test_a_text_is_cut_when_it_may_be_and_unknown_words_count_as_in_traini
     assert one["scores"] == other["scores"]
     assert body["usage"]["prompt_tokens"] == 14
     assert recorded.of("heliostat_tokens_total") == [2, 14], "unknown ones, and all"
+
+
+COUNTED = {
+    "table": ["age", "weight in kg"],
+    "image": ["brightness", "contrast"],
+    "text": ["length", "unknown_share", "common_share"],
+}
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+async def test_what_is_asked_and_answered_is_compared_with_the_training_split(
+    load: Load,
+    kind: str,
+    served: ServedModels,
+    config: ServeConfig,
+    recorded: Recorded,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of three inputs, which are enough here; the answers are counted too."""
+    monkeypatch.setattr(verdict, "LEAST_ROWS", 3)
+    monkeypatch.setattr(watch, "COUNT_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "JUDGE_SECONDS", 0.01)
+    monkeypatch.setattr(loading, "LedgerClient", lambda endpoint: lambda *report: None)
+    names = [*COUNTED[kind], LABEL, SCORE]
+    bins = tuple(number_bins(name, np.linspace(0, 1, 100)) for name in names)
+    asked = client(load(kind, reference=Reference(columns=bins)), served, config, recorded)
+    assert recorded.labels_of("heliostat_drift_psi", "column")[: len(names)] == names
+    assert recorded.of("heliostat_drift_columns")[2] == len(names)
+    for body in ASKED[kind]:
+        assert (await asked.post("/v1/predict", body)).status_code == 200
+    await asyncio.to_thread(
+        until, lambda: recorded.of("heliostat_drift_columns")[-2] == 0, "each column has its rows", 30
+    )
+
+
+async def test_a_model_that_was_published_without_reference_is_not_compared(
+    load: Load, recorded: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    load("table")
+    assert not recorded.of("heliostat_drift_columns")
+    assert caplog.text.count("drift is not watched") == 1

@@ -166,10 +166,12 @@ def test_missing_values_are_filled_from_the_training_split_or_dropped(tmp_path: 
     assert isinstance(age, NumberColumn)
     assert age.fill == age.mean
     assert plan.fill in ("free", "paid")
+    assert 0 < age.missing < 0.05
+    assert 0 < plan.missing < 0.05
     assert filled.counts["empty"] == 0
     dropped = run(tmp_path, source, TableEncoder(), missing="drop", **COLUMNS)
     assert dropped.counts["empty"] == 10
-    assert [column.fill for column in learned(dropped).columns] == [None, None]
+    assert [(column.fill, column.missing) for column in learned(dropped).columns] == [(None, 0)] * 2
 
 
 @pytest.mark.parametrize(
