@@ -229,5 +229,6 @@ def test_endpoints_that_go_wrong(watched: tuple[Prometheus, Alertmanager], tmp_p
     (tmp_path / "away").rename(storage)
     ends(alerts, "HeliostatKeysNotRead")
 
-    undeploy("classifier"), undeploy("writer")
+    undeploy("classifier")
+    undeploy("writer")
     until(lambda: [one["alertname"] for one in alerts.firing()] == ["HeliostatWatchdog"], "all is quiet", SECONDS)

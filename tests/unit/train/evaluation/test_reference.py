@@ -14,9 +14,8 @@ from heliostat.train import tasks
 from heliostat.train.data.rows import Rows
 from heliostat.train.evaluation import reference
 from heliostat.train.evaluation.evaluate import Evaluation
-from heliostat.train.models.architectures.config import Mlp
+from heliostat.train.models.architectures.config import Mlp, ModelConfig
 from heliostat.train.models.architectures.network import FILE, Settings
-from heliostat.train.models.config import ModelConfig
 
 TABLE = TableInputs(
     columns=(
