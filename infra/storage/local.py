@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -50,9 +51,14 @@ class LocalStore:
             return path.is_file()
 
     def list(self, prefix: str = "") -> list[Entry]:
-        """All keys under `prefix`, sorted; partially written files are left out."""
+        """All keys under `prefix`, sorted; partially written files are left out.
+
+        A folder that is not there yet has none; what is no folder is an error, as a storage that was taken away may be.
+        """
         root = Path(self.url)
         with self._explained("list", prefix, prefix=True) as top:
+            if root.exists() and not root.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root))
             found = [_entry_of(path, root) for path in _files_below(top) if not _is_part(path)]
         return sorted((entry for entry in found if entry), key=lambda entry: entry.key)
 

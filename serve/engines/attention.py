@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-NAME = "heliostat"
+NAME = "heliostat_grouped"
 
 
 def attend(

@@ -19,17 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import ray
 import yaml
+from ray.cluster_utils import Cluster
 
 from heliostat.cluster.config import ClusterConfig
+from heliostat.cluster.environment import applied, local_environment
+from heliostat.cluster.scrape import discoverable
 from heliostat.cluster.session.session import session
+from heliostat.infra.drift.reference import Reference, number_bins, write_reference
 from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import add_key, generate_key
 from heliostat.serve.deploy.launch import Endpoint, deploy, undeploy
 from tests.integration.observed import replica_pids
 from tests.integration.tiny_models import app_args, classifier, generator, publish
+from tests.nodes import NODE
 from tests.ports import free_port
 from tests.prometheus import Alertmanager, Prometheus, alertmanager, fast_rules, prometheus
 from tests.waiting import until
@@ -105,8 +112,6 @@ def ends(alerts: Alertmanager, *names: str) -> None:
 @contextmanager
 def training(folder: Path, values: dict[str, Any]) -> Iterator[Path]:
     """`heliostat train` on the Ray in use, with two workers; what it logs is in the file."""
-    import ray
-
     spec = folder / "tiny.yaml"
     spec.write_text(yaml.safe_dump({**values, "storage": {"url": str(folder / "storage")}}))
     address = f"cluster.address={ray.get_runtime_context().gcs_address}"
@@ -157,9 +162,16 @@ def test_training_that_goes_wrong(
     until(lambda: [one["alertname"] for one in alerts.firing()] == ["HeliostatWatchdog"], "all is quiet", SECONDS)
 
 
+def classifier_of_long_texts(folder: Path) -> dict[str, Any]:
+    """A classifier that was trained on texts of 10 to 16 tokens, as it says; returns its probe."""
+    lengths = np.arange(2000) % 7 + 10.0
+    write_reference(folder.parent, Reference(columns=(number_bins("length", lengths),)))
+    return classifier(folder)
+
+
 def served(name: str, kind: str, storage: Path, **config: Any) -> Endpoint:
     """An endpoint of a tiny model."""
-    published = publish(storage, name, kind, classifier if kind == "text-classification" else generator)
+    published = publish(storage, name, kind, classifier_of_long_texts if kind == "text-classification" else generator)
     settings = {"port": PORT, "cpus_per_replica": 0.5, "timeout_seconds": 20, **config}
     return deploy(app_args(name, published, storage, "1", settings))
 
@@ -197,6 +209,7 @@ def test_endpoints_that_go_wrong(watched: tuple[Prometheus, Alertmanager], tmp_p
     with asking(quick, "/v1/predict", {"text": "a joy"}, clients=16):
         fires(alerts, "HeliostatLatencyHigh", **one, quantile="p95")
         fires(alerts, "HeliostatRequestsRejected", **one)
+        fires(alerts, "HeliostatDrift", **one, column="length")
     ends(alerts, "HeliostatLatencyHigh", "HeliostatRequestsRejected")
 
     with asking(writer, "/v1/completions", {"model": "writer", "prompt": "the film", "max_tokens": 1900}, clients=2):
@@ -224,11 +237,66 @@ def test_endpoints_that_go_wrong(watched: tuple[Prometheus, Alertmanager], tmp_p
 
     storage.rename(tmp_path / "away")
     storage.write_text("no folder")
+    fires(alerts, "HeliostatStorageErrors", operation="list")
     fires(alerts, "HeliostatKeysNotRead", **one)
     storage.unlink()
     (tmp_path / "away").rename(storage)
-    ends(alerts, "HeliostatKeysNotRead")
+    ends(alerts, "HeliostatKeysNotRead", "HeliostatStorageErrors")
 
     undeploy("classifier")
     undeploy("writer")
     until(lambda: [one["alertname"] for one in alerts.firing()] == ["HeliostatWatchdog"], "all is quiet", SECONDS)
+
+
+@pytest.fixture
+def several_nodes(home: Path) -> Iterator[tuple[Cluster, list[Any]]]:
+    """A head without CPUs and two nodes with one each; their metrics are reported each second."""
+    quick = {"RAY_health_check_period_ms": "1000", "RAY_metrics_report_interval_ms": "1000"}
+    with applied({**local_environment(), **quick}):
+        made = Cluster(
+            initialize_head=True,
+            shutdown_at_exit=False,
+            head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False},
+        )
+        nodes = [made.add_node(**NODE) for _ in range(2)]
+        ray.init(made.address, log_to_driver=False)
+        yield made, nodes
+        ray.shutdown()
+        made.shutdown()
+
+
+class Worker:
+    """Takes a CPU of a node."""
+
+    def node(self) -> str:
+        return ray.get_runtime_context().get_node_id()
+
+
+def test_a_cluster_that_goes_wrong(several_nodes: tuple[Cluster, list[Any]], tmp_path: Path) -> None:
+    cluster, nodes = several_nodes
+    with (
+        discoverable(),
+        alertmanager(tmp_path) as alerts,
+        prometheus(tmp_path, rules=fast_rules(tmp_path / "rules.yaml"), tells=alerts) as server,
+    ):
+        until(lambda: len(server.now('up{job="ray"} == 1')) == 3, "all nodes are scraped", SECONDS)
+        workers = [ray.remote(num_cpus=1)(Worker).remote() for _ in nodes]
+        ray.get([worker.node.remote() for worker in workers])
+        until(lambda: len(server.now("heliostat:node_cpus_used:sum == 1")) >= 1, "the CPUs are in use", SECONDS)
+
+        wanted = ray.remote(resources={"unobtainium": 1})(lambda: None).remote()
+        fires(alerts, "HeliostatNoNodeFits")
+        ray.cancel(wanted)
+        ends(alerts, "HeliostatNoNodeFits")
+
+        kept = [ray.put(np.ones(20 << 20, dtype=np.uint8)) for _ in range(8)]
+        fires(alerts, "HeliostatObjectStoreSpills")
+        del kept
+        ends(alerts, "HeliostatObjectStoreSpills")
+
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+        fires(alerts, "HeliostatNodeLost")
+        fires(alerts, "HeliostatTargetDown")
+        ends(alerts, "HeliostatNodeLost")
+        with discoverable():  # as a Ray with an API server renews it
+            ends(alerts, "HeliostatTargetDown")

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from heliostat.train.data.packing import Records, can_pack, records_of
 
-NAME = "heliostat"
+NAME = "heliostat_packed"
 
 
 def implementation(config: Any) -> str | None:

@@ -198,9 +198,9 @@ def test_a_file_that_amtool_refuses_is_told(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_exporter_is_a_part_where_a_storage_is_named(tmp_path: Path) -> None:
-    assert [one.name for one in services(ports())] == ["alertmanager", "prometheus"]
+    assert [one.name for one in services(ports())] == ["alertmanager", "prometheus", "page"]
     named = replace(ports(), storage=str(tmp_path / "data"), exporter_port=free_port())
-    assert [one.name for one in services(named)] == ["alertmanager", "exporter", "prometheus"]
+    assert [one.name for one in services(named)] == ["alertmanager", "prometheus", "page", "exporter"]
     jobs = {job["job_name"]: job for job in prometheus_values(named, [])["scrape_configs"]}
     assert jobs["heliostat-exporter"]["static_configs"] == [{"targets": [f"127.0.0.1:{named.exporter_port}"]}]
     assert f'job="{EXPORTER_JOB}"' == EXPORTER
@@ -215,6 +215,6 @@ def test_the_exporter_tells_of_the_storage_and_ends_with_the_others(path: Path, 
     assert part
     seen = '{model="m",run="r1",state="finished"} 1.0'
     until(lambda: seen in urllib.request.urlopen(f"{part.url}/metrics").read().decode(), "the run is told", 60)
-    assert states() == {"alertmanager": "runs", "exporter": "runs", "prometheus": "runs"}
-    assert set(down()) == {"Alertmanager", "Exporter", "Prometheus"}
+    assert states() == {"alertmanager": "runs", "exporter": "runs", "page": "runs", "prometheus": "runs"}
+    assert set(down()) == {"Alertmanager", "Dashboards' page", "Exporter", "Prometheus"}
     assert not part.is_running

@@ -25,7 +25,6 @@ from tests.unit.infra.exporter.stores import CountingStore, counting_store, put,
 from tests.waiting import until
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-NOW = time.time()
 
 
 @pytest.fixture
@@ -37,6 +36,12 @@ def exporter(
     look: Callable[[], Inventory], versions: Callable[[], list[ModelVersion]] = list, every: float = 60
 ) -> ExporterCollector:
     return ExporterCollector(Source("storage", look, every), Source("registry", versions, every))
+
+
+@pytest.fixture
+def now() -> float:
+    """Unix time when the test begins."""
+    return time.time()
 
 
 @pytest.fixture
@@ -77,25 +82,25 @@ def states(samples: Samples) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_run_is_told_with_its_state_checkpoints_and_drivers(store: CountingStore, scrape: Scrape) -> None:
-    put_run(store, "m", "r1", "running", NOW, NOW - 400, NOW - 100, drivers=3)
+def test_a_run_is_told_with_its_state_checkpoints_and_drivers(now: float, store: CountingStore, scrape: Scrape) -> None:
+    put_run(store, "m", "r1", "running", now, now - 400, now - 100, drivers=3)
     samples = scrape(exporter(StorageLook(store)))
     run = {"model": "m", "run": "r1"}
     assert of(samples, "heliostat_run_state", state="running", **run) == 1
     assert of(samples, "heliostat_run_drivers", **run) == 3
     assert of(samples, "heliostat_run_checkpoints", **run) == 2
-    assert of(samples, "heliostat_run_checkpoint_timestamp_seconds", **run) == pytest.approx(NOW - 100)
+    assert of(samples, "heliostat_run_checkpoint_timestamp_seconds", **run) == pytest.approx(now - 100)
     assert of(samples, "heliostat_run_checkpoint_interval_seconds", **run) == pytest.approx(300)
-    assert of(samples, "heliostat_run_progress_timestamp_seconds", **run) == pytest.approx(NOW - 100)
+    assert of(samples, "heliostat_run_progress_timestamp_seconds", **run) == pytest.approx(now - 100)
     assert of(samples, "heliostat_run_bytes", **run) == sum(entry.size_bytes for entry in store.list("runs/m/r1"))
 
 
 @pytest.mark.usefixtures("patient")
-def test_the_state_of_a_run_is_that_of_its_record_and_its_driver(store: CountingStore, scrape: Scrape) -> None:
-    put_run(store, "m", "alive", "running", NOW)
-    put_run(store, "m", "left", "running", NOW - 600)
-    put_run(store, "m", "done", "finished", NOW - 600)
-    put_run(store, "m", "damaged", "running", NOW)
+def test_a_state_is_that_of_the_record_and_the_driver(now: float, store: CountingStore, scrape: Scrape) -> None:
+    put_run(store, "m", "alive", "running", now)
+    put_run(store, "m", "left", "running", now - 600)
+    put_run(store, "m", "done", "finished", now - 600)
+    put_run(store, "m", "damaged", "running", now)
     put(store, "runs/m/damaged/run.json", b"{")
     put(store, "runs/m/newest.json")
     put(store, "runs/m/no-record/trials.csv")
@@ -114,25 +119,25 @@ def test_bytes_are_told_by_folder(store: CountingStore, scrape: Scrape) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_models_are_told_with_versions_and_aliases(store: CountingStore, scrape: Scrape) -> None:
-    versions = [version("m", 2, NOW - 5, "staging"), version("m", 1, NOW - 9, "production"), version("n", 1, NOW)]
+def test_models_are_told_with_versions_and_aliases(now: float, store: CountingStore, scrape: Scrape) -> None:
+    versions = [version("m", 2, now - 5, "staging"), version("m", 1, now - 9, "production"), version("n", 1, now)]
     samples = scrape(exporter(StorageLook(store), lambda: versions))
     assert of(samples, "heliostat_model_versions", model="m") == 2
     assert of(samples, "heliostat_model_alias_version", model="m", alias="production") == 1
-    assert of(samples, "heliostat_model_version_timestamp_seconds", model="m", version="2") == pytest.approx(NOW - 5)
+    assert of(samples, "heliostat_model_version_timestamp_seconds", model="m", version="2") == pytest.approx(now - 5)
 
 
 @pytest.mark.usefixtures("patient")
-def test_every_metric_is_in_the_catalogue_and_has_its_labels(store: CountingStore, scrape: Scrape) -> None:
-    put_run(store, "m", "r1", "running", NOW, NOW - 400, NOW - 100)
-    samples = scrape(exporter(StorageLook(store), lambda: [version("m", 1, NOW, "production")]))
+def test_every_metric_is_in_the_catalogue_and_has_its_labels(now: float, store: CountingStore, scrape: Scrape) -> None:
+    put_run(store, "m", "r1", "running", now, now - 400, now - 100)
+    samples = scrape(exporter(StorageLook(store), lambda: [version("m", 1, now, "production")]))
     labels = {name: {label for label, _ in found} for name, found in samples}
     assert labels == {metric.name: set(metric.labels) for metric in EXPORTED}
 
 
-def test_fifty_runs_and_two_hundred_versions_take_twenty_calls_at_most(store: CountingStore) -> None:
+def test_fifty_runs_and_two_hundred_versions_take_twenty_calls_at_most(now: float, store: CountingStore) -> None:
     for number in range(50):
-        put_run(store, "m", f"r{number:02}", "finished", NOW - 1000 - number, NOW - 2000)
+        put_run(store, "m", f"r{number:02}", "finished", now - 1000 - number, now - 2000)
     for number in range(200):
         put(store, f"models/m/{number}/manifest.json")
     look = StorageLook(store)
@@ -146,23 +151,23 @@ def test_fifty_runs_and_two_hundred_versions_take_twenty_calls_at_most(store: Co
     assert set(found.states.values()) == {"finished"}
 
 
-def test_a_record_that_changes_is_read_again_and_the_newest_runs_first(store: CountingStore) -> None:
-    put_run(store, "m", "old", "finished", NOW - 9000)
-    put_run(store, "m", "new", "running", NOW)
+def test_a_record_that_changes_is_read_again_and_the_newest_runs_first(now: float, store: CountingStore) -> None:
+    put_run(store, "m", "old", "finished", now - 9000)
+    put_run(store, "m", "new", "running", now)
     look = StorageLook(store)
     look()
     assert store.calls[1:] == ["read runs/m/new/run.json", "read runs/m/old/run.json"]
     store.calls.clear()
-    put_run(store, "m", "new", "finished", NOW + 10)
+    put_run(store, "m", "new", "finished", now + 10)
     assert look().states["runs/m/new/run.json"] == "finished"
     assert store.calls[1:] == ["read runs/m/new/run.json"]
 
 
 @pytest.mark.usefixtures("patient")
-def test_series_are_bounded_and_what_is_left_out_is_counted(store: CountingStore, scrape: Scrape) -> None:
+def test_series_are_bounded_and_what_is_left_out_is_counted(now: float, store: CountingStore, scrape: Scrape) -> None:
     for number in range(MOST_RUNS + 7):
-        put(store, f"runs/m/r{number:03}/run.json", b"{}", NOW - 1000 + number)
-    versions = [version("m", number, NOW + number, f"a{number}") for number in range(MOST_VERSIONS + 9)]
+        put(store, f"runs/m/r{number:03}/run.json", b"{}", now - 1000 + number)
+    versions = [version("m", number, now + number, f"a{number}") for number in range(MOST_VERSIONS + 9)]
     samples = scrape(exporter(StorageLook(store), lambda: versions))
     assert len(states(samples)) == MOST_RUNS
     assert "r000" not in states(samples)
@@ -182,14 +187,14 @@ def test_many_scrapes_look_once(store: CountingStore) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_storage_that_fails_is_told_and_the_registry_is_still_shown(tmp_path: Path, scrape: Scrape) -> None:
+def test_a_storage_that_fails_is_told_and_the_registry_shown(now: float, tmp_path: Path, scrape: Scrape) -> None:
     (tmp_path / "file").write_text("no folder")
     denied = StorageError("/data: cannot list: Permission denied")
 
     def fail() -> Inventory:
         raise denied
 
-    samples = scrape(exporter(fail, lambda: [version("m", 1, NOW)]))
+    samples = scrape(exporter(fail, lambda: [version("m", 1, now)]))
     assert of(samples, "heliostat_exporter_up", source="storage") == 0
     assert of(samples, "heliostat_exporter_up", source="registry") == 1
     assert of(samples, "heliostat_exporter_errors_total", source="storage") == 1
@@ -198,11 +203,11 @@ def test_a_storage_that_fails_is_told_and_the_registry_is_still_shown(tmp_path: 
 
 
 def test_a_storage_that_hangs_holds_up_no_scrape_and_is_asked_once(
-    store: CountingStore, scrape: Scrape, monkeypatch: pytest.MonkeyPatch
+    now: float, store: CountingStore, scrape: Scrape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(collecting, "FIRST_SECONDS", 0.1)
     monkeypatch.setattr(sources, "LATE_SECONDS", 0.0)
-    put_run(store, "m", "r1", "finished", NOW)
+    put_run(store, "m", "r1", "finished", now)
     let_go, looks, look = threading.Event(), [], StorageLook(store)
 
     def hang_from_the_second_on() -> Inventory:

@@ -8,6 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,9 @@ def test_a_store_that_was_used_travels_to_another_process(server: FaultyServer, 
     assert there.read_bytes("key") == b"value"
 
 
+MODIFIED = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
 class FakeClient:
     """A bucket of many keys that lists them in pages and refuses to delete some."""
 
@@ -217,7 +221,10 @@ class FakeClient:
     def paginate(self, Bucket: str, Prefix: str) -> Iterator[dict[str, Any]]:  # noqa: N803 - boto3's names
         found = [key for key in self.keys if key.startswith(Prefix)]
         for start in range(0, len(found), 1000):
-            page = [{"Key": key, "Size": len(key), "ETag": f'"{key}"'} for key in found[start : start + 1000]]
+            page = [
+                {"Key": key, "Size": len(key), "ETag": f'"{key}"', "LastModified": MODIFIED}
+                for key in found[start : start + 1000]
+            ]
             yield {"Contents": page}
         yield {}
 

@@ -195,3 +195,10 @@ def test_a_spec_is_read_without_heavy_imports() -> None:
     code = f"import sys, heliostat.spec; sys.exit(', '.join(set({heavy}) & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_storage_that_is_no_folder_is_an_error_and_one_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    assert LocalStore(str(tmp_path / "storage")).list("keys") == []
+    (tmp_path / "storage").write_text("no folder")
+    with pytest.raises(StorageError, match="cannot list 'keys': Not a directory"):
+        LocalStore(str(tmp_path / "storage")).list("keys")

@@ -130,7 +130,7 @@ async def test_the_request_above_the_limit_is_refused_at_once_and_the_others_are
     await asyncio.gather(*held, looked)
     await processor.ask(limit)
     assert processor.statuses == [429, 200, 200, 200, 200]
-    assert processor.counts == [1, 2, 1, 0, 1, 0]
+    assert processor.counts == [0, 1, 2, 1, 0, 1, 0]
 
 
 async def test_a_request_that_fails_or_is_cancelled_gives_its_place_back() -> None:
