@@ -24,6 +24,8 @@ from tests.tools import need
 from tests.waiting import until
 
 DURATION = r"(\d+)(s|m|h)\b"
+SECONDS = 240
+"""How long an alert may take to fire, or to end."""
 SHORTER = {"s": "s", "m": "s", "h": "m"}
 
 
@@ -60,6 +62,18 @@ class Alertmanager:
         """The labels of the alerts that fire now, of this name or of any."""
         found = [one["labels"] for one in _json(f"{self.url}/api/v2/alerts?active=true")]
         return [labels for labels in found if name in ("", labels["alertname"])]
+
+    def fires(self, name: str, **labels: str) -> None:
+        """Waits until the alert fires with these labels."""
+        until(lambda: any(labels.items() <= one.items() for one in self.firing(name)), f"{name} fires", SECONDS)
+
+    def ends(self, *names: str) -> None:
+        """Waits until alerts of these names fire no more."""
+        until(lambda: not any(map(self.firing, names)), f"{' and '.join(names)} end", SECONDS)
+
+    def is_quiet(self) -> None:
+        """Waits until nothing fires but the alert that always does."""
+        until(lambda: [one["alertname"] for one in self.firing()] == ["HeliostatWatchdog"], "all is quiet", SECONDS)
 
 
 def _json(url: str) -> Any:

@@ -23,11 +23,8 @@ import numpy as np
 import pytest
 import ray
 import yaml
-from ray.cluster_utils import Cluster
 
 from heliostat.cluster.config import ClusterConfig
-from heliostat.cluster.environment import applied, local_environment
-from heliostat.cluster.scrape import discoverable
 from heliostat.cluster.session.session import session
 from heliostat.infra.drift.reference import Reference, number_bins, write_reference
 from heliostat.infra.storage.store import open_store
@@ -36,16 +33,13 @@ from heliostat.serve.access.keys import add_key, generate_key
 from heliostat.serve.deploy.launch import Endpoint, deploy, undeploy
 from tests.integration.observed import replica_pids
 from tests.integration.tiny_models import app_args, classifier, generator, publish
-from tests.nodes import NODE
 from tests.ports import free_port
-from tests.prometheus import Alertmanager, Prometheus, alertmanager, fast_rules, prometheus
+from tests.prometheus import SECONDS, Alertmanager, Prometheus, alertmanager, fast_rules, prometheus
 from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 KEY = generate_key()
 PORT = free_port()
-SECONDS = 240
-"""How long an alert may take to fire, or to end."""
 MISCHIEF = """
 from heliostat.__main__ import main
 from heliostat.train import launch
@@ -99,16 +93,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
             yield server, alerts
 
 
-def fires(alerts: Alertmanager, name: str, **labels: str) -> None:
-    """Waits until an alert fires with these labels."""
-    until(lambda: any(labels.items() <= one.items() for one in alerts.firing(name)), f"{name} fires", SECONDS)
-
-
-def ends(alerts: Alertmanager, *names: str) -> None:
-    """Waits until alerts of these names fire no more."""
-    until(lambda: not any(map(alerts.firing, names)), f"{' and '.join(names)} end", SECONDS)
-
-
 @contextmanager
 def training(folder: Path, values: dict[str, Any]) -> Iterator[Path]:
     """`heliostat train` on the Ray in use, with two workers; what it logs is in the file."""
@@ -133,33 +117,33 @@ def test_training_that_goes_wrong(
     run = {"model": "tiny"}
     with training(tmp_path, tiny_values) as log:
         until(lambda: len(server.now("rate(ray_heliostat_train_steps_total[5s]) > 0")) == 2, "both train", 2 * SECONDS)
-        ends(alerts, "HeliostatTrainingThroughputHalved")  # at first there is no throughput
+        alerts.ends("HeliostatTrainingThroughputHalved")  # at first there is no throughput
 
         (tmp_path / "poison").touch()
-        fires(alerts, "HeliostatTrainingStepsSkipped", **run)
-        ends(alerts, "HeliostatTrainingStepsSkipped")
+        alerts.fires("HeliostatTrainingStepsSkipped", **run)
+        alerts.ends("HeliostatTrainingStepsSkipped")
 
         (tmp_path / "slow").touch()
-        fires(alerts, "HeliostatTrainingStraggler", rank="1", **run)
-        fires(alerts, "HeliostatTrainingWaitsForData", **run)
+        alerts.fires("HeliostatTrainingStraggler", rank="1", **run)
+        alerts.fires("HeliostatTrainingWaitsForData", **run)
         (tmp_path / "slow").unlink()
-        ends(alerts, "HeliostatTrainingStraggler", "HeliostatTrainingWaitsForData", "HeliostatTrainingThroughputHalved")
+        alerts.ends("HeliostatTrainingStraggler", "HeliostatTrainingWaitsForData", "HeliostatTrainingThroughputHalved")
 
         pid = int((tmp_path / "pid-1").read_text())
         os.kill(pid, signal.SIGSTOP)
         try:
             named = rf"rank 1 \(process {pid} on [\d.]+\) has said nothing for (\d+) s, since step \d+; the other"
             until(lambda: re.search(named, log.read_text()), "the log names the worker that is stopped", SECONDS)
-            fires(alerts, "HeliostatTrainingWorkerSilent", rank="1", **run)
-            fires(alerts, "HeliostatTrainingStalled", **run)
+            alerts.fires("HeliostatTrainingWorkerSilent", rank="1", **run)
+            alerts.fires("HeliostatTrainingStalled", **run)
         finally:
             os.kill(pid, signal.SIGCONT)
         found = re.search(named, log.read_text())
         assert found
         assert int(found[1]) <= 10
-        ends(alerts, "HeliostatTrainingWorkerSilent", "HeliostatTrainingStalled")
+        alerts.ends("HeliostatTrainingWorkerSilent", "HeliostatTrainingStalled")
         until(lambda: "goes on, after" in log.read_text(), "the log tells that it goes on", SECONDS)
-    until(lambda: [one["alertname"] for one in alerts.firing()] == ["HeliostatWatchdog"], "all is quiet", SECONDS)
+    alerts.is_quiet()
 
 
 def classifier_of_long_texts(folder: Path) -> dict[str, Any]:
@@ -207,16 +191,16 @@ def test_endpoints_that_go_wrong(watched: tuple[Prometheus, Alertmanager], tmp_p
     one, other = {"model": "classifier"}, {"model": "writer"}
 
     with asking(quick, "/v1/predict", {"text": "a joy"}, clients=16):
-        fires(alerts, "HeliostatLatencyHigh", **one, quantile="p95")
-        fires(alerts, "HeliostatRequestsRejected", **one)
-        fires(alerts, "HeliostatDrift", **one, column="length")
-    ends(alerts, "HeliostatLatencyHigh", "HeliostatRequestsRejected")
+        alerts.fires("HeliostatLatencyHigh", **one, quantile="p95")
+        alerts.fires("HeliostatRequestsRejected", **one)
+        alerts.fires("HeliostatDrift", **one, column="length")
+    alerts.ends("HeliostatLatencyHigh", "HeliostatRequestsRejected")
 
     with asking(writer, "/v1/completions", {"model": "writer", "prompt": "the film", "max_tokens": 1900}, clients=2):
-        fires(alerts, "HeliostatErrorBudgetBurnsFast", **other)
-        fires(alerts, "HeliostatErrorBudgetBurnsSlow", **other)
-        fires(alerts, "HeliostatFirstTokenSlow", **other, quantile="p95")
-    ends(alerts, "HeliostatErrorBudgetBurnsFast", "HeliostatErrorBudgetBurnsSlow", "HeliostatFirstTokenSlow")
+        alerts.fires("HeliostatErrorBudgetBurnsFast", **other)
+        alerts.fires("HeliostatErrorBudgetBurnsSlow", **other)
+        alerts.fires("HeliostatFirstTokenSlow", **other, quantile="p95")
+    alerts.ends("HeliostatErrorBudgetBurnsFast", "HeliostatErrorBudgetBurnsSlow", "HeliostatFirstTokenSlow")
 
     def is_alone() -> bool:
         for pid in replica_pids("classifier"):
@@ -225,78 +209,24 @@ def test_endpoints_that_go_wrong(watched: tuple[Prometheus, Alertmanager], tmp_p
         return bool(alerts.firing("HeliostatEndpointWithoutReplicas"))
 
     until(is_alone, "the alert for an endpoint whose replicas are killed", SECONDS)
-    fires(alerts, "HeliostatEndpointWithoutReplicas", application="classifier")
-    ends(alerts, "HeliostatEndpointWithoutReplicas", "HeliostatReplicasMissing")
+    alerts.fires("HeliostatEndpointWithoutReplicas", application="classifier")
+    alerts.ends("HeliostatEndpointWithoutReplicas", "HeliostatReplicasMissing")
 
     add_key(open_store(str(storage)), "damaged")
     (file,) = [path for path in (storage / "keys").rglob("*") if path.is_file()]
     file.write_text("{")
-    fires(alerts, "HeliostatKeysDamaged", **one)
+    alerts.fires("HeliostatKeysDamaged", **one)
     file.unlink()
-    ends(alerts, "HeliostatKeysDamaged")
+    alerts.ends("HeliostatKeysDamaged")
 
     storage.rename(tmp_path / "away")
     storage.write_text("no folder")
-    fires(alerts, "HeliostatStorageErrors", operation="list")
-    fires(alerts, "HeliostatKeysNotRead", **one)
+    alerts.fires("HeliostatStorageErrors", operation="list")
+    alerts.fires("HeliostatKeysNotRead", **one)
     storage.unlink()
     (tmp_path / "away").rename(storage)
-    ends(alerts, "HeliostatKeysNotRead", "HeliostatStorageErrors")
+    alerts.ends("HeliostatKeysNotRead", "HeliostatStorageErrors")
 
     undeploy("classifier")
     undeploy("writer")
-    until(lambda: [one["alertname"] for one in alerts.firing()] == ["HeliostatWatchdog"], "all is quiet", SECONDS)
-
-
-@pytest.fixture
-def several_nodes(home: Path) -> Iterator[tuple[Cluster, list[Any]]]:
-    """A head without CPUs and two nodes with one each; their metrics are reported each second."""
-    quick = {"RAY_health_check_period_ms": "1000", "RAY_metrics_report_interval_ms": "1000"}
-    with applied({**local_environment(), **quick}):
-        made = Cluster(
-            initialize_head=True,
-            shutdown_at_exit=False,
-            head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False},
-        )
-        nodes = [made.add_node(**NODE) for _ in range(2)]
-        ray.init(made.address, log_to_driver=False)
-        yield made, nodes
-        ray.shutdown()
-        made.shutdown()
-
-
-class Worker:
-    """Takes a CPU of a node."""
-
-    def node(self) -> str:
-        return ray.get_runtime_context().get_node_id()
-
-
-def test_a_cluster_that_goes_wrong(several_nodes: tuple[Cluster, list[Any]], tmp_path: Path) -> None:
-    cluster, nodes = several_nodes
-    with (
-        discoverable(),
-        alertmanager(tmp_path) as alerts,
-        prometheus(tmp_path, rules=fast_rules(tmp_path / "rules.yaml"), tells=alerts) as server,
-    ):
-        until(lambda: len(server.now('up{job="ray"} == 1')) == 3, "all nodes are scraped", SECONDS)
-        workers = [ray.remote(num_cpus=1)(Worker).remote() for _ in nodes]
-        ray.get([worker.node.remote() for worker in workers])
-        until(lambda: len(server.now("heliostat:node_cpus_used:sum == 1")) >= 1, "the CPUs are in use", SECONDS)
-
-        wanted = ray.remote(resources={"unobtainium": 1})(lambda: None).remote()
-        fires(alerts, "HeliostatNoNodeFits")
-        ray.cancel(wanted)
-        ends(alerts, "HeliostatNoNodeFits")
-
-        kept = [ray.put(np.ones(20 << 20, dtype=np.uint8)) for _ in range(8)]
-        fires(alerts, "HeliostatObjectStoreSpills")
-        del kept
-        ends(alerts, "HeliostatObjectStoreSpills")
-
-        cluster.remove_node(nodes.pop(), allow_graceful=False)
-        fires(alerts, "HeliostatNodeLost")
-        fires(alerts, "HeliostatTargetDown")
-        ends(alerts, "HeliostatNodeLost")
-        with discoverable():  # as a Ray with an API server renews it
-            ends(alerts, "HeliostatTargetDown")
+    alerts.is_quiet()
