@@ -1,4 +1,7 @@
-"""Metrics of a replica, with the names in `heliostat.infra.metrics.catalogue`."""
+"""Metrics of a replica, with the names in `heliostat.infra.metrics.catalogue`.
+
+What they say of one request stands in its span, too.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from statistics import fmean
 
 from heliostat.infra.metrics import catalogue
 from heliostat.infra.metrics.export import Record
+from heliostat.infra.tracing.semconv import FIRST_CHUNK_SECONDS, TOKENS
+from heliostat.infra.tracing.span import Span, current
 from heliostat.serve.objectives import Objectives
 
 ADAPTER = "heliostat.adapter"
@@ -46,9 +51,14 @@ class ServeMetrics:
         """Records the size of a batch."""
         self.record(catalogue.BATCH_SIZE, size, self.labels)
 
-    def phase(self, name: str, seconds: float) -> None:
-        """Records the seconds of an input or a sequence in `queue`, `compute`, `prefill` or `decode`."""
+    def phase(self, name: str, seconds: float, span: Span | None = None) -> None:
+        """Records the seconds of an input or a sequence in `queue`, `compute`, `prefill` or `decode`, which ends now.
+
+        `span` is that of the request, if it has one.
+        """
         self.record(catalogue.REQUEST_PHASE_SECONDS, seconds, {**self.labels, "phase": name})
+        if span is not None:
+            span.add(name, seconds)
 
     def engine(self, running: int, waiting: int, cache_used: float) -> None:
         """Records how many sequences an engine computes, how many wait, and the share of its KV cache in use."""
@@ -95,11 +105,15 @@ class ServeMetrics:
         """Counts tokens read (`prompt`), those of them that are `unknown`, or those generated (`completion`)."""
         if count:
             self.record(catalogue.TOKENS, count, {**self.labels, "adapter": adapter, "kind": kind})
+            if kind in TOKENS and (span := current()) is not None:
+                span.count(TOKENS[kind], count)
 
     def first_token(self, seconds: float, adapter: str = "") -> None:
         """Records the seconds from a request to its first token."""
         self.record(catalogue.TIME_TO_FIRST_TOKEN_SECONDS, seconds, {**self.labels, "adapter": adapter})
         self._waits.append(seconds)
+        if (span := current()) is not None:
+            span.set({FIRST_CHUNK_SECONDS: seconds})
 
     def mean_first_token_seconds(self) -> float | None:
         """Mean time to first token in seconds since the last call; None if there was none."""

@@ -29,9 +29,10 @@ from heliostat.cluster.session.address import check_is_ray, find_address
 from heliostat.cluster.session.interrupts import Terminated, interrupts_ignored, on_signals, signals_as_interrupt
 from heliostat.cluster.session.resources import check_cluster, check_local, local_cpus, warn_if_busy
 from heliostat.cluster.session.watcher import Watcher, watching
+from heliostat.infra import log as logs
 from heliostat.infra.errors import HeliostatError, ResourceError
 from heliostat.infra.log import get
-from heliostat.infra.log import variables as variables_of_log
+from heliostat.infra.tracing import settings as traces
 
 log = get(__name__)
 
@@ -88,7 +89,7 @@ def _joined(config: ClusterConfig, address: str, key: str, cpus: float, gpus: fl
         check_is_ray(address)
         code = {} if is_loopback(address) else code_runtime_env()
         try:
-            _init(f"Ray at {address}", address=address, runtime_env={**code, **_log_runtime_env()} or None)
+            _init(f"Ray at {address}", address=address, runtime_env={**code, **_watching_runtime_env()} or None)
             check_cluster(config, key, cpus, gpus)
             warn_if_busy(key, cpus, gpus)
             yield
@@ -97,9 +98,9 @@ def _joined(config: ClusterConfig, address: str, key: str, cpus: float, gpus: fl
                 _shutdown()  # Ray ends the actors and placement groups of a driver that disconnects
 
 
-def _log_runtime_env() -> dict[str, Any]:
-    """The settings of our log, for workers of a Ray that was started elsewhere. Inside a job they came with the job."""
-    variables = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else variables_of_log()
+def _watching_runtime_env() -> dict[str, Any]:
+    """Settings of our log and traces, for workers of a Ray that was started elsewhere. A job's came with the job."""
+    variables = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else logs.variables() | traces.variables()
     return {"env_vars": variables} if variables else {}
 
 

@@ -10,10 +10,11 @@ from heliostat.cluster import jobs
 from heliostat.infra import log
 from heliostat.infra.config.strict import dump_yaml
 from heliostat.infra.errors import TrainingError
+from heliostat.infra.tracing import settings
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
 
-FORWARDED = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3", *log.VARIABLES)
+FORWARDED = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3", *log.VARIABLES, *settings.VARIABLES)
 """Environment variables that are passed to the job. Credentials are not: the cluster has its own."""
 
 

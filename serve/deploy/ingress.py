@@ -15,6 +15,7 @@ from heliostat.cluster.haproxy.ingress import haproxy_binary, is_wanted
 from heliostat.cluster.haproxy.wrapper import TLS_CERTIFICATE, TLS_PORT
 from heliostat.infra import log
 from heliostat.infra.errors import ConfigError, ResourceError
+from heliostat.infra.tracing import settings as traces
 from heliostat.serve.config import LOOPBACK, ServeConfig, Tls
 from heliostat.serve.replica.ingress import ingress_variables
 from heliostat.serve.replica.scaling import DRAIN_SECONDS
@@ -157,7 +158,7 @@ def _controller_environment(config: ServeConfig) -> dict[str, str]:
     if config.tls:
         environment[TLS_CERTIFICATE], environment[TLS_PORT] = config.tls.certificate, str(config.tls.port)
     return {name: os.environ.get(name, value) for name, value in environment.items()} | (
-        ingress_variables(config) | log.variables()
+        ingress_variables(config) | log.variables() | traces.variables()
     )
 
 

@@ -12,6 +12,7 @@ import torch
 
 from heliostat.infra import log
 from heliostat.infra.log_fields import about_requests, request_id
+from heliostat.infra.tracing.span import Span, current
 from heliostat.serve.compute.model_thread import ModelThread
 from heliostat.serve.engines.base import FinishReason, Sampling
 from heliostat.serve.engines.kv_cache import KVCache
@@ -47,6 +48,7 @@ class Answer:
     """Has all its tokens, or has failed."""
     cancelled: bool = False
     request: str | None = field(default_factory=request_id)
+    span: Span | None = field(default_factory=current)
 
     @property
     def length(self) -> int:
@@ -217,7 +219,7 @@ class Scheduler:
 
     def _ends(self, phase: str, answer: Answer) -> None:
         now = time.perf_counter()
-        self.metrics.phase(phase, now - answer.since)
+        self.metrics.phase(phase, now - answer.since, answer.span)
         answer.since = now
 
     def _fits(self, candidate: Answer, admitted: Sequence[Answer]) -> bool:

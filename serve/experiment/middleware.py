@@ -18,6 +18,7 @@ from heliostat.serve.errors import App, Message, Receive, RequestError, Scope, S
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, find_coordinator, new_arms
 from heliostat.serve.http.body import receive_body, replayed
+from heliostat.serve.http.tracing import passed_on
 
 if TYPE_CHECKING:
     import aiohttp
@@ -110,7 +111,7 @@ class ExperimentMiddleware:
         self, experiment: Experiment, reporter: Reporter, scope: Scope, body: bytes, receive: Receive, send: Send
     ) -> bool:
         """Forwards to the candidate; False if it failed before anything was sent to the client."""
-        work = asyncio.ensure_future(self._ask(experiment, scope, body, TimedSend(send), reporter))
+        work = asyncio.ensure_future(self._hop(experiment, scope, body, TimedSend(send), reporter))
         left = asyncio.ensure_future(receive())  # after the body, only a disconnect can come
         try:
             await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
@@ -118,6 +119,12 @@ class ExperimentMiddleware:
         finally:
             work.cancel()
             left.cancel()
+
+    async def _hop(
+        self, experiment: Experiment, scope: Scope, body: bytes, client: TimedSend, reporter: Reporter
+    ) -> bool:
+        with passed_on(scope, experiment.candidate) as passed:
+            return await self._ask(experiment, passed, body, client, reporter)
 
     async def _ask(
         self, experiment: Experiment, scope: Scope, body: bytes, client: TimedSend, reporter: Reporter

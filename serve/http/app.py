@@ -22,8 +22,12 @@ from heliostat.serve.http.limits import OngoingLimitMiddleware
 from heliostat.serve.http.outcome import OutcomeMiddleware
 from heliostat.serve.http.page import page
 from heliostat.serve.http.request_id import RequestIdMiddleware
+from heliostat.serve.http.tracing import traced
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.models.served_models import ServedModels
+
+_NO_TELEMETRY: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
+"""FastAPI's own spans and records hold texts of errors, which may quote a request; `http/tracing.py` has ours."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ def create_app(
     access: AccessControl | None,
     metrics: ServeMetrics,
 ) -> App:
-    """The replica's ASGI app; middlewares from the outside in: request ids, other origins, outcomes, API keys, key
-    limits, bodies, ongoing requests.
+    """The replica's ASGI app; middlewares from the outside in: request ids, traces, other origins, outcomes, API keys,
+    key limits, bodies, ongoing requests.
 
     If `access` is None, no key is needed.
     """
@@ -65,7 +69,7 @@ def create_app(
     app = OutcomeMiddleware(app, metrics)
     if config.cors_origins:
         app = _cross_origin(app, config.cors_origins)
-    return RequestIdMiddleware(_LifespanMiddleware(app))
+    return RequestIdMiddleware(traced(_LifespanMiddleware(app), metrics.labels))
 
 
 def _cross_origin(app: App, origins: Sequence[str]) -> App:
@@ -101,6 +105,7 @@ def _routes(served: ServedModels, service: Service, config: ServeConfig, access:
         openapi_url=None if service.application else "/openapi.json",
         docs_url=None,
         redoc_url=None,
+        telemetry=_NO_TELEMETRY,  # a release without it takes any keyword
         responses=ERROR_RESPONSES,
         exception_handlers={
             RequestError: _refuse,

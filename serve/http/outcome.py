@@ -13,7 +13,8 @@ from heliostat.serve.metrics import ADAPTER, ServeMetrics
 
 CLIENT_LEFT = 499
 """Status of a request whose client disconnected before the response was complete."""
-_UNCOUNTED_PATHS = frozenset({"/health"})
+UNCOUNTED_PATHS = frozenset({"/health"})
+"""Of requests that are neither counted nor traced."""
 _PATH_CHARACTERS = 200
 _log = log.get(__name__)
 
@@ -40,7 +41,7 @@ class OutcomeMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "http" or path in _UNCOUNTED_PATHS:
+        if scope["type"] != "http" or path in UNCOUNTED_PATHS:
             await self.app(scope, receive, send)
             return
         started, status, complete, failed = time.perf_counter(), CLIENT_LEFT, False, False

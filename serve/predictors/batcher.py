@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from heliostat.infra import log
 from heliostat.infra.log_fields import about_requests, request_id
+from heliostat.infra.tracing.span import Span, current
 from heliostat.serve.compute.model_thread import ModelThread
 from heliostat.serve.metrics import ServeMetrics
 
@@ -43,6 +44,7 @@ class _Waiting(Generic[Item, Result]):
     loop: asyncio.AbstractEventLoop
     since: float = field(default_factory=time.perf_counter)
     request: str | None = field(default_factory=request_id)
+    span: Span | None = field(default_factory=current)
 
 
 class Batcher(Generic[Item, Result]):
@@ -103,11 +105,12 @@ class Batcher(Generic[Item, Result]):
             batch = self._take()
         if batch:
             taken = time.perf_counter()
-            for one in batch:
-                self.metrics.phase("queue", taken - one.since)
+            spans = _spans(batch)
+            for one, span in zip(batch, spans, strict=True):
+                self.metrics.phase("queue", taken - one.since, span)
             self._answer(batch)
-            for _ in batch:
-                self.metrics.phase("compute", time.perf_counter() - taken)
+            for span in spans:
+                self.metrics.phase("compute", time.perf_counter() - taken, span)
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         queue = [one for one in self._queue if not one.answer.cancelled()]
@@ -163,6 +166,12 @@ def choose(lengths: Sequence[int], limits: Limits) -> list[int]:
             chosen.append(at)
             longest, tokens = width, useful
     return chosen
+
+
+def _spans(batch: Sequence[_Waiting[Item, Result]]) -> list[Span | None]:
+    """The span of each one's request, once for each request: its inputs go through a pass together."""
+    spans = [one.span for one in batch]
+    return [span if at == spans.index(span) else None for at, span in enumerate(spans)]
 
 
 def _resolve(batch: Sequence[_Waiting[Item, Result]], results: Sequence[Result]) -> None:

@@ -32,6 +32,7 @@ async def start(
     from heliostat.serve.experiment.feedback import feedback_route
     from heliostat.serve.http.app import create_app
     from heliostat.serve.http.request_id import RequestIdMiddleware
+    from heliostat.serve.http.tracing import traced
     from heliostat.serve.models.adapter_fetch import fetched_together
     from heliostat.serve.models.bundles import fetched
 
@@ -47,7 +48,8 @@ async def start(
         raise
     service.router.include_router(feedback_route(experiment))
     app = experiment.around(create_app(served, service, args.config, access, metrics))
-    return service, RequestIdMiddleware(app)  # also of what goes to the candidate, which gets the same id
+    # Also of what goes to the candidate, which gets the same id and is a part of the same trace.
+    return service, RequestIdMiddleware(traced(app, metrics.labels))
 
 
 def served_by(args: AppArgs, found: FetchedModel) -> ServedModels:

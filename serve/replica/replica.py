@@ -30,12 +30,14 @@ class Replica:
     def __init__(self, args: Mapping[str, Any]) -> None:
         from heliostat.infra.metrics.catalogue import SERVING
         from heliostat.infra.metrics.export import Exporter
+        from heliostat.infra.tracing.tracer import tracer
         from heliostat.serve.experiment.middleware import ExperimentMiddleware
         from heliostat.serve.metrics import ServeMetrics
 
         self.args = configuration.build(AppArgs, args)
         identify(model=self.args.name, version=self.args.version)
         check_ingress(self.args.config, os.environ)
+        self.traces = tracer()
         self.metrics, self.storage = Exporter(), ExitStack()
         self.storage.enter_context(observed(self.metrics, self.args.storage.kind))
         self.counts = ServeMetrics(self.args.name, self.args.version, self.metrics.add)
@@ -74,7 +76,8 @@ class Replica:
 
     def __del__(self) -> None:
         for part in (
-            getattr(self, name, None) for name in ("service", "guard", "experiment", "storage", "metrics", "access")
+            getattr(self, name, None)
+            for name in ("service", "guard", "experiment", "storage", "metrics", "access", "traces")
         ):
             if part:
                 part.close()

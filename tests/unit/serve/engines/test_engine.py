@@ -14,12 +14,14 @@ import torch
 from transformers import GenerationConfig, LlamaForCausalLM, MistralConfig, PreTrainedTokenizerFast
 
 from heliostat.infra.errors import ModelError
+from heliostat.infra.tracing.span import inside
 from heliostat.serve.config import ServeConfig
 from heliostat.serve.engines.attention import register
 from heliostat.serve.engines.base import Delta, Sampling, check_probe
 from heliostat.serve.engines.scheduler import left_padded
 from heliostat.serve.engines.transformers import TransformersEngine, context_of, sampling_of
 from heliostat.serve.errors import RequestError
+from tests.spans import Kept, id_of, parent_of
 from tests.unit.serve.conftest import Recorded
 from tests.waiting import until
 
@@ -69,6 +71,20 @@ async def test_each_sequence_is_timed_by_phase_and_counted_while_it_is_there(
     assert all(0 <= seconds <= longest for seconds in recorded.of(name))
     assert max(recorded.of("heliostat_sequences")) > 1
     assert 0 < max(recorded.of("heliostat_kv_cache_used_ratio")) <= 1
+
+
+async def test_the_phases_of_a_sequence_are_parts_of_its_requests_span(engine: TransformersEngine) -> None:
+    kept = Kept()
+    with inside(kept.tracer.begin("POST", "server")):
+        await answer(engine, PROMPTS[0], Sampling(5, temperature=0))
+    await answer(engine, PROMPTS[1], Sampling(5, temperature=0))  # of no trace
+    await idle(engine)
+    engine.close()
+    request = kept.one("POST")
+    phases = [kept.one(name) for name in ("queue", "prefill", "decode")]
+    assert {parent_of(phase) for phase in phases} == {id_of(request)}
+    assert [phase.start_time for phase in phases] == sorted(phase.start_time or 0 for phase in phases)
+    assert len(kept.all()) == 4
 
 
 async def idle(engine: TransformersEngine) -> None:

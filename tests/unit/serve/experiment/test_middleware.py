@@ -22,8 +22,10 @@ from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, new_arms
 from heliostat.serve.experiment.feedback import feedback_route
 from heliostat.serve.experiment.middleware import ExperimentMiddleware, Reporter, goes_to_candidate
+from heliostat.serve.http import tracing
 from heliostat.serve.http.app import create_app
 from heliostat.serve.models.served_models import ServedModels
+from tests.spans import Kept, id_of, parent_of, trace_of
 from tests.unit.serve.conftest import Client, Recorded, error_of, service_of
 from tests.waiting import until
 
@@ -62,7 +64,7 @@ def model(version: str) -> APIRouter:
             return StreamingResponse(cut(), media_type=kind)
         if fault == "slow":
             return StreamingResponse(slow(), media_type="text/event-stream")
-        headers = {"x-model-version": f"tiny@{version}"}
+        headers = {"x-model-version": f"tiny@{version}", "x-seen-parent": request.headers.get("traceparent", "")}
         key, query = request.headers.get("authorization"), request.url.query
         return JSONResponse({"version": version, "asked": asked, "key": key, "query": query}, 200, headers)
 
@@ -147,6 +149,20 @@ async def test_the_candidate_gets_the_request_as_it_came_and_its_answer_comes_ba
     assert response.headers["x-model-version"] == "tiny@4"
     until(lambda: heard.count() == ((0, 0), (1, 0)), "it is counted", 10)
     assert heard.arms[CANDIDATE].quantile(0.5)
+
+
+async def test_the_candidates_part_of_a_trace_is_below_the_hop(
+    middleware: ExperimentMiddleware, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept()
+    monkeypatch.setattr(tracing, "tracer", lambda: kept.tracer)
+    app = tracing.traced(middleware, recorded.metrics.labels)
+    response = await Client(app).http.post("/v1/predict", json=TEXT, headers={"tracestate": "a=1"})
+    assert response.json()["version"] == "4"
+    request, hop = (next(one for one in kept.all() if one.kind.name == kind) for kind in ("SERVER", "CLIENT"))
+    assert (parent_of(hop), trace_of(hop)) == (id_of(request), trace_of(request))
+    _, trace, parent, _ = response.headers["x-seen-parent"].split("-")
+    assert (trace, parent) == (trace_of(hop), f"{id_of(hop):016x}")
 
 
 @pytest.mark.parametrize(("fault", "errors"), [(500, 1), (503, 1), (429, 0)])
