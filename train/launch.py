@@ -16,6 +16,7 @@ from heliostat.cluster.session.interrupts import first_signal
 from heliostat.infra import log
 from heliostat.infra.errors import StoppedError, TrainingError
 from heliostat.infra.log_fields import about
+from heliostat.infra.tracing.span import traceparent
 from heliostat.train.config import TrainConfig
 from heliostat.train.job import Job
 from heliostat.train.parallel.config import check_device
@@ -115,7 +116,7 @@ def build_trainer(job: Job, use_gpu: bool, channel: Any, scratch: str) -> Any:
     return ElasticTrainer(
         run_worker,
         channel=channel,
-        train_loop_config={"job": job.model_dump(mode="json"), "channel": channel},
+        train_loop_config={"job": job.model_dump(mode="json"), "channel": channel, "traceparent": traceparent()},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=workers.max if workers.min == workers.max else (workers.min, workers.max),

@@ -20,6 +20,7 @@ from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import CHAT_TEMPLATE, PublishedModel, write_description
 from heliostat.infra.scratch import scratch
 from heliostat.infra.storage.base import Store
+from heliostat.infra.tracing.span import part
 from heliostat.train.data.rows import Rows
 from heliostat.train.evaluation.evaluate import Evaluation, records_at_once
 from heliostat.train.evaluation.reference import reference_of
@@ -43,6 +44,7 @@ class Published:
     size_bytes: int
 
 
+@part("publish")
 def publish(
     run: Run, base: Path, description: PublishedModel, spec: str, store: Store, test: Evaluation | None = None
 ) -> Published:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from heliostat import __version__
+from heliostat.infra import log
 from heliostat.infra.errors import HeliostatError, StoppedError
 from heliostat.infra.log_fields import identify
 from heliostat.infra.memory import freeze_heap
@@ -20,6 +21,8 @@ from heliostat.infra.metrics.export import Exporter, Record
 from heliostat.infra.registry.published import PublishedModel
 from heliostat.infra.storage.measured import observed
 from heliostat.infra.storage.store import open_store
+from heliostat.infra.tracing import semconv
+from heliostat.infra.tracing.tracer import traced
 from heliostat.train.build import RunInputs, build_run, load_run_inputs
 from heliostat.train.checkpoints.checkpoint import Checkpoints
 from heliostat.train.evaluation.evaluate import Evaluation, evaluate, findings
@@ -52,9 +55,9 @@ def work(config: dict[str, Any]) -> None:
     failed = ray.get(channel.error.remote())
     if failed:
         return  # launch reads the error from the channel; Ray would retry if this raised
-    exporter = Exporter()
+    exporter, span = Exporter(), {semconv.RUN: job.run_id, semconv.MODEL: job.name, semconv.RANK: log.rank() or 0}
     try:
-        with observed(exporter, job.storage.kind):
+        with observed(exporter, job.storage.kind), traced("worker", span, config.get("traceparent", "")):
             train(job, channel, exporter)
     except HeliostatError as error:
         ray.get(channel.post.remote({"kind": "error", "message": str(error)}))

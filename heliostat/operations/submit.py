@@ -10,7 +10,9 @@ from heliostat.cluster import jobs
 from heliostat.infra import log
 from heliostat.infra.config.strict import dump_yaml
 from heliostat.infra.errors import TrainingError
-from heliostat.infra.tracing import settings
+from heliostat.infra.tracing import semconv, settings
+from heliostat.infra.tracing.span import traceparent
+from heliostat.infra.tracing.tracer import traced
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
 
@@ -23,16 +25,24 @@ def submit_command(command: str, spec: Spec, address: str, wait: bool) -> None:
 
     Raises ResourceError if the cluster cannot be reached and TrainingError if the job fails.
     """
-    view = View()
+    view, span = View(), {semconv.COMMAND: command, semconv.MODEL: spec.name}
+    with traced("submit", span):
+        job = submit(command, spec, address)
+        view.say(f"job {job} on {address}; look: ray job logs {job}; end: ray job stop {job}")
+        if wait:
+            follow(job, address, view)
+
+
+def submit(command: str, spec: Spec, address: str) -> str:
+    """Submits the job, whose spans are parts of the current one; returns its id."""
     with tempfile.TemporaryDirectory(prefix="heliostat-submit-") as folder:
         file = Path(folder) / "spec.yaml"
         file.write_text(dump_yaml(spec), encoding="utf-8")
         variables = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+        if parent := traceparent():
+            variables[settings.TRACEPARENT] = parent
         with jobs.environment([file], variables) as environment:
-            job = jobs.submit(address, jobs.python_command(f"-m heliostat {command} {file.name}"), environment)
-    view.say(f"job {job} on {address}; look: ray job logs {job}; end: ray job stop {job}")
-    if wait:
-        follow(job, address, view)
+            return jobs.submit(address, jobs.python_command(f"-m heliostat {command} {file.name}"), environment)
 
 
 def follow(job: str, address: str, view: View) -> None:

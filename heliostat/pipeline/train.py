@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra import log
 from heliostat.infra.errors import StorageError
+from heliostat.infra.tracing import semconv
+from heliostat.infra.tracing.settings import TRACEPARENT
+from heliostat.infra.tracing.tracer import traced
 from heliostat.pipeline.job import make_job
 from heliostat.pipeline.report import event_metrics, merge_curves, report_on_run
 from heliostat.pipeline.runs import driving, new_run_id, read_run, write_run
@@ -30,7 +34,8 @@ def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -
     Raises ResourceError if another process drives that run.
     """
     run_id = run_id or new_run_id()
-    with driving(spec, run_id):
+    span = {semconv.RUN: run_id, semconv.MODEL: spec.name, semconv.WORKERS: spec.train.workers.max}
+    with driving(spec, run_id), traced("train", span, os.environ.get(TRACEPARENT, "")):
         trained = _run(spec, prepared, view, run_id)
     view.trained(trained)
     return trained

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from queue import SimpleQueue
 from typing import Any
 
@@ -11,8 +11,8 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
-from opentelemetry.trace import Link, SpanKind, get_current_span
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, SamplingResult
+from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from heliostat import __version__
@@ -43,24 +43,15 @@ class Tracer:
         kind: str = "internal",
         *,
         headers: Mapping[str, str] | None = None,
-        links: Sequence[str] = (),
         attributes: Mapping[str, Any] | None = None,
-        start_time: int | None = None,
     ) -> Span:
-        """Begins a span of OpenTelemetry's SpanKind `kind`, now or at `start_time` (ns since 1970).
+        """Begins a span of OpenTelemetry's SpanKind `kind`.
 
         It is a part of what `headers` say, `traceparent` and `tracestate` of W3C's Trace Context, and begins a trace
-        if they say nothing valid. `links` are values of `traceparent`.
+        if they say nothing valid.
         """
-        inner = self._tracer.start_span(
-            name,
-            _context(headers or {}),
-            SpanKind[kind.upper()],
-            attributes,
-            [Link(get_current_span(_context({"traceparent": one})).get_span_context()) for one in links],
-            start_time,
-        )
-        return Span(self._tracer, inner)
+        within = TraceContextTextMapPropagator().extract(headers, Context()) if headers else Context()
+        return Span(self._tracer, self._tracer.start_span(name, within, SpanKind[kind.upper()], attributes))
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
         """Sends what has ended; gives up after `seconds`, and returns whether all of it was sent or lost."""
@@ -79,8 +70,11 @@ class Tracer:
             done.set()
 
 
+_OF_PARTS = ParentBased(ALWAYS_ON)
+
+
 class _Sampler(Sampler):
-    """The environment's sampler for requests and their parts; all of what has no parent and is no request.
+    """The environment's sampler for requests; parts go by what they are a part of, and all else is recorded.
 
     Runs and submits are few: a sampler that is right for requests would leave most of them out.
     """
@@ -91,20 +85,15 @@ class _Sampler(Sampler):
     def should_sample(
         self, parent_context: Context | None, trace_id: int, name: str, kind: SpanKind | None = None, *rest: Any
     ) -> SamplingResult:
-        is_request = kind is SpanKind.SERVER or get_current_span(parent_context).get_span_context().is_valid
-        sampler = self._of_requests if is_request else ALWAYS_ON
+        sampler = self._of_requests if kind is SpanKind.SERVER else _OF_PARTS
         return sampler.should_sample(parent_context, trace_id, name, kind, *rest)
 
     def get_description(self) -> str:
         return f"heliostat({self._of_requests.get_description()})"
 
 
-def _context(headers: Mapping[str, str]) -> Context:
-    return TraceContextTextMapPropagator().extract(headers, Context())
-
-
 def _resource() -> Resource:
     """What the environment says of this service; `heliostat` unless it says a name."""
-    found = Resource.create({SERVICE_VERSION: __version__})
+    found = Resource({SERVICE_VERSION: __version__}).merge(Resource.create())
     is_named = not str(found.attributes[SERVICE_NAME]).startswith("unknown_service")
     return found if is_named else found.merge(Resource({SERVICE_NAME: "heliostat"}))

@@ -20,11 +20,10 @@ _log = log.get(__name__)
 class Sender(BatchSpanProcessor):
     """Passes spans to `exporter` in batches, in the SDK's thread, and loses those that come while MOST_WAITING wait.
 
-    Calls `on_lost` with the number of spans that were lost, then or by the exporter, and logs a line the first time.
+    Counts in `lost` those that were lost, then or by the exporter, and logs a line the first time.
     """
 
-    def __init__(self, exporter: SpanExporter, on_lost: Callable[[int], None] = lambda _: None) -> None:
-        self.on_lost = on_lost
+    def __init__(self, exporter: SpanExporter) -> None:
         self.lost = 0
         self._waiting = 0
         self._lock = threading.Lock()
@@ -53,7 +52,6 @@ class Sender(BatchSpanProcessor):
     def _lose(self, count: int, reason: str) -> None:
         with self._lock:
             is_first, self.lost = not self.lost, self.lost + count
-        self.on_lost(count)
         if is_first:
             _log.warning("traces: spans are lost, which slows nothing (%s): %s", " or ".join(ENDPOINTS), reason)
 

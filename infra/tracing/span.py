@@ -23,22 +23,16 @@ class Span:
     def __init__(self, tracer: trace.Tracer, inner: trace.Span) -> None:
         self._tracer = tracer
         self._inner = inner
+        context = inner.get_span_context()
+        self.trace_id = f"{context.trace_id:032x}"
+        """32 hexadecimal digits."""
+        self.traceparent = f"00-{self.trace_id}-{context.span_id:016x}-{context.trace_flags:02x}"
+        """Itself as a parent, as W3C's Trace Context has it."""
 
     @property
     def is_recorded(self) -> bool:
         """Whether it was sampled, and has not ended."""
         return self._inner.is_recording()
-
-    @property
-    def trace_id(self) -> str:
-        """32 hexadecimal digits."""
-        return f"{self._inner.get_span_context().trace_id:032x}"
-
-    @property
-    def traceparent(self) -> str:
-        """Itself as a parent, as W3C's Trace Context has it."""
-        context = self._inner.get_span_context()
-        return f"00-{self.trace_id}-{context.span_id:016x}-{context.trace_flags:02x}"
 
     def begin(self, name: str, kind: str = "internal", **options: Any) -> Span:
         """A part of it, of OpenTelemetry's SpanKind `kind`."""
@@ -48,10 +42,23 @@ class Span:
         within = set_span_in_context(self._inner, Context())
         return Span(self._tracer, self._tracer.start_span(name, within, SpanKind[kind.upper()], **options))
 
-    def add(self, name: str, seconds: float, attributes: Mapping[str, Any] | None = None) -> None:
-        """Adds a part that took so long and ends now."""
+    def add(self, name: str, seconds: float, attributes: Mapping[str, Any] | None = None) -> Span:
+        """Adds a part that took so long and ends now; returns it, for parts of its own."""
         now = time.time_ns()
-        self.begin(name, start_time=now - int(seconds * 1e9), attributes=attributes).end(now)
+        part = self.begin(name, start_time=now - int(seconds * 1e9), attributes=attributes)
+        part.end(now)
+        return part
+
+    def add_linked(self, name: str, seconds: float, attributes: Mapping[str, Any] | None = None) -> None:
+        """Adds a trace of its own, which links to this one, of what took so long and ends now."""
+        from opentelemetry.context import Context
+        from opentelemetry.trace import Link
+
+        now = time.time_ns()
+        links = [Link(self._inner.get_span_context())]
+        self._tracer.start_span(
+            name, Context(), attributes=attributes, links=links, start_time=now - int(seconds * 1e9)
+        ).end(now)
 
     def rename(self, name: str) -> None:
         """Changes its name."""
@@ -86,6 +93,12 @@ def current() -> Span | None:
     return _current.get()
 
 
+def traceparent() -> str:
+    """The current span as a parent; empty without one."""
+    span = current()
+    return span.traceparent if span else ""
+
+
 @contextmanager
 def entered(span: Span) -> Iterator[None]:
     """Makes `span` the current one inside the block if it is recorded, and lines of the log carry its trace."""
@@ -108,3 +121,14 @@ def inside(span: Span) -> Iterator[Span]:
         raise
     finally:
         span.end()
+
+
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """The block, or as a decorator the function, as a part of the current span; nothing without one."""
+    span = current()
+    if span is None:
+        yield
+        return
+    with inside(span.begin(name)):
+        yield

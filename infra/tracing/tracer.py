@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heliostat.infra import log
 from heliostat.infra.tracing.settings import is_on, unknown_protocol
+from heliostat.infra.tracing.span import Span, inside
 
 if TYPE_CHECKING:
     from heliostat.infra.tracing.recording import Tracer
@@ -38,6 +41,23 @@ def tracer() -> Tracer | None:
         return None
     atexit.register(found.flush)
     return found
+
+
+@contextmanager
+def traced(name: str, attributes: Mapping[str, Any], parent: str = "") -> Iterator[Span | None]:
+    """The block as a span, a part of `parent` (a `traceparent`) if that is valid; None where traces go nowhere.
+
+    What has ended is sent before the block is left.
+    """
+    found = tracer()
+    if found is None:
+        yield None
+        return
+    try:
+        with inside(found.begin(name, headers={"traceparent": parent}, attributes=attributes)) as span:
+            yield span
+    finally:
+        found.flush()
 
 
 def _opened() -> Tracer:

@@ -1,5 +1,7 @@
 """Every query of the dashboards, and every rule, asked of a Prometheus that watched a run and two endpoints.
 
+An OTLP endpoint got the spans of both.
+
 The page draws all dashboards in Chromium too. The pictures of docs/monitoring.md are made here, with a minute more of
 load: `HELIOSTAT_PICTURES=$PWD/docs/pictures make test ARGS="tests/integration/test_dashboard.py -k page" WORKERS=0`.
 """
@@ -26,6 +28,7 @@ from selenium.webdriver import Chrome
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.scrape import shipped_folder
 from heliostat.cluster.session.session import session
+from heliostat.infra import tracking
 from heliostat.infra.alerts import files
 from heliostat.infra.alerts.ray_names import (
     ACTIVE_NODES,
@@ -46,6 +49,8 @@ from heliostat.infra.registry import bundle
 from heliostat.infra.registry.published import PublishedModel, write_description
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
+from heliostat.infra.tracing import semconv, settings
+from heliostat.infra.tracing.tracer import tracer
 from heliostat.pipeline import prepare, train
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
@@ -58,6 +63,7 @@ from tests.browser import chromium
 from tests.page import open_dashboard, page_server, set_scheme, states, take_picture
 from tests.ports import free_port
 from tests.prometheus import Prometheus, prometheus
+from tests.spans import receiver
 from tests.waiting import until
 
 GRAFANA = {"$__rate_interval": "10s", "$__interval": "1s", "$__range": "5m"}
@@ -127,8 +133,21 @@ def shows_too_little(began: float) -> bool:
 
 
 @pytest.fixture(scope="module")
+def sent() -> Iterator[list[Any]]:
+    """What an OTLP endpoint is sent by this process and those that it starts."""
+    with pytest.MonkeyPatch.context() as patch, receiver() as (url, received):
+        for name in settings.VARIABLES:
+            patch.delenv(name, raising=False)
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "500")
+        tracer.cache_clear()
+        yield received
+        tracer.cache_clear()
+
+
+@pytest.fixture(scope="module")
 def watched(
-    tmp_path_factory: pytest.TempPathFactory, tiny_values: dict[str, Any], tiny_encoder: Path
+    tmp_path_factory: pytest.TempPathFactory, tiny_values: dict[str, Any], tiny_encoder: Path, sent: list[Any]
 ) -> Iterator[Prometheus]:
     """A Prometheus that has seen a training run, a classification endpoint and one that writes."""
     folder = tmp_path_factory.mktemp("dashboard")
@@ -138,6 +157,9 @@ def watched(
     promises = {"latency_seconds": {"p95": 30}, "first_token_seconds": {"p95": 30}}
     values["serve"] = {**values["serve"], "port": free_port(), "objectives": promises}
     spec = strict.build(Spec, values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.client(spec.storage)  # makes the tables, which the exporter and the run would both do at once
     # Rays that share a folder share the list of what to scrape. A short path: it becomes a part of sockets' names.
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="hs-", dir="/tmp") as ray_folder:
         patch.setenv("RAY_TMPDIR", ray_folder)
@@ -175,6 +197,41 @@ def filled_in(query: str) -> str:
         query = query.replace(name, value)
     assert "$" not in query
     return query
+
+
+def spans(sent: list[Any]) -> list[Any]:
+    return [span for one in list(sent) for scope in one.scope_spans for span in scope.spans]
+
+
+def attributes(span: Any) -> dict[str, Any]:
+    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes}
+
+
+def test_the_run_is_a_trace_to_which_its_steps_link(watched: Prometheus, sent: list[Any]) -> None:
+    [run] = [span for span in spans(sent) if span.name == "train"]
+    below = [span for span in spans(sent) if span.trace_id == run.trace_id and span is not run]
+    assert {span.name for span in below} == {"worker", "evaluate", "checkpoint", "upload", "publish"}
+    workers = [span for span in below if span.name == "worker"]
+    assert {span.parent_span_id for span in workers} == {run.span_id}
+    assert sorted(attributes(span)[semconv.RANK] for span in workers) == list(range(len(workers)))
+    steps = [span for span in spans(sent) if span.name == "step"]
+    assert {link.span_id for span in steps for link in span.links} == {span.span_id for span in workers}
+    assert {attributes(span)[semconv.RUN] for span in (run, *workers, *steps)} == {attributes(run)[semconv.RUN]}
+
+
+@pytest.mark.parametrize(
+    ("route", "phases"),
+    [("/v1/predict", {"queue", "compute"}), ("/v1/completions", {"queue", "prefill", "decode"})],
+)
+def test_requests_of_both_endpoints_are_traces_with_their_phases(
+    watched: Prometheus, sent: list[Any], route: str, phases: set[str]
+) -> None:
+    def found() -> bool:
+        requests = [span for span in spans(sent) if span.name == f"POST {route}"]
+        parts = [{one.name for one in spans(sent) if one.parent_span_id == span.span_id} for span in requests]
+        return phases in parts
+
+    until(found, f"a request of {route} with its parts", 20)
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from heliostat.infra import log
+from heliostat.infra.tracing.span import part
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.rows import Rows
 from heliostat.train.metrics.classification import Bin
@@ -35,6 +36,7 @@ class Evaluation:
     """Accuracy by confidence; None for tasks without classes."""
 
 
+@part("evaluate")
 def evaluate(
     task: Task,
     model: torch.nn.Module,

@@ -1,4 +1,4 @@
-"""Reports steps and checkpoints of a worker: metrics from every rank, events from rank 0."""
+"""Reports steps and checkpoints of a worker: metrics and spans from every rank, events from rank 0."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ import torch
 from heliostat.infra.memory import peak_resident_bytes
 from heliostat.infra.metrics import catalogue
 from heliostat.infra.metrics.export import Record
+from heliostat.infra.tracing import semconv
+from heliostat.infra.tracing.span import Span, current
 from heliostat.train.checkpoints.checkpoint import StoreStats
 from heliostat.train.job import Job
 from heliostat.train.parallel.distributed import World
 from heliostat.train.telemetry.stats import StepStats
+
+TRACED_STEPS = 10
+"""One step in so many is a span, the same ones on every rank."""
 
 
 def post_event(channel: Any, world: World, kind: str, event: dict[str, Any]) -> None:
@@ -30,8 +35,11 @@ def metric_labels(job: Job, world: World) -> dict[str, str]:
 
 
 def step_reporter(job: Job, channel: Any, world: World, peak: float, record: Record) -> Callable[[StepStats], None]:
-    """A callback for each step: metrics from every rank, an event from rank 0. `peak` is the device's FLOP/s."""
-    labels = metric_labels(job, world)
+    """A callback for each step: metrics and spans from every rank, an event from rank 0.
+
+    `peak` is the device's FLOP/s. Spans belong to that of the caller, if it has one.
+    """
+    labels, span = metric_labels(job, world), current()
 
     def on_step(stats: StepStats) -> None:
         rates, memory = stats.rates, peak_memory_bytes(world.device)
@@ -52,8 +60,24 @@ def step_reporter(job: Job, channel: Any, world: World, peak: float, record: Rec
         for cause, seconds in (("data", stats.data_seconds), ("communication", stats.communication_seconds)):
             record(catalogue.TRAIN_WAIT_SECONDS, seconds, {**labels, "cause": cause})
         post_event(channel, world, "step", {**asdict(stats), **rates, "mfu": mfu, "memory_bytes": memory})
+        if span is not None and stats.step % TRACED_STEPS == 0:
+            trace_step(span, stats, job, world)
 
     return on_step
+
+
+def trace_step(span: Span, stats: StepStats, job: Job, world: World) -> None:
+    """Records a step that has just ended, as a trace of its own: a run of millions of steps is no readable trace."""
+    numbers = {
+        semconv.RUN: job.run_id,
+        semconv.RANK: world.rank,
+        semconv.STEP: stats.step,
+        semconv.LOSS: stats.loss,
+        semconv.TOKENS_TRAINED: stats.tokens,
+        semconv.DATA_SECONDS: stats.data_seconds,
+        semconv.COMMUNICATION_SECONDS: stats.communication_seconds,
+    }
+    span.add_linked("step", stats.seconds, numbers)
 
 
 def report_start(job: Job, world: World, record: Record) -> None:
@@ -69,8 +93,8 @@ def evaluation_reporter(job: Job, world: World, record: Record) -> Callable[[int
 
 
 def store_reporter(job: Job, world: World, record: Record) -> Callable[[StoreStats], None]:
-    """A callback for each stored checkpoint of this rank: metrics."""
-    labels = metric_labels(job, world)
+    """A callback for each stored checkpoint of this rank: metrics, and a span below that of the caller."""
+    labels, span = metric_labels(job, world), current()
 
     def on_stored(stats: StoreStats) -> None:
         record(catalogue.TRAIN_CHECKPOINT_SECONDS, stats.store_seconds, labels)
@@ -78,6 +102,9 @@ def store_reporter(job: Job, world: World, record: Record) -> Callable[[StoreSta
         record(catalogue.TRAIN_CHECKPOINT_TIMESTAMP_SECONDS, time.time(), labels)
         record(catalogue.TRAIN_CHECKPOINTS, 1, labels)
         record(catalogue.TRAIN_WAIT_SECONDS, stats.wait_seconds, {**labels, "cause": "checkpoint"})
+        if span is not None:
+            whole = {semconv.RANK: world.rank, semconv.STEP: stats.step, semconv.BYTES: stats.bytes}
+            span.add("checkpoint", stats.wait_seconds + stats.store_seconds, whole).add("upload", stats.store_seconds)
 
     return on_stored
 

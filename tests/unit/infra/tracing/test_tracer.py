@@ -14,9 +14,10 @@ from opentelemetry.semconv.schemas import Schemas
 
 from heliostat.infra import log_fields
 from heliostat.infra.tracing import semconv, sending, settings
+from heliostat.infra.tracing import tracer as module
 from heliostat.infra.tracing.recording import Tracer
-from heliostat.infra.tracing.span import current, entered, inside
-from heliostat.infra.tracing.tracer import tracer
+from heliostat.infra.tracing.span import current, entered, inside, part, traceparent
+from heliostat.infra.tracing.tracer import traced, tracer
 from tests.silent import silent_server
 from tests.spans import Kept, id_of, parent_of, receiver, trace_of
 
@@ -117,6 +118,25 @@ def test_a_part_has_its_parent_its_time_and_its_attributes() -> None:
     assert whole.resource.attributes["service.name"] == "heliostat"
 
 
+def test_a_block_is_a_span_below_its_parent_and_nothing_where_traces_go_nowhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @part("load")
+    def load() -> str:
+        return traceparent()
+
+    monkeypatch.setattr(module, "tracer", lambda: None)
+    with traced("train", {}) as nothing:
+        assert (nothing, load()) == (None, "")
+    kept = Kept()
+    monkeypatch.setattr(module, "tracer", lambda: kept.tracer)
+    with traced("worker", {semconv.RANK: 1}, PARENT):
+        inner = load()
+    worker, loading = kept.one("worker"), kept.one("load")
+    assert (parent_of(worker), parent_of(loading)) == (0xB7AD6B7169203331, id_of(worker))
+    assert inner.split("-")[2] == f"{id_of(loading):016x}"
+
+
 def test_what_fails_says_the_kind_of_error_and_not_its_text() -> None:
     kept = Kept()
     with pytest.raises(ValueError, match="secret"), inside(kept.tracer.begin("run")):
@@ -151,7 +171,10 @@ def test_requests_are_sampled_and_runs_are_not(monkeypatch: pytest.MonkeyPatch) 
     run = kept.tracer.begin("run")
     assert run.is_recorded
     assert run.begin("validate").is_recorded
-    assert kept.tracer.begin("step", links=[run.traceparent]).is_recorded
+    run.add_linked("step", 1)
+    [link] = kept.one("step").links
+    assert (link.context.span_id, kept.one("step").parent) == (int(run.traceparent.split("-")[2], 16), None)
+    assert trace_of(kept.one("step")) != run.trace_id
 
 
 def test_a_request_that_is_not_sampled_is_nobodys_current_span_and_has_a_trace(
