@@ -1,8 +1,8 @@
-"""What watching costs: metrics and a line of JSON for each request on an endpoint, metrics and heartbeats in training.
+"""What watching costs: metrics, a line of JSON and traces of requests to an endpoint; metrics and heartbeats of a run.
 
-MiniLM on real IMDb reviews. Two endpoints run at the same time, one that exports its metrics and logs each request, and
-one that does neither; bursts of load go to one after the other. In training, blocks of steps of one process alternate.
-Marks: 2 % of the requests/s, 1 % of a step.
+MiniLM on real IMDb reviews. Three endpoints run at the same time: one exports its metrics and logs each request, one
+traces a request in ten too, and one does nothing of that; bursts of load go to one after the other. In training, blocks
+of steps of one process alternate. Marks: 2 % of the requests/s, 5 % with traces, 1 % of a step.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tests.benchmarks.bench_training import write_reviews
 from tests.benchmarks.load import Load, command, median, server, wrk
 from tests.benchmarks.processes import measured, say
 from tests.benchmarks.record import record
+from tests.spans import receiver
 
 MODULE = "tests.benchmarks.bench_watching"
 CONNECTIONS = 32
@@ -37,8 +38,8 @@ WARM_UP_SECONDS = 10
 BLOCKS = int(os.environ.get("BENCH_BLOCKS", "24"))
 STEPS = 10
 """Of a block."""
-MARKS = {"endpoint": 0.02, "training": 0.01}
-PORTS = {"watched": 18631, "unwatched": 18632}
+MARKS = {"watched": 0.02, "traced": 0.05, "training": 0.01}
+PORTS = {"watched": 18631, "traced": 18632, "unwatched": 18633}
 
 
 class SilentExporter:
@@ -64,7 +65,7 @@ class UnwatchedReplica(Replica):
 
 
 def serve(kind: str, storage: str, digest: str) -> None:
-    """One of the two endpoints, with one replica for all cores."""
+    """One of the endpoints, with one replica for all cores."""
     from heliostat.serve import app
 
     if kind == "unwatched":
@@ -154,29 +155,39 @@ def of_training(folder: Path) -> dict[str, Any]:
 
 
 def of_the_endpoint(folder: Path) -> dict[str, Any]:
-    """The share of the requests/s that watching costs: the median of the rounds."""
+    """The shares of the requests/s that watching costs: the medians of the rounds."""
     from heliostat.serve.access.auth import ENVIRONMENT
     from heliostat.serve.access.keys import generate_key
 
     os.environ[ENVIRONMENT] = generate_key()
     digest, script = publish(folder), write_script(folder, os.environ[ENVIRONMENT])
-    logs = {"watched": "HELIOSTAT_LOG=json", "unwatched": "HELIOSTAT_LOG_LEVEL=WARNING"}
     urls = {kind: f"http://127.0.0.1:{port}/reviews" for kind, port in PORTS.items()}
     found: dict[str, list[Load]] = {kind: [] for kind in PORTS}
     with ExitStack() as servers:
+        traces, received = servers.enter_context(receiver())
+        sampled = ["OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.1"]
+        variables = {
+            "watched": ["HELIOSTAT_LOG=json"],
+            "traced": ["HELIOSTAT_LOG=json", f"OTEL_EXPORTER_OTLP_ENDPOINT={traces}", *sampled],
+            "unwatched": ["HELIOSTAT_LOG_LEVEL=WARNING"],
+        }
         for kind in PORTS:
-            line = ["env", logs[kind], *command("bench_watching", kind, folder / "storage", digest)]
+            line = ["env", *variables[kind], *command("bench_watching", kind, folder / "storage", digest)]
             servers.enter_context(server(line, f"{urls[kind]}/health", log=folder / f"{kind}.log"))
         for url in urls.values():
             wrk(f"{url}/v1/predict", CONNECTIONS, WARM_UP_SECONDS, script)
         for at in range(ROUNDS):
-            for kind in sorted(urls, reverse=bool(at % 2)):  # whoever is first may find another machine
+            for kind in sorted(urls, reverse=bool(at % 2)):  # the machine changes within a round
                 found[kind].append(wrk(f"{urls[kind]}/v1/predict", CONNECTIONS, SECONDS, script))
     rates = {kind: [load.requests_per_second for load in loads] for kind, loads in found.items()}
-    costs = [1 - with_it / without for with_it, without in zip(rates["watched"], rates["unwatched"], strict=True)]
+    costs = {
+        kind: [1 - with_it / without for with_it, without in zip(rates[kind], rates["unwatched"], strict=True)]
+        for kind in ("watched", "traced")
+    }
     return {
-        "cost": round(statistics.median(costs), 4),
-        "quartiles": [round(one, 4) for one in statistics.quantiles(costs, n=4)],
+        "cost": {kind: round(statistics.median(found), 4) for kind, found in costs.items()},
+        "quartiles": {kind: [round(one, 4) for one in statistics.quantiles(costs[kind], n=4)] for kind in costs},
+        "spans": sum(len(scope.spans) for one in received for scope in one.scope_spans),
         "medians": {kind: asdict(median(loads)) for kind, loads in found.items()},
         "requests_per_second": rates,
         "connections": CONNECTIONS,
@@ -195,9 +206,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         results = {"endpoint": of_the_endpoint(Path(temporary)), "training": of_training(Path(temporary))}
+    costs = {**results["endpoint"]["cost"], "training": results["training"]["cost"]}
     table = Table("what", "cost", "mark")
-    for name, found in results.items():
-        table.add_row(name, f"{found['cost']:.2%}", f"{MARKS[name]:.0%}")
+    for name, cost in costs.items():
+        table.add_row(name, f"{cost:.2%}", f"{MARKS[name]:.0%}")
     Console().print(table)
     Console().print(f"recorded in {record('watching', {'marks': MARKS, **results})}")
 
