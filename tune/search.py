@@ -6,10 +6,12 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from heliostat.infra.errors import TrainingError
+from heliostat.infra.metrics.export import Exporter
 from heliostat.train import tasks
 from heliostat.train.job import Job
 from heliostat.train.launch import innermost, resolve_use_gpu
@@ -73,24 +75,32 @@ def search(job: Job, config: TuneConfig, on_trial: Callable[[Mapping[str, Any]],
     (metrics and `progress` in percent) and `over`. Raises ConfigError if the space contains a value that `train`
     rejects.
     """
+    from heliostat.tune.progress import Progress
+
     check_space(job.train, config)
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new output prints a banner whatever `verbose` says
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C must end the command, not only the search
     task = tasks.get(job.task)
-    with tempfile.TemporaryDirectory(prefix="heliostat-tune-") as scratch:
-        results = build_tuner(job, config, resolve_use_gpu(job.train), scratch, on_trial).fit()
+    with tempfile.TemporaryDirectory(prefix="heliostat-tune-") as scratch, closing(Exporter()) as exporter:
+        callbacks = (Progress(on_trial), search_metrics(job, config, exporter))
+        results = build_tuner(job, config, resolve_use_gpu(job.train), scratch, callbacks).fit()
         trials = [as_trial(result, config) for result in results]
     return Search(best_first(trials, task.metric, task.mode), task.metric)
 
 
-def build_tuner(
-    job: Job, config: TuneConfig, use_gpu: bool, scratch: str, on_trial: Callable[[Mapping[str, Any]], None]
-) -> Any:
+def search_metrics(job: Job, config: TuneConfig, exporter: Exporter) -> Any:
+    """The callback that exports how the search gets on."""
+    from heliostat.tune.telemetry import SearchMetrics
+
+    task, labels = tasks.get(job.task), {"model": job.name, "search": job.run_id}
+    return SearchMetrics(exporter, labels, config.trials, config.concurrent, task.metric, task.mode)
+
+
+def build_tuner(job: Job, config: TuneConfig, use_gpu: bool, scratch: str, callbacks: Iterable[Any]) -> Any:
     """Builds Ray Tune's Tuner of gangs; starts nothing."""
     from ray import tune
 
     from heliostat.tune.gang import Gang
-    from heliostat.tune.progress import Progress
 
     task = tasks.get(job.task)
     parts = {
@@ -116,7 +126,7 @@ def build_tuner(
             name=job.run_id,
             storage_path=scratch,
             verbose=0,
-            callbacks=[Progress(on_trial)],
+            callbacks=list(callbacks),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )

@@ -10,6 +10,7 @@ from heliostat.infra.dashboards import serving, training
 from heliostat.infra.dashboards.cluster import CLUSTER, CPUS_TAKEN, NODES, PENDING
 from heliostat.infra.dashboards.grafana import Dashboard, Variable, to_json
 from heliostat.infra.dashboards.storage import STORAGE
+from heliostat.infra.dashboards.tuning import TUNING
 from heliostat.infra.metrics import catalogue
 
 MODEL = Variable("model", f'{{__name__=~"{catalogue.REQUESTS.exposed}|{catalogue.TRAIN_STEPS.exposed}"}}')
@@ -24,7 +25,7 @@ OVERVIEW = Dashboard(
         ("Cluster", (NODES, CPUS_TAKEN, PENDING)),
     ),
 )
-DASHBOARDS = (OVERVIEW, serving.SERVING, training.TRAINING, STORAGE, CLUSTER)
+DASHBOARDS = (OVERVIEW, serving.SERVING, training.TRAINING, TUNING, STORAGE, CLUSTER)
 
 
 def files() -> dict[str, str]:

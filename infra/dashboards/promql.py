@@ -10,7 +10,7 @@ from typing import Literal
 from heliostat.infra.metrics.metric import Metric
 from heliostat.infra.metrics.promql import series
 
-VARIABLES = ("model", "version", "run")
+VARIABLES = ("model", "version", "run", "search")
 """Labels that a dashboard has a variable for."""
 WINDOW = "$__rate_interval"
 

@@ -8,7 +8,7 @@ catalogue. A histogram's bounds stand here only: of two processes of a node with
 
 from __future__ import annotations
 
-from heliostat.infra.metrics import of_storage
+from heliostat.infra.metrics import of_storage, of_tuning
 from heliostat.infra.metrics.metric import Label, Metric
 
 LABELS = {
@@ -33,7 +33,8 @@ LABELS = {
     ),
     "state": Label(
         "Sequences that are computed (`running`), and those that wait for a place (`waiting`). Of a run: `running`, "
-        "`finished`, `interrupted` (no process drives it, and it can be resumed), `unread` (not looked at yet)."
+        "`finished`, `interrupted` (no process drives it, and it can be resumed), `unread` (not looked at yet). Of a "
+        "trial: `waiting`, `running`, `finished`, `stopped` early by the scheduler, `failed`."
     ),
     "outcome": Label(
         "Prompt tokens that were looked up in the prefix cache (`queried`), and found (`hit`).", ("queried", "hit")
@@ -68,6 +69,7 @@ LABELS = {
     "rank": Label("Rank of the worker in its run."),
     "cause": Label("What training waits for.", ("data", "communication", "checkpoint")),
     **of_storage.LABELS,
+    **of_tuning.LABELS,
 }
 """Each label that a metric may have."""
 
@@ -406,6 +408,7 @@ CATALOGUE = (
     *_DEFINED,
     *(metric.total for metric in _DEFINED if metric.kind == "histogram"),
     *of_storage.METRICS,
+    *of_tuning.METRICS,
     *of_storage.EXPORTED,
 )
 _OF_RAY = tuple(metric for metric in CATALOGUE if metric.through == "ray")
@@ -415,5 +418,7 @@ SERVING = tuple(metric for metric in _OF_RAY if "version" in metric.labels)
 """What a replica exports."""
 STORAGE = tuple(metric for metric in _OF_RAY if "operation" in metric.labels)
 """What workers and replicas export of their requests to storage."""
+TUNING = tuple(metric for metric in _OF_RAY if "search" in metric.labels)
+"""What the process of a search exports."""
 EXPORTED = of_storage.EXPORTED
 """What the exporter tells of storage and registry."""

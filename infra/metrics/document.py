@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from heliostat.infra.metrics.catalogue import CATALOGUE, EXPORTED, LABELS, SERVING, STORAGE, TRAINING
+from heliostat.infra.metrics.catalogue import CATALOGUE, EXPORTED, LABELS, SERVING, STORAGE, TRAINING, TUNING
 from heliostat.infra.metrics.metric import Metric
 
 HEAD = """\
@@ -24,6 +24,7 @@ For means, use the counter `…_total` beside a histogram: the `_sum` of a histo
 SECTIONS = (
     ("Of each replica", SERVING),
     ("Of each training worker", TRAINING),
+    ("Of each search", TUNING),
     ("Of each worker and replica, about storage", STORAGE),
     ("Of the exporter", EXPORTED),
 )

@@ -1,4 +1,4 @@
-"""Every query of the dashboards, and every rule, asked of a Prometheus that watched a run and two endpoints.
+"""Every query of the dashboards, and every rule, asked of a Prometheus that watched a search, a run and two endpoints.
 
 An OTLP endpoint got the spans of both.
 
@@ -51,7 +51,7 @@ from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
 from heliostat.infra.tracing import semconv, settings
 from heliostat.infra.tracing.tracer import tracer
-from heliostat.pipeline import prepare, train
+from heliostat.pipeline import prepare, train, tune
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.args import AppArgs
@@ -75,10 +75,11 @@ PICTURE_SECONDS = 60
 
 
 def trained(spec: Spec) -> AppArgs:
-    """A real run of the pipeline; returns how its model is served."""
+    """A real search and a real run of the pipeline; returns how the run's model is served."""
     view = View(Console(file=io.StringIO()))
-    trained = train.run(spec, prepare.run(spec, view), view)
-    model = trained.model
+    prepared = prepare.run(spec, view)
+    tune.run(spec, prepared, view)
+    model = train.run(spec, prepared, view).model
     return AppArgs(
         name=spec.name, url=model.url, digest=model.digest, version=str(model.version),
         config=spec.serve, storage=spec.storage,
@@ -149,11 +150,12 @@ def sent() -> Iterator[list[Any]]:
 def watched(
     tmp_path_factory: pytest.TempPathFactory, tiny_values: dict[str, Any], tiny_encoder: Path, sent: list[Any]
 ) -> Iterator[Prometheus]:
-    """A Prometheus that has seen a training run, a classification endpoint and one that writes."""
+    """A Prometheus that has seen a search, a training run, a classification endpoint and one that writes."""
     folder = tmp_path_factory.mktemp("dashboard")
     storage = {"url": str(folder / "storage")}
     # Long enough for several scrapes.
     values = {**tiny_values, "train": {**tiny_values["train"], "epochs": 6}, "storage": storage}
+    values["tune"] = {**values["tune"], "trials": 2, "scheduler": "none"}
     promises = {"latency_seconds": {"p95": 30}, "first_token_seconds": {"p95": 30}}
     values["serve"] = {**values["serve"], "port": free_port(), "objectives": promises}
     spec = strict.build(Spec, values)

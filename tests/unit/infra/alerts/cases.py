@@ -66,6 +66,14 @@ def ranks(*own: float) -> Series:
     return found
 
 
+def trials(**by_state: str) -> Series:
+    """Trials of a search by state."""
+    return {
+        f'ray_heliostat_tune_trials{{model="m",search="s1",state="{state}",WorkerId="a"}}': values
+        for state, values in by_state.items()
+    }
+
+
 def requests(**by_status: str) -> Series:
     """Requests of one replica that promises three nines; `s200` are those answered with 200."""
     return {
@@ -231,6 +239,17 @@ CASES = (
         "HeliostatTrainingWaitsForData", "a tenth of each minute, and more for others", "30m",
         alive(60, **{STEP_SECONDS: "0+60x60", waits(0, "data"): "0+6x60", waits(0, "communication"): "0+40x60"}),
     ),
+    Case(
+        "HeliostatTrialsFail", "three failed at once, and the search ended", "8m",
+        trials(failed="0 3 3 stale", finished="0x2 stale", stopped="0x2 stale", running="1 1 0 stale"),
+        {"model": "m", "search": "s1"},
+        "The first 3 trials of search s1 of m failed, and no other ended",
+    ),
+    Case(
+        "HeliostatTrialsFail", "another one was stopped by the scheduler", "8m",
+        trials(failed="0 2x20", finished="0x20", stopped="0 0 1x20"),
+    ),
+    Case("HeliostatTrialsFail", "one failed so far", "8m", trials(failed="0 1x20", finished="0x20", stopped="0x20")),
     Case(
         "HeliostatErrorBudgetBurnsFast", "one of ten fails since eleven minutes", "72m",
         requests(s200="0+90x120", s500="0x60 0+10x60"),
@@ -468,6 +487,7 @@ EVERYTHING = {
         **keys("keys_read_timestamp_seconds", "0+60x20 stale"),
         **keys("damaged_keys", "0x20 stale"),
         **drift("age", "1x5 0x15 stale"),
+        **trials(failed="3x4 stale", finished="0x4 stale"),
         **cpus("2x20 stale", "2x20 stale"),
         **nodes("1x20 stale", "1x20 stale", "4x20 stale", "4x20 stale"),
         **up(a="1x20 stale", b="1x20 stale"),

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from heliostat.infra.metrics.catalogue import CATALOGUE, EXPORTED, LABELS, SERVING, STORAGE, TRAINING
+from heliostat.infra.metrics.catalogue import CATALOGUE, EXPORTED, LABELS, SERVING, STORAGE, TRAINING, TUNING
 from heliostat.infra.metrics.metric import Metric
 
 BASE_UNITS = {"seconds", "bytes", "tokens", "ratio"}
@@ -34,7 +34,7 @@ def test_a_base_unit_is_in_the_name(metric: Metric) -> None:
 
 
 def test_a_metric_belongs_to_one_kind_of_process() -> None:
-    assert sorted(one.name for one in (*TRAINING, *SERVING, *STORAGE, *EXPORTED)) == sorted(
+    assert sorted(one.name for one in (*TRAINING, *SERVING, *TUNING, *STORAGE, *EXPORTED)) == sorted(
         one.name for one in CATALOGUE
     )
 
