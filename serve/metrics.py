@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from statistics import fmean
 
-from heliostat.infra.metrics import catalogue
+from heliostat.infra.metrics import catalogue, of_clients
 from heliostat.infra.metrics.export import Record
 from heliostat.infra.tracing.semconv import FIRST_CHUNK_SECONDS, TOKENS
 from heliostat.infra.tracing.span import Span, current
@@ -26,6 +26,7 @@ class ServeMetrics:
         self.labels = {"model": model, "version": version}
         self.record = record
         self._waits: deque[float] = deque(maxlen=1000)
+        self._keys: set[str] = set()
 
     def request(self, status: int, seconds: float, adapter: str = "", reason: str = "") -> None:
         """Records one answered request, and the error code for which it was refused.
@@ -46,6 +47,33 @@ class ServeMetrics:
         """Records when the API keys were last read (Unix time), and how many of them are damaged."""
         self.record(catalogue.KEYS_READ_TIMESTAMP_SECONDS, read_at, self.labels)
         self.record(catalogue.DAMAGED_KEYS, damaged, self.labels)
+
+    def used(self, key: str, requests: int = 0, tokens: int = 0) -> None:
+        """Counts what the key of this name uses; further names than `of_clients.MOST_KEYS` are counted together."""
+        if len(self._keys) < of_clients.MOST_KEYS:
+            self._keys.add(key)
+        labels = {**self.labels, "key": key if key in self._keys else of_clients.OTHER_KEYS}
+        for metric, count in ((of_clients.KEY_REQUESTS, requests), (of_clients.KEY_TOKENS, tokens)):
+            if count:
+                self.record(metric, count, labels)
+
+    def compared(self, arm: str, *, has_failed: bool) -> None:
+        """Counts a request in an experiment, for its `baseline` or `candidate`."""
+        labels = {**self.labels, "arm": arm, "result": "failed" if has_failed else "answered"}
+        self.record(of_clients.EXPERIMENT_REQUESTS, 1, labels)
+
+    def rated(self, arm: str, value: float) -> None:
+        """Counts a rating from 0 to 1."""
+        self.record(of_clients.FEEDBACK, 1, {**self.labels, "arm": arm})
+        self.record(of_clients.FEEDBACK_VALUE, value, {**self.labels, "arm": arm})
+
+    def rolled_back(self) -> None:
+        """Counts that the candidate was found worse and gets no more requests."""
+        self.record(of_clients.EXPERIMENT_ROLLBACKS, 1, self.labels)
+
+    def explained(self) -> None:
+        """Counts an explanation."""
+        self.record(of_clients.EXPLANATIONS, 1, self.labels)
 
     def batch(self, size: int) -> None:
         """Records the size of a batch."""

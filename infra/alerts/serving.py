@@ -8,16 +8,21 @@ from __future__ import annotations
 from heliostat.infra.alerts.objectives import BURN_RATES, LEAST_ERRORS, QUANTILES, BurnRate
 from heliostat.infra.alerts.ray_names import REPLICAS_HEALTHY, REPLICAS_WANTED
 from heliostat.infra.alerts.rule import Alert, Group, Recording
-from heliostat.infra.metrics import catalogue
+from heliostat.infra.metrics import catalogue, of_clients
 from heliostat.infra.metrics.metric import Metric
 from heliostat.infra.metrics.promql import series
 
 REJECTED_SHARE = 0.05
 KEYS_SECONDS = 120
+QUEUE_GROWTH = 0.2
+"""Of its mean in the last ten minutes: a queue that is long, but not longer than before, is another matter."""
+QUEUE_SECONDS = 0.1
 
 _REQUESTS = catalogue.REQUESTS
 _ERRORS = series(_REQUESTS, 'status=~"5.."')
 _REJECTED = series(_REQUESTS, 'status="429"')
+_QUEUED_SECONDS = series(catalogue.REQUEST_PHASE_SECONDS.total, 'phase="queue"')
+_QUEUED_COUNT = series(catalogue.REQUEST_PHASE_SECONDS, 'phase="queue"', "count")
 _WANTED = f"max by (application, deployment) ({REPLICAS_WANTED})"
 _HEALTHY = f"sum by (application, deployment) ({REPLICAS_HEALTHY})"
 
@@ -69,9 +74,27 @@ def budget_burns(rate: BurnRate) -> Alert:
     )
 
 
+def grows(queue: Recording, least: float) -> str:
+    """Where a queue was above `least` for ten minutes, and has grown."""
+    window = f"{queue.name}[10m]"
+    return (
+        f"deriv({window}) * 600 > {QUEUE_GROWTH} * avg_over_time({window})"
+        f" and min_over_time({window}) > {least} and count_over_time({queue.name}[1m] offset 9m) > 0"
+    )
+
+
 ERROR_RATIOS = tuple(error_ratio(window) for rate in BURN_RATES for window in (rate.short, rate.long))
 LATENCY = quantiles(catalogue.REQUEST_SECONDS)
 FIRST_TOKEN = quantiles(catalogue.TIME_TO_FIRST_TOKEN_SECONDS)
+
+SEQUENCES_WAITING = Recording(
+    "heliostat:sequences_waiting:sum",
+    f"""sum by (model) ({series(catalogue.SEQUENCES, 'state="waiting"')})""",
+)
+QUEUED_SECONDS = Recording(
+    "heliostat:queue_seconds:mean1m",
+    f"sum by (model) (rate({_QUEUED_SECONDS}[1m])) / sum by (model) (rate({_QUEUED_COUNT}[1m])) >= 0",
+)
 
 SLOW = slower_than_promised("HeliostatLatencyHigh", LATENCY, "latency", "latency")
 FIRST_TOKEN_SLOW = slower_than_promised("HeliostatFirstTokenSlow", FIRST_TOKEN, "first_token", "time to first token")
@@ -111,6 +134,20 @@ KEYS_DAMAGED = Alert(
     "{{ $value }} API keys of {{ $labels.model }} are damaged and open nothing",
 )
 
+QUEUE_GROWS = Alert(
+    "HeliostatQueueGrows",
+    f"({grows(SEQUENCES_WAITING, 0)}) or ({grows(QUEUED_SECONDS, QUEUE_SECONDS)})",
+    "2m",
+    "warning",
+    "{{ $labels.model }} is asked more than it answers: its queue has been growing for ten minutes",
+)
+ROLLED_BACK = Alert(
+    "HeliostatCandidateRolledBack",
+    f"sum by (model) (increase({series(of_clients.EXPERIMENT_ROLLBACKS)}[30m])) > 0",
+    "0s",
+    "warning",
+    "The candidate of {{ $labels.model }} was worse than the version in production and has been taken away",
+)
 DRIFT = Alert(
     "HeliostatDrift",
     f"max by (model, version, column) ({series(catalogue.DRIFT_DETECTED)}) == 1",
@@ -125,12 +162,16 @@ GROUP = Group(
         *ERROR_RATIOS,
         *LATENCY,
         *FIRST_TOKEN,
+        SEQUENCES_WAITING,
+        QUEUED_SECONDS,
         *(budget_burns(rate) for rate in BURN_RATES),
         SLOW,
         FIRST_TOKEN_SLOW,
         NO_REPLICA,
         FEWER_REPLICAS,
         REJECTIONS,
+        QUEUE_GROWS,
+        ROLLED_BACK,
         KEYS_OLD,
         KEYS_DAMAGED,
         DRIFT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heliostat.infra.dashboards.clients import CLIENTS, EXPERIMENTS
 from heliostat.infra.dashboards.grafana import FAULTS, Dashboard, Panel, Query, Variable
 from heliostat.infra.dashboards.promql import mean, quantile, rate, select
 from heliostat.infra.metrics import catalogue
@@ -230,6 +231,8 @@ SERVING = Dashboard(
     (
         ("Requests", (REQUESTS, LATENCY, ERRORS, VERSIONS, REJECTED, MEAN_LATENCY, PHASES, ONGOING, BATCH)),
         ("Replicas", (REPLICAS, LOAD, LOADING, KEYS)),
+        CLIENTS,
+        EXPERIMENTS,
         ("Drift", (DRIFT, DRIFT_TEST, DRIFT_VERDICTS, DRIFTED)),
         ("Generation", (FIRST_TOKEN, INTER_TOKEN, TOKENS, SEQUENCES, CACHE)),
     ),

@@ -8,7 +8,7 @@ catalogue. A histogram's bounds stand here only: of two processes of a node with
 
 from __future__ import annotations
 
-from heliostat.infra.metrics import of_storage, of_tuning
+from heliostat.infra.metrics import of_clients, of_storage, of_tuning
 from heliostat.infra.metrics.metric import Label, Metric
 
 LABELS = {
@@ -68,6 +68,7 @@ LABELS = {
     "run": Label("Id of the run; a process has one."),
     "rank": Label("Rank of the worker in its run."),
     "cause": Label("What training waits for.", ("data", "communication", "checkpoint")),
+    **of_clients.LABELS,
     **of_storage.LABELS,
     **of_tuning.LABELS,
 }
@@ -407,6 +408,7 @@ _DEFINED = tuple(value for value in globals().copy().values() if isinstance(valu
 CATALOGUE = (
     *_DEFINED,
     *(metric.total for metric in _DEFINED if metric.kind == "histogram"),
+    *of_clients.METRICS,
     *of_storage.METRICS,
     *of_tuning.METRICS,
     *of_storage.EXPORTED,

@@ -1,16 +1,27 @@
-"""Limits of a key per minute: requests are counted when they come, tokens reserved before they are written."""
+"""Usage of keys, and their limits per minute: requests are counted when they come, tokens reserved before they are
+written."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
+from typing import Protocol
 
 from heliostat.serve.access.keys import ApiKey
 from heliostat.serve.access.usage import REQUESTS, TOKENS, Bucket, UsageCounter
 from heliostat.serve.errors import App, Receive, RequestError, Scope, Send, invalid, send_error
 
 _spending: ContextVar[Spending | None] = ContextVar("spending", default=None)
+_observing: ContextVar[Callable[..., None] | None] = ContextVar("observing", default=None)
+
+
+class Observe(Protocol):
+    """Told what keys use."""
+
+    def __call__(self, key: str, requests: int = 0, tokens: int = 0) -> None:
+        """Takes what the key of this name has used."""
 
 
 class Spending:
@@ -49,7 +60,9 @@ class Spending:
 
 
 def count_tokens(tokens: int) -> None:
-    """Charges tokens to the key of the current request, if it is limited."""
+    """Counts tokens of the key of the current request, and charges them to it if it is limited."""
+    if observe := _observing.get():
+        observe(tokens=tokens)
     if spending := _spending.get():
         spending.count(tokens)
 
@@ -76,19 +89,31 @@ def check(counter: UsageCounter, key: ApiKey, kind: str, count: int) -> None:
 
 
 class KeyLimitMiddleware:
-    """Answers 429, with the seconds until there is room, when a key has used up its limit of the last minute."""
+    """Answers 429, with the seconds until there is room, when a key has used up its limit of the last minute.
 
-    def __init__(self, app: App, counter: UsageCounter, on_limited: Callable[[], None] = lambda: None) -> None:
+    `observe` is told what each key uses, limited or not.
+    """
+
+    def __init__(self, app: App, counter: UsageCounter, on_limited: Callable[[], None], observe: Observe) -> None:
         self.app = app
         self.counter = counter
         self.on_limited = on_limited
+        self.observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request; only POST counts."""
         key: ApiKey | None = scope.get("heliostat.key")
-        if key is None or not key.is_limited or scope["method"] != "POST":
+        if key is None or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
+        self.observe(key.name, requests=1)
+        token = _observing.set(partial(self.observe, key.name))
+        try:
+            await (self._limit(key, scope, receive, send) if key.is_limited else self.app(scope, receive, send))
+        finally:
+            _observing.reset(token)
+
+    async def _limit(self, key: ApiKey, scope: Scope, receive: Receive, send: Send) -> None:
         self.on_limited()
         try:
             for kind in (REQUESTS, TOKENS):

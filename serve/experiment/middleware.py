@@ -19,6 +19,7 @@ from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.experiment.coordinator import BASELINE, CANDIDATE, Arms, find_coordinator, new_arms
 from heliostat.serve.http.body import receive_body, replayed
 from heliostat.serve.http.tracing import passed_on
+from heliostat.serve.metrics import ServeMetrics
 
 if TYPE_CHECKING:
     import aiohttp
@@ -40,9 +41,10 @@ class ExperimentMiddleware:
 
     app: App
 
-    def __init__(self, name: str, config: ServeConfig) -> None:
+    def __init__(self, name: str, config: ServeConfig, metrics: ServeMetrics) -> None:
         self.name = name
         self.config = config
+        self.metrics = metrics
         self.experiment: Experiment | None = None
         self.reporter: Reporter | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -57,7 +59,7 @@ class ExperimentMiddleware:
         if self.reporter:
             self.reporter.close()
         self.experiment = experiment
-        self.reporter = Reporter(self.name) if experiment else None
+        self.reporter = Reporter(self.name, self.metrics) if experiment else None
 
     def close(self) -> None:
         """Ends a running experiment and stops its thread."""
@@ -193,9 +195,11 @@ class TimedSend:
 class Reporter:
     """A thread that reports this replica's statistics to the coordinator each second, and learns whether to go on."""
 
-    def __init__(self, name: str, report: Callable[[Arms], bool] | None = None) -> None:
+    def __init__(self, name: str, metrics: ServeMetrics) -> None:
         self._name = name
-        self._report = report or self._report_to_coordinator
+        self._metrics = metrics
+        self._report: Callable[[Arms], bool | None] = self._report_to_coordinator
+        self._is_rolled_back = False
         self._lock = threading.Lock()
         self._arms = new_arms()
         self._trusted_until = 0.0
@@ -209,11 +213,13 @@ class Reporter:
 
     def add(self, which: str, seconds: float | None) -> None:
         """Records one request with its time to first byte; None if it failed."""
+        self._metrics.compared(which, has_failed=seconds is None)
         with self._lock:
             self._arms[which].add(seconds)
 
     def feedback(self, which: str, value: float) -> None:
         """Records one rating."""
+        self._metrics.rated(which, value)
         with self._lock:
             self._arms[which].feedback.add(value)
 
@@ -232,7 +238,11 @@ class Reporter:
         with self._lock:
             reported, self._arms = self._arms, new_arms()
         try:
-            self._trusted_until = time.monotonic() + TRUST_SECONDS if self._report(reported) else 0.0
+            goes_on = self._report(reported)
+            self._trusted_until = time.monotonic() + TRUST_SECONDS if goes_on else 0.0
+            if goes_on is False and not self._is_rolled_back:
+                self._is_rolled_back = True
+                self._metrics.rolled_back()
         except Exception as error:
             self._keep(reported)
             _log.warning("%s: the experiment's coordinator does not answer: %s", self._name, error)
@@ -242,11 +252,12 @@ class Reporter:
             for which, arm in reported.items():
                 self._arms[which].merge(arm)
 
-    def _report_to_coordinator(self, reported: Arms) -> bool:
+    def _report_to_coordinator(self, reported: Arms) -> bool | None:
+        """Whether the candidate should still get requests; None if there is no coordinator (any more)."""
         import ray
 
         coordinator = find_coordinator(self._name)
-        return bool(coordinator and ray.get(coordinator.report.remote(reported), timeout=TRUST_SECONDS))
+        return bool(ray.get(coordinator.report.remote(reported), timeout=TRUST_SECONDS)) if coordinator else None
 
 
 def goes_to_candidate(experiment: Experiment, scope: Scope) -> bool:

@@ -64,7 +64,7 @@ def create_app(
     app: App = _routes(served, service, config, access)
     app = BodyMiddleware(OngoingLimitMiddleware(app, config.max_ongoing_requests, metrics.ongoing), config)
     if access:
-        app = KeyLimitMiddleware(app, access.counter, access.sync.start)
+        app = KeyLimitMiddleware(app, access.counter, access.sync.start, metrics.used)
         app = ApiKeyMiddleware(app, access.keys, *(one.name for one in served.all_models))
     app = OutcomeMiddleware(app, metrics)
     if config.cors_origins:

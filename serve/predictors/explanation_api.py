@@ -91,6 +91,7 @@ class ExplainApi:
             self._check_time(given, len(found), deadline - loop.time())
             found.append(await loop.run_in_executor(self.thread, self._explain, one, raw, asked))
             self.processor.count([one], self.metrics, found[-1].passes)
+            self.metrics.explained()
         return {
             "model": self.served.name,
             "version": self.served.version,

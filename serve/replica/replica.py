@@ -45,7 +45,7 @@ class Replica:
             self.metrics.begin(SERVING, {**self.counts.labels, "adapter": adapter})
         self.counts.objectives(self.args.config.objectives)
         self.access = access_control(self.args, self.counts.keys)
-        self.experiment = ExperimentMiddleware(self.args.name, self.args.config)
+        self.experiment = ExperimentMiddleware(self.args.name, self.args.config, self.counts)
 
     async def __serve_build_asgi_app__(self) -> App:
         """Loads the model and returns the ASGI app that Ray Serve mounts at the route."""

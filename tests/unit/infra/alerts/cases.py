@@ -85,6 +85,21 @@ def requests(**by_status: str) -> Series:
     }
 
 
+def waiting(values: str) -> Series:
+    """Sequences that wait in the engine of a replica."""
+    return {'ray_heliostat_sequences{model="m",version="1",state="waiting"}': values}
+
+
+def queued(seconds: str, count: str) -> Series:
+    """Seconds that inputs waited for their turn, and their number."""
+    name, labels = "ray_heliostat_request_phase_seconds", '{model="m",version="1",phase="queue"}'
+    return {f"{name}_total{labels}": seconds, f"{name}_count{labels}": count}
+
+
+def rolled_back(values: str) -> Series:
+    return {'ray_heliostat_experiment_rollbacks_total{model="m",version="1",WorkerId="a"}': values}
+
+
 def answers(metric: str, fast: str, all: str) -> Series:
     """A histogram of what takes at most a second, as is promised of 95 %, and of all, which takes at most five."""
     objective = {"request_seconds": "latency", "time_to_first_token_seconds": "first_token"}[metric]
@@ -315,6 +330,24 @@ CASES = (
     ),
     Case("HeliostatRequestsRejected", "one of a hundred", "20m", requests(s200="0+99x30", s429="0+1x30")),
     Case(
+        "HeliostatQueueGrows", "ten sequences more wait each minute", "20m", waiting("0x5 1+10x40"),
+        MODEL, "m is asked more than it answers: its queue has been growing for ten minutes",
+    ),
+    Case(
+        "HeliostatQueueGrows", "inputs wait longer each minute", "30m",
+        queued("0 6 18 36 60 90 126 168 216 270 330 396 468 546 630 720 816 918 1026 1140 1260 1386 1518 1656 1800 1950"
+               " 2106 2268 2436 2610 2790 2976", "0+60x31"),
+        MODEL, "m is asked more than it answers: its queue has been growing for ten minutes",
+    ),
+    Case("HeliostatQueueGrows", "many wait, and no more than before", "40m", waiting("50 53 48 52x40")),
+    Case("HeliostatQueueGrows", "a burst that is answered", "15m", waiting("0x10 40 20 5 0x40")),
+    Case("HeliostatQueueGrows", "a replica that starts under load", "8m", waiting("_x2 1+10x40")),
+    Case(
+        "HeliostatCandidateRolledBack", "one replica heard of it", "20m", rolled_back("0x10 1x80"),
+        MODEL, "The candidate of m was worse than the version in production and has been taken away",
+    ),
+    Case("HeliostatCandidateRolledBack", "it was an hour ago", "80m", rolled_back("0x10 1x80")),
+    Case(
         "HeliostatKeysNotRead", "since ten minutes", "20m", keys("keys_read_timestamp_seconds", "0+60x10 600x20"),
         {**MODEL, "version": "1"}, "m@1 read its API keys 10m 0s ago",
     ),
@@ -448,6 +481,9 @@ EVERYTHING = {
     "an idle endpoint": {
         **requests(s200="100x60", s500="9x60", s429="9x60", s499="9x60"),
         **answers("request_seconds", "5x60", "100x60"),
+        **queued("9x60", "60x60"),
+        **waiting("0x60"),
+        **rolled_back("0x60"),
         **answers("time_to_first_token_seconds", "5x60", "100x60"),
         **replicas("1x60", "1x60"),
         **keys("keys_read_timestamp_seconds", "0+60x60"),

@@ -103,6 +103,20 @@ async def test_no_minute_has_more_than_the_limit_wherever_it_begins(
         assert sum(start <= one < start + 60 for one in passed) <= 6
 
 
+async def test_usage_is_counted_by_key_whether_it_is_limited_or_not(
+    tmp_path: Path, served: ServedModels, recorded: Recorded
+) -> None:
+    endpoint = Endpoint(tmp_path, served, recorded, ten_tokens(), requests_per_minute=1)
+    statuses = [(await endpoint.ask(key=key)).status_code for key in (None, None, endpoint.free)]
+    assert statuses == [200, 429, 200]
+    assert (await endpoint.client.http.get("/v1/models")).status_code == 200
+    assert (await endpoint.ask(key="unknown-key-of-nobody")).status_code == 401
+    assert recorded.labels_of("heliostat_key_requests_total", "key") == ["shop", "shop", "free"]
+    assert recorded.labels_of("heliostat_key_tokens_total", "key") == ["shop", "free"]
+    assert recorded.of("heliostat_key_tokens_total") == [10, 10]
+    assert endpoint.counter.used(("free", TOKENS)) == 0, "no limit, no window that would grow"
+
+
 def chats(engine: Parrot, served: ServedModels, recorded: Recorded) -> APIRouter:
     return OpenAIApi(engine, served, ServeConfig(max_tokens=64), recorded.metrics).router
 

@@ -97,9 +97,9 @@ class Heard:
 
     def __init__(self) -> None:
         self.arms = new_arms()
-        self.answer: Callable[[], bool] = lambda: True
+        self.answer: Callable[[], bool | None] = lambda: True
 
-    def report(self, reported: Arms) -> bool:
+    def report(self, reported: Arms) -> bool | None:
         for which, arm in reported.items():
             self.arms[which].merge(arm)
         return self.answer()
@@ -125,7 +125,7 @@ def experiment(url: str, **settings: Any) -> Experiment:
 def middleware(url: str, heard: Heard, served: ServedModels, recorded: Recorded) -> Iterator[ExperimentMiddleware]:
     """An application whose requests go to the candidate, all but one in a million."""
     config = ServeConfig(max_body_bytes=2000, timeout_seconds=2)
-    made, service = ExperimentMiddleware("tiny", config), service_of(model("7"))
+    made, service = ExperimentMiddleware("tiny", config, recorded.metrics), service_of(model("7"))
     service.router.include_router(feedback_route(made))
     made.around(create_app(served, service, config, None, recorded.metrics))
     made.configure(experiment(url))
@@ -255,6 +255,40 @@ async def test_all_goes_to_the_baseline_once_the_board_says_so_or_nothing(
     heard.answer = silent
     until(lambda: middleware.reporter is not None and not middleware.reporter.is_trusted, "trust has run out", 10)
     assert (await ask(middleware)).json()["version"] == "7"
+
+
+async def test_outcomes_and_ratings_are_counted_by_version(
+    middleware: ExperimentMiddleware, recorded: Recorded
+) -> None:
+    await ask(middleware)
+    await ask(middleware, {"fault": 500})  # the candidate fails, the baseline answers
+    for version, value in (("7", 0.25), ("7", 0.5), ("tiny@4", 1.0)):
+        rating = {"version": version, "value": value}
+        assert (await Client(middleware).http.post("/v1/feedback", json=rating)).status_code == 204
+    name = "heliostat_experiment_requests_total"
+    counted = zip(recorded.labels_of(name, "arm"), recorded.labels_of(name, "result"), strict=True)
+    assert list(counted) == [(CANDIDATE, "answered"), (CANDIDATE, "failed"), (BASELINE, "answered")]
+    assert recorded.labels_of("heliostat_feedback_total", "arm") == [BASELINE, BASELINE, CANDIDATE]
+    assert recorded.of("heliostat_feedback_value_total") == [0.25, 0.5, 1.0]
+
+
+async def test_a_candidate_that_is_taken_away_is_counted_once_and_an_experiment_that_ends_is_not(
+    middleware: ExperimentMiddleware, heard: Heard, recorded: Recorded
+) -> None:
+    reports: list[bool | None] = []
+
+    def answer(told: bool | None) -> None:
+        def once_more() -> bool | None:
+            reports.append(told)
+            return told
+
+        heard.answer = once_more
+        until(lambda: reports.count(told) >= 3, "the board has answered again", 10)
+
+    answer(None)  # there is no coordinator
+    assert recorded.of("heliostat_experiment_rollbacks_total") == []
+    answer(False)
+    assert recorded.of("heliostat_experiment_rollbacks_total") == [1]
 
 
 async def test_what_was_not_told_is_told_later(middleware: ExperimentMiddleware, heard: Heard) -> None:

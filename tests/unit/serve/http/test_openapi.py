@@ -39,7 +39,7 @@ def api(
     router = APIRouter()
     router.include_router(OpenAIApi(Parrot(), served, config, recorded.metrics).router)
     router.include_router(text_api(WordCounter(), served, config, recorded.metrics).router)
-    router.include_router(feedback_route(ExperimentMiddleware("tiny", config)))
+    router.include_router(feedback_route(ExperimentMiddleware("tiny", config, recorded.metrics)))
     app = create_app(served, service_of(router), config, access, recorded.metrics)
     return schemathesis.openapi.from_asgi("/openapi.json", app, headers=HEADERS)
 

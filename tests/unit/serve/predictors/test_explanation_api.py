@@ -185,6 +185,11 @@ async def test_one_input_is_explained_however_slow_the_last_ones_were(
     assert (await client.post("/v1/explain", {"rows": [ROW] * 2})).status_code == 422
 
 
+async def test_each_explanation_is_counted(ask: Ask, recorded: Recorded) -> None:
+    assert (await ask("table").post("/v1/explain", {"rows": [ROW] * 2})).status_code == 200
+    assert recorded.of("heliostat_explanations_total") == [1, 1]
+
+
 def slowly_explained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Makes each explanation take a while; returns those that were asked for."""
     calls: list[Any] = []
