@@ -42,6 +42,7 @@ class DriverChannel:
         self._stopping = False
         self._is_saved = True
         self._micro_batch_limit: int | None = None
+        self._restart_reason = ""
         self._watch = RankWatch()
 
     def stop(self) -> None:
@@ -49,7 +50,8 @@ class DriverChannel:
         self._stopping = True
 
     def ask_to_save(self) -> None:
-        """Asks the workers to store a checkpoint and go on."""
+        """Asks the workers to store a checkpoint and go on, before their number changes."""
+        self._restart_reason = "resize"
         self._is_saved = False
 
     def saved(self) -> None:
@@ -74,11 +76,20 @@ class DriverChannel:
         """Notes that micro-batches of `size` ran out of memory on `rank`; the next attempt uses half of that."""
         if size <= (self._micro_batch_limit or size):
             self._micro_batch_limit = size // 2
+            self._restart_reason = "out_of_memory"
             self.post({"kind": "memory", "micro_batch_size": size, "rank": rank})
 
     def micro_batch_limit(self) -> int | None:
         """The largest micro-batch, in records, that out-of-memory errors so far allow; None if there were none."""
         return self._micro_batch_limit
+
+    def begin(self) -> str:
+        """Called when workers begin; says why anew (a value of the label `restart_reason`), empty for the first ones.
+
+        Workers that give no other reason have lost one of them.
+        """
+        reason, self._restart_reason = self._restart_reason, "lost_worker"
+        return reason
 
     def beat(self, beat: Beat) -> None:
         """Notes that a worker lives, and what it does."""

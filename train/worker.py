@@ -74,7 +74,7 @@ def train(job: Job, channel: Any, exporter: Exporter) -> None:
     configure_process(job.train.cpus_per_worker)
     world = join("cuda" if torch.cuda.is_available() else "cpu")
     exporter.begin(TRAINING, metric_labels(job, world))
-    report_start(job, world, exporter.add)
+    report_start(job, world, exporter.add, ray.get(channel.begin.remote()) if world.is_first else "")
     parts = load_run_inputs(job)
     freeze_heap()
     limit = ray.get(channel.micro_batch_limit.remote())

@@ -40,6 +40,11 @@ OWN_STEP_SECONDS = Recording(
     f" / sum by (model, run, rank) (rate({_STEP_COUNT}[5m])) >= 0) {ALIVE}",
 )
 """Mean seconds of a step without those in which the rank waits for others: with them, all ranks take as long."""
+STRAGGLING = Recording(
+    "heliostat:train_own_step_seconds:to_median",
+    f"{OWN_STEP_SECONDS.name} / on (model, run) group_left ()"
+    f" (quantile by (model, run) (0.5, {OWN_STEP_SECONDS.name}) > 0)",
+)
 DATA_WAIT = Recording(
     "heliostat:train_data_wait:ratio_rate5m",
     f"(sum by (model, run) (rate({_DATA_SECONDS}[5m])) / sum by (model, run) (rate({_STEP_SECONDS}[5m])) >= 0) {ALIVE}",
@@ -82,12 +87,11 @@ SLOWER = Alert(
 )
 STRAGGLER = Alert(
     "HeliostatTrainingStraggler",
-    f"{OWN_STEP_SECONDS.name} > on (model, run) group_left ()"
-    f" {STRAGGLER_RATIO} * quantile by (model, run) (0.5, {OWN_STEP_SECONDS.name})",
+    f"{STRAGGLING.name} > {STRAGGLER_RATIO}",
     "10m",
     "warning",
-    f"Rank {{{{ $labels.rank }}}} of run {{{{ $labels.run }}}} of {{{{ $labels.model }}}} takes"
-    f" {{{{ $value | humanizeDuration }}}} a step, over {STRAGGLER_RATIO} times the median of the ranks",
+    "Rank {{ $labels.rank }} of run {{ $labels.run }} of {{ $labels.model }} takes"
+    " {{ $value | humanize }} times as long for a step as the median of the ranks",
 )
 DATA_WAIT_HIGH = Alert(
     "HeliostatTrainingWaitsForData",
@@ -99,5 +103,16 @@ DATA_WAIT_HIGH = Alert(
 
 GROUP = Group(
     "heliostat-training",
-    (SAMPLES_PER_SECOND, OWN_STEP_SECONDS, DATA_WAIT, STALLED, SILENT, SKIPPED, SLOWER, STRAGGLER, DATA_WAIT_HIGH),
+    (
+        SAMPLES_PER_SECOND,
+        OWN_STEP_SECONDS,
+        STRAGGLING,
+        DATA_WAIT,
+        STALLED,
+        SILENT,
+        SKIPPED,
+        SLOWER,
+        STRAGGLER,
+        DATA_WAIT_HIGH,
+    ),
 )

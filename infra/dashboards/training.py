@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heliostat.infra.alerts.training import STRAGGLING
 from heliostat.infra.dashboards.grafana import FAULTS, Dashboard, Panel, Query, Variable
 from heliostat.infra.dashboards.promql import WINDOW, mean, quantile, rate, select
 from heliostat.infra.metrics import catalogue
@@ -154,6 +155,27 @@ WORKERS = Panel(
     decimals=0,
 )
 
+RESTARTS = Panel(
+    "Restarts",
+    "How often the workers of each run began anew so far, by reason: a worker was lost or failed, their number "
+    "changed, or a micro-batch ran out of memory.",
+    "short",
+    (
+        Query(
+            f"""sum by (run, restart_reason) ({select(catalogue.TRAIN_RESTARTS, 'rank="0"')})""",
+            "{{run}} {{restart_reason}}",
+        ),
+    ),
+    decimals=0,
+)
+STRAGGLER = Panel(
+    "Straggler",
+    "How many times as long as the median of the ranks the slowest one computes for a step, its waiting for the others "
+    "left out: 1 where all are alike.",
+    "short",
+    (Query(f'max by (run) ({STRAGGLING.name}{{model=~"$model", run=~"$run"}})', "{{run}}"),),
+)
+
 TRAINING = Dashboard(
     "heliostat-training",
     "Heliostat: training",
@@ -162,7 +184,7 @@ TRAINING = Dashboard(
     (
         ("Learning", (LOSS, LEARNING_RATE, GRAD_NORM)),
         ("Speed", (SAMPLES, TOKENS, STEP_TIME, STEPS, STEP_TIME_BY_WORKER, SAMPLES_BY_WORKER)),
-        ("Workers", (WORKERS, SKIPPED, MFU, WAITING, MEMORY)),
+        ("Workers", (WORKERS, RESTARTS, STRAGGLER, SKIPPED, MFU, WAITING, MEMORY)),
         ("Checkpoints", (CHECKPOINT, CHECKPOINT_SIZE, CHECKPOINT_AGE, CHECKPOINTS)),
     ),
 )

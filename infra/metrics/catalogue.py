@@ -67,6 +67,11 @@ LABELS = {
     ),
     "run": Label("Id of the run; a process has one."),
     "rank": Label("Rank of the worker in its run."),
+    "restart_reason": Label(
+        "Why workers began anew: one was lost or failed (`lost_worker`), their number changed (`resize`), or a "
+        "micro-batch ran out of memory (`out_of_memory`).",
+        ("lost_worker", "resize", "out_of_memory"),
+    ),
     "cause": Label("What training waits for.", ("data", "communication", "checkpoint")),
     **of_clients.LABELS,
     **of_storage.LABELS,
@@ -378,6 +383,14 @@ TRAIN_STARTS = Metric(
     "Times that this rank of the run began: once, and again after each loss of a worker, resize or shrunk micro-batch.",
     "Whether a run keeps starting anew.",
     _RUN,
+)
+TRAIN_RESTARTS = Metric(
+    "heliostat_train_restarts_total",
+    "counter",
+    "1",
+    "Times that the workers of a run began anew, by reason, as rank 0 counts them; out of memory is one each time.",
+    "What a run keeps starting anew for.",
+    (*_RUN, "restart_reason"),
 )
 TRAIN_WORKERS = Metric(
     "heliostat_train_workers",

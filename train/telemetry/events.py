@@ -80,10 +80,13 @@ def trace_step(span: Span, stats: StepStats, job: Job, world: World) -> None:
     span.add_linked("step", stats.seconds, numbers)
 
 
-def report_start(job: Job, world: World, record: Record) -> None:
-    """Records that this worker begins, for the first time or after others of its run, and how many there are."""
-    record(catalogue.TRAIN_STARTS, 1, metric_labels(job, world))
-    record(catalogue.TRAIN_WORKERS, world.size, metric_labels(job, world))
+def report_start(job: Job, world: World, record: Record, restart_reason: str) -> None:
+    """Records that this worker begins, and how many there are; rank 0 why after others of its run, if so."""
+    labels = metric_labels(job, world)
+    record(catalogue.TRAIN_STARTS, 1, labels)
+    record(catalogue.TRAIN_WORKERS, world.size, labels)
+    if restart_reason:
+        record(catalogue.TRAIN_RESTARTS, 1, {**labels, "restart_reason": restart_reason})
 
 
 def evaluation_reporter(job: Job, world: World, record: Record) -> Callable[[int], None]:

@@ -22,7 +22,7 @@ EXPOSED = {
     for suffix in (("_bucket", "_count") if metric.kind == "histogram" else ("",))
 }
 """What Prometheus sees of each metric of ours. Ray makes up the sum of a histogram, so no query may use it."""
-COUNTS = {"ray_heliostat_train_steps_total", "ray_heliostat_train_starts_total"}
+COUNTS = {f"ray_heliostat_train_{what}_total" for what in ("steps", "starts", "restarts")}
 """Counters of a run, of which the number so far is shown."""
 TOTALS = {metric.total.name: metric.name for metric in CATALOGUE if metric.kind == "histogram"}
 

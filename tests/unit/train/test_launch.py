@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from heliostat.train.launch import innermost, reason
+from heliostat.infra.metrics.catalogue import LABELS
+from heliostat.train.launch import DriverChannel, innermost, reason
 
 FULL = """Task was killed due to the node running low on memory.
 Memory on the node (IP: 127.0.0.1, ID: ab) was 22.31GB used / 23.49GB limit (0.950000), which is over the threshold.
@@ -31,3 +32,16 @@ def test_the_cause_of_an_error_is_what_counts() -> None:
 
 def test_a_machine_without_memory_is_named_as_such() -> None:
     assert innermost(RuntimeError(FULL)).startswith("a machine ran out of memory (22.31GB used / 23.49GB limit)")
+
+
+def test_the_channel_says_why_workers_begin_anew() -> None:
+    channel = DriverChannel()
+    told = [channel.begin(), channel.begin()]
+    channel.ask_to_save()
+    channel.saved()
+    told.append(channel.begin())
+    for rank in (1, 0):
+        channel.shrink(8, rank)
+    told += [channel.begin(), channel.begin()]
+    assert told == ["", "lost_worker", "resize", "out_of_memory", "lost_worker"]
+    assert {*told} == {"", *LABELS["restart_reason"].values}

@@ -242,7 +242,7 @@ CASES = (
     ),
     Case(
         "HeliostatTrainingStraggler", "rank 2 computes while the others wait for it", "30m", ranks(2, 2, 8, 2),
-        {**RUN, "rank": "2"}, "Rank 2 of run r1 of m takes 8s a step, over 1.5 times the median of the ranks",
+        {**RUN, "rank": "2"}, "Rank 2 of run r1 of m takes 4 times as long for a step as the median of the ranks",
     ),
     Case("HeliostatTrainingStraggler", "ranks that compute about as long", "30m", ranks(4, 5, 5, 4)),
     Case(

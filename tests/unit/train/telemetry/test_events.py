@@ -1,18 +1,21 @@
-"""What a worker's steps and checkpoints are as spans."""
+"""What a worker exports when it begins, and what its steps and checkpoints are as spans."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from heliostat.infra.config.strict import build
+from heliostat.infra.metrics.metric import Metric
 from heliostat.infra.tracing import semconv
 from heliostat.infra.tracing.span import inside
 from heliostat.train.checkpoints.checkpoint import StoreStats
 from heliostat.train.job import Job
 from heliostat.train.parallel.distributed import World
-from heliostat.train.telemetry.events import step_reporter, store_reporter
+from heliostat.train.telemetry.events import report_start, step_reporter, store_reporter
 from heliostat.train.telemetry.stats import StepStats
 from tests.spans import Kept, id_of, parent_of, trace_of
 
@@ -62,3 +65,21 @@ def test_of_a_run_that_is_not_sampled_nothing_is_recorded(job: Job) -> None:
     with inside(kept.tracer.begin("worker", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-00"})):
         step_reporter(job, None, WORLD, 1e9, lambda *_: None)(step(10))
     assert kept.all() == []
+
+
+JOB: Any = SimpleNamespace(name="m", run_id="r1")
+
+
+@pytest.mark.parametrize(("reason", "restarts"), [("", []), ("resize", ["resize"])])
+def test_a_worker_that_begins_anew_says_why(reason: str, restarts: list[str]) -> None:
+    told: list[tuple[str, float, dict[str, str]]] = []
+
+    def record(metric: Metric, value: float, labels: Mapping[str, str]) -> None:
+        assert set(labels) == set(metric.labels)
+        told.append((metric.name, value, dict(labels)))
+
+    report_start(JOB, World(0, 3, "cpu"), record, reason)
+    values = {name: value for name, value, _ in told}
+    assert values["heliostat_train_starts_total"] == 1
+    assert values["heliostat_train_workers"] == 3
+    assert [labels["restart_reason"] for name, _, labels in told if "restarts" in name] == restarts
