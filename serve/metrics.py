@@ -6,7 +6,7 @@ What they say of one request stands in its span, too.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import fmean
 
 from heliostat.infra.metrics import catalogue, of_clients
@@ -43,19 +43,27 @@ class ServeMetrics:
         """Records how many requests the replica holds now."""
         self.record(catalogue.ONGOING_REQUESTS, count, self.labels)
 
-    def keys(self, read_at: float, damaged: int) -> None:
-        """Records when the API keys were last read (Unix time), and how many of them are damaged."""
+    def keys(self, read_at: float, damaged: int, names: Iterable[str] = ()) -> None:
+        """Records when the API keys were last read (Unix time), and how many are damaged; counts those of `names`."""
+        for name in names:
+            self._label_of(name)
         self.record(catalogue.KEYS_READ_TIMESTAMP_SECONDS, read_at, self.labels)
         self.record(catalogue.DAMAGED_KEYS, damaged, self.labels)
 
     def used(self, key: str, requests: int = 0, tokens: int = 0) -> None:
         """Counts what the key of this name uses; further names than `of_clients.MOST_KEYS` are counted together."""
-        if len(self._keys) < of_clients.MOST_KEYS:
-            self._keys.add(key)
-        labels = {**self.labels, "key": key if key in self._keys else of_clients.OTHER_KEYS}
+        labels = {**self.labels, "key": self._label_of(key)}
         for metric, count in ((of_clients.KEY_REQUESTS, requests), (of_clients.KEY_TOKENS, tokens)):
             if count:
                 self.record(metric, count, labels)
+
+    def _label_of(self, key: str) -> str:
+        """The key's name, whose counters then begin at zero, or that of the others together."""
+        if key not in self._keys and len(self._keys) < of_clients.MOST_KEYS:
+            self._keys.add(key)
+            for metric in (of_clients.KEY_REQUESTS, of_clients.KEY_TOKENS):
+                self.record(metric, 0, {**self.labels, "key": key})
+        return key if key in self._keys else of_clients.OTHER_KEYS
 
     def compared(self, arm: str, *, has_failed: bool) -> None:
         """Counts a request in an experiment, for its `baseline` or `candidate`."""

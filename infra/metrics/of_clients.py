@@ -66,7 +66,9 @@ OTHER_KEYS = "other"
 MOST_KEYS = 50
 """Keys that a replica tells apart."""
 LABELS = {
-    "key": Label(f"Name of an API key; a replica names the first {MOST_KEYS} that ask, and `other`.", (OTHER_KEYS,)),
+    "key": Label(
+        f"Name of an API key; a replica names the first {MOST_KEYS} that it knows, and `other`.", (OTHER_KEYS,)
+    ),
     "arm": Label("Which version of an experiment.", ("baseline", "candidate")),
     "result": Label("How a request ended for its version; clients' own faults count nowhere.", ("answered", "failed")),
 }

@@ -12,7 +12,7 @@ from heliostat.infra.storage.base import Store
 from heliostat.serve.access.keys import ApiKey, StoredKeys, read_keys
 
 RELOAD_SECONDS = 5.0
-Observe = Callable[[float, int], None]
+Observe = Callable[[float, int, list[str]], None]
 _log = log.get(__name__)
 
 
@@ -32,8 +32,8 @@ class KeyRing:
     ) -> None:
         """`hashed` are the keys of the environment, `name:sha256`; those in `store` are polled every `seconds`.
 
-        `observe`, if given, is called after each reading, with its Unix time and the number of damaged keys. Raises
-        StorageError if storage cannot be listed now.
+        `observe`, if given, is called after each reading, with its Unix time, the number of damaged keys and the names
+        of those that open. Raises StorageError if storage cannot be listed now.
         """
         started = datetime.now(timezone.utc)
         self._own = [
@@ -68,7 +68,7 @@ class KeyRing:
         self._known = {key.sha256: key for key in (*self._own, *self._stored.keys.values())}
         self._read_at = time.monotonic()
         if self._observe:
-            self._observe(time.time(), len(self._stored.damaged))
+            self._observe(time.time(), len(self._stored.damaged), sorted(key.name for key in self._known.values()))
 
     @property
     def is_empty(self) -> bool:

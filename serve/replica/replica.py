@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from heliostat.serve.replica.ingress import check_ingress
 
 if TYPE_CHECKING:
     from heliostat.serve.access.control import AccessControl
+    from heliostat.serve.access.keyring import Observe
     from heliostat.serve.errors import App
 
 
@@ -83,7 +84,7 @@ class Replica:
                 part.close()
 
 
-def access_control(args: AppArgs, observe: Callable[[float, int], None] | None = None) -> AccessControl | None:
+def access_control(args: AppArgs, observe: Observe | None = None) -> AccessControl | None:
     """API keys and usage limits of this endpoint; None if it is open to everyone. See KeyRing for `observe`.
 
     Raises ConfigError if keys are required and there are none.

@@ -197,9 +197,9 @@ class BrokenStore(LocalStore):
 def test_the_watcher_survives_any_error_and_says_how_old_its_keys_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    store, seen = BrokenStore(str(tmp_path)), list[tuple[float, int]]()
+    store, seen = BrokenStore(str(tmp_path)), list[tuple[float, int, list[str]]]()
     key = add_key(store, "shop")
-    ring = KeyRing((), store, seconds=0.02, observe=lambda read_at, damaged: seen.append((read_at, damaged)))
+    ring = KeyRing((), store, seconds=0.02, observe=lambda *told: seen.append(told))
     monkeypatch.setattr(BrokenStore, "error", error)
     until(lambda: ring.age_seconds > 0.2, "the keys are old", seconds=5)
     assert ring.find(digest_of(key))
@@ -212,7 +212,7 @@ def test_the_watcher_survives_any_error_and_says_how_old_its_keys_are(
     ring.close()
     assert len(seen) > count
     assert seen[-1][0] > seen[count - 1][0]
-    assert seen[-1][1] == 0
+    assert seen[-1][1:] == (0, ["other", "shop"])
 
 
 async def test_health_says_how_old_the_keys_are_and_how_many_are_damaged_and_not_which(
