@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
@@ -37,6 +38,7 @@ _ENVIRONMENT = {
 }
 _UNREACHABLE = ("Max retries exceeded", "failed with timeout exception", "Connection aborted")
 """What MLflow says of a server that does not answer."""
+_making = threading.Lock()
 _log = log.get(__name__)
 
 
@@ -60,7 +62,8 @@ def client(storage: StorageConfig) -> MlflowClient:
     """An MLflow client for tracking and registry; raises StorageError if its database cannot be created."""
     if storage.endpoint_url:
         os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", storage.endpoint_url)
-    return _client(tracking_uri(storage))
+    with _making:  # MLflow creates its tables by Alembic, whose context is one for all threads of a process
+        return _client(tracking_uri(storage))
 
 
 @contextmanager

@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,26 @@ def test_the_slower_of_two_processes_takes_the_others_database(tmp_path: Path, m
     tracking._create_database(file)
     assert file.read_text() == "theirs"
     assert os.listdir(file.parent) == ["mlflow.db"]
+
+
+def test_threads_that_open_a_new_database_at_once_make_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    made: list[Path] = []
+    both = threading.Barrier(2)
+
+    def slowly(file: Path) -> None:
+        made.append(file)
+        time.sleep(0.2)
+
+    def opened(_: int) -> MlflowClient:
+        both.wait(timeout=30)
+        return tracking.client(StorageConfig(url=str(tmp_path)))
+
+    monkeypatch.setattr(tracking, "_create_database", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(opened, range(2))
+    assert made == [tmp_path / "mlflow.db"]
+    assert one is other
 
 
 def test_a_new_database_is_made_in_silence(tmp_path: Path) -> None:
