@@ -1,6 +1,7 @@
 """Rules that watch endpoints.
 
-An endpoint that nobody asks has a rate of zero and no share: `>= 0` drops the NaN, and rules stay silent.
+An endpoint that nobody asks has a rate of zero and no share: `>= 0` drops the NaN, and rules stay silent. The count of
+a histogram is born with its first number, when its counter of seconds has grown already: `> 0` drops the infinite mean.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ SEQUENCES_WAITING = Recording(
 )
 QUEUED_SECONDS = Recording(
     "heliostat:queue_seconds:mean1m",
-    f"sum by (model) (rate({_QUEUED_SECONDS}[1m])) / sum by (model) (rate({_QUEUED_COUNT}[1m])) >= 0",
+    f"sum by (model) (rate({_QUEUED_SECONDS}[1m])) / (sum by (model) (rate({_QUEUED_COUNT}[1m])) > 0)",
 )
 
 SLOW = slower_than_promised("HeliostatLatencyHigh", LATENCY, "latency", "latency")

@@ -37,7 +37,7 @@ OWN_STEP_SECONDS = Recording(
     "heliostat:train_own_step_seconds:mean5m",
     f"((sum by (model, run, rank) (rate({_STEP_SECONDS}[5m]))"
     f" - sum by (model, run, rank) (rate({_OTHERS_SECONDS}[5m])))"
-    f" / sum by (model, run, rank) (rate({_STEP_COUNT}[5m])) >= 0) {ALIVE}",
+    f" / (sum by (model, run, rank) (rate({_STEP_COUNT}[5m])) > 0) >= 0) {ALIVE}",
 )
 """Mean seconds of a step without those in which the rank waits for others: with them, all ranks take as long."""
 STRAGGLING = Recording(

@@ -505,6 +505,10 @@ EVERYTHING = {
         SKIPPED.replace('"a"', '"b"'): "_x20 0x40",
         SAMPLES.replace('"a"', '"b"'): "_x20 0x2 0+600x38",
         STEP_SECONDS.replace('"a"', '"b"'): "_x20 0x2 0+60x38",
+        # Counters begin at zero, and the count of a histogram with its first number.
+        STEP_SECONDS.replace('"0"', '"1"'): "_x20 0x2 60x38",
+        "ray_heliostat_train_step_seconds_count" + OF_RUN.replace('"0"', '"1"'): "_x23 6x38",
+        waits(1, "communication"): "_x20 0x40",
         **requests(s200="0+60x19 0+60x40", s500="9x19 0x40"),
         **replicas("1x60", "1x19 stale _x2 1x38"),
         **keys("keys_read_timestamp_seconds", "0+60x60"),

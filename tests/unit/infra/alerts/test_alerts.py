@@ -67,10 +67,13 @@ def test_an_alert_fires_or_is_quiet(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", EVERYTHING)
-def test_no_alert_fires_and_nothing_is_nan(what: str, tmp_path: Path) -> None:
+def test_no_alert_fires_and_all_that_is_recorded_is_finite(what: str, tmp_path: Path) -> None:
     times = [f"{minute}m" for minute in range(15, 60)]
     quiet = [{"eval_time": at, "alertname": name, "exp_alerts": []} for at in times for name in set(ALERTS) - {ALWAYS}]
-    numbers = [{"eval_time": at, "expr": f"{name} != {name}", "exp_samples": []} for at in times for name in RECORDED]
+    no_number = "{0} != {0} or abs({0}) == Inf"
+    numbers = [
+        {"eval_time": at, "expr": no_number.format(name), "exp_samples": []} for at in times for name in RECORDED
+    ]
     asked({**scene(EVERYTHING[what]), "alert_rule_test": quiet, "promql_expr_test": numbers}, tmp_path)
 
 
