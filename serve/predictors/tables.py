@@ -137,10 +137,11 @@ def _usual(column: NumberColumn | CategoryColumn) -> float | str:
 
 def _cell_schema(column: NumberColumn | CategoryColumn) -> dict[str, Any]:
     """JSON Schema of a cell."""
-    missing = [] if column.fill is None else [None]
+    may_miss = column.fill is not None
     if column.kind == "category":
+        missing = [None, ""] if may_miss else []
         return {"enum": [*(spelled for value in column.values for spelled in _spellings(value)), *missing]}
-    return {"type": ["number", "null"] if missing else "number", "examples": [_usual(column)]}
+    return {"type": ["number", "null"] if may_miss else "number", "examples": [_usual(column)]}
 
 
 def _spellings(value: str) -> list[Any]:

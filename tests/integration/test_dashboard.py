@@ -28,7 +28,6 @@ from selenium.webdriver import Chrome
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.scrape import shipped_folder
 from heliostat.cluster.session.session import session
-from heliostat.infra import tracking
 from heliostat.infra.alerts import files
 from heliostat.infra.alerts.ray_names import (
     ACTIVE_NODES,
@@ -159,9 +158,6 @@ def watched(
     promises = {"latency_seconds": {"p95": 30}, "first_token_seconds": {"p95": 30}}
     values["serve"] = {**values["serve"], "port": free_port(), "objectives": promises}
     spec = strict.build(Spec, values)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.client(spec.storage)  # makes the tables, which the exporter and the run would both do at once
     # Rays that share a folder share the list of what to scrape. A short path: it becomes a part of sockets' names.
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="hs-", dir="/tmp") as ray_folder:
         patch.setenv("RAY_TMPDIR", ray_folder)

@@ -89,7 +89,7 @@ def test_the_description_has_the_columns(processor: Tables) -> None:
         "age": {"type": "number", "examples": [40.5]},
         "weight in kg": {"type": ["number", "null"], "examples": [70.0]},
         "size": {"enum": ["1", 1, "2", 2, "large"]},
-        "colour": {"enum": ["black", "white", None]},
+        "colour": {"enum": ["black", "white", None, ""]},
     }
     jsonschema.validate(ROW, row)
 
