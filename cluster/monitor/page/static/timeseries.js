@@ -53,7 +53,8 @@ function stacked(series) {
 function limits({ min, max }) {
   return (_, least, most) => {
     if (least === null) return [min ?? 0, max ?? (min ?? 0) + 1];
-    const [low, high] = uPlot.rangeNum(Math.min(least, min ?? least), most, 0.1, true);
+    const top = least === 0 && most === 0 ? 1 : most; // uPlot would show zeros in a range up to 100
+    const [low, high] = uPlot.rangeNum(Math.min(least, min ?? least), top, 0.1, true);
     const bottom = min ?? low;
     return [bottom, Math.max(max ?? high, bottom + Number.EPSILON)];
   };
