@@ -115,10 +115,13 @@ class DriftWatch:
     def _run(self) -> None:
         judged, has_counted = time.monotonic(), False
         while not self._closed.wait(COUNT_SECONDS):
-            has_counted |= self.count()
-            if time.monotonic() - judged < JUDGE_SECONDS:
-                continue
-            judged = time.monotonic()
-            if has_counted:
-                self.share()
-            self.report()
+            try:
+                has_counted |= self.count()
+                if time.monotonic() - judged < JUDGE_SECONDS:
+                    continue
+                judged = time.monotonic()
+                if has_counted:
+                    self.share()
+                self.report()
+            except Exception:  # of what was counted now: what comes next is watched nevertheless
+                _log.exception("drift: some inputs were not counted, or not judged")

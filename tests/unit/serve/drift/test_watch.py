@@ -10,12 +10,14 @@ import pytest
 
 from heliostat.infra.drift.reference import LABEL, SCORE, Reference, category_bins, number_bins
 from heliostat.infra.drift.statistics import TableStatistics
+from heliostat.serve.drift import watch as watching
 from heliostat.serve.drift.watch import DriftWatch
 from heliostat.serve.drift.window import SLOT_SECONDS, DriftLedger
 from heliostat.serve.errors import RequestError
 from heliostat.serve.predictors.tables import TableRequest, Tables
 from tests.tiny_programs import ROW, TABLE
 from tests.unit.serve.conftest import Recorded
+from tests.waiting import until
 
 HOUR = float(SLOT_SECONDS)
 
@@ -150,6 +152,22 @@ def test_a_replica_without_ledger_judges_alone(caplog: pytest.LogCaptureFixture)
     replicas.ask(0, rows(600, colours=("white",)))
     assert replicas.drifted(0) == {"colour"}
     assert caplog.text.count("away") == 1
+
+
+def test_inputs_that_cannot_be_counted_end_no_watch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watching, "COUNT_SECONDS", 0.01)
+    monkeypatch.setattr(watching, "JUDGE_SECONDS", 0.0)
+    replicas = Replicas(1)
+    (one,) = replicas.watches
+    one.start()
+    one.add([0.0], (), (0.5, 0.5))  # a row of another table
+    until(lambda: "not counted" in caplog.text, "the failure is logged", 30)
+    for row in rows(600):
+        one.add(TABLE.features({**row, "weight in kg": 70.0}), (), (0.4, 0.6))
+    until(lambda: replicas.verdicts(0)["too_few"] == 0, "the next rows are judged", 30)
+    one.close()
 
 
 def test_missing_cells_are_drift() -> None:
