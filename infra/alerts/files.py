@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from heliostat.infra.alerts import cluster, serving, storage, training, tuning, watching
+from heliostat.infra.alerts import cluster, gpu, serving, storage, training, tuning, watching
 from heliostat.infra.alerts.rule import Alert, Group, Recording
 
 MACHINE_TARGETS = 'job="ray"'
@@ -23,7 +23,15 @@ HEADER = "# Written by `python -m heliostat.infra.alerts` from infra/alerts/; wh
 
 def groups(targets: str = MACHINE_TARGETS) -> tuple[Group, ...]:
     """All rules; `targets` matches what is scraped of Ray."""
-    return (training.GROUP, tuning.GROUP, serving.GROUP, cluster.GROUP, storage.GROUP, watching.group(targets))
+    return (
+        training.GROUP,
+        tuning.GROUP,
+        serving.GROUP,
+        cluster.GROUP,
+        gpu.GROUP,
+        storage.GROUP,
+        watching.group(targets),
+    )
 
 
 def alerts() -> tuple[Alert, ...]:

@@ -12,6 +12,7 @@ MEMORY_USED = "ray_node_mem_used"
 MEMORY_TOTAL = "ray_node_mem_total"
 DISK_PERCENT = "ray_node_disk_utilization_percentage"
 NODE_CPUS = "ray_node_cpu_count"
+GPU_UTILIZATION = "ray_node_gpus_utilization"
 ACTIVE_NODES = "ray_cluster_active_nodes"
 IDLE_NODES = "ray_cluster_idle_nodes"
 

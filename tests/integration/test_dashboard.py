@@ -32,6 +32,7 @@ from heliostat.infra.alerts import files
 from heliostat.infra.alerts.ray_names import (
     ACTIVE_NODES,
     DISK_PERCENT,
+    GPU_UTILIZATION,
     IDLE_NODES,
     MEMORY_TOTAL,
     MEMORY_USED,
@@ -261,8 +262,8 @@ def test_a_variable_has_values(watched: Prometheus, variable: Variable) -> None:
 
 
 RULES: tuple[Alert | Recording, ...] = (*files.alerts(), *files.recordings())
-OF_THE_AUTOSCALER = {ACTIVE_NODES, IDLE_NODES}
-"""A Ray that lives in a command, as here, has no autoscaler; a detached one has."""
+NOT_HERE = {ACTIVE_NODES, IDLE_NODES, GPU_UTILIZATION}
+"""A Ray that lives in a command, as here, has no autoscaler; a detached one has. Nor are there GPUs."""
 ASKED = {
     one
     for rule in RULES
@@ -278,7 +279,7 @@ LABELLED = (
 """Labels by which alerts name things."""
 
 
-@pytest.mark.parametrize("selector", [*sorted(ASKED - OF_THE_AUTOSCALER), *LABELLED])
+@pytest.mark.parametrize("selector", [*sorted(ASKED - NOT_HERE), *LABELLED])
 def test_what_rules_ask_for_is_there(watched: Prometheus, selector: str) -> None:
     until(lambda: bool(watched.since_start(selector)), f"data for {selector}", 5)
 

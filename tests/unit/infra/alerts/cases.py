@@ -27,6 +27,8 @@ class Case:
 RUN = {"model": "m", "run": "r1"}
 MODEL = {"model": "m"}
 REPLICAS = {"application": "m", "deployment": "Replica"}
+GPU = {"Hostname": "gpu-node", "gpu": "1"}
+MEMORY = "GPU 1 of gpu-node has memory errors that it cannot correct"
 NODE = {"job": "ray", "NodeAddress": "10.0.0.2"}
 LOSS = 'ray_heliostat_train_loss{model="m",run="r1",rank="0",WorkerId="a"}'
 OF_RUN = '{model="m",run="r1",rank="0",WorkerId="a"}'
@@ -166,6 +168,23 @@ def finished(series: Series) -> Series:
 
 LATE = run_of_storage(checkpoint_timestamp_seconds="600x120", checkpoint_interval_seconds="300x120")
 RESTARTED = run_of_storage(drivers="1x50 2x10 3x10 4x50")
+
+
+def dcgm(field: str, values: str) -> Series:
+    """A field of two GPUs of a node, as NVIDIA's exporter names them; the other GPU has none."""
+    labels = 'Hostname="gpu-node",modelName="H200"'
+    return {
+        f'DCGM_FI_DEV_{field}{{gpu="0",{labels},UUID="a"}}': "0x60",
+        f'DCGM_FI_DEV_{field}{{gpu="1",{labels},UUID="b"}}': values,
+    }
+
+
+def gpus(taken: str, *used: str) -> Series:
+    """GPUs of a node that are taken, and how much of the time each is used, in percent."""
+    found = {
+        f'ray_node_gpus_utilization{{job="ray",ip="10.0.0.2",GpuIndex="{at}"}}': one for at, one in enumerate(used)
+    }
+    return {**found, **of_ray("resources", 'Name="GPU",State="USED"', taken)}
 
 
 def up(**targets: str) -> Series:
@@ -408,6 +427,28 @@ CASES = (
         "HeliostatNodeLost", "a node that worked", "15m", cpus("1x30", "4x10 stale"),
         NODE, "Node 10.0.0.2 of ray is gone, with work on 4 CPUs",
     ),
+    Case(
+        "HeliostatGpuHot", "one is", "20m", dcgm("GPU_TEMP", "91x60"), GPU, "GPU 1 of gpu-node is at 91 °C"
+    ),
+    Case("HeliostatGpuHot", "warm", "20m", dcgm("GPU_TEMP", "84x60")),
+    Case("HeliostatGpuMemoryErrors", "a double-bit error", "15m", dcgm("ECC_DBE_VOL_TOTAL", "2x12 3x48"), GPU, MEMORY),
+    Case(
+        "HeliostatGpuMemoryErrors", "a row is remapped", "15m", dcgm("UNCORRECTABLE_REMAPPED_ROWS", "0x12 1x48"), GPU,
+        MEMORY,
+    ),
+    Case("HeliostatGpuMemoryErrors", "no spare row is left", "15m", dcgm("ROW_REMAP_FAILURE", "1x60"), GPU, MEMORY),
+    Case("HeliostatGpuMemoryErrors", "long ago", "40m", dcgm("UNCORRECTABLE_REMAPPED_ROWS", "0x12 1x48")),
+    Case(
+        "HeliostatGpuThrottled", "again and again", "30m", dcgm("THERMAL_VIOLATION", "0+1000x60"), GPU,
+        "GPU 1 of gpu-node has slowed itself down because of its temperature",
+    ),
+    Case("HeliostatGpuThrottled", "once", "40m", dcgm("THERMAL_VIOLATION", "0x10 9000x50")),
+    Case(
+        "HeliostatGpuIdle", "taken, and nothing runs", "55m", gpus("2x60", "0x60", "1x60"), NODE,
+        "2 GPUs of node 10.0.0.2 are taken, and none there was used above 5% in 30 minutes",
+    ),
+    Case("HeliostatGpuIdle", "one of two works now and then", "55m", gpus("2x60", "0x60", "0x20 90 0x40")),
+    Case("HeliostatGpuIdle", "nobody took them", "55m", gpus("0x60", "0x60", "0x60")),
     Case("HeliostatNodeLost", "a node that was idle is scaled down", "15m", cpus("1x30", "4x5 0x5 stale")),
     Case("HeliostatNodeLost", "the cluster is stopped", "15m", cpus("1x10 stale", "4x10 stale")),
     Case(

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from heliostat.infra.alerts import files
+from heliostat.infra.alerts.gpu import DCGM_NAMES
 from heliostat.infra.alerts.ray_names import RAY_NAMES
 from heliostat.infra.alerts.rule import RUNBOOK, Alert, Recording
 from heliostat.infra.metrics.catalogue import CATALOGUE, REQUEST_SECONDS, REQUESTS
@@ -23,7 +24,7 @@ RULES: tuple[Alert | Recording, ...] = (*files.alerts(), *files.recordings())
 ALWAYS = "HeliostatWatchdog"
 FIRST_COUNTS = {"HeliostatTrainingStepsSkipped", "HeliostatTrainingStalled", "HeliostatStorageErrors"}
 """Those for which the number that a series is born with counts too."""
-PROMETHEUS_NAMES = {"up", "prometheus_rule_evaluation_failures_total"}
+OTHER_NAMES = {"up", "prometheus_rule_evaluation_failures_total", *DCGM_NAMES}
 OURS = {
     f"{metric.exposed}{part}": metric
     for metric in CATALOGUE
@@ -123,8 +124,8 @@ def test_a_rule_uses_names_that_there_are(rule: Alert | Recording) -> None:
     assert used <= set(OURS) | set(RAY_NAMES)
     recorded = set(re.findall(r"heliostat:[\w:]+", rule.expr))
     assert recorded <= RECORDED
-    others = set(re.findall(r"\b(?:up\b|prometheus_\w+)", rule.expr))
-    assert others <= PROMETHEUS_NAMES
+    others = set(re.findall(r"\b(?:up\b|prometheus_\w+|DCGM_\w+)", rule.expr))
+    assert others <= OTHER_NAMES
     assert used or recorded or others or rule.name == ALWAYS
 
 
