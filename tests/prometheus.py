@@ -88,7 +88,7 @@ def alertmanager(folder: Path) -> Iterator[Alertmanager]:
     config.write_text(yaml.safe_dump(NO_RECEIVER))
     options = [f"--config.file={config}", f"--storage.path={folder / 'alertmanager'}", "--cluster.listen-address="]
     command = [need("prometheus-alertmanager"), *options, "--log.level=warn"]
-    with _running(command, port, "/-/ready", folder / "alertmanager.log") as url:
+    with running(command, port, "/-/ready", folder / "alertmanager.log") as url:
         yield Alertmanager(url)
 
 
@@ -111,12 +111,13 @@ def prometheus(
     config.write_text(yaml.safe_dump(values))
     options = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--rules.alert.resend-delay=1s"]
     command = [need("prometheus"), *options, "--log.level=warn"]
-    with _running(command, port, "/-/ready", folder / "prometheus.log") as url:
+    with running(command, port, "/-/ready", folder / "prometheus.log") as url:
         yield Prometheus(url, time.time())
 
 
 @contextmanager
-def _running(command: Sequence[str], port: int, ready: str, log: Path) -> Iterator[str]:
+def running(command: Sequence[str], port: int, ready: str, log: Path) -> Iterator[str]:
+    """The address of a server of Prometheus's kind, which answers at the path `ready` once it is up."""
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as stream:
         process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=stream, stderr=stream)

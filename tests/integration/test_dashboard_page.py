@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from heliostat.infra.dashboards.grafana import Dashboard, Panel, Query, Variable
 from tests.browser import chromium, screenshot, text_of
 from tests.page import colours, open_dashboard, page_server, panel, pixels, set_scheme, states
 from tests.ports import free_port
+from tests.prometheus import running
 from tests.tools import need
 from tests.waiting import until
 
@@ -72,13 +72,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     values = {"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(values))
     options = [f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}"]
-    command = [need("prometheus"), *options, f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
-    with subprocess.Popen(command) as process:
-        try:
-            until(lambda: scrapes(port) >= 10, "ten scrapes", 90)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+    with running([need("prometheus"), *options], port, "/-/ready", folder / "log") as url:
+        until(lambda: scrapes(port) >= 10, "ten scrapes", 90)
+        yield url
 
 
 def scrapes(port: int) -> float:
