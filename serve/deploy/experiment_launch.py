@@ -33,8 +33,9 @@ def start(args: AppArgs, share: float, *, by: str | None = None, guarded: bool =
     candidate = args.model_copy(update={"config": config, **shared, "is_candidate": True})
     deploy(candidate)
     experiment = Experiment(
-        share=share, by=by, guarded=guarded, baseline=baseline.version, candidate=args.version, url=plain_url(candidate)
-    )
+        share=share, by=by, guarded=guarded, objectives=config.objectives,
+        baseline=baseline.version, candidate=args.version, url=plain_url(candidate),
+    )  # fmt: skip
     try:
         start_coordinator(args.name, experiment, end)
         run(baseline, experiment)

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from heliostat.infra.config.strict import StrictModel
+from heliostat.serve.objectives import Objectives
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -20,8 +21,9 @@ class Experiment(StrictModel):
     """Requests with the same value of this header all go the same way; where left out, each request is drawn."""
     guarded: bool = True
     """Whether a candidate that is worse than the baseline is taken away."""
-    max_error_increase: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """By how much the candidate's share of failed requests may be above the baseline's."""
+    objectives: Objectives = Objectives()
+    """What the endpoint promises: the candidate's share of failed requests may be above the baseline's by what
+    `availability` allows, and a promise of `latency_seconds` that the baseline keeps must not be broken."""
     max_slowdown: Annotated[float, Field(ge=1)] = 1.25
     """How many times the baseline's time the candidate may take, in geometric means of the time to the first byte."""
     baseline: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,8 +12,9 @@ from typing import Any
 
 from heliostat.cluster.session.session import NAMESPACE
 from heliostat.infra import log
+from heliostat.infra.alerts.objectives import QUANTILES
 from heliostat.serve.experiment.config import Experiment
-from heliostat.serve.experiment.stats import Arm, compare_errors, compare_times
+from heliostat.serve.experiment.stats import Arm, compare_errors, compare_slow, compare_times
 
 BASELINE, CANDIDATE = "baseline", "candidate"
 Arms = dict[str, Arm]
@@ -97,7 +98,7 @@ def verdict(experiment: Experiment, arms: Arms) -> str | None:
     """One line that says why the candidate is to be removed; None if there is no reason (yet)."""
     baseline, candidate = arms[BASELINE], arms[CANDIDATE]
     errors, times = compare_errors(baseline, candidate), compare_times(baseline, candidate)
-    if errors and errors.low > experiment.max_error_increase:
+    if errors and errors.low > 1 - experiment.objectives.availability:
         return (
             f"version {experiment.candidate} failed {candidate.errors} of {candidate.requests} requests, "
             f"version {experiment.baseline} {baseline.errors} of {baseline.requests}: rolled back"
@@ -108,4 +109,20 @@ def verdict(experiment: Experiment, arms: Arms) -> str | None:
             f"version {experiment.candidate} takes {after * 1000:.1f} ms to its first byte, "
             f"version {experiment.baseline} {before * 1000:.1f} ms (geometric means): rolled back"
         )
-    return None
+    return next(broken_promises(experiment, baseline, candidate), None)
+
+
+def broken_promises(experiment: Experiment, baseline: Arm, candidate: Arm) -> Iterator[str]:
+    """A line for each promise of latency that the candidate breaks, where more of its answers are late.
+
+    An answer whose first byte is late is late: the last byte, which the promise is about, comes no earlier.
+    """
+    for quantile, seconds in experiment.objectives.latency_seconds.items():
+        allowed, late = 1 - QUANTILES[quantile], candidate.slower_moments(seconds).mean
+        slower = compare_slow(baseline, candidate, seconds)
+        if slower and slower.low > 0 and late > allowed:
+            yield (
+                f"version {experiment.candidate} takes over {seconds:g} s for {late:.1%} of its answers, version "
+                f"{experiment.baseline} for {baseline.slower_moments(seconds).mean:.1%}, and "
+                f"serve.objectives.latency_seconds.{quantile} allows {allowed:.0%}: rolled back"
+            )

@@ -80,8 +80,12 @@ class Arm:
     @property
     def error_moments(self) -> Moments:
         """Moments of the 0/1 error indicator; half an error and half a success are added to the variance."""
-        n, rate = self.requests, (self.errors + 0.5) / (self.requests + 1)
-        return Moments(n, self.errors / n if n else 0.0, rate * (1 - rate) * max(n - 1, 0))
+        return _indicator(self.requests, self.errors)
+
+    def slower_moments(self, seconds: float) -> Moments:
+        """Moments of the 0/1 indicator that a successful request took longer, as `error_moments`; within 5%."""
+        limit = math.floor(math.log(seconds) * BUCKETS_PER_E)
+        return _indicator(self.log_seconds.n, sum(n for bucket, n in self.buckets.items() if bucket > limit))
 
     def quantile(self, q: float) -> float | None:
         """The time in seconds at quantile `q`, within 5%; None if there are no requests."""
@@ -91,6 +95,11 @@ class Arm:
             if seen >= wanted:
                 return math.exp((bucket + 0.5) / BUCKETS_PER_E)
         return None
+
+
+def _indicator(n: int, ones: int) -> Moments:
+    rate = (ones + 0.5) / (n + 1)
+    return Moments(n, ones / n if n else 0.0, rate * (1 - rate) * max(n - 1, 0))
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,11 @@ def compare_errors(baseline: Arm, candidate: Arm) -> Difference | None:
 def compare_times(baseline: Arm, candidate: Arm) -> Difference | None:
     """Difference of the mean log times: its `exp` is the ratio of the candidate's time to the baseline's."""
     return difference(baseline.log_seconds, candidate.log_seconds, LOG_SCALE)
+
+
+def compare_slow(baseline: Arm, candidate: Arm, seconds: float) -> Difference | None:
+    """Difference of the shares of requests that took longer than `seconds` to their first byte."""
+    return difference(baseline.slower_moments(seconds), candidate.slower_moments(seconds), RATE_SCALE)
 
 
 def compare_feedback(baseline: Arm, candidate: Arm) -> Difference | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from heliostat.serve.experiment.stats import (
     compare_times,
     difference,
 )
+from heliostat.serve.objectives import Objectives
 from tests.waiting import until
 
 EXPERIMENT = Experiment(share=0.1, baseline="3", candidate="4", url="http://127.0.0.1:1/tiny.candidate")
@@ -136,6 +138,34 @@ def test_a_candidate_that_is_slow_is_rolled_back() -> None:
     assert found
     assert found.startswith("version 4 takes 2")
     assert "version 3 " in found
+
+
+@pytest.mark.parametrize(
+    ("promised", "baseline", "candidate", "is_broken"),
+    [
+        ({"p95": 0.16}, 0.1, 0.115, True),
+        ({"p95": 0.25}, 0.1, 0.115, False),
+        ({"p95": 0.16}, 0.115, 0.115, False),
+        ({}, 0.1, 0.115, False),
+    ],
+    ids=["broken", "kept", "broken by both alike", "nothing promised"],
+)
+def test_a_candidate_that_breaks_a_promise_of_latency_is_rolled_back(
+    promised: dict[Any, float], baseline: float, candidate: float, is_broken: bool
+) -> None:
+    experiment = EXPERIMENT.model_copy(update={"objectives": Objectives(latency_seconds=promised)})
+    found = verdict(experiment, arms((20_000, 0, baseline), (4_000, 0, candidate)))
+    assert (found is not None) == is_broken
+    if found:
+        assert found.startswith("version 4 takes over 0.16 s for ")
+        assert found.endswith("and serve.objectives.latency_seconds.p95 allows 5%: rolled back")
+
+
+def test_failures_that_the_promised_availability_allows_are_no_reason() -> None:
+    found = arms((5000, 5, 0.1), (1000, 80, 0.1))
+    generous = EXPERIMENT.model_copy(update={"objectives": Objectives(availability=0.8)})
+    assert verdict(EXPERIMENT, found)
+    assert verdict(generous, found) is None
 
 
 def test_all_failures_on_both_sides_are_no_difference() -> None:
