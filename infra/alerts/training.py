@@ -7,7 +7,7 @@ has a loss. A series of which Prometheus first knows a number above zero has gro
 from __future__ import annotations
 
 from heliostat.infra.alerts.rule import Alert, Group, Recording
-from heliostat.infra.metrics import catalogue
+from heliostat.infra.metrics import of_training
 from heliostat.infra.metrics.promql import series
 
 STALLED_MINUTES = 10
@@ -16,22 +16,22 @@ SKIPPED_MINUTES = 10
 DATA_WAIT_SHARE = 0.3
 STRAGGLER_RATIO = 1.5
 
-_LOSS = series(catalogue.TRAIN_LOSS)
-_STEPS = series(catalogue.TRAIN_STEPS)
-_EVALUATED = series(catalogue.TRAIN_EVALUATED)
-_WORKERS = series(catalogue.TRAIN_WORKERS)
-_SKIPPED = series(catalogue.TRAIN_SKIPPED_STEPS)
-_STEP_SECONDS = series(catalogue.TRAIN_STEP_SECONDS.total)
-_STEP_COUNT = series(catalogue.TRAIN_STEP_SECONDS, part="count")
-_DATA_SECONDS = series(catalogue.TRAIN_WAIT_SECONDS, 'cause="data"')
-_OTHERS_SECONDS = series(catalogue.TRAIN_WAIT_SECONDS, 'cause="communication"')
+_LOSS = series(of_training.LOSS)
+_STEPS = series(of_training.STEPS)
+_EVALUATED = series(of_training.EVALUATED)
+_WORKERS = series(of_training.WORKERS)
+_SKIPPED = series(of_training.SKIPPED_STEPS)
+_STEP_SECONDS = series(of_training.STEP_SECONDS.total)
+_STEP_COUNT = series(of_training.STEP_SECONDS, part="count")
+_DATA_SECONDS = series(of_training.WAIT_SECONDS, 'cause="data"')
+_OTHERS_SECONDS = series(of_training.WAIT_SECONDS, 'cause="communication"')
 
 ALIVE = f"and on (model, run) count by (model, run) ({_LOSS})"
 RUN = "Run {{ $labels.run }} of {{ $labels.model }}"
 
 SAMPLES_PER_SECOND = Recording(
     "heliostat:train_samples:rate5m",
-    f"sum by (model, run) (rate({series(catalogue.TRAIN_SAMPLES)}[5m])) {ALIVE}",
+    f"sum by (model, run) (rate({series(of_training.SAMPLES)}[5m])) {ALIVE}",
 )
 OWN_STEP_SECONDS = Recording(
     "heliostat:train_own_step_seconds:mean5m",

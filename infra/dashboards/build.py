@@ -11,9 +11,9 @@ from heliostat.infra.dashboards.cluster import CLUSTER, CPUS_TAKEN, NODES, PENDI
 from heliostat.infra.dashboards.grafana import Dashboard, Variable, to_json
 from heliostat.infra.dashboards.storage import STORAGE
 from heliostat.infra.dashboards.tuning import TUNING
-from heliostat.infra.metrics import catalogue
+from heliostat.infra.metrics import catalogue, of_training
 
-MODEL = Variable("model", f'{{__name__=~"{catalogue.REQUESTS.exposed}|{catalogue.TRAIN_STEPS.exposed}"}}')
+MODEL = Variable("model", f'{{__name__=~"{catalogue.REQUESTS.exposed}|{of_training.STEPS.exposed}"}}')
 OVERVIEW = Dashboard(
     "heliostat",
     "Heliostat",

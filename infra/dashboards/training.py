@@ -5,11 +5,11 @@ from __future__ import annotations
 from heliostat.infra.alerts.training import STRAGGLING
 from heliostat.infra.dashboards.grafana import FAULTS, Dashboard, Panel, Query, Variable
 from heliostat.infra.dashboards.promql import WINDOW, mean, quantile, rate, select
-from heliostat.infra.metrics import catalogue
+from heliostat.infra.metrics import of_training
 from heliostat.infra.metrics.metric import Metric
 
-MODEL = Variable("model", f"ray_{catalogue.TRAIN_STEPS.name}")
-RUN = Variable("run", f'ray_{catalogue.TRAIN_STEPS.name}{{model=~"$model"}}')
+MODEL = Variable("model", f"ray_{of_training.STEPS.name}")
+RUN = Variable("run", f'ray_{of_training.STEPS.name}{{model=~"$model"}}')
 WORKER = "{{run}} rank {{rank}}"
 
 
@@ -27,39 +27,37 @@ LOSS = Panel(
     "Loss",
     "Training loss of the last step, mean over the global batch.",
     "none",
-    of_the_run(catalogue.TRAIN_LOSS),
+    of_the_run(of_training.LOSS),
     least=None,
 )
-LEARNING_RATE = Panel(
-    "Learning rate", "Learning rate of the last step.", "sci", of_the_run(catalogue.TRAIN_LEARNING_RATE)
-)
+LEARNING_RATE = Panel("Learning rate", "Learning rate of the last step.", "sci", of_the_run(of_training.LEARNING_RATE))
 GRAD_NORM = Panel(
     "Gradient norm",
     "Norm of the whole gradient before clipping; a jump comes before a loss that diverges.",
     "none",
-    of_the_run(catalogue.TRAIN_GRAD_NORM),
+    of_the_run(of_training.GRAD_NORM),
 )
 SAMPLES = Panel(
     "Samples",
     "Records trained on each second, and those evaluated, over all workers.",
     "suffix: samples/s",
     (
-        Query(rate(catalogue.TRAIN_SAMPLES, "run"), "{{run}}"),
-        Query(rate(catalogue.TRAIN_EVALUATED, "run"), "{{run}} evaluation"),
+        Query(rate(of_training.SAMPLES, "run"), "{{run}}"),
+        Query(rate(of_training.EVALUATED, "run"), "{{run}} evaluation"),
     ),
 )
 TOKENS = Panel(
     "Training tokens",
     "Tokens trained on each second, over all workers, padding left out.",
     "suffix: tokens/s",
-    (Query(rate(catalogue.TRAIN_TOKENS, "run"), "{{run}}"),),
+    (Query(rate(of_training.TOKENS, "run"), "{{run}}"),),
 )
 STEP_TIME = Panel(
     "Step time",
     "Seconds of one optimizer step, over all workers.",
     "s",
     tuple(
-        Query(quantile(percent / 100, catalogue.TRAIN_STEP_SECONDS, "run"), f"{{{{run}}}} p{percent}")
+        Query(quantile(percent / 100, of_training.STEP_SECONDS, "run"), f"{{{{run}}}} p{percent}")
         for percent in (50, 95)
     ),
 )
@@ -67,25 +65,25 @@ STEPS = Panel(
     "Steps",
     "Optimizer steps taken.",
     "short",
-    (Query(f"max by (run) ({select(catalogue.TRAIN_STEPS)})", "{{run}}"),),
+    (Query(f"max by (run) ({select(of_training.STEPS)})", "{{run}}"),),
 )
 SAMPLES_BY_WORKER = Panel(
     "Samples by worker",
     "Records trained on each second by each worker: one that lags holds all others up.",
     "suffix: samples/s",
-    (Query(rate(catalogue.TRAIN_SAMPLES, "run, rank"), WORKER),),
+    (Query(rate(of_training.SAMPLES, "run, rank"), WORKER),),
 )
 STEP_TIME_BY_WORKER = Panel(
     "Step time by worker",
     "Mean seconds of a step of each worker, the time in which it waits for the others included.",
     "s",
-    (Query(mean(catalogue.TRAIN_STEP_SECONDS, "run, rank"), WORKER),),
+    (Query(mean(of_training.STEP_SECONDS, "run, rank"), WORKER),),
 )
 SKIPPED = Panel(
     "Steps left out",
     "Training steps a second that changed nothing, because loss or gradients were no numbers.",
     "ops",
-    (Query(f"{rate(catalogue.TRAIN_SKIPPED_STEPS)} or vector(0)", "left out"),),
+    (Query(f"{rate(of_training.SKIPPED_STEPS)} or vector(0)", "left out"),),
     width=4,
     kind="stat",
     decimals=2,
@@ -95,7 +93,7 @@ MFU = Panel(
     "MFU",
     "Model FLOPs utilisation of each worker: what its tokens need of what its device can do.",
     "percentunit",
-    of_each_rank(catalogue.TRAIN_MFU),
+    of_each_rank(of_training.MFU),
     width=6,
 )
 WAITING = Panel(
@@ -104,7 +102,7 @@ WAITING = Panel(
     "percentunit",
     (
         Query(
-            f"avg by (run, cause) (rate({select(catalogue.TRAIN_WAIT_SECONDS)}[{WINDOW}]))",
+            f"avg by (run, cause) (rate({select(of_training.WAIT_SECONDS)}[{WINDOW}]))",
             "{{run}} {{cause}}",
         ),
     ),
@@ -114,14 +112,14 @@ MEMORY = Panel(
     "Training memory",
     "The most that each worker has held so far: of its GPU, else of the process.",
     "bytes",
-    of_each_rank(catalogue.TRAIN_MEMORY_BYTES),
+    of_each_rank(of_training.MEMORY_BYTES),
     width=6,
 )
 CHECKPOINT = Panel(
     "Checkpoint time",
     "Seconds that each worker took to write and upload its part of the last checkpoint, beside training.",
     "s",
-    of_each_rank(catalogue.TRAIN_CHECKPOINT_SECONDS),
+    of_each_rank(of_training.CHECKPOINT_SECONDS),
     width=6,
 )
 
@@ -129,19 +127,19 @@ CHECKPOINT_SIZE = Panel(
     "Checkpoint size",
     "Size of each worker's part of the last checkpoint.",
     "bytes",
-    of_each_rank(catalogue.TRAIN_CHECKPOINT_BYTES),
+    of_each_rank(of_training.CHECKPOINT_BYTES),
 )
 CHECKPOINT_AGE = Panel(
     "Checkpoint age",
     "Seconds since the last checkpoint of each run: what is trained again where a node is lost.",
     "s",
-    (Query(f"max by (run) (time() - {select(catalogue.TRAIN_CHECKPOINT_TIMESTAMP_SECONDS)})", "{{run}}"),),
+    (Query(f"max by (run) (time() - {select(of_training.CHECKPOINT_TIMESTAMP_SECONDS)})", "{{run}}"),),
 )
 CHECKPOINTS = Panel(
     "Checkpoints",
     "Checkpoints stored in the last hour.",
     "short",
-    (Query(f"max by (run) (increase({select(catalogue.TRAIN_CHECKPOINTS)}[1h]))", "{{run}}"),),
+    (Query(f"max by (run) (increase({select(of_training.CHECKPOINTS)}[1h]))", "{{run}}"),),
 )
 WORKERS = Panel(
     "Workers",
@@ -149,8 +147,8 @@ WORKERS = Panel(
     "ran out of memory.",
     "short",
     (
-        Query(f"max by (run) ({select(catalogue.TRAIN_WORKERS)})", "{{run}} workers"),
-        Query(f"""sum by (run) ({select(catalogue.TRAIN_STARTS, 'rank="0"')})""", "{{run}} starts"),
+        Query(f"max by (run) ({select(of_training.WORKERS)})", "{{run}} workers"),
+        Query(f"""sum by (run) ({select(of_training.STARTS, 'rank="0"')})""", "{{run}} starts"),
     ),
     decimals=0,
 )
@@ -162,7 +160,7 @@ RESTARTS = Panel(
     "short",
     (
         Query(
-            f"""sum by (run, restart_reason) ({select(catalogue.TRAIN_RESTARTS, 'rank="0"')})""",
+            f"""sum by (run, restart_reason) ({select(of_training.RESTARTS, 'rank="0"')})""",
             "{{run}} {{restart_reason}}",
         ),
     ),

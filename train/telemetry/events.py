@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from heliostat.infra.memory import peak_resident_bytes
-from heliostat.infra.metrics import catalogue
+from heliostat.infra.metrics import of_training
 from heliostat.infra.metrics.export import Record
 from heliostat.infra.tracing import semconv
 from heliostat.infra.tracing.span import Span, current
@@ -45,20 +45,20 @@ def step_reporter(job: Job, channel: Any, world: World, peak: float, record: Rec
         rates, memory = stats.rates, peak_memory_bytes(world.device)
         mfu = rates["flops_per_second"] / peak
         for metric, value in (
-            (catalogue.TRAIN_LOSS, stats.loss),
-            (catalogue.TRAIN_LEARNING_RATE, stats.learning_rate),
-            (catalogue.TRAIN_GRAD_NORM, stats.grad_norm),
-            (catalogue.TRAIN_STEPS, 1),
-            (catalogue.TRAIN_SKIPPED_STEPS, 0 if stats.is_finite else 1),
-            (catalogue.TRAIN_SAMPLES, stats.samples),
-            (catalogue.TRAIN_TOKENS, stats.tokens),
-            (catalogue.TRAIN_STEP_SECONDS, stats.seconds),
-            (catalogue.TRAIN_MFU, mfu),
-            (catalogue.TRAIN_MEMORY_BYTES, memory),
+            (of_training.LOSS, stats.loss),
+            (of_training.LEARNING_RATE, stats.learning_rate),
+            (of_training.GRAD_NORM, stats.grad_norm),
+            (of_training.STEPS, 1),
+            (of_training.SKIPPED_STEPS, 0 if stats.is_finite else 1),
+            (of_training.SAMPLES, stats.samples),
+            (of_training.TOKENS, stats.tokens),
+            (of_training.STEP_SECONDS, stats.seconds),
+            (of_training.MFU, mfu),
+            (of_training.MEMORY_BYTES, memory),
         ):
             record(metric, value, labels)
         for cause, seconds in (("data", stats.data_seconds), ("communication", stats.communication_seconds)):
-            record(catalogue.TRAIN_WAIT_SECONDS, seconds, {**labels, "cause": cause})
+            record(of_training.WAIT_SECONDS, seconds, {**labels, "cause": cause})
         post_event(channel, world, "step", {**asdict(stats), **rates, "mfu": mfu, "memory_bytes": memory})
         if span is not None and stats.step % TRACED_STEPS == 0:
             trace_step(span, stats, job, world)
@@ -83,16 +83,16 @@ def trace_step(span: Span, stats: StepStats, job: Job, world: World) -> None:
 def report_start(job: Job, world: World, record: Record, restart_reason: str) -> None:
     """Records that this worker begins, and how many there are; rank 0 why after others of its run, if so."""
     labels = metric_labels(job, world)
-    record(catalogue.TRAIN_STARTS, 1, labels)
-    record(catalogue.TRAIN_WORKERS, world.size, labels)
+    record(of_training.STARTS, 1, labels)
+    record(of_training.WORKERS, world.size, labels)
     if restart_reason:
-        record(catalogue.TRAIN_RESTARTS, 1, {**labels, "restart_reason": restart_reason})
+        record(of_training.RESTARTS, 1, {**labels, "restart_reason": restart_reason})
 
 
 def evaluation_reporter(job: Job, world: World, record: Record) -> Callable[[int], None]:
     """A callback for each pass of an evaluation, with the number of its records: a metric."""
     labels = metric_labels(job, world)
-    return lambda records: record(catalogue.TRAIN_EVALUATED, records, labels)
+    return lambda records: record(of_training.EVALUATED, records, labels)
 
 
 def store_reporter(job: Job, world: World, record: Record) -> Callable[[StoreStats], None]:
@@ -100,11 +100,11 @@ def store_reporter(job: Job, world: World, record: Record) -> Callable[[StoreSta
     labels, span = metric_labels(job, world), current()
 
     def on_stored(stats: StoreStats) -> None:
-        record(catalogue.TRAIN_CHECKPOINT_SECONDS, stats.store_seconds, labels)
-        record(catalogue.TRAIN_CHECKPOINT_BYTES, stats.bytes, labels)
-        record(catalogue.TRAIN_CHECKPOINT_TIMESTAMP_SECONDS, time.time(), labels)
-        record(catalogue.TRAIN_CHECKPOINTS, 1, labels)
-        record(catalogue.TRAIN_WAIT_SECONDS, stats.wait_seconds, {**labels, "cause": "checkpoint"})
+        record(of_training.CHECKPOINT_SECONDS, stats.store_seconds, labels)
+        record(of_training.CHECKPOINT_BYTES, stats.bytes, labels)
+        record(of_training.CHECKPOINT_TIMESTAMP_SECONDS, time.time(), labels)
+        record(of_training.CHECKPOINTS, 1, labels)
+        record(of_training.WAIT_SECONDS, stats.wait_seconds, {**labels, "cause": "checkpoint"})
         if span is not None:
             whole = {semconv.RANK: world.rank, semconv.STEP: stats.step, semconv.BYTES: stats.bytes}
             span.add("checkpoint", stats.wait_seconds + stats.store_seconds, whole).add("upload", stats.store_seconds)
