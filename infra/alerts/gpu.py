@@ -16,6 +16,8 @@ REMAP_FAILURE = "DCGM_FI_DEV_ROW_REMAP_FAILURE"
 THERMAL_VIOLATION = "DCGM_FI_DEV_THERMAL_VIOLATION"
 DCGM_NAMES = (TEMPERATURE, DOUBLE_BIT_ERRORS, REMAPPED_ROWS, REMAP_FAILURE, THERMAL_VIOLATION)
 
+TAKEN = f'{RESOURCES}{{Name="GPU", State="USED"}}'
+
 HOT_CELSIUS = 88
 IDLE_PERCENT = 5
 IDLE_MINUTES = 30
@@ -47,7 +49,7 @@ THROTTLED = Alert(
 )
 IDLE = Alert(
     "HeliostatGpuIdle",
-    f'sum by (job, NodeAddress) ({RESOURCES}{{Name="GPU", State="USED"}}) > 0'
+    f"sum by (job, NodeAddress) ({TAKEN}) > 0"
     f" and on (job, NodeAddress) max by (job, NodeAddress) (label_replace("
     f'max_over_time({GPU_UTILIZATION}[{IDLE_MINUTES}m]), "NodeAddress", "$1", "ip", "(.*)")) < {IDLE_PERCENT}',
     "10m",

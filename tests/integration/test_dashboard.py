@@ -28,7 +28,7 @@ from selenium.webdriver import Chrome
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.scrape import shipped_folder
 from heliostat.cluster.session.session import session
-from heliostat.infra.alerts import files
+from heliostat.infra.alerts import files, gpu
 from heliostat.infra.alerts.ray_names import (
     ACTIVE_NODES,
     DISK_PERCENT,
@@ -262,7 +262,7 @@ def test_a_variable_has_values(watched: Prometheus, variable: Variable) -> None:
 
 
 RULES: tuple[Alert | Recording, ...] = (*files.alerts(), *files.recordings())
-NOT_HERE = {ACTIVE_NODES, IDLE_NODES, GPU_UTILIZATION}
+NOT_HERE = {ACTIVE_NODES, IDLE_NODES, GPU_UTILIZATION, gpu.TAKEN}
 """A Ray that lives in a command, as here, has no autoscaler; a detached one has. Nor are there GPUs."""
 ASKED = {
     one
