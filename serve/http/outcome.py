@@ -19,6 +19,30 @@ _PATH_CHARACTERS = 200
 _log = log.get(__name__)
 
 
+class WatchedSend:
+    """Sends a response on, and knows how its request ended."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._status = CLIENT_LEFT
+        self.is_complete = False
+        """Whether the last byte was sent."""
+        self.has_failed = False
+        """Set where the application raises."""
+
+    async def __call__(self, message: Message) -> None:
+        """Sends one message."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        await self._send(message)
+        self.is_complete = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+    @property
+    def status(self) -> int:
+        """That of a complete response; 500 where the application failed, CLIENT_LEFT where it was cut."""
+        return 500 if self.has_failed else self._status if self.is_complete else CLIENT_LEFT
+
+
 class AnswerFailedError(Exception):
     """An answer that failed half-way: the server closes the connection."""
 
@@ -44,30 +68,26 @@ class OutcomeMiddleware:
         if scope["type"] != "http" or path in UNCOUNTED_PATHS:
             await self.app(scope, receive, send)
             return
-        started, status, complete, failed = time.perf_counter(), CLIENT_LEFT, False, False
+        started, watched = time.perf_counter(), WatchedSend(send)
 
-        async def watch(message: Message) -> None:
-            nonlocal status, complete
+        async def with_version(message: Message) -> None:
             if message["type"] == "http.response.start":
-                status = message["status"]
                 version = (b"x-model-version", (scope.get(ADAPTER) or self.version).encode("latin-1"))
                 message["headers"] = [*message.get("headers", ()), version]
-            await send(message)
-            complete = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await watched(message)
 
         try:
-            await self.app(scope, receive, watch)
+            await self.app(scope, receive, with_version)
         except Exception:
-            failed = True
+            watched.has_failed = True
             _log.exception("a request failed")
-            if not complete:
+            if not watched.is_complete:
                 raise AnswerFailedError("an answer failed; the log has the place") from None
         finally:
-            ended = 500 if failed else status if complete else CLIENT_LEFT
-            seconds = time.perf_counter() - started
-            self.metrics.request(ended, seconds, scope.get(ADAPTER, ""), scope.get(ERROR_CODE, ""))
+            status, seconds = watched.status, time.perf_counter() - started
+            self.metrics.request(status, seconds, scope.get(ADAPTER, ""), scope.get(ERROR_CODE, ""))
             if self.tells:
-                _tell(scope, path, ended, seconds)
+                _tell(scope, path, status, seconds)
 
 
 def _tell(scope: Scope, path: str, status: int, seconds: float) -> None:

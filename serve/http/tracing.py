@@ -10,8 +10,8 @@ from heliostat.infra.tracing import semconv
 from heliostat.infra.tracing.span import Span, current, entered, inside
 from heliostat.infra.tracing.tracer import tracer
 from heliostat.serve.access.keys import ApiKey
-from heliostat.serve.errors import ERROR_CODE, App, Message, Receive, Scope, Send
-from heliostat.serve.http.outcome import CLIENT_LEFT, UNCOUNTED_PATHS
+from heliostat.serve.errors import ERROR_CODE, App, Receive, Scope, Send
+from heliostat.serve.http.outcome import UNCOUNTED_PATHS, WatchedSend
 from heliostat.serve.http.request_id import IDENTIFIED
 from heliostat.serve.metrics import ADAPTER
 
@@ -58,22 +58,14 @@ class TracingMiddleware:
                 await self.app(scope, receive, send)
 
     async def _record(self, span: Span, method: str, scope: Scope, receive: Receive, send: Send) -> None:
-        status, complete, failed = CLIENT_LEFT, False, False
-
-        async def watch(message: Message) -> None:
-            nonlocal status, complete
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-            complete = message["type"] == "http.response.body" and not message.get("more_body", False)
-
+        watched = WatchedSend(send)
         try:
-            await self.app(scope, receive, watch)
+            await self.app(scope, receive, watched)
         except Exception:
-            failed = True
+            watched.has_failed = True
             raise
         finally:
-            ended = 500 if failed else status if complete else CLIENT_LEFT
+            ended = watched.status
             route = getattr(scope.get("route"), "path", None)
             span.rename(f"{method} {route}" if route else method)
             span.set(_attributes(scope, route, ended, self.labels))
