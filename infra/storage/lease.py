@@ -87,6 +87,9 @@ def _take(store: Store, prefix: str, what: str, me: Holder) -> str:
             if not store.exists(key):
                 raise
             continue  # another process was faster, and is looked at in the next turn
+        if _newest(store, prefix) != key:  # a higher one was made and this number freed since the folder was listed
+            store.delete(key)
+            continue
         if newest:
             store.delete(newest)
         return key

@@ -176,3 +176,18 @@ def test_of_many_that_find_a_dead_holder_one_takes_over(store: LocalStore, monke
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(take, range(8))) == [False] * 7 + [True]
+
+
+@pytest.mark.parametrize("seen", [None, FIRST], ids=["empty", "outdated"])
+def test_a_listing_that_missed_the_living_holder_gives_no_second_lease(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, seen: str | None
+) -> None:
+    """Names in a folder that changes while it is listed can be missed, and numbers below the highest are free."""
+    held = f"{PREFIX}/000003.json"
+    put(store, replace(lease._this_process(), user="ada"), held)
+    listings = [seen]
+    newest = lease._newest
+    monkeypatch.setattr(lease, "_newest", lambda *where: listings.pop() if listings else newest(*where))
+    with pytest.raises(ResourceError, match="of ada"), hold(store):
+        pass
+    assert keys(store) == [held]
