@@ -1,4 +1,4 @@
-"""Elastic runs: before Ray Train changes the number of workers, they store a checkpoint, so that no step is lost."""
+"""Ray Train's TorchTrainer as runs need it: a checkpoint before each change of the number of workers, and no idle parts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import ray
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.scaling_policy import (
     ElasticScalingPolicy,
     NoopDecision,
@@ -49,7 +51,7 @@ class SavingScalingPolicy(ElasticScalingPolicy):
 class ElasticTrainer(TorchTrainer):
     """A TorchTrainer that leaves Ctrl-C to the driver, and has SavingScalingPolicy if its number of workers may change.
 
-    `channel` is the DriverChannel.
+    `channel` is the DriverChannel. Ray must be up.
     """
 
     def __init__(self, *args: Any, channel: Any, **options: Any) -> None:
@@ -61,5 +63,22 @@ class ElasticTrainer(TorchTrainer):
             parts["scaling_policy"] = SavingScalingPolicy(self.scaling_config, self._channel)
         return super()._initialize_and_run_controller(**parts)
 
+    def _create_default_callbacks(self) -> list[Any]:
+        """Ray's callbacks, without those that start an actor which can do nothing here.
+
+        Rows come from prepared shards, never from Ray Data. The cleaner of placement groups asks the API server whether
+        the controller lives; without one it learns nothing, and the end of a run would wait 12 s for it.
+        """
+        idle = (DatasetsCallback,) if _has_api_server() else (DatasetsCallback, PlacementGroupCleanerCallback)
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, idle)]
+
     def _register_sigint_handler(self, controller: Any) -> None:
         """Registers none: Ray's would abort the workers without a checkpoint, and there is no option for this."""
+
+
+def _has_api_server() -> bool:
+    """Whether the Ray that this process has joined has its API server (the dashboard's)."""
+    from ray._private.ray_constants import DASHBOARD_ADDRESS, KV_NAMESPACE_DASHBOARD
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    return bool(_internal_kv_get(DASHBOARD_ADDRESS, namespace=KV_NAMESPACE_DASHBOARD))

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 from ray.train import ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, NoopDecision, ResizeDecision
 
 from heliostat.train import resize
 from heliostat.train.launch import DriverChannel
 from heliostat.train.parallel.distributed import World
-from heliostat.train.resize import SavingScalingPolicy
+from heliostat.train.resize import ElasticTrainer, SavingScalingPolicy
 from heliostat.train.telemetry.notices import RayNotices
 
 GROWN = ResizeDecision(num_workers=2, resources_per_worker={"CPU": 1})
@@ -79,3 +82,14 @@ def test_stopping_comes_before_saving(channel: DriverChannel) -> None:
     channel.ask_to_save()
     channel.stop()
     assert channel.notice() == "stop"
+
+
+@pytest.mark.parametrize(("has_api_server", "idle"), [(False, {PlacementGroupCleanerCallback}), (True, set())])
+def test_a_run_starts_no_actor_that_can_do_nothing(
+    monkeypatch: pytest.MonkeyPatch, has_api_server: bool, idle: set[type]
+) -> None:
+    monkeypatch.setattr(resize, "_has_api_server", lambda: has_api_server)
+    trainer = ElasticTrainer(lambda: None, channel=None)
+    callbacks = {type(callback) for callback in trainer._create_default_callbacks()}
+    of_ray = {type(callback) for callback in TorchTrainer._create_default_callbacks(trainer)}
+    assert of_ray - callbacks == {DatasetsCallback, *idle}

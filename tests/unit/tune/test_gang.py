@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from heliostat.infra.storage.config import StorageConfig
-from heliostat.train import build, worker
+from heliostat.train import build, loop, worker
 from heliostat.train.build import RunInputs
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.config import DataConfig
@@ -21,9 +21,9 @@ from heliostat.train.data.prepared import Prepared
 from heliostat.train.job import Job
 from heliostat.train.loop import Run
 from heliostat.train.models.architectures.config import ModelConfig
+from heliostat.train.parallel import distributed
 from heliostat.train.parallel.distributed import World
 from heliostat.train.telemetry.clocks import Clocks
-from heliostat.tune import gang
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.gang import Member
 
@@ -78,9 +78,9 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     monkeypatch.setattr(build, "build_engine", engine)
     monkeypatch.setattr(build, "time_collectives", lambda _: None)
     monkeypatch.setattr(worker, "peak_flops", lambda *_: 1.0)
-    monkeypatch.setattr(gang, "configure_process", lambda _: None)
-    monkeypatch.setattr(gang, "join", lambda _: World(0, 1, "cpu"))
-    monkeypatch.setattr(gang, "fit", fit)
+    monkeypatch.setattr(distributed, "configure_process", lambda _: None)
+    monkeypatch.setattr(distributed, "join", lambda _: World(0, 1, "cpu"))
+    monkeypatch.setattr(loop, "fit", fit)
     return runs
 
 
@@ -98,7 +98,7 @@ def content(value: Any) -> Any:
 def test_a_trial_is_made_of_what_a_run_is_made_of(
     inputs: RunInputs, job: Job, built: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gang, "load_run_inputs", lambda _: inputs)
+    monkeypatch.setattr(build, "load_run_inputs", lambda _: inputs)
     member = Member(job.model_dump(mode="json"), TuneConfig(grace=1.0).model_dump(mode="json"))
     member.join(0, "localhost", 1)
     assert gc.get_freeze_count()  # collections during trials leave out what all trials share
