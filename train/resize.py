@@ -1,4 +1,4 @@
-"""Ray Train's TorchTrainer as runs need it: a checkpoint before each change of the number of workers, and no idle parts."""
+"""Ray Train's TorchTrainer as runs need it: it saves before its number of workers changes, and has no idle actors."""
 
 from __future__ import annotations
 
