@@ -1,8 +1,6 @@
 """Usage of keys in the last minute, counted in each replica and shared over all replicas of an endpoint.
 
-Each replica reports its whole window, numbered and with ages instead of times, to a ledger that outlives it, and gets
-those of the others. So clocks need not agree, a report that is repeated, late or lost changes nothing, and a ledger
-that starts anew is complete after the next reports.
+Reports tell ages instead of times, so clocks need not agree.
 """
 
 from __future__ import annotations
@@ -10,9 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
+
+from heliostat.serve.ledger import Ledger, Reported
 
 WINDOW_SECONDS = 60.0
 RESOLUTION_SECONDS = 1.0
@@ -121,34 +121,24 @@ class UsageCounter:
         }
 
 
-@dataclass(frozen=True)
-class _Reported:
-    number: int
-    at: float
-    report: Report
+class UsageLedger(Ledger[Report, Report]):
+    """The usage of all replicas of an endpoint: the newest report of each, for a minute."""
 
-
-class UsageLedger:
-    """An actor that knows the usage of all replicas of an endpoint: the newest report of each, for a minute."""
+    name = "usage"
+    idle_seconds = WINDOW_SECONDS
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._reports: dict[str, _Reported] = {}
+        super().__init__(clock)
 
-    def exchange(self, replica: str, number: int, report: Report) -> Report:
-        """Takes a replica's report, unless it has a newer one, and returns the usage of all others together."""
-        now = self._clock()
-        known = self._reports.get(replica)
-        if known is None or number > known.number:
-            self._reports[replica] = _Reported(number, now, report)
-        self._reports = {name: one for name, one in self._reports.items() if now - one.at < WINDOW_SECONDS}
+    def is_kept(self, reported: Reported[Report], now: float) -> bool:
+        """For a minute."""
+        return now - reported.at < WINDOW_SECONDS
+
+    def total(self, reported: Sequence[Reported[Report]], now: float) -> Report:
+        """All usage, with the ages of now."""
         found: dict[Use, Counter[int]] = {}
-        for name, one in self._reports.items():
-            for use, counts in one.report.items() if name != replica else ():
+        for one in reported:
+            for use, counts in one.report.items():
                 for age, count in counts:  # younger by a second at most, so that the window is never too short
                     found.setdefault(use, Counter())[int(age + now - one.at)] += count
         return {use: [(float(age), count) for age, count in counts.items()] for use, counts in found.items()}
-
-    def is_idle(self) -> bool:
-        """Whether nobody has reported within the last minute."""
-        return all(self._clock() - one.at >= WINDOW_SECONDS for one in list(self._reports.values()))

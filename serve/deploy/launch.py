@@ -14,7 +14,7 @@ from heliostat.infra.errors import ConfigError, HeliostatError, ResourceError
 from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import keys_from_environment
 from heliostat.serve.access.keys import read_keys
-from heliostat.serve.access.sync import end_ledger
+from heliostat.serve.access.usage import UsageLedger
 from heliostat.serve.args import CANDIDATE_SUFFIX, AppArgs
 from heliostat.serve.deploy.applications import (
     applications,
@@ -32,8 +32,9 @@ from heliostat.serve.deploy.applications import (
 from heliostat.serve.deploy.experiment_ending import end as end_experiment
 from heliostat.serve.deploy.experiment_ending import experiment_status
 from heliostat.serve.deploy.ingress import listening, start_serve, stop_serve
-from heliostat.serve.drift.ledger import end_drift_ledger
+from heliostat.serve.drift.window import DriftLedger
 from heliostat.serve.experiment.config import Experiment
+from heliostat.serve.ledger import end_ledger
 from heliostat.serve.models.adapter_check import check_adapters
 from heliostat.serve.models.bundles import check_manifest
 
@@ -114,8 +115,8 @@ def undeploy(name: str) -> None:
         raise ConfigError(f"{name}: no such endpoint; running: {running}")
     end_experiment(name.removesuffix(CANDIDATE_SUFFIX))
     _take_away(name, shutdown=set(applications()) == {name})
-    end_ledger(name)
-    end_drift_ledger(name)
+    for kind in (UsageLedger, DriftLedger):
+        end_ledger(kind, name)
 
 
 def status() -> list[EndpointStatus]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from heliostat.infra import log
 from heliostat.infra.drift.statistics import Statistics
-from heliostat.serve.drift.ledger import LedgerClient
 from heliostat.serve.drift.watch import DriftWatch
+from heliostat.serve.drift.window import DriftLedger
+from heliostat.serve.ledger import LedgerClient
 from heliostat.serve.metrics import ServeMetrics
 from heliostat.serve.models.bundles import FetchedModel
 from heliostat.serve.models.served_models import ServedModels
@@ -22,4 +23,4 @@ def watch_of(
         return None
     if found.reference.left_out:
         _log.info("drift of %d columns of %s is not watched", found.reference.left_out, served.name)
-    return DriftWatch(found.reference, statistics, metrics, LedgerClient(served.name))
+    return DriftWatch(found.reference, statistics, metrics, LedgerClient(DriftLedger, served.name))

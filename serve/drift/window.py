@@ -1,19 +1,18 @@
 """Counts of the last day in hourly slots, in each replica and together over all replicas of an endpoint.
 
-As with the usage of keys, a replica reports its whole window, numbered, to a ledger that outlives it, and gets the sum
-of the others: a report that is repeated, late or lost changes nothing. What a replica that has ended counted stays
-until it is out of the window.
+What a replica that has ended counted stays until it is out of the window.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from uuid import uuid4
 
 import numpy as np
+
+from heliostat.serve.ledger import Ledger, Reported
 
 SLOT_SECONDS = 3600
 SLOTS = 24
@@ -69,35 +68,20 @@ class SlidingCounts:
             self._others = np.zeros(self._bins, np.int64) if found is None else found
 
 
-@dataclass(frozen=True)
-class _Reported:
-    number: int
-    at: float
-    report: Report
+class DriftLedger(Ledger[Report, "np.ndarray | None"]):
+    """What all replicas of an endpoint counted, by version: a total is int64 [bins], None for nothing."""
 
-
-class DriftLedger:
-    """An actor that knows what all replicas of an endpoint counted: the newest report of each."""
+    name = "drift"
+    idle_seconds = 3600.0
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
-        self._reports: dict[tuple[str, str], _Reported] = {}
+        super().__init__(clock)
 
-    def exchange(self, version: str, replica: str, number: int, report: Report) -> np.ndarray | None:
-        """Takes a replica's report, unless it has a newer one; what others of its version counted, None for nothing."""
-        now, key = self._clock(), (version, replica)
-        known = self._reports.get(key)
-        if known is None or number > known.number:
-            self._reports[key] = _Reported(number, now, report)
-        self._reports = {one: kept for one, kept in self._reports.items() if recent(kept.report, now) or one == key}
-        others = [
-            counts
-            for (of, by), one in self._reports.items()
-            if of == version and by != replica
-            for counts in recent(one.report, now).values()
-        ]
-        return np.sum(others, axis=0) if others else None
+    def is_kept(self, reported: Reported[Report], now: float) -> bool:
+        """As long as a slot of it is in the window, also after its replica has ended."""
+        return bool(recent(reported.report, now))
 
-    def is_idle(self, seconds: float) -> bool:
-        """Whether nobody has reported for so long."""
-        return all(self._clock() - one.at >= seconds for one in list(self._reports.values()))
+    def total(self, reported: Sequence[Reported[Report]], now: float) -> np.ndarray | None:
+        """The sum of all slots in the window."""
+        found = [counts for one in reported for counts in recent(one.report, now).values()]
+        return np.sum(found, axis=0) if found else None

@@ -16,6 +16,13 @@ def alive_actors() -> list[str]:
     return [actor["ActorClassName"] for actor in ray._private.state.actors().values() if actor["State"] == "ALIVE"]
 
 
+def named_actors() -> set[str]:
+    """Names of the actors that live, in all namespaces."""
+    import ray
+
+    return {actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)}
+
+
 def replica_pids(name: str) -> list[int]:
     """Processes of the replicas of an endpoint."""
     import ray

@@ -28,14 +28,14 @@ from heliostat.infra.storage.local import LocalStore
 from heliostat.operations.bench import bench
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import add_key, generate_key, remove_key
-from heliostat.serve.access.sync import LedgerActor, UsageSync, end_ledger
-from heliostat.serve.access.usage import REQUESTS, UsageCounter
+from heliostat.serve.access.sync import UsageSync
+from heliostat.serve.access.usage import REQUESTS, UsageCounter, UsageLedger
 from heliostat.serve.args import AppArgs
 from heliostat.serve.deploy.launch import Endpoint, deploy, status, undeploy
-from heliostat.serve.drift.ledger import DriftLedgerActor, LedgerClient, end_drift_ledger
-from heliostat.serve.drift.window import slot_of
+from heliostat.serve.drift.window import DriftLedger, slot_of
+from heliostat.serve.ledger import LedgerActor, LedgerClient, end_ledger, ledger_name
 from tests.browser import chromium, give, screenshot, text_of, visit
-from tests.integration.observed import alive_actors, placement_groups, samples
+from tests.integration.observed import alive_actors, named_actors, placement_groups, samples
 from tests.integration.tiny_models import LABELS, app_args, classifier, generator, greedy, publish, tokenizer
 from tests.ports import free_port
 from tests.waiting import until
@@ -322,7 +322,7 @@ def test_keys_in_storage_open_limit_and_close_a_running_endpoint(sentiment: Endp
     assert ask(sentiment, {"text": "a joy"}).status_code == 200
     remove_key(store, "shop")
     until(lambda: ask(sentiment, {"text": "a joy"}, key=key).status_code == 401, "the key is gone", seconds=20)
-    assert alive_actors().count("LedgerActor") == 1
+    assert ledger_name(UsageLedger, "sentiment") in named_actors()
 
 
 class FakeReplica:
@@ -347,24 +347,22 @@ def test_what_replicas_counted_outlives_them_and_their_ledger_ends_with_nobody_l
     sync.start()
     until(lambda: counter.used(("shop", REQUESTS)) == 10, "a new one knows", seconds=30)
     sync.close()
-    end_ledger("elsewhere")
+    end_ledger(UsageLedger, "elsewhere")
+    until(lambda: ledger_name(UsageLedger, "elsewhere") not in named_actors(), "it has ended", seconds=60)
     before = alive_actors().count("LedgerActor")
-    actor = ray.remote(num_cpus=0, lifetime="detached", name="idle", max_restarts=-1)(LedgerActor)
-    assert ray.get(actor.remote(idle_seconds=0.5).is_idle.remote())
-    until(lambda: "idle" not in ray.util.list_named_actors(), "it has ended", seconds=60)
+    ray.remote(num_cpus=0, lifetime="detached", name="idle", max_restarts=-1)(LedgerActor).remote(UsageLedger, 0.5)
+    until(lambda: "idle" not in named_actors(), "one that nobody reports to has ended", seconds=60)
     until(lambda: alive_actors().count("LedgerActor") == before, "it is not started again", seconds=60)
 
 
 def test_counts_for_drift_meet_in_a_ledger_that_ends_with_its_endpoint(ray_session: None) -> None:
     slot, counts = slot_of(time.time()), np.array([3, 4])
-    assert LedgerClient("elsewhere")("1", "a", 1, {slot: counts}) is None
-    others = LedgerClient("elsewhere")("1", "b", 1, {slot: np.array([1, 1])})
+    assert LedgerClient(DriftLedger, "elsewhere")("1", "a", 1, {slot: counts}) is None
+    others = LedgerClient(DriftLedger, "elsewhere")("1", "b", 1, {slot: np.array([1, 1])})
     assert others is not None
     assert others.tolist() == [3, 4]
-    end_drift_ledger("elsewhere")
-    until(lambda: "DriftLedgerActor" not in alive_actors(), "it has ended", seconds=60)
-    ray.remote(num_cpus=0, lifetime="detached", name="idle", max_restarts=-1)(DriftLedgerActor).remote(0.5)
-    until(lambda: "idle" not in ray.util.list_named_actors(), "one that nobody reports to has ended", seconds=60)
+    end_ledger(DriftLedger, "elsewhere")
+    until(lambda: ledger_name(DriftLedger, "elsewhere") not in named_actors(), "it has ended", seconds=60)
 
 
 def test_an_altered_model_is_refused_and_the_one_before_still_answers(sentiment: Endpoint, storage: Path) -> None:

@@ -26,9 +26,11 @@ from heliostat.pipeline.example_call import example_call
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import generate_key
 from heliostat.serve.deploy.launch import Endpoint, deploy
+from heliostat.serve.drift.window import DriftLedger
+from heliostat.serve.ledger import ledger_name
 from heliostat.serve.models.bundles import describe
 from tests.browser import chromium, give, screenshot, text_of, visit
-from tests.integration.observed import alive_actors, samples
+from tests.integration.observed import named_actors, samples
 from tests.integration.tiny_models import app_args, publish_described
 from tests.ports import free_port
 from tests.tiny_programs import IMAGE, LABELS, ROW, TABLE, WRITERS, description
@@ -106,7 +108,7 @@ def test_drift_of_what_is_asked_is_exported(endpoints: dict[str, Endpoint]) -> N
     assert detected("age") == 0
     assert samples("heliostat_drift_psi", model="pets", column="colour") > 0.2
     assert samples("heliostat_drift_columns", model="pets", verdict="stable") == 3
-    assert "DriftLedgerActor" in alive_actors()
+    assert ledger_name(DriftLedger, "pets") in named_actors()
 
 
 def test_an_image_is_the_same_in_json_and_in_a_form(endpoints: dict[str, Endpoint], storage: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ class Replicas:
 
     def share(self, *numbers: int) -> None:
         for number in numbers or range(len(self.counters)):
-            self.counters[number].share(self.ledger.exchange)
+            self.counters[number].share(partial(self.ledger.exchange, ""))
 
     def wait(self, seconds: float) -> None:
         for clock in self.clocks:
@@ -92,7 +93,7 @@ def test_a_report_that_is_late_repeated_or_lost_changes_nothing() -> None:
         raise TimeoutError
 
     def answered_too_late(*args: Any) -> Report:
-        replicas.ledger.exchange(*args)
+        replicas.ledger.exchange("", *args)
         raise TimeoutError
 
     first = replicas.counters[0]
@@ -103,7 +104,7 @@ def test_a_report_that_is_late_repeated_or_lost_changes_nothing() -> None:
     replicas.share(1)
     assert replicas.used() == [4, 4]
     for report in sent:
-        replicas.ledger.exchange(*report)
+        replicas.ledger.exchange("", *report)
     replicas.share()
     assert replicas.used() == [4, 4]
 
@@ -130,9 +131,9 @@ def test_what_a_replica_that_is_gone_counted_stays_for_its_minute() -> None:
     replicas.wait(3)
     replicas.share()
     assert replicas.used() == [0]
-    assert not replicas.ledger.is_idle()
+    assert not replicas.ledger.is_idle(60)
     replicas.wait(60)
-    assert replicas.ledger.is_idle()
+    assert replicas.ledger.is_idle(60)
 
 
 def test_what_is_given_back_never_makes_room_for_more_than_the_limit() -> None:

@@ -179,7 +179,7 @@ async def test_what_is_asked_and_answered_is_compared_with_the_training_split(
     monkeypatch.setattr(verdict, "LEAST_ROWS", 3)
     monkeypatch.setattr(watch, "COUNT_SECONDS", 0.01)
     monkeypatch.setattr(watch, "JUDGE_SECONDS", 0.01)
-    monkeypatch.setattr(loading, "LedgerClient", lambda endpoint: lambda *report: None)
+    monkeypatch.setattr(loading, "LedgerClient", lambda kind, endpoint: lambda *report: None)
     names = [*COUNTED[kind], LABEL, SCORE]
     bins = tuple(number_bins(name, np.linspace(0, 1, 100)) for name in names)
     asked = client(load(kind, reference=Reference(columns=bins)), served, config, recorded)
