@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from heliostat.infra import log
+
 if TYPE_CHECKING:
     from heliostat.train.telemetry.clocks import Clocks
     from heliostat.train.telemetry.stats import StepStats
@@ -27,6 +29,7 @@ LATE_SECONDS = 10.0
 ALL = "every worker"
 ACTIVITIES = ("collating a batch", "at work", "waiting for other workers")
 """What a worker does, in the order in which others wait for it."""
+_log = log.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,15 @@ class Heartbeat:
         self._thread.join(timeout=10)
 
     def _run(self, seconds: float) -> None:
+        is_lost = False
         while not self._closed.is_set():
-            self._send(self._beat())
+            try:
+                self._send(self._beat())
+                is_lost = False
+            except Exception as error:  # the next one may arrive, and training needs none
+                if not is_lost:
+                    _log.warning("the driver is not told that this worker lives: %s", error)
+                is_lost = True
             self._closed.wait(seconds)
 
     def _beat(self) -> Beat:

@@ -7,6 +7,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from heliostat.train.telemetry.clocks import Clocks
 from heliostat.train.telemetry.heartbeat import ALL_SILENT_SECONDS, BEAT_SECONDS, Beat, Heartbeat, RankWatch
 from heliostat.train.telemetry.stats import StepStats
@@ -118,3 +120,21 @@ def test_a_heartbeat_tells_what_its_worker_does() -> None:
     count = len(told)
     time.sleep(0.05)
     assert len(told) == count
+
+
+def test_a_beat_that_cannot_be_sent_is_told_of_once_and_the_next_one_is_sent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answers = iter([ConnectionError("gone"), ConnectionError("gone"), None])
+    sent = threading.Event()
+
+    def send(_: Beat) -> None:
+        answer = next(answers, None)
+        if answer is not None:
+            raise answer
+        sent.set()
+
+    heartbeat = Heartbeat(send, 0, "10.0.0.1", Clocks(), seconds=0.01)
+    assert sent.wait(timeout=30)
+    heartbeat.close()
+    assert capsys.readouterr().err.count("the driver is not told that this worker lives: gone") == 1
