@@ -80,6 +80,9 @@ _CONTENT = """\
 _WEBSOCKET = "WebSockets are not taken here; with stream: true, answers are sent as server-sent events"
 
 
+METHODS = ("GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE")
+"""Those that are passed on. Ray counts the requests of each method that HAProxy logs in a series of its own, for ever,
+and a client may call a method as it likes."""
 _REQUEST_ID = """\
     acl is_identified req.fhdr_cnt(x-request-id) eq 1
     acl is_id req.fhdr(x-request-id) -m reg ^[!-~]{1,128}$
@@ -98,6 +101,9 @@ def frontend(limits: Limits) -> str:
     tcp-request connection track-sc1 src table heliostat_sources
     tcp-request connection reject if {{ sc1_conn_cur gt {limits.connections_per_source} }}
     {_refusal(404, "there is no such route", "not_found")} if {{ path -i /-/routes }}
+    acl is_known_method method {" ".join(METHODS)}
+    http-request set-log-level silent unless is_known_method
+    {_refusal(405, f"the method must be one of {', '.join(METHODS)}", "method_not_allowed")} unless is_known_method
     {_refusal(400, _WEBSOCKET, "websocket")} if {{ req.hdr(upgrade) -i websocket }}
     acl is_encoded req.hdr(content-encoding) -m found
     acl is_encoded_plainly req.hdr(content-encoding) -i identity

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 import pytest
+from ray.serve._private.haproxy_metrics import HAProxyMetricsCollector
 
 from heliostat.cluster.haproxy.deadlines import Deadlines
 from heliostat.cluster.haproxy.settings import HEADER_SECONDS_VARIABLE, REPLAYED_BYTES, SOURCE_VARIABLE
@@ -206,6 +207,18 @@ def test_what_is_not_offered_is_answered_properly() -> None:
         head = client.head("/health")
         assert (head.status_code, head.content) == (200, b"")
         assert int(head.headers["content-length"]) > 0
+
+
+def test_methods_that_clients_invent_are_refused_and_counted_nowhere() -> None:
+    with edge(1) as running, running.client() as client, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as counted:
+        counted.bind(str(running.folder / "metrics.sock"))
+        counted.settimeout(30)
+        for number in range(10):
+            assert error(client.request(f"INVENTED{number}", "/x")) == (405, "method_not_allowed")
+        assert client.get("/x").status_code == 200
+        found = HAProxyMetricsCollector.parse_line(counted.recv(8192))
+        assert found is not None, "Ray reads the line"
+        assert (found.app, found.method, found.status_code) == ("app", "GET", "200"), "the first that is counted"
 
 
 def test_an_id_is_kept_or_made_for_each_request_and_returned_with_what_is_refused() -> None:
