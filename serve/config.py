@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from heliostat.cluster.haproxy.settings import (
     BODY_SECONDS,
     HEADER_SECONDS,
+    LONGEST_SECONDS,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_SOURCE,
 )
@@ -122,7 +123,7 @@ class ServeConfig(StrictModel):
     page: bool | None = None
     """A page at the route, on which a person asks the model; where left out, on endpoints of this machine only."""
     max_body_bytes: Positive = 1_000_000
-    body_timeout_seconds: Annotated[float, Field(gt=0)] = BODY_SECONDS
+    body_timeout_seconds: Annotated[float, Field(gt=0, le=LONGEST_SECONDS)] = BODY_SECONDS
     """How long the body of a request may take to arrive; then 408. Until it is here, it takes no place of others."""
     max_batch_size: Positive = 32
     """Inputs that the model takes at once."""
@@ -152,3 +153,8 @@ class ServeConfig(StrictModel):
         if route is not None and not re.fullmatch(r"/|(/[A-Za-z0-9._~-]+)+", route):
             raise ValueError("a path such as /sentiment is allowed: it starts with a slash and ends without one")
         return route
+
+
+def reachable(host: str) -> str:
+    """An address by which this machine reaches a server that listens on `host`."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host

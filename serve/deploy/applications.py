@@ -15,8 +15,8 @@ from heliostat.infra.config import strict as configuration
 from heliostat.infra.errors import ConfigError, HeliostatError, ModelError, ResourceError
 from heliostat.serve.app import DEPLOYMENT, application
 from heliostat.serve.args import AppArgs
-from heliostat.serve.config import ServeConfig, Tls
-from heliostat.serve.deploy.ingress import CLOSE_SECONDS, POLL_SECONDS, STOP_SECONDS, quiet, reachable
+from heliostat.serve.config import ServeConfig, Tls, reachable
+from heliostat.serve.deploy.ingress import CLOSE_SECONDS, POLL_SECONDS, STOP_SECONDS, quiet
 from heliostat.serve.experiment.config import Experiment
 from heliostat.serve.replica.scaling import draining, resources
 

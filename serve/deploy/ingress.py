@@ -16,7 +16,7 @@ from heliostat.cluster.haproxy.wrapper import TLS_CERTIFICATE, TLS_PORT
 from heliostat.infra import log
 from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.infra.tracing import settings as traces
-from heliostat.serve.config import LOOPBACK, ServeConfig, Tls
+from heliostat.serve.config import LOOPBACK, ServeConfig, Tls, reachable
 from heliostat.serve.replica.ingress import ingress_variables
 from heliostat.serve.replica.scaling import DRAIN_SECONDS
 
@@ -137,11 +137,6 @@ def check_answers_with_tls(config: ServeConfig) -> None:
                     "without HAProxy here, or with one that is not ours"
                 ) from None
             time.sleep(POLL_SECONDS)
-
-
-def reachable(host: str) -> str:
-    """An address by which this machine reaches a server that listens on `host`."""
-    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
 
 
 def _controller_environment(config: ServeConfig) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """What watching costs: metrics, a line of JSON and traces of requests to an endpoint; metrics and heartbeats of a run.
 
 MiniLM on real IMDb reviews. Three endpoints run at the same time: one exports its metrics and logs each request, one
-traces a request in ten too, and one does nothing of that; bursts of load go to one after the other. In training, blocks
-of steps of one process alternate. Marks: 2 % of the requests/s, 5 % with traces, 1 % of a step.
+traces a request in ten too, and one does nothing of that; bursts of load go to one after the other. The cores are what
+limits them, so the CPU seconds of the replica for each request are compared: requests/s vary by a tenth from burst to
+burst with what else the machine does. In training, blocks of steps of one process alternate. Marks: 2 % of a request,
+5 % with traces, 1 % of a step.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.table import Table
 
@@ -154,8 +157,21 @@ def of_training(folder: Path) -> dict[str, Any]:
     }
 
 
+def replica_of(server: int) -> psutil.Process:
+    """The process of the one replica that a server has, which is a descendant of it."""
+    below = psutil.Process(server).children(recursive=True)
+    (found,) = (one for one in below if "".join(one.cmdline()).startswith("ray::ServeReplica"))
+    return found
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU seconds of all its threads, since it began."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 def of_the_endpoint(folder: Path) -> dict[str, Any]:
-    """The shares of the requests/s that watching costs: the medians of the rounds."""
+    """The shares of a request that watching costs, in CPU seconds of the replica: the medians of the rounds."""
     from heliostat.serve.access.auth import ENVIRONMENT
     from heliostat.serve.access.keys import generate_key
 
@@ -163,6 +179,7 @@ def of_the_endpoint(folder: Path) -> dict[str, Any]:
     digest, script = publish(folder), write_script(folder, os.environ[ENVIRONMENT])
     urls = {kind: f"http://127.0.0.1:{port}/reviews" for kind, port in PORTS.items()}
     found: dict[str, list[Load]] = {kind: [] for kind in PORTS}
+    cpu: dict[str, list[float]] = {kind: [] for kind in PORTS}
     with ExitStack() as servers:
         traces, received = servers.enter_context(receiver())
         sampled = ["OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.1"]
@@ -171,17 +188,22 @@ def of_the_endpoint(folder: Path) -> dict[str, Any]:
             "traced": ["HELIOSTAT_LOG=json", f"OTEL_EXPORTER_OTLP_ENDPOINT={traces}", *sampled],
             "unwatched": ["HELIOSTAT_LOG_LEVEL=WARNING"],
         }
+        replicas: dict[str, psutil.Process] = {}
         for kind in PORTS:
             line = ["env", *variables[kind], *command("bench_watching", kind, folder / "storage", digest)]
-            servers.enter_context(server(line, f"{urls[kind]}/health", log=folder / f"{kind}.log"))
+            started = servers.enter_context(server(line, f"{urls[kind]}/health", log=folder / f"{kind}.log"))
+            replicas[kind] = replica_of(started)
         for url in urls.values():
             wrk(f"{url}/v1/predict", CONNECTIONS, WARM_UP_SECONDS, script)
         for at in range(ROUNDS):
             for kind in sorted(urls, reverse=bool(at % 2)):  # the machine changes within a round
+                before = cpu_seconds(replicas[kind])
                 found[kind].append(wrk(f"{urls[kind]}/v1/predict", CONNECTIONS, SECONDS, script))
+                asked = found[kind][-1].requests_per_second * SECONDS
+                cpu[kind].append((cpu_seconds(replicas[kind]) - before) / asked)
     rates = {kind: [load.requests_per_second for load in loads] for kind, loads in found.items()}
     costs = {
-        kind: [1 - with_it / without for with_it, without in zip(rates[kind], rates["unwatched"], strict=True)]
+        kind: [with_it / without - 1 for with_it, without in zip(cpu[kind], cpu["unwatched"], strict=True)]
         for kind in ("watched", "traced")
     }
     return {
@@ -189,6 +211,7 @@ def of_the_endpoint(folder: Path) -> dict[str, Any]:
         "quartiles": {kind: [round(one, 4) for one in statistics.quantiles(costs[kind], n=4)] for kind in costs},
         "spans": sum(len(scope.spans) for one in received for scope in one.scope_spans),
         "medians": {kind: asdict(median(loads)) for kind, loads in found.items()},
+        "cpu_seconds_per_request": cpu,
         "requests_per_second": rates,
         "connections": CONNECTIONS,
         "rounds": ROUNDS,

@@ -79,14 +79,14 @@ def end_with_the_benchmark() -> None:
 
 
 @contextmanager
-def server(arguments: Sequence[str], ready_url: str, *, seconds: float = 180, log: Path) -> Iterator[None]:
-    """Runs a server until the block ends; it must stop once its standard input closes."""
+def server(arguments: Sequence[str], ready_url: str, *, seconds: float = 180, log: Path) -> Iterator[int]:
+    """Runs a server until the block ends, and gives its process ID; it must stop once its standard input closes."""
     root = Path(__file__).parents[2]
     pipes: Any = {"stdin": subprocess.PIPE, "cwd": root}
     with log.open("wb") as out, subprocess.Popen(arguments, stdout=out, stderr=out, **pipes) as process:
         try:
             _wait_for(ready_url, process, time.monotonic() + seconds, log)
-            yield
+            yield process.pid
         finally:
             assert process.stdin is not None
             process.stdin.close()

@@ -34,6 +34,7 @@ def test_routes_that_are_allowed(route: str) -> None:
         ({"objectives": {"first_token_seconds": {"p95": 0}}}, "objectives.first_token_seconds.p95: 0 given"),
         ({"objectives": {"availability": 1}}, "objectives.availability: 1 given; must be less than 1"),
         ({"objectives": {"lateny": {}}}, "objectives.lateny: unknown key .*latency_seconds"),
+        ({"body_timeout_seconds": 3601}, "body_timeout_seconds: 3601 given; must be less than or equal to 3600"),
         ({"timeout": 5}, "timeout: unknown key; did you mean 'timeout_seconds'"),
     ],
 )
