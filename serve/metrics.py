@@ -121,6 +121,10 @@ class ServeMetrics:
                 labels = {**self.labels, "objective": objective, "quantile": quantile}
                 self.record(catalogue.OBJECTIVE_SECONDS, seconds, labels)
 
+    def certificate(self, expires_at: float) -> None:
+        """Records when the certificate ends that clients see (Unix time)."""
+        self.record(catalogue.CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS, expires_at, self.labels)
+
     def drift(self, column: str, psi: float, p_value: float, *, has_drifted: bool) -> None:
         """Records how far a column is from the training split, and whether that is drift."""
         labels = {**self.labels, "column": column}

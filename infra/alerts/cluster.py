@@ -7,6 +7,7 @@ from heliostat.infra.alerts.rule import Alert, Group, Recording
 
 FULL_SHARE = 0.9
 LOST_MINUTES = 10
+RESTARTED_MINUTES = 15
 
 CPUS_USED = Recording(
     "heliostat:node_cpus_used:sum",
@@ -51,5 +52,17 @@ NODE_LOST = Alert(
     "Node {{ $labels.NodeAddress }} of {{ $labels.job }} is gone, with work on {{ $value }} CPUs",
 )
 """A node that was idle at last has been scaled down, and where all are gone, the cluster was stopped."""
+HEAD_RESTARTED = Alert(
+    "HeliostatHeadRestarted",
+    "count by (job, namespace) (count by (job, namespace, SessionName)"
+    f' (last_over_time({ray_names.ACTIVE_NODES}{{namespace!=""}}[{RESTARTED_MINUTES}m]))) > 1',
+    "0s",
+    "critical",
+    "The head of {{ $labels.job }} in {{ $labels.namespace }} has started anew: what ran on its cluster is gone",
+)
+"""On Kubernetes only: on a machine, each command may have a Ray of its own. A head that keeps its state in Redis keeps
+its session's name too."""
 
-GROUP = Group("heliostat-cluster", (CPUS_USED, MEMORY_FULL, DISK_FULL, SPILLING, NO_NODE_FITS, NODE_LOST))
+GROUP = Group(
+    "heliostat-cluster", (CPUS_USED, MEMORY_FULL, DISK_FULL, SPILLING, NO_NODE_FITS, NODE_LOST, HEAD_RESTARTED)
+)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 REPLICAS_HEALTHY = "ray_serve_deployment_replica_healthy"
 REPLICAS_WANTED = "ray_serve_autoscaling_target_replicas"
+INGRESS_REQUESTS = "ray_serve_num_http_requests_total"
+"""Requests by application and status as HAProxy answered them, or Ray's own proxy."""
 RESOURCES = "ray_resources"
 UNSCHEDULABLE_TASKS = "ray_scheduler_unscheduleable_tasks"
 PLACEMENT_GROUPS = "ray_gcs_placement_group_count"

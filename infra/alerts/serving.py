@@ -7,7 +7,7 @@ a histogram is born with its first number, when its counter of seconds has grown
 from __future__ import annotations
 
 from heliostat.infra.alerts.objectives import BURN_RATES, LEAST_ERRORS, QUANTILES, BurnRate
-from heliostat.infra.alerts.ray_names import REPLICAS_HEALTHY, REPLICAS_WANTED
+from heliostat.infra.alerts.ray_names import INGRESS_REQUESTS, REPLICAS_HEALTHY, REPLICAS_WANTED
 from heliostat.infra.alerts.rule import Alert, Group, Recording
 from heliostat.infra.metrics import catalogue, of_clients
 from heliostat.infra.metrics.metric import Metric
@@ -15,12 +15,24 @@ from heliostat.infra.metrics.promql import series
 
 REJECTED_SHARE = 0.05
 KEYS_SECONDS = 120
+CERTIFICATE_DAYS = 14
+COLD_STARTS_AN_HOUR = 4
+LOST_SHARE = 0.1
+"""Of all errors: what replicas and ingress count of the same ones differs a little, by when it is scraped."""
 QUEUE_GROWTH = 0.2
 """Of its mean in the last ten minutes: a queue that is long, but not longer than before, is another matter."""
 QUEUE_SECONDS = 0.1
 
+
+def _of_ingress(where: str = "") -> str:
+    """Series of requests to applications, as the ingress answered them."""
+    matchers = ", ".join(filter(None, ['application!=""', where]))
+    return f"{INGRESS_REQUESTS}{{{matchers}}}"
+
+
 _REQUESTS = catalogue.REQUESTS
 _ERRORS = series(_REQUESTS, 'status=~"5.."')
+_INGRESS_ERRORS = _of_ingress('status_code=~"5.."')
 _REJECTED = series(_REQUESTS, 'status="429"')
 _QUEUED_SECONDS = series(catalogue.REQUEST_PHASE_SECONDS.total, 'phase="queue"')
 _QUEUED_COUNT = series(catalogue.REQUEST_PHASE_SECONDS, 'phase="queue"', "count")
@@ -28,12 +40,22 @@ _WANTED = f"max by (application, deployment) ({REPLICAS_WANTED})"
 _HEALTHY = f"sum by (application, deployment) ({REPLICAS_HEALTHY})"
 
 
+def at_either(function: str, of_replicas: str, of_ingress: str, window: str) -> str:
+    """`rate` or `increase` by model of the requests that replicas counted, or the ingress, where that saw more of them.
+
+    A request that is lost between the two, or finds no replica, is counted by the ingress alone.
+    """
+    told = f"sum by (model) ({function}({of_replicas}[{window}]))"
+    seen = f'sum by (model) (label_replace({function}({of_ingress}[{window}]), "model", "$1", "application", "(.+)"))'
+    return f"({seen} > {told} or {told} or {seen})"
+
+
 def error_ratio(window: str) -> Recording:
     """The share of requests that fail; those that clients gave up (499) count for nothing."""
-    asked = series(_REQUESTS, 'status!="499"')
+    asked = at_either("rate", series(_REQUESTS, 'status!="499"'), _of_ingress('status_code!="499"'), window)
     return Recording(
         f"heliostat:request_errors:ratio_rate{window}",
-        f"sum by (model) (rate({_ERRORS}[{window}])) / sum by (model) (rate({asked}[{window}])) >= 0",
+        f"{at_either('rate', _ERRORS, _INGRESS_ERRORS, window)} / {asked} >= 0",
     )
 
 
@@ -67,7 +89,7 @@ def budget_burns(rate: BurnRate) -> Alert:
     return Alert(
         f"HeliostatErrorBudgetBurns{rate.name}",
         f"{long} > {limit} and {short} > {limit}"
-        f" and on (model) sum by (model) (increase({_ERRORS}[{rate.long}])) > {LEAST_ERRORS}",
+        f" and on (model) {at_either('increase', _ERRORS, _INGRESS_ERRORS, rate.long)} > {LEAST_ERRORS}",
         rate.hold,
         "critical",
         f"{{{{ $labels.model }}}} failed {{{{ $value | humanizePercentage }}}} of the requests of the last {rate.long},"
@@ -87,6 +109,18 @@ def grows(queue: Recording, least: float) -> str:
 ERROR_RATIOS = tuple(error_ratio(window) for rate in BURN_RATES for window in (rate.short, rate.long))
 LATENCY = quantiles(catalogue.REQUEST_SECONDS)
 FIRST_TOKEN = quantiles(catalogue.TIME_TO_FIRST_TOKEN_SECONDS)
+
+_BORN = f"({_INGRESS_ERRORS} unless {_INGRESS_ERRORS} offset 5m) and on (job) count by (job) (up offset 5m)"
+"""Series of Ray are born with their first error, which counts where Prometheus saw the cluster before."""
+INGRESS_FAULTS = Recording(
+    "heliostat:ingress_errors:increase5m",
+    f"sum by (application) ({_BORN} or increase({_INGRESS_ERRORS}[5m])) or 0 * sum by (application) ({_of_ingress()})",
+)
+_REPLICA_FAULTS = f'label_replace(increase({_ERRORS}[5m]), "application", "$1", "model", "(.+)")'
+LOST = Recording(
+    "heliostat:requests_lost:increase5m",
+    f"clamp_min({INGRESS_FAULTS.name} - (sum by (application) ({_REPLICA_FAULTS}) or 0 * {INGRESS_FAULTS.name}), 0)",
+)
 
 SEQUENCES_WAITING = Recording(
     "heliostat:sequences_waiting:sum",
@@ -134,6 +168,28 @@ KEYS_DAMAGED = Alert(
     "warning",
     "{{ $value }} API keys of {{ $labels.model }} are damaged and open nothing",
 )
+CERTIFICATE_ENDS = Alert(
+    "HeliostatCertificateEnds",
+    f"min by (model) ({series(catalogue.CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS)} - time()) < {CERTIFICATE_DAYS} * 86400",
+    "10m",
+    "critical",
+    "The certificate of the address of {{ $labels.model }} ends in {{ $value | humanizeDuration }}",
+)
+COLD_STARTS = Alert(
+    "HeliostatColdStarts",
+    f"resets(({_WANTED} > bool 0)[1h:30s]) >= {COLD_STARTS_AN_HOUR}",
+    "0s",
+    "warning",
+    "{{ $labels.application }} went to zero replicas {{ $value }} times within an hour; whoever asked next waited",
+)
+REQUESTS_LOST = Alert(
+    "HeliostatRequestsLost",
+    f"{LOST.name} > {LEAST_ERRORS} and {LOST.name} > {LOST_SHARE} * {INGRESS_FAULTS.name}",
+    "0s",
+    "warning",
+    '{{ $value | printf "%.0f" }} requests to {{ $labels.application }} were lost in the last five minutes: the ingress'
+    " answered them with an error, and no replica did",
+)
 
 QUEUE_GROWS = Alert(
     "HeliostatQueueGrows",
@@ -163,6 +219,8 @@ GROUP = Group(
         *ERROR_RATIOS,
         *LATENCY,
         *FIRST_TOKEN,
+        INGRESS_FAULTS,
+        LOST,
         SEQUENCES_WAITING,
         QUEUED_SECONDS,
         *(budget_burns(rate) for rate in BURN_RATES),
@@ -170,11 +228,14 @@ GROUP = Group(
         FIRST_TOKEN_SLOW,
         NO_REPLICA,
         FEWER_REPLICAS,
+        COLD_STARTS,
+        REQUESTS_LOST,
         REJECTIONS,
         QUEUE_GROWS,
         ROLLED_BACK,
         KEYS_OLD,
         KEYS_DAMAGED,
+        CERTIFICATE_ENDS,
         DRIFT,
     ),
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from heliostat.infra.alerts import serving
+from heliostat.infra.alerts.ray_names import INGRESS_REQUESTS
 from heliostat.infra.dashboards.clients import CLIENTS, EXPERIMENTS
 from heliostat.infra.dashboards.grafana import FAULTS, Dashboard, Panel, Query, Variable
-from heliostat.infra.dashboards.promql import mean, quantile, rate, select
+from heliostat.infra.dashboards.promql import WINDOW, mean, quantile, rate, select
 from heliostat.infra.metrics import catalogue
 from heliostat.infra.metrics.metric import Metric
 
@@ -64,6 +66,20 @@ VERSIONS = Panel(
     (Query(rate(catalogue.REQUESTS, "model, version"), "{{model}} version {{version}}"),),
     width=4,
     kind="stat",
+)
+LOST = Panel(
+    "Requests lost",
+    "Requests of the last five minutes that the ingress answered with an error of its own (502, 503, 504): no replica "
+    "had them, or the one that did has ended.",
+    "short",
+    (Query(f'{serving.LOST.name}{{application=~"$model"}}', "{{application}}"),),
+)
+INGRESS = Panel(
+    "Answers of the ingress",
+    "Requests each second by status as clients see it: HAProxy's own answers come on top of those of replicas.",
+    "reqps",
+    (Query(f'sum by (status_code) (rate({INGRESS_REQUESTS}{{application=~"$model"}}[{WINDOW}]))', "{{status_code}}"),),
+    is_stacked=True,
 )
 REJECTED = Panel(
     "Refused",
@@ -161,6 +177,22 @@ BATCH = Panel(
     "short",
     (Query(mean(catalogue.BATCH_SIZE), "mean"), Query(quantile(0.95, catalogue.BATCH_SIZE), "p95")),
 )
+CERTIFICATE = Panel(
+    "Certificate",
+    "Time until the certificate ends that clients of the address see (serve.tls).",
+    "s",
+    (
+        Query(
+            f"min by (model) ({select(catalogue.CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS)} - time())",
+            "{{model}}",
+        ),
+    ),
+    width=4,
+    kind="stat",
+    least=None,
+    steps=(("red", None), ("orange", 14 * 86_400), ("green", 30 * 86_400)),
+    no_value="no TLS",
+)
 KEYS = Panel(
     "Age of keys",
     "Seconds since a replica last read the API keys, and how many keys are damaged and open nothing.",
@@ -229,8 +261,11 @@ SERVING = Dashboard(
     "Endpoints: what is asked of them, how fast and how well they answer, and how many replicas do.",
     (MODEL, VERSION),
     (
-        ("Requests", (REQUESTS, LATENCY, ERRORS, VERSIONS, REJECTED, MEAN_LATENCY, PHASES, ONGOING, BATCH)),
-        ("Replicas", (REPLICAS, LOAD, LOADING, KEYS)),
+        (
+            "Requests",
+            (REQUESTS, LATENCY, ERRORS, VERSIONS, REJECTED, MEAN_LATENCY, PHASES, ONGOING, BATCH, INGRESS, LOST),
+        ),
+        ("Replicas", (REPLICAS, LOAD, LOADING, KEYS, CERTIFICATE)),
         CLIENTS,
         EXPERIMENTS,
         ("Drift", (DRIFT, DRIFT_TEST, DRIFT_VERDICTS, DRIFTED)),

@@ -202,6 +202,14 @@ DAMAGED_KEYS = Metric(
     "Who is locked out by damage.",
     _MODEL,
 )
+CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS = Metric(
+    "heliostat_certificate_expiry_timestamp_seconds",
+    "gauge",
+    "seconds",
+    "Unix time when the certificate ends that the address of the endpoint shows its clients (serve.tls).",
+    "When it must have been renewed.",
+    _MODEL,
+)
 
 OBJECTIVE_AVAILABILITY = Metric(
     "heliostat_objective_availability_ratio",

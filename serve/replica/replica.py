@@ -34,6 +34,7 @@ class Replica:
         from heliostat.infra.tracing.tracer import tracer
         from heliostat.serve.experiment.middleware import ExperimentMiddleware
         from heliostat.serve.metrics import ServeMetrics
+        from heliostat.serve.replica.certificate import CertificateWatch
 
         self.args = configuration.build(AppArgs, args)
         identify(model=self.args.name, version=self.args.version)
@@ -46,6 +47,7 @@ class Replica:
             self.metrics.begin(SERVING, {**self.counts.labels, "adapter": adapter})
         self.counts.objectives(self.args.config.objectives)
         self.access = access_control(self.args, self.counts.keys)
+        self.certificate = CertificateWatch(self.args.config, self.counts.certificate)
         self.experiment = ExperimentMiddleware(self.args.name, self.args.config, self.counts)
 
     async def __serve_build_asgi_app__(self) -> App:
@@ -78,7 +80,7 @@ class Replica:
     def __del__(self) -> None:
         for part in (
             getattr(self, name, None)
-            for name in ("service", "guard", "experiment", "storage", "metrics", "access", "traces")
+            for name in ("service", "guard", "certificate", "experiment", "storage", "metrics", "access", "traces")
         ):
             if part:
                 part.close()

@@ -60,6 +60,7 @@ from heliostat.serve.deploy.launch import Endpoint, deploy
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
 from tests.browser import chromium
+from tests.certificates import write_certificate
 from tests.page import open_dashboard, page_server, set_scheme, states, take_picture
 from tests.ports import free_port
 from tests.prometheus import Prometheus, prometheus
@@ -109,7 +110,8 @@ def generator(storage: StorageConfig, config: ServeConfig, words: Path) -> AppAr
 
 
 def ask(endpoint: Endpoint, path: str, body: dict[str, Any]) -> None:
-    answer = httpx.post(f"{endpoint.url}{path}", json=body, headers={"authorization": f"Bearer {KEY}"}, timeout=30)
+    headers = {"authorization": f"Bearer {KEY}"}
+    answer = httpx.post(f"{endpoint.url}{path}", json=body, headers=headers, timeout=30, verify=False)
     assert answer.status_code == 200, answer.text
 
 
@@ -157,7 +159,8 @@ def watched(
     values = {**tiny_values, "train": {**tiny_values["train"], "epochs": 6}, "storage": storage}
     values["tune"] = {**values["tune"], "trials": 2, "scheduler": "none"}
     promises = {"latency_seconds": {"p95": 30}, "first_token_seconds": {"p95": 30}}
-    values["serve"] = {**values["serve"], "port": free_port(), "objectives": promises}
+    tls = {"certificate": str(write_certificate(folder / "server.pem")), "port": free_port()}
+    values["serve"] = {**values["serve"], "port": free_port(), "objectives": promises, "tls": tls}
     spec = strict.build(Spec, values)
     # Rays that share a folder share the list of what to scrape. A short path: it becomes a part of sockets' names.
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="hs-", dir="/tmp") as ray_folder:
