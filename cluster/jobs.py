@@ -2,7 +2,7 @@
 
     with environment([Path("spec.yaml")]) as runtime_env:
         job = submit("http://head:8265", python_command("-m heliostat train spec.yaml"), runtime_env)
-    for text in logs("http://head:8265", job):
+    for text in follow("http://head:8265", job):
         ...
 
 Addresses are those of Ray's dashboard. The job outlives the command that submitted it. If token authentication is on,
@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +34,14 @@ from heliostat.infra.errors import ConfigError, NotFoundError, ResourceError
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 """Final states of a job."""
+POLL_SECONDS = 1.0
+LOST_SECONDS = 60.0
+"""How long a cluster may not answer while a job is followed."""
+SILENT_SECONDS = 15.0
+"""After so long without output, a job that is followed is asked whether it has ended."""
+STOP_SECONDS = 180
+"""How long a job that is stopped may take to end by itself; Ray's own three seconds are too short for a checkpoint."""
+_GRACE = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
 _OVERRIDES: dict[str, str | None] = {"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None}
 # Ray's client prefers these to the given address.
 _PACKAGING = "ray._private.runtime_env.packaging"
@@ -61,7 +73,7 @@ def environment(files: Iterable[Path] = (), variables: Mapping[str, str] | None 
     """
     with tempfile.TemporaryDirectory(prefix="heliostat-job-") as folder:
         _gather(files, Path(folder))
-        yield {"working_dir": folder, "env_vars": dict(variables or {}), **code_runtime_env()}
+        yield {"working_dir": folder, "env_vars": {**_GRACE, **(variables or {})}, **code_runtime_env()}
 
 
 def _gather(files: Iterable[Path], folder: Path) -> None:
@@ -96,16 +108,56 @@ def submit(
         )
 
 
-def status(address: str, job: str) -> str:
-    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; raises NotFoundError if there is no such job."""
-    with _client(address, job) as client:
-        return str(client.get_job_status(job).value)
+@dataclass(frozen=True)
+class Job:
+    """A job as the cluster knows it."""
+
+    id: str
+    status: str
+    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
+    entrypoint: str
+    message: str
+    """Ray's line about the state, such as why it failed."""
+    metadata: Mapping[str, str]
+    exit_code: int | None
+    """Of a job that ran to its end or failed."""
+    started: datetime | None
+    ended: datetime | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its state is final."""
+        return self.status in ENDED
 
 
-def reason(address: str, job: str) -> str:
-    """Ray's message about the job's state, such as why it failed."""
+def find(address: str, job: str) -> Job:
+    """The job with this ID; raises NotFoundError if there is none."""
     with _client(address, job) as client:
-        return str(client.get_job_info(job).message or "")
+        return _job(client.get_job_info(job))
+
+
+def every(address: str) -> list[Job]:
+    """All jobs that were submitted to the cluster and that it still knows, newest first."""
+    with _client(address) as client:
+        found = [_job(one) for one in client.list_jobs() if one.submission_id]
+    return sorted(found, key=lambda job: job.started.timestamp() if job.started else 0, reverse=True)
+
+
+def _job(found: Any) -> Job:
+    message, _, _ = str(found.message or "").partition(", last available logs")
+    started, ended = (
+        datetime.fromtimestamp(at / 1000, timezone.utc) if at else None for at in (found.start_time, found.end_time)
+    )
+    return Job(
+        found.submission_id,
+        str(getattr(found.status, "value", found.status)),
+        str(found.entrypoint),
+        " ".join(message.split()),
+        dict(found.metadata or {}),
+        found.driver_exit_code,
+        started,
+        ended,
+    )
 
 
 def stop(address: str, job: str) -> bool:
@@ -114,23 +166,86 @@ def stop(address: str, job: str) -> bool:
         return bool(client.stop_job(job))
 
 
-def logs(address: str, job: str, *, follow: bool = True) -> Iterator[str]:
-    """Streams the job's output until it ends, or returns the output so far; leaving early does not stop the job."""
+def logs(address: str, job: str) -> str:
+    """The job's output so far."""
     with _client(address, job) as client:
-        if not follow:
-            yield str(client.get_job_logs(job))
-            return
-        client.get_job_status(job)  # raises if there is no such job, which the next call would not
-        yield from _follow(client.tail_job_logs(job))
+        return str(client.get_job_logs(job))
 
 
-def _follow(chunks: AsyncIterator[str]) -> Iterator[str]:
+def follow(address: str, job: str) -> Iterator[str]:
+    """The job's output as it is written, until the job ends; leaving early does not stop it.
+
+    Where a connection is lost, the output goes on with the next one. Raises ResourceError if the cluster does not
+    answer for LOST_SECONDS.
+    """
+    find(address, job)  # raises if there is no such job, which the stream would not
+    patience, taken = _Patience(), 0
+    while True:
+        received = 0
+        try:
+            with _client(address, job) as client:
+                for text in _stream(client.tail_job_logs(job), lambda: find(address, job).has_ended):
+                    patience.end()
+                    yield text[max(0, taken - received) :]
+                    received += len(text)
+                    taken = max(taken, received)
+            if find(address, job).has_ended:
+                return
+        except ResourceError:
+            patience.lose()
+        time.sleep(POLL_SECONDS)
+
+
+def wait(address: str, job: str, seconds: float = math.inf) -> Job:
+    """Returns the job once it has ended, or after so many seconds, as it is then. Patient as `follow` is."""
+    find(address, job)
+    patience, until = _Patience(), time.monotonic() + seconds
+    while True:
+        try:
+            found = find(address, job)
+            patience.end()
+            if found.has_ended or time.monotonic() >= until:
+                return found
+        except ResourceError:
+            patience.lose()
+        time.sleep(POLL_SECONDS)
+
+
+class _Patience:
+    """With a cluster that does not answer for a while."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def end(self) -> None:
+        """Notes that it has answered."""
+        self._since = None
+
+    def lose(self) -> None:
+        """Raises the current error again once it has not answered for LOST_SECONDS."""
+        self._since = self._since or time.monotonic()
+        if time.monotonic() - self._since > LOST_SECONDS:
+            raise
+
+
+def _stream(chunks: AsyncIterator[str], has_ended: Callable[[], bool]) -> Iterator[str]:
+    """The chunks; ResourceError where none comes any more though the job has ended: the connection is dead."""
     loop = asyncio.new_event_loop()
     try:
-        with suppress(StopAsyncIteration):
-            while True:
-                yield loop.run_until_complete(anext(chunks))
+        while True:
+            chunk = loop.create_task(anext(chunks, None))  # type: ignore[arg-type]
+            while not loop.run_until_complete(asyncio.wait([chunk], timeout=SILENT_SECONDS))[0]:
+                if has_ended():
+                    raise ResourceError("the connection has died")
+            text = chunk.result()
+            if text is None:
+                return
+            yield text
     finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                loop.run_until_complete(task)
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
@@ -151,7 +266,9 @@ def _client(address: str, job: str = "") -> Iterator[Any]:
     except (RuntimeError, ValueError, OSError, aiohttp.ClientError) as error:
         line = _short(error)
         if job and "does not exist" in line:
-            raise NotFoundError(f"{address}: no job {job}; ray job list --address {address} lists them") from error
+            raise NotFoundError(
+                f"{address}: no job {job}; heliostat jobs list --address {address} lists them"
+            ) from error
         raise ResourceError(f"{address}: {line}") from error
 
 

@@ -18,6 +18,7 @@ from heliostat.commands import (
     explain,
     exporter,
     init,
+    jobs,
     keys,
     models,
     monitor,
@@ -48,7 +49,13 @@ app = typer.Typer(
 )
 for command in (demo, init, doctor, stages, endpoints, explain, bench, exporter, submit):
     app.add_typer(command.app)
-for name, group in (("models", models), ("keys", keys), ("experiment", experiment), ("monitor", monitor)):
+for name, group in (
+    ("models", models),
+    ("keys", keys),
+    ("experiment", experiment),
+    ("jobs", jobs),
+    ("monitor", monitor),
+):
     app.add_typer(group.app, name=name)
 
 

@@ -12,6 +12,7 @@ HeliostatError            exit code 1
 │   └── UnreachableError  a server does not answer
 ├── ResourceError         too few CPUs or GPUs, a port in use, no cluster
 ├── TrainingError         a run failed for a reason that the user can act on
+├── JobError              a job on a cluster failed; the exit code of its command
 └── StoppedError          Ctrl-C or a signal stopped the command; exit code 128 + the signal's number
 
 Each message is one line that names the key, file or field, its value and what is allowed. The command line
@@ -71,6 +72,14 @@ class ResourceError(HeliostatError):
 
 class TrainingError(HeliostatError):
     """A run failed for a reason that the user can act on."""
+
+
+class JobError(HeliostatError):
+    """A job on a cluster did not succeed; the exit code is that of its command, where it had one."""
+
+    def __init__(self, message: str, exit_code: int | None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code or HeliostatError.exit_code
 
 
 class StoppedError(HeliostatError):

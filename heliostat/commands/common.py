@@ -24,6 +24,13 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Set over the spec, such as train.epochs=2."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
+JobAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="http://HOST:8265 of the cluster's dashboard; else RAY_API_SERVER_ADDRESS, RAY_ADDRESS, this machine's.",
+    ),
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="models:/NAME@ALIAS or models:/NAME/VERSION; production.")
 ]
@@ -78,3 +85,10 @@ def full_reference(reference: str) -> str:
     """Completes short forms to `models:/…`; a bare name means its production version."""
     reference = reference.removeprefix("models:/")
     return f"models:/{reference if '@' in reference or '/' in reference else reference + '@production'}"
+
+
+def job_address(given: str | None) -> str:
+    """The dashboard of the cluster for jobs: as given, as the environment says, or that of this machine."""
+    from heliostat.cluster.jobs import default_address
+
+    return given or default_address() or "http://127.0.0.1:8265"

@@ -9,10 +9,10 @@ from pathlib import Path
 from heliostat.cluster import jobs
 from heliostat.infra import log
 from heliostat.infra.config.strict import dump_yaml
-from heliostat.infra.errors import TrainingError
 from heliostat.infra.tracing import semconv, settings
 from heliostat.infra.tracing.span import traceparent
 from heliostat.infra.tracing.tracer import traced
+from heliostat.operations.jobs import WHAT, follow_job
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
 
@@ -23,14 +23,14 @@ FORWARDED = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3", *log.VARIABLES, *sett
 def submit_command(command: str, spec: Spec, address: str, wait: bool) -> None:
     """Runs `heliostat COMMAND` with the resolved spec on the cluster; with `wait`, follows its log until it ends.
 
-    Raises ResourceError if the cluster cannot be reached and TrainingError if the job fails.
+    Raises ResourceError if the cluster cannot be reached and JobError if the job fails.
     """
     view, span = View(), {semconv.COMMAND: command, semconv.MODEL: spec.name}
     with traced("submit", span):
         job = submit(command, spec, address)
-        view.say(f"job {job} on {address}; look: ray job logs {job}; end: ray job stop {job}")
+        view.say(f"job {job} on {address}; look: heliostat jobs follow {job}; end: heliostat jobs stop {job}")
         if wait:
-            follow(job, address, view)
+            follow_job(job, address, view)
 
 
 def submit(command: str, spec: Spec, address: str) -> str:
@@ -42,20 +42,5 @@ def submit(command: str, spec: Spec, address: str) -> str:
         if parent := traceparent():
             variables[settings.TRACEPARENT] = parent
         with jobs.environment([file], variables) as environment:
-            return jobs.submit(address, jobs.python_command(f"-m heliostat {command} {file.name}"), environment)
-
-
-def follow(job: str, address: str, view: View) -> None:
-    """Prints the job's log as it is written.
-
-    Raises TrainingError if the job does not succeed, and KeyboardInterrupt, which says so, if it goes on unwatched.
-    """
-    try:
-        for text in jobs.logs(address, job):
-            view.console.print(text, end="", markup=False, soft_wrap=True)
-        state = jobs.status(address, job)
-    except KeyboardInterrupt:
-        end = f"ray job stop --address {address} {job}"
-        raise KeyboardInterrupt(f"job {job} goes on at {address}; end: {end}") from None
-    if state != "SUCCEEDED":
-        raise TrainingError(f"job {job}: {state}: {jobs.reason(address, job)}")
+            entrypoint = jobs.python_command(f"-m heliostat {command} {file.name}")
+            return jobs.submit(address, entrypoint, environment, metadata={WHAT: f"{command} {spec.name}"})

@@ -136,24 +136,23 @@ def test_a_job_from_a_checkout_runs_its_package(cluster: ClusterRecord, tmp_path
     elsewhere = {"WHO": "me", "PATH": "/usr/bin:/bin"}  # whose Python, if there is one, has no Ray
     with jobs.environment([tmp_path / "look.py"], elsewhere) as environment:
         job = jobs.submit(url, jobs.python_command("look.py"), environment)
-    output = "".join(jobs.logs(url, job))
-    assert jobs.status(url, job) == "SUCCEEDED", jobs.reason(url, job)
+    output = "".join(jobs.follow(url, job))
+    assert (ended := jobs.find(url, job)).status == "SUCCEEDED", ended.message
     (found,) = [line.split() for line in output.splitlines() if line.startswith("package ")]
     assert "py_modules_files" in found[1]
     assert Path(found[1]) != package.checkout()
     assert found[2:] == ["False", "True"]
     assert f"python {sys.executable}" in output
     assert f"files ['look.py'] me {cluster.address}" in output
-    assert "".join(jobs.logs(url, job, follow=False)) == output
+    assert jobs.logs(url, job) == output
 
 
 def test_a_job_can_be_stopped_and_an_unknown_one_is_one_line(cluster: ClusterRecord) -> None:
     url = cluster.dashboard_url
     job = jobs.submit(url, "echo begun; sleep 600")
-    assert "begun" in next(text for text in jobs.logs(url, job) if "begun" in text)
+    assert "begun" in next(text for text in jobs.follow(url, job) if "begun" in text)
     assert jobs.stop(url, job) is True
-    "".join(jobs.logs(url, job))
-    assert jobs.status(url, job) == "STOPPED"
-    for ask in (jobs.status, jobs.stop, lambda *of: list(jobs.logs(*of))):
+    assert jobs.wait(url, job).status == "STOPPED"
+    for ask in (jobs.find, jobs.stop, jobs.logs, jobs.wait, lambda *of: list(jobs.follow(*of))):
         with pytest.raises(NotFoundError, match=f"{url}: no job nothing"):
             ask(url, "nothing")

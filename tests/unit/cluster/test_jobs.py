@@ -25,7 +25,7 @@ def test_the_files_travel_in_the_working_directory(tmp_path: Path) -> None:
     with jobs.environment([spec], {"WHO": "me"}) as environment:
         folder = Path(environment["working_dir"])
         assert [(one.name, one.read_text()) for one in folder.iterdir()] == [("spec.yaml", "name: a")]
-        assert environment["env_vars"] == {"WHO": "me"}
+        assert environment["env_vars"] == {"WHO": "me", "RAY_JOB_STOP_WAIT_TIME_S": "180"}
     assert not folder.exists()
 
 
@@ -85,7 +85,7 @@ def test_an_address_of_another_kind(given: str) -> None:
 def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(address, "ANSWER_SECONDS", 0.5)
     url = f"http://127.0.0.1:{free_ports(1)[0]}"
-    for ask in (lambda: jobs.submit(url, "true"), lambda: jobs.status(url, "a"), lambda: list(jobs.logs(url, "a"))):
+    for ask in (lambda: jobs.submit(url, "true"), lambda: jobs.every(url), lambda: list(jobs.follow(url, "a"))):
         with pytest.raises(ResourceError, match=rf"{url}: nothing answers there \(Connection refused\)"):
             ask()
 

@@ -1,4 +1,4 @@
-"""A job: leaving it does not end it, and says so; its spans are parts of the submit."""
+"""A job's spans are parts of the submit."""
 
 from __future__ import annotations
 
@@ -11,22 +11,9 @@ import pytest
 from heliostat.cluster import jobs
 from heliostat.infra.tracing import semconv
 from heliostat.infra.tracing import tracer as tracing
-from heliostat.operations.submit import follow, submit_command
+from heliostat.operations.submit import submit_command
 from heliostat.spec import load_spec
-from heliostat.view.terminal import View
 from tests.spans import Kept, id_of, trace_of
-
-
-def test_ctrl_c_says_that_the_job_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def log(*_: str) -> Iterator[str]:
-        yield "step 1\n"
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(jobs, "logs", log)
-    with pytest.raises(KeyboardInterrupt) as caught:
-        follow("raysubmit_1", "http://head:8265", View())
-    line = "job raysubmit_1 goes on at http://head:8265; end: ray job stop --address http://head:8265 raysubmit_1"
-    assert str(caught.value) == line
 
 
 def test_a_job_is_told_that_its_spans_are_parts_of_the_submit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +27,7 @@ def test_a_job_is_told_that_its_spans_are_parts_of_the_submit(monkeypatch: pytes
 
     monkeypatch.setattr(tracing, "tracer", lambda: kept.tracer)
     monkeypatch.setattr(jobs, "environment", environment)
-    monkeypatch.setattr(jobs, "submit", lambda *_: "raysubmit_1")
+    monkeypatch.setattr(jobs, "submit", lambda *_, **__: "raysubmit_1")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret")
     submit_command("train", load_spec("digits"), "http://head:8265", wait=False)
