@@ -31,6 +31,7 @@ from heliostat.infra.storage.store import open_store
 from heliostat.serve.access.auth import ENVIRONMENT
 from heliostat.serve.access.keys import add_key, generate_key
 from heliostat.serve.deploy.launch import Endpoint, deploy, undeploy
+from tests.certificates import write_certificate
 from tests.integration.observed import replica_pids
 from tests.integration.tiny_models import app_args, classifier, generator, publish
 from tests.ports import free_port
@@ -39,7 +40,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 KEY = generate_key()
-PORT = free_port()
+PORT, TLS_PORT = free_port(), free_port()
 MISCHIEF = """
 from heliostat.__main__ import main
 from heliostat.train import launch
@@ -156,7 +157,8 @@ def classifier_of_long_texts(folder: Path) -> dict[str, Any]:
 def served(name: str, kind: str, storage: Path, **config: Any) -> Endpoint:
     """An endpoint of a tiny model."""
     published = publish(storage, name, kind, classifier_of_long_texts if kind == "text-classification" else generator)
-    settings = {"port": PORT, "cpus_per_replica": 0.5, "timeout_seconds": 20, **config}
+    tls = {"certificate": str(storage.parent / "server.pem"), "port": TLS_PORT}
+    settings = {"port": PORT, "tls": tls, "cpus_per_replica": 0.5, "timeout_seconds": 20, **config}
     return deploy(app_args(name, published, storage, "1", settings))
 
 
@@ -166,7 +168,7 @@ def asking(endpoint: Endpoint, path: str, body: dict[str, Any], clients: int = 1
     done = threading.Event()
 
     def ask() -> None:
-        with httpx.Client(headers={"authorization": f"Bearer {KEY}"}, timeout=60) as http:
+        with httpx.Client(headers={"authorization": f"Bearer {KEY}"}, timeout=60, verify=False) as http:
             while not done.is_set():
                 with suppress(httpx.HTTPError):
                     http.post(f"{endpoint.url}{path}", json=body)
@@ -184,11 +186,13 @@ def asking(endpoint: Endpoint, path: str, body: dict[str, Any], clients: int = 1
 def test_endpoints_that_go_wrong(watched: tuple[Prometheus, Alertmanager], tmp_path: Path) -> None:
     _, alerts = watched
     storage = tmp_path / "storage"
+    write_certificate(tmp_path / "server.pem")
     few = {"max_ongoing_requests": 1, "max_batch_size": 1, "objectives": {"latency_seconds": {"p95": 0.001}}}
     quick = served("classifier", "text-classification", storage, **few)
     late = {"timeout_seconds": 0.2, "max_tokens": 1900, "objectives": {"first_token_seconds": {"p95": 0.001}}}
     writer = served("writer", "causal-lm", storage, **late)
     one, other = {"model": "classifier"}, {"model": "writer"}
+    alerts.fires("HeliostatCertificateEnds", **one)
 
     with asking(quick, "/v1/predict", {"text": "a joy"}, clients=16):
         alerts.fires("HeliostatLatencyHigh", **one, quantile="p95")
@@ -208,9 +212,11 @@ def test_endpoints_that_go_wrong(watched: tuple[Prometheus, Alertmanager], tmp_p
                 os.kill(pid, signal.SIGKILL)
         return bool(alerts.firing("HeliostatEndpointWithoutReplicas"))
 
-    until(is_alone, "the alert for an endpoint whose replicas are killed", SECONDS)
-    alerts.fires("HeliostatEndpointWithoutReplicas", application="classifier")
-    alerts.ends("HeliostatEndpointWithoutReplicas", "HeliostatReplicasMissing")
+    with asking(quick, "/v1/predict", {"text": "a joy"}, clients=8):
+        until(is_alone, "the alert for an endpoint whose replicas are killed", SECONDS)
+        alerts.fires("HeliostatEndpointWithoutReplicas", application="classifier")
+        alerts.fires("HeliostatRequestsLost", application="classifier")
+    alerts.ends("HeliostatEndpointWithoutReplicas", "HeliostatReplicasMissing", "HeliostatRequestsLost")
 
     add_key(open_store(str(storage)), "damaged")
     (file,) = [path for path in (storage / "keys").rglob("*") if path.is_file()]

@@ -34,6 +34,7 @@ from heliostat.infra.alerts.ray_names import (
     DISK_PERCENT,
     GPU_UTILIZATION,
     IDLE_NODES,
+    INGRESS_REQUESTS,
     MEMORY_TOTAL,
     MEMORY_USED,
     OBJECT_STORE_MEMORY,
@@ -159,7 +160,7 @@ def watched(
     values = {**tiny_values, "train": {**tiny_values["train"], "epochs": 6}, "storage": storage}
     values["tune"] = {**values["tune"], "trials": 2, "scheduler": "none"}
     promises = {"latency_seconds": {"p95": 30}, "first_token_seconds": {"p95": 30}}
-    tls = {"certificate": str(write_certificate(folder / "server.pem")), "port": free_port()}
+    tls = {"certificate": str(write_certificate(folder / "server.pem", days=90)), "port": free_port()}
     values["serve"] = {**values["serve"], "port": free_port(), "objectives": promises, "tls": tls}
     spec = strict.build(Spec, values)
     # Rays that share a folder share the list of what to scrape. A short path: it becomes a part of sockets' names.
@@ -265,12 +266,16 @@ def test_a_variable_has_values(watched: Prometheus, variable: Variable) -> None:
 
 
 RULES: tuple[Alert | Recording, ...] = (*files.alerts(), *files.recordings())
-NOT_HERE = {ACTIVE_NODES, IDLE_NODES, GPU_UTILIZATION, gpu.TAKEN}
-"""A Ray that lives in a command, as here, has no autoscaler; a detached one has. Nor are there GPUs."""
+NOT_HERE = {
+    ACTIVE_NODES, f'{ACTIVE_NODES}{{namespace!=""}}', IDLE_NODES, GPU_UTILIZATION, gpu.TAKEN,
+    f'{INGRESS_REQUESTS}{{application!="", status_code=~"5.."}}',
+}  # fmt: skip
+"""A Ray that lives in a command, as here, has no autoscaler; a detached one has. Nor are there GPUs, or errors, which
+`test_alerts.py` makes."""
 ASKED = {
     one
     for rule in RULES
-    for one in re.findall(r"\b(?:(?:ray|up|prometheus)_?\w*|heliostat_\w+)(?:\{[^}]*\})?", rule.expr)
+    for one in re.findall(r"\b(?:(?:ray|up|scrape|prometheus)_?\w*|heliostat_\w+)(?:\{[^}]*\})?", rule.expr)
 }
 LABELLED = (
     f'{MEMORY_USED}{{ip!=""}} / {MEMORY_TOTAL}',

@@ -37,8 +37,9 @@ class Cluster:
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if isinstance(state, Exception):
             raise state
-        given = {"message": "", "metadata": {}, "driver_exit_code": None, "start_time": 1000, "end_time": None}
-        return SimpleNamespace(submission_id=job, status=state, entrypoint="true", **{**given, **self.more})
+        given: dict[str, Any] = {"entrypoint": "true", "message": "", "metadata": {}, "driver_exit_code": None}
+        times = {"start_time": 1000, "end_time": None}
+        return SimpleNamespace(submission_id=job, status=state, **{**given, **times, **self.more})
 
     def list_jobs(self) -> list[Any]:
         return [self.get_job_info("a"), SimpleNamespace(submission_id=None)]
@@ -151,5 +152,5 @@ def test_a_job_is_stopped_once_it_has_ended(cluster: Any, capsys: pytest.Capture
 def test_jobs_are_listed_by_what_they_run(cluster: Any, capsys: pytest.CaptureFixture[str]) -> None:
     cluster(states=["FAILED"], metadata={operations.WHAT: "train digits"}, end_time=91_000)
     operations.list_jobs(URL)
-    line = capsys.readouterr().out.splitlines()[-1].split()
+    line = capsys.readouterr().out.strip().splitlines()[-1].split()
     assert line == ["a", "failed", "train", "digits", "1970-01-01", "00:00:01", "UTC", "90", "s"]
