@@ -18,7 +18,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from heliostat.cluster.monitor.page.server import Server
 from tests.waiting import until
 
-WIDTH, HEIGHT = 1400, 3600
+WIDTH, HEIGHT = 1400, 4800
 """So high that all panels are in sight: those that are not are not asked for."""
 STATES = "return [...document.querySelectorAll('.panel')].map(one => [one.querySelector('h3').textContent, one.dataset.state, one.querySelector('.says')?.textContent ?? '', one.querySelector('.unknown').textContent])"  # noqa: E501
 
