@@ -212,11 +212,17 @@ def test_endpoints_that_go_wrong(watched: tuple[Prometheus, Alertmanager], tmp_p
                 os.kill(pid, signal.SIGKILL)
         return bool(alerts.firing("HeliostatEndpointWithoutReplicas"))
 
-    with asking(quick, "/v1/predict", {"text": "a joy"}, clients=8):
-        until(is_alone, "the alert for an endpoint whose replicas are killed", SECONDS)
-        alerts.fires("HeliostatEndpointWithoutReplicas", application="classifier")
-        alerts.fires("HeliostatRequestsLost", application="classifier")
-    alerts.ends("HeliostatEndpointWithoutReplicas", "HeliostatReplicasMissing", "HeliostatRequestsLost")
+    until(is_alone, "the alert for an endpoint whose replicas are killed", SECONDS)
+    alerts.fires("HeliostatEndpointWithoutReplicas", application="classifier")
+    alerts.ends("HeliostatEndpointWithoutReplicas", "HeliostatReplicasMissing")
+
+    (stuck,) = replica_pids("writer")
+    os.kill(stuck, signal.SIGSTOP)
+    with asking(writer, "/v1/completions", {"model": "writer", "prompt": "the film", "max_tokens": 8}, clients=8):
+        alerts.fires("HeliostatRequestsLost", application="writer")
+    with suppress(ProcessLookupError):  # Ray has replaced it
+        os.kill(stuck, signal.SIGKILL)
+    alerts.ends("HeliostatRequestsLost")
 
     add_key(open_store(str(storage)), "damaged")
     (file,) = [path for path in (storage / "keys").rglob("*") if path.is_file()]
