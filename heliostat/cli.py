@@ -22,6 +22,7 @@ from heliostat.commands import (
     keys,
     models,
     monitor,
+    render,
     stages,
     submit,
 )
@@ -55,6 +56,7 @@ for name, group in (
     ("experiment", experiment),
     ("jobs", jobs),
     ("monitor", monitor),
+    ("render", render),
 ):
     app.add_typer(group.app, name=name)
 

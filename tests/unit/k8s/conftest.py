@@ -13,6 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
+from heliostat.cluster.kubernetes import kustomization
+from heliostat.cluster.kubernetes.folder import write
+from heliostat.cluster.kubernetes.overlays import OVERLAYS, package
+from heliostat.operations.render import workload
+from heliostat.serve.args import AppArgs
+from heliostat.spec import Spec, load_spec
+
 K8S = Path(__file__).resolve().parents[3] / "k8s"
 TARGETS = ["base", *sorted(f"overlays/{folder.name}" for folder in (K8S / "overlays").iterdir())]
 RAY_KINDS = {"RayCluster": (), "RayJob": ("rayClusterSpec",), "RayService": ("rayClusterConfig",)}
@@ -96,7 +103,48 @@ def kustomize(folder: Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(done.stdout))
 
 
+IMAGES = {"train": "registry.local:5000/heliostat/train:0.1.0", "serve": f"ghcr.io/heliostat/serve@sha256:{'5e' * 32}"}
+
+
+def spec_of(overlay: str) -> Spec:
+    """A spec that fits the overlay, of another name than the one that the manifests are written for."""
+    more = {
+        "local": ["serve.replicas={min: 1, max: 2}", "serve.cpus_per_replica=1"],
+        "gpu": ["serve.replicas={min: 1, max: 3}", "serve.gpus_per_replica=1", "serve.timeout_seconds=300"],
+        "production": ["serve.replicas={min: 5, max: 9}", "train.workers={min: 2, max: 6}"],
+    }
+    return load_spec("sentiment", ["name=mood", "storage.url=s3://bucket/models", *more[overlay]])
+
+
+def args_of(spec: Spec) -> AppArgs:
+    """How a version of it is served."""
+    return AppArgs(
+        name=spec.name, url="s3://bucket/models/models/mood/mood-7", digest="ab" * 32, version="3",
+        config=spec.serve, storage=spec.storage,
+    )  # fmt: skip
+
+
+def rendered(overlay: str, folder: Path, is_served: bool = True) -> dict[str, str]:
+    """Files of such a spec, with a version in production."""
+    spec = spec_of(overlay)
+    args = args_of(spec) if is_served else None
+    found = kustomization.files(workload(spec, overlay, "mood-7", IMAGES, args), overlay, package())
+    write(folder, found)
+    return found
+
+
 @pytest.fixture(scope="session", params=TARGETS)
-def manifests(request: pytest.FixtureRequest) -> Manifests:
-    """Each target in turn."""
+def committed(request: pytest.FixtureRequest) -> Manifests:
+    """Each target of the repository in turn."""
     return Manifests(request.param, kustomize(K8S / request.param))
+
+
+@pytest.fixture(scope="session", params=[*TARGETS, *(f"rendered {overlay}" for overlay in OVERLAYS)])
+def manifests(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Manifests:
+    """Each target in turn, and what is rendered from a spec over each overlay."""
+    kind, _, overlay = request.param.partition(" ")
+    if kind != "rendered":
+        return Manifests(request.param, kustomize(K8S / request.param))
+    folder = tmp_path_factory.mktemp("rendered")
+    rendered(overlay, folder)
+    return Manifests(request.param, kustomize(folder))

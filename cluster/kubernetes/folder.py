@@ -1,0 +1,117 @@
+"""A folder of rendered files, in which somebody may have edited some: those are never overwritten unasked.
+
+`.rendered.json` in it has the SHA-256 of each file as it was written, so that what has been edited can be told from
+what an older spec gave.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from heliostat.infra.errors import ConfigError, StorageError
+
+RECORD = ".rendered.json"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What rendering into a folder changes there."""
+
+    written: Mapping[str, str]
+    """Path -> text of files that are new, or other than before."""
+    removed: tuple[str, ...]
+    """Files that were rendered before and are not any more."""
+    edited: tuple[str, ...]
+    """Those of both that somebody has edited, or made, since."""
+
+
+def changes(folder: Path, files: Mapping[str, str]) -> Changes:
+    """Compares `files` with what is there. Raises ConfigError if the folder's record cannot be read."""
+    known = _record(folder)
+    written = {path: text for path, text in files.items() if _read(folder / path) != text}
+    removed = tuple(sorted(path for path in known.keys() - files.keys() if (folder / path).is_file()))
+    edited = [path for path in (*written, *removed) if _is_edited(folder / path, known.get(path))]
+    return Changes(written, removed, tuple(sorted(edited)))
+
+
+def write(folder: Path, files: Mapping[str, str], *, force: bool = False) -> Changes:
+    """Makes the folder hold `files`, and nothing that was rendered before; files of others stay.
+
+    Raises ConfigError, before anything is written, if one was edited since and `force` is not given; StorageError if
+    one cannot be written.
+    """
+    found = changes(folder, files)
+    if found.edited and not force:
+        raise ConfigError(
+            f"{folder}: {', '.join(found.edited)} changed since it was rendered; --diff shows how, --force overwrites"
+        )
+    try:
+        for path, text in found.written.items():
+            _replace(folder / path, text)
+        for path in found.removed:
+            (folder / path).unlink()
+        _replace(
+            folder / RECORD, json.dumps({path: _sha256(text) for path, text in sorted(files.items())}, indent=1) + "\n"
+        )
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written: {error}") from error
+    return found
+
+
+def difference(folder: Path, files: Mapping[str, str]) -> str:
+    """A unified diff from what is there to `files`."""
+    found = changes(folder, files)
+    texts = {**dict.fromkeys(found.removed, ""), **found.written}
+    return "".join(
+        line
+        for path, text in sorted(texts.items())
+        for line in difflib.unified_diff(
+            (_read(folder / path) or "").splitlines(keepends=True), text.splitlines(keepends=True), path, path
+        )
+    )
+
+
+def _record(folder: Path) -> dict[str, str]:
+    text = _read(folder / RECORD)
+    if text is None:
+        return {}
+    try:
+        known = {PurePosixPath(path): str(digest) for path, digest in json.loads(text).items()}
+    except (ValueError, AttributeError):
+        raise ConfigError(f"{folder / RECORD}: damaged; remove it, and all that differs counts as edited") from None
+    inside = {path: digest for path, digest in known.items() if not path.is_absolute() and ".." not in path.parts}
+    return {str(path): digest for path, digest in inside.items()}  # what is outside, no rendering wrote
+
+
+def _is_edited(file: Path, known: str | None) -> bool:
+    text = _read(file)
+    return text is not None and _sha256(text) != known
+
+
+def _read(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from None
+
+
+def _replace(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

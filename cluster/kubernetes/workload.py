@@ -1,0 +1,69 @@
+"""One model as Kubernetes runs it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from heliostat.infra.errors import ConfigError
+
+NAME_CHARACTERS = 47
+"""What KubeRay 1.7 allows for RayJob and RayService: it takes a longer name and then fails in the object's status."""
+
+
+@dataclass(frozen=True)
+class Pods:
+    """Worker pods of a Ray cluster, between which its autoscaler chooses."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is trained and served."""
+
+    name: str
+    """Of the RayService."""
+    run: str
+    """Of the RayJob, and of the run that it is."""
+    spec: str
+    """YAML, with all overrides in it."""
+    arguments: tuple[str, ...]
+    """Overrides that the overlay asks for."""
+    settings: Mapping[str, str]
+    """Environment of all Ray pods, over the overlay's."""
+    images: Mapping[str, str]
+    """Of `train` and `serve`; the overlay's own where left out."""
+    workers: Pods
+    endpoint: Endpoint | None
+    """None where nothing is served."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What a RayService serves, and on how many pods."""
+
+    config: str
+    """`serveConfigV2`."""
+    replicas: Pods
+    drain_seconds: int
+    """How long a pod that is to end waits for its longest answer."""
+
+
+def check_name(key: str, name: str) -> None:
+    """Raises ConfigError for a name that Kubernetes or KubeRay refuses, which would show in an object's status only."""
+    if len(name) > NAME_CHARACTERS or not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
+        raise ConfigError(
+            f"{key}: {name!r} given; on Kubernetes a-z, 0-9 and dashes are allowed, {NAME_CHARACTERS} at most, the"
+            " first a letter, the last no dash"
+        )
+
+
+def check_image(option: str, image: str) -> None:
+    """Raises ConfigError for an image that may be another one tomorrow."""
+    name, _, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    if not (re.fullmatch(r"sha256:[0-9a-f]{64}", digest) if digest else tag not in ("", "latest")):
+        raise ConfigError(f"{option}: {image} given; NAME:TAG is allowed, with no tag `latest`, or NAME@sha256:DIGEST")
