@@ -13,6 +13,8 @@ from heliostat.cluster.kubernetes import folder, kustomization
 from heliostat.cluster.kubernetes.overlays import OVERLAYS, Overlay, package
 from heliostat.cluster.kubernetes.workload import Endpoint, Pods, Workload, check_image, check_name
 from heliostat.infra.errors import ConfigError
+from heliostat.serve.replica.ingress import ingress_variables
+from heliostat.serve.replica.scaling import draining
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
 
@@ -103,7 +105,7 @@ def workload(spec: Spec, overlay: str, run: str | None, images: Mapping[str, str
         run=name,
         spec=_for_pods(spec),
         arguments=("train.use_gpu=true",) if found.gpus and spec.train.use_gpu == "auto" else (),
-        settings={"HELIOSTAT_STORAGE": spec.storage.url},
+        settings={"HELIOSTAT_STORAGE": spec.storage.url, **(ingress_variables(spec.serve) if served else {})},
         images=images,
         workers=_workers(spec, overlay, found),
         endpoint=_endpoint(spec, overlay, found, served) if served else None,
@@ -111,8 +113,6 @@ def workload(spec: Spec, overlay: str, run: str | None, images: Mapping[str, str
 
 
 def _endpoint(spec: Spec, overlay: str, found: Overlay, served: AppArgs) -> Endpoint:
-    from heliostat.serve.replica.scaling import draining
-
     seconds = draining(spec.serve)["graceful_shutdown_timeout_s"]
     return Endpoint(_serve_config(served), _replicas(spec, overlay, found), math.floor(seconds) + 1)
 

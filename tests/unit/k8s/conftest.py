@@ -110,8 +110,12 @@ def spec_of(overlay: str) -> Spec:
     """A spec that fits the overlay, of another name than the one that the manifests are written for."""
     more = {
         "local": ["serve.replicas={min: 1, max: 2}", "serve.cpus_per_replica=1"],
-        "gpu": ["serve.replicas={min: 1, max: 3}", "serve.gpus_per_replica=1", "serve.timeout_seconds=300"],
-        "production": ["serve.replicas={min: 5, max: 9}", "train.workers={min: 2, max: 6}"],
+        "gpu": ["serve.replicas={min: 1, max: 3}", "serve.gpus_per_replica=1", "serve.timeout_seconds=7200"],
+        "production": [
+            "serve.replicas={min: 5, max: 9}",
+            "train.workers={min: 2, max: 6}",
+            "serve.ingress.header_seconds=5",
+        ],
     }
     return load_spec("sentiment", ["name=mood", "storage.url=s3://bucket/models", *more[overlay]])
 

@@ -21,6 +21,7 @@ from heliostat.cluster.kubernetes.overlays import OVERLAYS
 from heliostat.infra.errors import ConfigError, StorageError
 from heliostat.infra.registry.registry import ModelVersion
 from heliostat.operations import render as operation
+from heliostat.serve.replica.ingress import check_ingress
 from heliostat.serve.replica.scaling import draining
 from heliostat.spec import Spec, load_spec
 from tests.unit.k8s.conftest import IMAGES, Manifests, args_of, kustomize, rendered, spec_of
@@ -85,6 +86,12 @@ def test_the_endpoint_is_the_version_that_is_named(overlay: str, tmp_path: Path)
     assert pod["terminationGracePeriodSeconds"] >= seconds + 30
     images = {container["image"] for container in pod["containers"]}
     assert images == {IMAGES["serve"]}
+
+
+@each_overlay
+def test_the_ingress_is_set_to_what_replicas_ask_of_it(overlay: str, tmp_path: Path) -> None:
+    settings = built(overlay, tmp_path).only("ConfigMap", "heliostat-environment")["data"]
+    check_ingress(spec_of(overlay).serve, settings)
 
 
 @each_overlay
