@@ -34,6 +34,10 @@ WORK: dict[str, tuple[list[str], int, str]] = {
     "explain": (["shop", "a joy"], 1, "pip install 'heliostat[explain]'"),
     "exporter": (["--storage", "ftp://x"], 2, "s3://bucket/prefix or a local path"),
     "init": (["table", "shop"], 0, "next: heliostat train"),
+    **{
+        f"jobs {name}": ([*job, "--address", "http://127.0.0.1:1"], 1, "nothing answers there")
+        for name, job in {"list": [], **{name: ["a"] for name in ("follow", "logs", "stop", "wait")}}.items()
+    },
     "keys add": (["shop"], 0, ""),
     "keys list": ([], 0, "Keys"),
     "keys remove": (["nobody"], 2, "'nobody' given"),
@@ -44,6 +48,7 @@ WORK: dict[str, tuple[list[str], int, str]] = {
     "monitor down": ([], 0, "no monitor is running"),
     "monitor status": ([], 1, "not all of it runs"),
     "monitor up": (["--rules", "none.yaml"], 2, "--rules: none.yaml: no such file"),
+    "render k8s": (["sentiment", "storage.url=s3://bucket", "--no-serve", "--out", "out"], 0, "files written"),
     "rollback": (["shop"], 1, NOTHING_RUNS),
     "serve": (["sentiment"], 1, "models:/sentiment@production"),
     "status": ([], 0, NOTHING_RUNS),
