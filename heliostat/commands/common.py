@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +89,13 @@ def full_reference(reference: str) -> str:
 
 
 def job_address(given: str | None) -> str:
-    """The dashboard of the cluster for jobs: as given, as the environment says, or that of this machine."""
+    """The dashboard of the cluster for jobs: as given, as the environment says, or that of this machine.
+
+    Raises ConfigError where RAY_ADDRESS names a cluster in a way that says nothing of its dashboard.
+    """
     from heliostat.cluster.jobs import default_address
 
-    return given or default_address() or "http://127.0.0.1:8265"
+    found = given or default_address()
+    if not found and (address := os.environ.get("RAY_ADDRESS")):
+        raise ConfigError(f"RAY_ADDRESS: {address} given; jobs need --address http://HOST:8265, or that in its place")
+    return found or "http://127.0.0.1:8265"

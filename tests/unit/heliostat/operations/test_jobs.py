@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from heliostat.cluster import jobs
-from heliostat.infra.errors import JobError, NotFoundError, ResourceError
+from heliostat.commands.common import job_address
+from heliostat.infra.errors import ConfigError, JobError, NotFoundError, ResourceError
 from heliostat.operations import jobs as operations
 from heliostat.view.terminal import View
 
@@ -154,3 +156,16 @@ def test_jobs_are_listed_by_what_they_run(cluster: Any, capsys: pytest.CaptureFi
     operations.list_jobs(URL)
     line = capsys.readouterr().out.strip().splitlines()[-1].split()
     assert line == ["a", "failed", "train", "digits", "1970-01-01", "00:00:01", "UTC", "90", "s"]
+
+
+def test_jobs_go_to_the_cluster_that_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HELIOSTAT_HOME", str(tmp_path))
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    assert job_address(None) == "http://127.0.0.1:8265"
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(ConfigError, match=r"RAY_ADDRESS: 10\.0\.0\.1:6379 given; jobs need --address http://HOST:8265"):
+        job_address(None)
+    assert job_address(URL) == URL
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://other:8265")
+    assert job_address(None) == "http://other:8265"
