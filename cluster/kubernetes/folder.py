@@ -1,7 +1,7 @@
 """A folder of rendered files, in which somebody may have edited some: those are never overwritten unasked.
 
 `.rendered.json` in it has the SHA-256 of each file as it was written, so that what has been edited can be told from
-what an older spec gave.
+what an older spec gave; of two versions while the second is being written.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from heliostat.infra.errors import ConfigError, StorageError
+from heliostat.infra.storage.local import write_atomically
 
 RECORD = ".rendered.json"
 
@@ -36,7 +36,7 @@ def changes(folder: Path, files: Mapping[str, str]) -> Changes:
     known = _record(folder)
     written = {path: text for path, text in files.items() if _read(folder / path) != text}
     removed = tuple(sorted(path for path in known.keys() - files.keys() if (folder / path).is_file()))
-    edited = [path for path in (*written, *removed) if _is_edited(folder / path, known.get(path))]
+    edited = [path for path in (*written, *removed) if _is_edited(folder / path, known.get(path, []))]
     return Changes(written, removed, tuple(sorted(edited)))
 
 
@@ -51,14 +51,16 @@ def write(folder: Path, files: Mapping[str, str], *, force: bool = False) -> Cha
         raise ConfigError(
             f"{folder}: {', '.join(found.edited)} changed since it was rendered; --diff shows how, --force overwrites"
         )
+    before, now = _record(folder), {path: [_sha256(text)] for path, text in files.items()}
+    either = {path: [*before.get(path, []), *now.get(path, [])] for path in {**before, **now}}
     try:
+        if found.written or found.removed:
+            _write_record(folder, either)  # so that what a full disk or a signal leaves is nobody's edit
         for path, text in found.written.items():
-            _replace(folder / path, text)
+            _write(folder / path, text)
         for path in found.removed:
             (folder / path).unlink()
-        _replace(
-            folder / RECORD, json.dumps({path: _sha256(text) for path, text in sorted(files.items())}, indent=1) + "\n"
-        )
+        _write_record(folder, now)
     except OSError as error:
         raise StorageError(f"{folder}: cannot be written: {error}") from error
     return found
@@ -77,21 +79,25 @@ def difference(folder: Path, files: Mapping[str, str]) -> str:
     )
 
 
-def _record(folder: Path) -> dict[str, str]:
+def _record(folder: Path) -> dict[str, list[str]]:
     text = _read(folder / RECORD)
     if text is None:
         return {}
     try:
-        known = {PurePosixPath(path): str(digest) for path, digest in json.loads(text).items()}
-    except (ValueError, AttributeError):
+        known = {PurePosixPath(path): list(digests) for path, digests in json.loads(text).items()}
+    except (ValueError, AttributeError, TypeError):
         raise ConfigError(f"{folder / RECORD}: damaged; remove it, and all that differs counts as edited") from None
-    inside = {path: digest for path, digest in known.items() if not path.is_absolute() and ".." not in path.parts}
-    return {str(path): digest for path, digest in inside.items()}  # what is outside, no rendering wrote
+    inside = {path: digests for path, digests in known.items() if not path.is_absolute() and ".." not in path.parts}
+    return {str(path): digests for path, digests in inside.items()}  # what is outside, no rendering wrote
 
 
-def _is_edited(file: Path, known: str | None) -> bool:
+def _write_record(folder: Path, digests: Mapping[str, list[str]]) -> None:
+    _write(folder / RECORD, json.dumps(dict(sorted(digests.items())), indent=1) + "\n")
+
+
+def _is_edited(file: Path, known: list[str]) -> bool:
     text = _read(file)
-    return text is not None and _sha256(text) != known
+    return text is not None and _sha256(text) not in known
 
 
 def _read(file: Path) -> str | None:
@@ -103,14 +109,8 @@ def _read(file: Path) -> str | None:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
 
 
-def _replace(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+def _write(file: Path, text: str) -> None:
+    write_atomically(file, lambda stream: stream.write(text.encode()))
 
 
 def _sha256(text: str) -> str:

@@ -45,18 +45,19 @@ def render(
     """
     if overlay not in OVERLAYS:
         raise ConfigError(f"--overlay: {overlay!r} given; {', '.join(OVERLAYS)} is allowed")
+    view = View()
     check(spec)
     for key in unused(spec):
-        View().say(f"{key}: given, and not used on Kubernetes, where pods and services say it")
+        view.say(f"{key}: given, and not used on Kubernetes, where pods and services say it")
     served = _served(spec, model) if is_served else None
     files = kustomization.files(workload(spec, overlay, run, images, served), overlay, package())
     if shows:
-        View().say(folder.difference(out, files) or f"{out}: as it would be rendered")
+        view.say(folder.difference(out, files) or f"{out}: as it would be rendered")
         return
     found = folder.write(out, files, force=force)
-    View().say(f"{out}: {len(found.written)} files written, {len(found.removed)} removed, of {len(files)}")
+    view.say(f"{out}: {len(found.written)} files written, {len(found.removed)} removed, of {len(files)}")
     for part in ("platform", "train", *(["serve"] if is_served else [])):
-        View().say(f"kubectl apply --server-side -k {out} -l app.kubernetes.io/component={part}")
+        view.say(f"kubectl apply --server-side -k {out} -l app.kubernetes.io/component={part}")
 
 
 def _served(spec: Spec, model: str | None) -> AppArgs:

@@ -20,6 +20,7 @@ from heliostat.cluster.kubernetes import folder
 from heliostat.cluster.kubernetes.overlays import OVERLAYS
 from heliostat.infra.errors import ConfigError, StorageError
 from heliostat.infra.registry.registry import ModelVersion
+from heliostat.infra.storage.local import write_atomically
 from heliostat.operations import render as operation
 from heliostat.serve.replica.ingress import check_ingress
 from heliostat.serve.replica.scaling import draining
@@ -212,13 +213,35 @@ def test_a_file_of_somebody_else_in_the_way_is_not_overwritten(tmp_path: Path) -
     assert [file.name for file in tmp_path.iterdir()] == ["spec.yaml"]
 
 
+def test_what_a_full_disk_leaves_half_written_is_nobodys_edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = rendered("local", tmp_path)
+    second = {**{path: f"{text}# two\n" for path, text in first.items()}, "new.yaml": "two"}
+    writes = iter(range(99))
+
+    def full(file: Path, content: Any) -> None:
+        if next(writes) == 5:
+            raise OSError(28, "No space left on device")
+        write_atomically(file, content)
+
+    monkeypatch.setattr(folder, "write_atomically", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        folder.write(tmp_path, second)
+    assert (
+        sum((tmp_path / path).read_text() == text for path, text in second.items() if (tmp_path / path).is_file()) > 0
+    )
+    third = {path: f"{text}# three\n" for path, text in first.items()}
+    folder.write(tmp_path, third)
+    assert folder.changes(tmp_path, third) == folder.Changes({}, (), ())
+    assert not (tmp_path / "new.yaml").exists()
+
+
 def test_a_record_that_names_files_elsewhere_removes_none(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("")
     place = tmp_path / "out"
     files = rendered("local", place)
     record = json.loads((place / folder.RECORD).read_text())
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    record |= {"../precious": empty, str(tmp_path / "precious"): empty}
+    record |= {"../precious": [empty], str(tmp_path / "precious"): [empty]}
     (place / folder.RECORD).write_text(json.dumps(record))
     folder.write(place, files)
     assert (tmp_path / "precious").exists()
