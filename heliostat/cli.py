@@ -12,6 +12,7 @@ from heliostat import __version__
 from heliostat.commands import (
     bench,
     demo,
+    deploy,
     doctor,
     endpoints,
     experiment,
@@ -48,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a base model and your own data to a monitored, autoscaled endpoint.",
 )
-for command in (demo, init, doctor, stages, endpoints, explain, bench, exporter, submit):
+for command in (demo, init, doctor, stages, endpoints, explain, bench, exporter, submit, deploy):
     app.add_typer(command.app)
 for name, group in (
     ("models", models),

@@ -82,6 +82,10 @@ class JobError(HeliostatError):
         self.exit_code = exit_code or HeliostatError.exit_code
 
 
+class KubernetesError(HeliostatError):
+    """A Kubernetes cluster refuses an object, does not run it, or does not answer."""
+
+
 class StoppedError(HeliostatError):
     """Ctrl-C or a signal stopped the command; a run has stored a checkpoint if the message says so."""
 

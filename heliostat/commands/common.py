@@ -32,6 +32,8 @@ JobAddress = Annotated[
         help="http://HOST:8265 of the cluster's dashboard; else RAY_API_SERVER_ADDRESS, RAY_ADDRESS, this machine's.",
     ),
 ]
+Context = Annotated[str | None, typer.Option(metavar="NAME", help="A context of the kubeconfig: on Kubernetes, there.")]
+Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="The context's own where left out.")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="models:/NAME@ALIAS or models:/NAME/VERSION; production.")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from heliostat.commands.common import DryRun, ModelOption, Overrides, SpecArgument, planned
+from heliostat.commands.common import Context, DryRun, ModelOption, Namespace, Overrides, SpecArgument, planned
 from heliostat.spec import load_spec
 
 app = typer.Typer()
@@ -48,16 +48,29 @@ def serve(
 def rollback(
     name: Annotated[str, typer.Argument(help="The endpoint.")],
     version: Annotated[int | None, typer.Argument(help="The version before, where left out.")] = None,
+    context: Context = None,
+    namespace: Namespace = None,
+    timeout: Annotated[float, typer.Option(min=1, help="On Kubernetes: seconds until it must answer.")] = 1800,
 ) -> None:
     """Let an endpoint that runs answer from an earlier version again, without a request lost."""
+    if context or namespace:
+        from heliostat.operations import deploy, kubernetes
+
+        kubernetes.roll_back(deploy.reach(context, namespace), name, version, timeout)
+        return
     from heliostat.operations.experiment import roll_back
 
     roll_back(name, version)
 
 
 @app.command()
-def status() -> None:
-    """What of ours is running: the local cluster, endpoints, jobs, leftovers."""
+def status(context: Context = None, namespace: Namespace = None) -> None:
+    """What of ours is running: the local cluster, endpoints, jobs, leftovers; or the same on Kubernetes."""
+    if context or namespace:
+        from heliostat.operations import deploy, kubernetes
+
+        kubernetes.show(deploy.reach(context, namespace))
+        return
     from heliostat.operations.endpoints import show_status
 
     show_status()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.infra.storage.config import StorageConfig
@@ -11,6 +12,9 @@ from heliostat.pipeline import serve, sessions
 from heliostat.spec import Spec
 from heliostat.view.experiment import show_experiment_status
 from heliostat.view.terminal import View
+
+if TYPE_CHECKING:
+    from heliostat.infra.registry.registry import ModelVersion
 
 
 def start_experiment(spec: Spec, reference: str | None, canary: float | None, ab: float | None, by: str | None) -> None:
@@ -66,12 +70,7 @@ def stop_experiment(name: str) -> None:
 
 
 def roll_back(name: str, version: int | None) -> None:
-    """Serves an earlier version and makes it `production`; if one of the two fails, neither is changed.
-
-    Without `version`, that is the production version if another one is being served, such as a promoted candidate;
-    else the previous production version.
-    """
-    from heliostat.infra.registry import registry
+    """Serves an earlier version and makes it `production`; if one of the two fails, neither is changed."""
     from heliostat.serve.deploy.applications import deployed
     from heliostat.serve.deploy.launch import deploy
 
@@ -79,16 +78,35 @@ def roll_back(name: str, version: int | None) -> None:
         args = deployed(name)
         if args is None:
             raise ConfigError(f"{name}: no such endpoint")
-        before = model = registry.resolve(args.storage, f"models:/{name}@{registry.PRODUCTION}")
-        if version is not None:
-            model = registry.promote(args.storage, name, version)
-        elif args.version == str(before.version):
-            model = registry.rollback(args.storage, name)
-        try:
-            deploy(args.model_copy(update={"url": model.url, "digest": model.digest, "version": str(model.version)}))
-        except BaseException:
-            registry.promote(args.storage, name, before.version)
-            raise
+        rolled_back(
+            args.storage,
+            name,
+            args.version,
+            version,
+            lambda to: deploy(args.model_copy(update={"url": to.url, "digest": to.digest, "version": str(to.version)})),
+        )
+
+
+def rolled_back(
+    storage: StorageConfig, name: str, serving: str, version: int | None, serve: Callable[[ModelVersion], object]
+) -> None:
+    """Makes a version `production` and calls `serve` with it; if that fails, `production` is what it was.
+
+    Without `version`, that is the production version if another one is `serving`, such as a promoted candidate; else
+    the previous production version.
+    """
+    from heliostat.infra.registry import registry
+
+    before = model = registry.resolve(storage, f"models:/{name}@{registry.PRODUCTION}")
+    if version is not None:
+        model = registry.promote(storage, name, version)
+    elif serving == str(before.version):
+        model = registry.rollback(storage, name)
+    try:
+        serve(model)
+    except BaseException:
+        registry.promote(storage, name, before.version)
+        raise
     View().say(f"{name} answers from version {model.version} again, which is production")
 
 

@@ -1,0 +1,1 @@
+"""Objects on a Kubernetes cluster: applied, waited for, taken away."""

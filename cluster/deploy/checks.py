@@ -1,0 +1,154 @@
+"""What is wrong with a deployment, found before anything is changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from heliostat.cluster.deploy import room
+from heliostat.cluster.deploy.api import Api, Reference, RefusedError
+from heliostat.cluster.deploy.changes import needs_second_cluster
+from heliostat.cluster.deploy.states import ENDED, of_job
+from heliostat.cluster.kubernetes import pods
+from heliostat.cluster.kubernetes.build import Manifest
+from heliostat.infra.errors import KubernetesError
+
+KUBERNETES = (1, 30)
+"""The oldest minor version that the manifests are for."""
+KUBERAY = (1, 5, 1)
+"""The same of KubeRay's operator."""
+OPERATOR = "app.kubernetes.io/component=kuberay-operator"
+MISSING = {
+    "ray.io": "KubeRay is not installed here: helm install kuberay-operator kuberay/kuberay-operator",
+    "monitoring.coreos.com": "the Prometheus operator is not installed here; leave components/monitoring out",
+    "kueue.x-k8s.io": "Kueue is not installed here; leave components/kueue out",
+    "gateway.networking.k8s.io": "the Gateway API is not installed here",
+}
+NOTHING: list[Manifest] = []
+
+
+def check(api: Api, manifests: Iterable[Manifest], say: Callable[[str], None]) -> None:
+    """Raises KubernetesError with all that is wrong; says what may be, or cannot be seen."""
+    wanted = list(manifests)
+    if api.version() < KUBERNETES:
+        raise KubernetesError(f"{api.context}: Kubernetes {_dotted(api.version())}; {_dotted(KUBERNETES)} is needed")
+    first = [*_no_namespace(api), *_unknown_kinds(api, wanted), *_old_operator(api, say)]
+    found = first or [*_missing_secrets(api, wanted), *_ended_jobs(api, wanted), *_refused(api, wanted)]
+    if not found:
+        found = _no_room(api, wanted, say)
+    if found:
+        raise KubernetesError(f"{api.context}, {api.namespace}: nothing is changed: {'; '.join(found)}")
+
+
+def forced(manifest: Manifest) -> bool:
+    """Whether fields of others are taken over: a RayCluster's autoscaler writes into the list that we apply."""
+    return bool(manifest["kind"] == "RayCluster")
+
+
+def _no_namespace(api: Api) -> Iterator[str]:
+    if _lacks(api, Reference("v1", "Namespace", api.namespace)):
+        yield f"there is no namespace {api.namespace}: kubectl create namespace {api.namespace}"
+
+
+def _unknown_kinds(api: Api, manifests: list[Manifest]) -> list[str]:
+    unknown = {(one["apiVersion"], one["kind"]) for one in manifests if not api.has(one["apiVersion"], one["kind"])}
+    reasons = [MISSING.get(version.partition("/")[0], f"no kind {kind} of {version}") for version, kind in unknown]
+    return sorted(set(reasons))
+
+
+def _old_operator(api: Api, say: Callable[[str], None]) -> Iterator[str]:
+    operators = _allowed(lambda: api.all_of("apps/v1", "Deployment", labels=OPERATOR, everywhere=True), NOTHING)
+    images = [one["image"] for found in operators for one in found["spec"]["template"]["spec"]["containers"]]
+    versions = [(image, tuple(map(int, match.groups()))) for image in images if (match := _VERSION.search(image))]
+    if not versions:
+        say("the version of KubeRay's operator is not to be seen here")
+    yield from (
+        f"KubeRay's operator is {_dotted(version)} ({image}); {_dotted(KUBERAY)} is needed"
+        for image, version in versions
+        if version < KUBERAY
+    )
+
+
+_VERSION = re.compile(r":v?(\d+)\.(\d+)\.(\d+)")
+
+
+def _missing_secrets(api: Api, manifests: list[Manifest]) -> Iterator[str]:
+    brought = {one["metadata"]["name"] for one in manifests if one["kind"] == "Secret"}
+    needed = {name for one in manifests for name in secrets(one.get("spec", {}))} - brought
+    for name in sorted(needed):
+        if _lacks(api, Reference("v1", "Secret", name)):
+            yield f"there is no Secret {name}: kubectl create secret generic {name} (docs/kubernetes.md)"
+
+
+def secrets(part: Any) -> Iterator[str]:
+    """Names of the Secrets that something refers to and cannot do without."""
+    if isinstance(part, list):
+        yield from (name for one in part for name in secrets(one))
+    if not isinstance(part, Mapping):
+        return
+    for key, value in part.items():
+        if key in ("secretRef", "secretKeyRef", "secret") and isinstance(value, Mapping) and not value.get("optional"):
+            yield from filter(None, [value.get("name") or value.get("secretName")])
+        else:
+            yield from secrets(value)
+
+
+def _ended_jobs(api: Api, manifests: list[Manifest]) -> Iterator[str]:
+    for one in manifests:
+        live = api.get(Reference.of(one)) if one["kind"] == "RayJob" else None
+        if live is not None and live.get("status", {}).get("jobDeploymentStatus") in ENDED:
+            name, state = one["metadata"]["name"], of_job(live).words
+            yield f"RayJob {name} has ended ({state}), and KubeRay runs a job once; --run gives another name"
+
+
+def _refused(api: Api, manifests: list[Manifest]) -> Iterator[str]:
+    for one in manifests:
+        if one["kind"] == "RayJob" and api.get(Reference.of(one)) is not None:
+            continue  # is followed, not applied again
+        try:
+            api.apply(one, force=forced(one), dry_run=True)
+        except RefusedError as error:
+            yield f"{Reference.of(one)}: {error}"
+
+
+def _no_room(api: Api, manifests: list[Manifest], say: Callable[[str], None]) -> list[str]:
+    new = [one for one in manifests if _makes_pods(api, one)]
+    needed = [pod for one in new for pod in pods.of(one)]
+    if not needed:
+        return []
+    quotas = _allowed(lambda: api.all_of("v1", "ResourceQuota"), NOTHING)
+    if lines := room.over_quota(needed, quotas):
+        return [f"no room for {', '.join(str(Reference.of(one)) for one in new)}: {line}" for line in lines]
+    nodes = _allowed(lambda: api.all_of("v1", "Node"), NOTHING)
+    running = _allowed(lambda: api.all_of("v1", "Pod", everywhere=True), NOTHING) if nodes else NOTHING
+    for line in room.without_node(needed, nodes, running) if nodes else []:
+        say(f"no node has room now for {line}: it waits until one is added or others end")
+    return []
+
+
+def _makes_pods(api: Api, manifest: Manifest) -> bool:
+    """Whether applying it makes all of its pods, beside those that run."""
+    live = api.get(Reference.of(manifest))
+    if live is None or manifest["kind"] != "RayService":
+        return live is None
+    return needs_second_cluster(live, api.apply(manifest, dry_run=True))
+
+
+def _lacks(api: Api, reference: Reference) -> bool:
+    """Whether the object is not there; False where the user may not ask."""
+    return _allowed(lambda: [{}] if api.get(reference) else [], [{}]) == []
+
+
+def _allowed(ask: Callable[[], list[Manifest]], otherwise: list[Manifest]) -> list[Manifest]:
+    """The answer, or `otherwise` where the user may not ask."""
+    try:
+        return ask()
+    except RefusedError as error:
+        if error.status != 403:
+            raise
+        return otherwise
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,68 @@
+"""Takes objects away: what runs first, what it needs when it is gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from heliostat.cluster.deploy.api import Api, Reference
+from heliostat.cluster.deploy.order import KEPT, ORDER, position, to_delete
+from heliostat.cluster.kubernetes.build import Manifest
+from heliostat.infra.errors import KubernetesError
+
+PART_OF = "app.kubernetes.io/part-of=heliostat"
+"""What all our objects are labelled with."""
+POLL_SECONDS = 2.0
+VERSIONS = {
+    **dict.fromkeys(("RayCluster", "RayCronJob", "RayJob", "RayService"), "ray.io/v1"),
+    **dict.fromkeys(("Deployment", "StatefulSet"), "apps/v1"),
+    **dict.fromkeys(("Job", "CronJob"), "batch/v1"),
+    **dict.fromkeys(("PodMonitor", "PrometheusRule"), "monitoring.coreos.com/v1"),
+    "NetworkPolicy": "networking.k8s.io/v1",
+    "PodDisruptionBudget": "policy/v1",
+}
+"""Where kinds are, the others in `v1`."""
+
+
+def ours(api: Api, with_volumes: bool) -> list[Reference]:
+    """All that was deployed into the namespace, without volumes unless asked for, and without what KubeRay made."""
+    kinds = [kind for kind in ORDER if kind not in ("Namespace", *(() if with_volumes else KEPT))]
+    found = [one for kind in kinds for one in api.all_of(VERSIONS.get(kind, "v1"), kind, labels=PART_OF)]
+    return [Reference.of(one) for one in found if not one["metadata"].get("ownerReferences")]
+
+
+def volumes(api: Api) -> list[Reference]:
+    """Those that were deployed into the namespace."""
+    return [Reference.of(one) for kind in KEPT for one in api.all_of("v1", kind, labels=PART_OF)]
+
+
+def remove(api: Api, references: Iterable[Reference], seconds: float, say: Callable[[str], None]) -> None:
+    """Deletes them in their order and waits until they are gone.
+
+    Raises KubernetesError, naming what is left and what it waits for, if it is there after so many seconds; what comes
+    later in the order is then still there, since the end of the others may need it.
+    """
+    until = time.monotonic() + seconds
+    for group in to_delete(references):
+        for one in group:
+            if api.delete(one):
+                say(f"{one}: is deleted")
+        _gone(api, group, until, seconds)
+
+
+def _gone(api: Api, group: list[Reference], until: float, seconds: float) -> None:
+    while left := [found for one in group if (found := api.get(one)) is not None]:
+        if time.monotonic() >= until:
+            raise KubernetesError(f"not gone after {seconds:g} s: {'; '.join(_held(one) for one in left)}{_rest(left)}")
+        time.sleep(POLL_SECONDS)
+
+
+def _held(found: Manifest) -> str:
+    finalizers = ", ".join(found["metadata"].get("finalizers") or []) or "nothing that it names"
+    return f"{found['kind']} {found['metadata']['name']} waits for {finalizers}"
+
+
+def _rest(left: list[Manifest]) -> str:
+    if all(position(one["kind"]) < ORDER.index("RayCluster") for one in left):
+        return ""
+    return "; accounts, Secrets and policies stay, which the end of these needs. Is KubeRay's operator running?"

@@ -1,0 +1,58 @@
+"""`heliostat deploy` and `heliostat destroy`: a model on a Kubernetes cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heliostat.commands.common import Context, ModelOption, Namespace, Overrides, SpecArgument
+from heliostat.spec import load_spec
+
+app = typer.Typer()
+
+
+@app.command()
+def deploy(
+    spec: SpecArgument,
+    overrides: Overrides = None,
+    context: Context = None,
+    namespace: Namespace = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="`train`, `serve`, `cluster` or `monitoring`, several times; the endpoint where left out."),
+    ] = None,
+    overlay: Annotated[str, typer.Option(help="`local`, `gpu` or `production`.")] = "local",
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where it is rendered, as by `heliostat render k8s`.")
+    ] = Path("k8s-rendered"),
+    run: Annotated[str | None, typer.Option(help="Name of the run and its job; NAME-1 where left out.")] = None,
+    model: ModelOption = None,
+    train_image: Annotated[str | None, typer.Option(help="NAME:TAG or NAME@sha256:DIGEST.")] = None,
+    serve_image: Annotated[str | None, typer.Option(help="The same for serving.")] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds until all must run and answer.")] = 1800,
+) -> None:
+    """Render a spec, apply it to a Kubernetes cluster, and wait until the job has ended or the endpoint answers."""
+    from heliostat.operations import deploy as operation
+
+    loaded, api = load_spec(spec, overrides or []), operation.reach(context, namespace)
+    images = {kind: image for kind, image in (("train", train_image), ("serve", serve_image)) if image}
+    operation.deploy(
+        loaded, overlay, out, part or ["serve"], run=run, model=model, images=images, api=api, seconds=timeout
+    )
+
+
+@app.command()
+def destroy(
+    name: Annotated[str | None, typer.Argument(help="One endpoint; all that was deployed, where left out.")] = None,
+    context: Context = None,
+    namespace: Namespace = None,
+    volumes: Annotated[bool, typer.Option("--volumes", help="Volumes too, with the data in them.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds until all must be gone.")] = 600,
+) -> None:
+    """Take away what was deployed into a namespace: what runs first, its accounts and policies last."""
+    from heliostat.operations import deploy as operation
+
+    operation.destroy(operation.reach(context, namespace), name, volumes=volumes, sure=yes, seconds=timeout)
