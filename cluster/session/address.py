@@ -11,6 +11,8 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.infra.errors import ConfigError, ResourceError
 
 ANSWER_SECONDS = 5.0
+PLACES = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+"""Where Ray looks for a token."""
 
 
 def find_address(config: ClusterConfig) -> str | None:
@@ -117,15 +119,18 @@ def _ask(address: str, service: Any, method: str, request: Any) -> Any:
     """The reply of the cluster's head over gRPC, which has timeouts, unlike Ray's client."""
     import grpc  # type: ignore[import-untyped]
     from ray._private.grpc_utils import init_grpc_channel
+    from ray.exceptions import AuthenticationError
 
     with init_grpc_channel(address) as channel:
         try:
             return getattr(service(channel), method)(request, timeout=ANSWER_SECONDS)
+        except AuthenticationError as error:
+            raise ResourceError(f"Ray at {address}: there is no token here; give its own in {PLACES}") from error
         except grpc.RpcError as error:
             raise ResourceError(f"Ray at {address}: {_explain(error.code().name)}") from error
 
 
 def _explain(code: str) -> str:
     if code == "UNAUTHENTICATED":
-        return "it refuses our token; give its own in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+        return f"it refuses our token; give its own in {PLACES}"
     return f"something answers there, but not as Ray does ({code}); check the address"

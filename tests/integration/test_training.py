@@ -229,15 +229,11 @@ def test_two_workers_follow_one_at_every_zero_stage(
 
 
 @pytest.mark.parametrize("stage", range(4))
-def test_each_step_tells_what_it_waited_for(
-    together: dict[str, dict[str, Any]], alone_for_long: dict[str, Any], stage: int
-) -> None:
-    shared = together[f"stage {stage}"]["waits"]
-    for data, communication, whole in shared:
+def test_each_step_tells_what_it_waited_for(together: dict[str, dict[str, Any]], stage: int) -> None:
+    for data, communication, whole in together[f"stage {stage}"]["waits"]:
         assert data > 0
         assert communication > 0
         assert data + communication < whole
-    assert sum(waits[1] for waits in alone_for_long["waits"]) < sum(waits[1] for waits in shared)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

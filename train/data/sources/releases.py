@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from heliostat.cluster.folders import cache_folder, fill, locked
@@ -208,6 +208,19 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     return errors[-1].removeprefix("ERROR:").removeprefix("npm error").strip()[:200] if errors else "it gives no reason"
 
 
+def _extract_tar(package: tarfile.TarFile, folder: Path) -> None:
+    """Unpacks; raises tarfile.TarError for what reaches outside, and for links where Python cannot judge them."""
+    if hasattr(tarfile, "data_filter"):
+        package.extractall(folder, filter="data")
+        return
+    for member in package.getmembers():  # Python before 3.10.12 and 3.11.4, such as Debian 12's
+        place = PurePosixPath(member.name)
+        if not (member.isfile() or member.isdir()) or place.is_absolute() or ".." in place.parts:
+            raise tarfile.ExtractError(f"{member.name}: a link, a device or a path outside; Python 3.11.4 reads more")
+        member.mode = 0o755 if member.isdir() else 0o644
+    package.extractall(folder)
+
+
 def _extract(archive: Path, folder: Path, release: Release) -> None:
     """Unpacks into `folder`, never outside it; removes the single top-level folder of an sdist or npm package."""
     try:
@@ -216,7 +229,7 @@ def _extract(archive: Path, folder: Path, release: Release) -> None:
                 package.extractall(folder)
         else:
             with tarfile.open(archive) as package:
-                package.extractall(folder, filter="data")
+                _extract_tar(package, folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
         raise release.problem(f"{archive.name} cannot be unpacked: {error}") from error
     tops = list(folder.iterdir())

@@ -10,16 +10,19 @@ from threading import Thread
 import pytest
 
 from heliostat.cluster.config import ClusterConfig
+from heliostat.cluster.environment import applied
 from heliostat.cluster.folders import free_ports
 from heliostat.cluster.session import address
 from heliostat.infra.errors import ConfigError, ResourceError
 
 
 @pytest.fixture(autouse=True)
-def nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("HELIOSTAT_HOME", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(address, "ANSWER_SECONDS", 0.5)
+    with applied({"RAY_AUTH_TOKEN": "a token"}):
+        yield
 
 
 @pytest.fixture
@@ -74,6 +77,13 @@ def test_a_listener_that_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatc
 
 def test_another_service_is_told_from_ray(web_server: str) -> None:
     with pytest.raises(ResourceError, match=f"Ray at {web_server}: something answers there, but not as Ray does"):
+        address.check_is_ray(web_server)
+
+
+def test_a_machine_without_a_token_is_told_where_one_is_looked_for(web_server: str, tmp_path: Path) -> None:
+    nowhere = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": None, "HOME": str(tmp_path)}
+    said = f"^Ray at {web_server}: there is no token here; .* RAY_AUTH_TOKEN"
+    with applied(nowhere), pytest.raises(ResourceError, match=said):
         address.check_is_ray(web_server)
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,29 @@ def test_an_archive_that_reaches_outside_is_refused_and_leaves_nothing(
     monkeypatch.setattr(subprocess, "run", Pip("evil-1.tar.gz", {"../../../evil.txt": "x"}).run)
     assert "evil-1.tar.gz cannot be unpacked" in failure("pypi:evil==1/data", storage)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("../evil", tarfile.REGTYPE), ("/tmp/evil", tarfile.REGTYPE), ("link", tarfile.SYMTYPE)]
+)
+def test_a_python_that_cannot_judge_archives_unpacks_nothing_of_one_that_reaches_outside(
+    name: str, kind: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    good, evil = tarfile.TarInfo("a/b"), tarfile.TarInfo(name)
+    good.mode, evil.type, evil.linkname = 0o4777, kind, "/etc/passwd" if kind == tarfile.SYMTYPE else ""
+    for members in ([good], [good, evil]):
+        with tarfile.open(tmp_path / "a.tar", "w") as package:
+            for member in members:
+                package.addfile(member)
+        with tarfile.open(tmp_path / "a.tar") as package:
+            if evil in members:
+                with pytest.raises(tarfile.TarError, match=name):
+                    releases._extract_tar(package, tmp_path / "evil")
+            else:
+                releases._extract_tar(package, tmp_path / "good")
+    assert (tmp_path / "good/a/b").stat().st_mode & 0o7777 == 0o644
+    assert not (tmp_path / "evil").exists()
 
 
 def test_an_index_out_of_reach_is_told_in_its_own_words(
