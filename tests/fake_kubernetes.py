@@ -165,6 +165,8 @@ class FakeKubernetes:
         kind = next((kind for kind, (plural, _) in self.kinds[api_version].items() if plural == parts[0]), None)
         if kind is None:
             raise RefusalError(404, "NotFound", "the server could not find the requested resource")
+        if parts[2:] == ["status"]:
+            parts = parts[:2]  # controllers write it as a part; here it is one of the object's fields
         if parts[2:] == ["log"]:
             return self._log(parts[1], query)
         key = (f"{api_version}/{kind}", namespace, parts[1] if len(parts) > 1 else "")
@@ -176,7 +178,7 @@ class FakeKubernetes:
             if method == "PATCH" and content == "application/apply-patch+yaml":
                 done = self._apply(key, body, query)
             elif method == "PATCH" and content == "application/json-patch+json":
-                done = self._json_patch(key, body, query["fieldManager"])
+                done = self._json_patch(key, body, query.get("fieldManager", "test"))
             else:
                 raise RefusalError(400, "BadRequest", f"this fake does not know {method} {content}")
         return done if "dryRun" in query else self._react(done)
@@ -205,6 +207,8 @@ class FakeKubernetes:
             self._react(stored.live)
         else:
             del self.objects[key]
+            if key[0] == "v1/Namespace":
+                self.objects = {one: kept for one, kept in self.objects.items() if one[1] != key[2]}
         return {"kind": "Status", "status": "Success"}
 
     def _apply(self, key: Key, body: Manifest, query: Mapping[str, str]) -> Manifest:

@@ -41,8 +41,7 @@ def apply(api: Api, manifests: Iterable[Manifest], done: Applied) -> None:
         if before is None:
             done.created.append(reference)
             continue
-        is_same = before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
-        (done.unchanged if is_same else done.changed).append(reference)
+        (done.unchanged if _meant(before) == _meant(after) else done.changed).append(reference)
         done.without_effect += changes.without_effect(before, after)
         if reference.kind == "RayService":
             _limit(api, before, after)
@@ -62,21 +61,29 @@ def _applied(api: Api, manifest: Manifest) -> Manifest:
         ) from None
 
 
+def _meant(found: Manifest) -> Manifest:
+    """The object without what changes while nobody changes it."""
+    kept = ("annotations", "finalizers", "labels", "name", "ownerReferences")
+    meta = {key: value for key, value in found["metadata"].items() if key in kept}
+    return {**{key: value for key, value in found.items() if key != "status"}, "metadata": meta}
+
+
 def _limit(api: Api, before: Manifest, after: Manifest) -> None:
-    """Gives new limits to the cluster that serves, which KubeRay does not, and reads them back."""
+    """Gives new limits to the clusters of an endpoint, which KubeRay does not, and reads them back."""
     limits = changes.new_limits(before, after)
-    name = (after.get("status", {}).get("activeServiceStatus") or {}).get("rayClusterName")
-    if not limits or not name:
-        return
-    child = Reference(after["apiVersion"], "RayCluster", name)
-    live = api.get(child)
-    if live is None:
-        return
-    after_patch = api.patch(child, _operations(live, limits))
-    groups = {group["groupName"]: group for group in after_patch["spec"]["workerGroupSpecs"]}
-    for group, values in limits.items():
-        if any(groups[group].get(key) != value for key, value in values.items()):
-            raise KubernetesError(f"{child}: {group} has not taken {values}")
+    status = after.get("status", {})
+    names = [(status.get(key) or {}).get("rayClusterName") for key in ("activeServiceStatus", "pendingServiceStatus")]
+    for name in filter(None, names if limits else ()):
+        child = Reference(after["apiVersion"], "RayCluster", name)
+        if (live := api.get(child)) is not None:
+            _check_limits(child, api.patch(child, _operations(live, limits)), limits)
+
+
+def _check_limits(child: Reference, found: Manifest, limits: dict[str, dict[str, int]]) -> None:
+    groups = {group["groupName"]: group for group in found["spec"]["workerGroupSpecs"]}
+    for name, values in limits.items():
+        if any(groups[name].get(key) != value for key, value in values.items()):
+            raise KubernetesError(f"{child}: {name} has not taken {values}")
 
 
 def _operations(cluster: Manifest, limits: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
