@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -21,7 +22,9 @@ from heliostat.operations import deploy
 from heliostat.operations import kubernetes as operation
 from tests.fake_kuberay import FakeKubeRay
 from tests.fake_kubernetes import FakeKubernetes
+from tests.guides import ROOT, commands
 
+GUIDE = ROOT / "docs/kubernetes.md"
 pytestmark = pytest.mark.usefixtures("kuberay", "api")
 SPEC = ["sentiment", "storage.url=s3://bucket", "serve.replicas.max=1"]
 
@@ -165,3 +168,19 @@ def test_one_endpoint_or_everything_is_taken_away_and_volumes_stay(tmp_path: Pat
     assert kubernetes.all_of("PersistentVolumeClaim")
     run("destroy", "--yes", "--volumes")
     assert not kubernetes.all_of("PersistentVolumeClaim")
+
+
+def test_the_guide_goes_from_an_empty_namespace_to_an_endpoint_and_back(
+    tmp_path: Path, kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(kubernetes.kubeconfig(tmp_path / "kind", "kind-kind")))
+    monkeypatch.chdir(tmp_path)
+    ours = [one for one in commands(GUIDE, "heliostat") if "--context" in one]
+    assert {one.split()[1] for one in ours} == {"deploy", "destroy", "rollback", "status"}
+    for command in ours:
+        done = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert done.exit_code == 0, f"{command}: {done.output} {done.exception}"
+        if "--part serve" in command:
+            assert served(kubernetes) == "4"
+    assert kubernetes.find("RayJob", "sentiment-2") is None
+    assert kubernetes.find("ServiceAccount", "heliostat") is None
