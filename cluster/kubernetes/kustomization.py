@@ -90,8 +90,7 @@ def _images(workload: Workload, overlay: str) -> list[str]:
 
 def _job(workload: Workload) -> Iterator[tuple[str, Any]]:
     yield "/metadata/name", workload.run
-    words = ["heliostat", "train", "/etc/heliostat/spec.yaml", *workload.arguments, "--run", workload.run]
-    yield "/spec/entrypoint", shlex.join(words)
+    yield "/spec/entrypoint", shlex.join(["heliostat", *workload.command])
 
 
 def _of_the_endpoint(workload: Workload, has_budget: bool) -> Iterator[list[str]]:
