@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,8 @@ FIRST = (
 """Kinds that others stand on: what closes a namespace, who runs there, and what pods read."""
 LAST = ("PodDisruptionBudget", "RayCluster", "RayService", "RayJob", "RayCronJob")
 """Kinds that make pods of all that is there by then."""
+NUMBERS_OF_OTHERS = re.compile(r"[-+.]?\d|[yYnN]$")
+"""Texts that YAML readers other than Python's may take for numbers or truth values, such as 1e3 and y (Go's does)."""
 
 
 def plain(objects: Iterable[Manifest]) -> str:
@@ -44,7 +47,8 @@ class _Blocks(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = "|" if "\n" in text else "'" if NUMBERS_OF_OTHERS.match(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Blocks.add_representer(str, _text)
