@@ -39,6 +39,8 @@ class Workload:
     images: Mapping[str, str]
     """Of `train` and `serve`; the overlay's own where left out."""
     workers: Pods
+    memory_gib: int | None
+    """Of each worker pod for training; the overlay's where None."""
     endpoint: Endpoint | None
     """None where nothing is served."""
 

@@ -14,7 +14,7 @@ from heliostat.cluster.kubernetes.overlays import OVERLAYS, package
 from heliostat.cluster.kubernetes.plain import dump, plain
 from heliostat.cluster.kubernetes.workload import SPEC_FILE, Endpoint, Workload, check_image, check_name
 from heliostat.infra.errors import ConfigError
-from heliostat.operations import sizes
+from heliostat.operations import memory, sizes
 from heliostat.serve.replica.ingress import ingress_variables
 from heliostat.serve.replica.scaling import draining
 from heliostat.spec import Spec
@@ -79,6 +79,12 @@ def manifests(spec: Spec, request: Request, view: View) -> tuple[dict[str, str],
     check_fit(spec, request.overlay, request.run, request.images, request.is_served, request.job)
     for key in unused(spec):
         view.say(f"{key}: given, and not used on Kubernetes, where pods and services say it")
+    if request.job in ("train", "tune"):
+        model = memory.planned(spec)
+        if isinstance(model, str):
+            view.say(f"memory of worker pods is the overlay's or cluster.pod_memory_gib, not planned: {model}")
+        else:
+            memory.check_memory(spec, request.overlay, model)
     served = _served(spec, request.model) if request.is_served else None
     wanted = workload(spec, request.overlay, request.run, request.images, served, request.job, request.model)
     files = kustomization.files(wanted, request.overlay, package())
@@ -111,7 +117,7 @@ def check(spec: Spec) -> None:
 def unused(spec: Spec) -> list[str]:
     """Keys of the spec that say where this machine's own Ray and endpoints are."""
     serve = [f"serve.{key}" for key in ("host", "port") if key in spec.serve.model_fields_set]
-    cluster = [f"cluster.{key}" for key in sorted(spec.cluster.model_fields_set - {"autoscales"})]
+    cluster = [f"cluster.{key}" for key in sorted(spec.cluster.model_fields_set - {"autoscales", "pod_memory_gib"})]
     return [*serve, *cluster]
 
 
@@ -155,6 +161,7 @@ def workload(
         settings={"HELIOSTAT_STORAGE": spec.storage.url, **(ingress_variables(spec.serve) if served else {})},
         images=images,
         workers=sizes.workers(spec, overlay, job),
+        memory_gib=spec.cluster.pod_memory_gib,
         endpoint=_endpoint(spec, overlay, served) if served else None,
     )
 

@@ -121,6 +121,8 @@ def test_the_sizes_of_overlays_are_those_of_their_manifests(overlay: str, tmp_pa
             limits = pod.spec["containers"][0]["resources"]["limits"]
             assert float(limits["cpu"]) == OVERLAYS[overlay].cpus
             assert int(limits.get("nvidia.com/gpu", 0)) == OVERLAYS[overlay].gpus
+            trains = pod.owner["kind"] != "RayService"
+            assert not trains or limits["memory"] == f"{OVERLAYS[overlay].memory_gib}Gi"
 
 
 @pytest.mark.parametrize(
