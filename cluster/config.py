@@ -20,3 +20,5 @@ class ClusterConfig(StrictModel):
     """GPUs of a local Ray; those that are found where left out."""
     autoscales: bool = False
     """The cluster at `address` adds nodes by itself: asking for more than it has now is no mistake."""
+    pod_memory_gib: Annotated[int, Field(gt=0)] | None = None
+    """Memory of a worker pod for training, where manifests are rendered; the overlay's where left out."""

@@ -113,7 +113,7 @@ class FakeKubeRay:
         return str(meta["name"])
 
     def _clustered(self, cluster: Manifest) -> dict[str, Any]:
-        if any("pods" in one["spec"]["hard"] for one in self._all("ResourceQuota")):
+        if any(one["spec"]["hard"].get("pods") == "0" for one in self._all("ResourceQuota")):
             refused = {"type": "ReplicaFailure", "status": "True", "message": "pods is forbidden: exceeded quota: team"}
             return {"conditions": [*self._conditions(), refused]}
         least = {group["groupName"]: group.get("minReplicas", 0) for group in _groups(cluster)}

@@ -16,8 +16,8 @@ from heliostat.infra.errors import KubernetesError
 
 KUBERNETES = (1, 30)
 """The oldest minor version that the manifests are for."""
-KUBERAY = (1, 5, 1)
-"""The same of KubeRay's operator."""
+KUBERAY = (1, 7, 0)
+"""The same of KubeRay's operator: jobs have its `preRunningDeadlineSeconds`."""
 OPERATOR = "app.kubernetes.io/component=kuberay-operator"
 MISSING = {
     "ray.io": "KubeRay is not installed here: helm install kuberay-operator kuberay/kuberay-operator",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,16 @@ def build(folder: Path) -> list[Manifest]:
     if done.returncode:
         raise ConfigError(f"{folder}: {' '.join(done.stderr.split())}")
     return [one for one in yaml.safe_load_all(done.stdout) if one]
+
+
+def built(files: Mapping[str, str]) -> list[Manifest]:
+    """The objects that a folder with these files, path -> text, would give; raises as `build` does."""
+    with tempfile.TemporaryDirectory(prefix="heliostat-") as place:
+        for path, text in files.items():
+            file = Path(place, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        return build(Path(place))
 
 
 def kubectl() -> str:

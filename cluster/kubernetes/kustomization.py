@@ -49,7 +49,7 @@ def _needed(package: Path, overlay: str) -> list[str]:
 def _kustomization(workload: Workload, overlay: str, manifests: Path) -> str:
     has_budget = (manifests / "overlays" / overlay / "disruption.yaml").is_file()
     patches = [
-        _patch({"group": "ray.io", "kind": "RayCluster"}, _scaled(_WORKERS, workload.workers)),
+        _patch({"group": "ray.io", "kind": "RayCluster"}, [*_scaled(_WORKERS, workload.workers), *_memory(workload)]),
         _patch({"group": "ray.io", "kind": "RayJob"}, _job(workload)),
         *_of_the_endpoint(workload, has_budget),
     ]
@@ -90,8 +90,7 @@ def _images(workload: Workload, overlay: str) -> list[str]:
 
 def _job(workload: Workload) -> Iterator[tuple[str, Any]]:
     yield "/metadata/name", workload.run
-    words = ["heliostat", "train", "/etc/heliostat/spec.yaml", *workload.arguments, "--run", workload.run]
-    yield "/spec/entrypoint", shlex.join(words)
+    yield "/spec/entrypoint", shlex.join(["heliostat", *workload.command])
 
 
 def _of_the_endpoint(workload: Workload, has_budget: bool) -> Iterator[list[str]]:
@@ -115,6 +114,13 @@ def _of_the_endpoint(workload: Workload, has_budget: bool) -> Iterator[list[str]
 
 def _scaled(group: str, pods: Pods) -> list[tuple[str, Any]]:
     return [(f"{group}/minReplicas", pods.least), (f"{group}/maxReplicas", pods.most)]
+
+
+def _memory(workload: Workload) -> list[tuple[str, Any]]:
+    """What a training pod asks for and may use: Ray plans with its limit, so it must be there."""
+    resources = f"{_WORKERS}/template/spec/containers/0/resources"
+    amount = f"{workload.memory_gib}Gi"
+    return [(f"{resources}/{one}/memory", amount) for one in ("requests", "limits") if workload.memory_gib]
 
 
 def _patch(target: dict[str, str], values: Any) -> list[str]:

@@ -14,6 +14,8 @@ class Overlay:
     cpus: int
     """Of each worker pod, for training and for serving."""
     gpus: int
+    memory_gib: int
+    """Of each worker pod for training."""
     most_workers: int | None = None
     """Training pods at most; None where nodes can be added."""
     most_replicas: int | None = None
@@ -30,9 +32,9 @@ class Overlay:
 
 
 OVERLAYS = {
-    "local": Overlay(cpus=2, gpus=0, most_workers=1, most_replicas=1),
-    "gpu": Overlay(cpus=6, gpus=1),
-    "production": Overlay(cpus=2, gpus=0, least_replicas=2, registry="registry.example.com/"),
+    "local": Overlay(cpus=2, gpus=0, memory_gib=5, most_workers=1, most_replicas=1),
+    "gpu": Overlay(cpus=6, gpus=1, memory_gib=32),
+    "production": Overlay(cpus=2, gpus=0, memory_gib=8, least_replicas=2, registry="registry.example.com/"),
 }
 
 

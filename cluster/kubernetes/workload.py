@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from heliostat.cluster.kubernetes.kuberay.jobs import NAME_CHARACTERS
+from heliostat.cluster.kubernetes.kuberay.rule import DNS_1035
 from heliostat.infra.errors import ConfigError
 
-NAME_CHARACTERS = 47
-"""What KubeRay 1.7 allows for RayJob and RayService: it takes a longer name and then fails in the object's status."""
+SPEC_FILE = "/etc/heliostat/spec.yaml"
+"""Where pods find the spec."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,18 @@ class Workload:
     name: str
     """Of the RayService."""
     run: str
-    """Of the RayJob, and of the run that it is."""
+    """Of the RayJob, and of the run where it is one."""
     spec: str
     """YAML, with all overrides in it."""
-    arguments: tuple[str, ...]
-    """Overrides that the overlay asks for."""
+    command: tuple[str, ...]
+    """What the RayJob runs: arguments of `heliostat`, with the spec's file, overrides and options."""
     settings: Mapping[str, str]
     """Environment of all Ray pods, over the overlay's."""
     images: Mapping[str, str]
     """Of `train` and `serve`; the overlay's own where left out."""
     workers: Pods
+    memory_gib: int | None
+    """Of each worker pod for training; the overlay's where None."""
     endpoint: Endpoint | None
     """None where nothing is served."""
 
@@ -54,7 +58,7 @@ class Endpoint:
 
 def check_name(key: str, name: str) -> None:
     """Raises ConfigError for a name that Kubernetes or KubeRay refuses, which would show in an object's status only."""
-    if len(name) > NAME_CHARACTERS or not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
+    if len(name) > NAME_CHARACTERS or not re.fullmatch(DNS_1035, name):
         raise ConfigError(
             f"{key}: {name!r} given; on Kubernetes a-z, 0-9 and dashes are allowed, {NAME_CHARACTERS} at most, the"
             " first a letter, the last no dash"
@@ -63,7 +67,12 @@ def check_name(key: str, name: str) -> None:
 
 def check_image(option: str, image: str) -> None:
     """Raises ConfigError for an image that may be another one tomorrow."""
+    if not is_pinned(image):
+        raise ConfigError(f"{option}: {image} given; NAME:TAG is allowed, with no tag `latest`, or NAME@sha256:DIGEST")
+
+
+def is_pinned(image: str) -> bool:
+    """Whether an image has a digest, or a tag other than `latest`."""
     name, _, digest = image.partition("@")
     tag = name.rpartition("/")[2].partition(":")[2]
-    if not (re.fullmatch(r"sha256:[0-9a-f]{64}", digest) if digest else tag not in ("", "latest")):
-        raise ConfigError(f"{option}: {image} given; NAME:TAG is allowed, with no tag `latest`, or NAME@sha256:DIGEST")
+    return bool(re.fullmatch(r"sha256:[0-9a-f]{64}", digest)) if digest else tag not in ("", "latest")

@@ -27,7 +27,10 @@ def deploy(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where it is rendered, as by `heliostat render k8s`.")
     ] = Path("k8s-rendered"),
-    run: Annotated[str | None, typer.Option(help="Name of the run and its job; NAME-1 where left out.")] = None,
+    job: Annotated[str, typer.Option(help="With `train`: `prepare`, `tune` or `evaluate` in its place.")] = "train",
+    run: Annotated[
+        str | None, typer.Option(help="Name of the job, and of the run; NAME-1 or NAME-JOB-1 where left out.")
+    ] = None,
     model: ModelOption = None,
     train_image: Annotated[str | None, typer.Option(help="NAME:TAG or NAME@sha256:DIGEST.")] = None,
     serve_image: Annotated[str | None, typer.Option(help="The same for serving.")] = None,
@@ -35,12 +38,13 @@ def deploy(
 ) -> None:
     """Render a spec, apply it to a Kubernetes cluster, and wait until the job has ended or the endpoint answers."""
     from heliostat.operations import deploy as operation
+    from heliostat.operations.render import Request
 
     loaded, api = load_spec(spec, overrides or []), operation.reach(context, namespace)
     images = {kind: image for kind, image in (("train", train_image), ("serve", serve_image)) if image}
-    operation.deploy(
-        loaded, overlay, out, part or ["serve"], run=run, model=model, images=images, api=api, seconds=timeout
-    )
+    parts = part or ["serve"]
+    request = Request(overlay, job, run, model, images, is_served="serve" in parts)
+    operation.deploy(loaded, request, out, parts, api, timeout)
 
 
 @app.command()

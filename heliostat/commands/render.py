@@ -26,19 +26,26 @@ def k8s(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write, for `kubectl apply -k DIR`.")] = Path(
         "k8s-rendered"
     ),
-    run: Annotated[str | None, typer.Option(help="Name of the run and its job; NAME-1 where left out.")] = None,
+    job: Annotated[str, typer.Option(help="What the job runs: `prepare`, `train`, `tune` or `evaluate`.")] = "train",
+    run: Annotated[
+        str | None, typer.Option(help="Name of the job, and of the run; NAME-1 or NAME-JOB-1 where left out.")
+    ] = None,
     model: ModelOption = None,
     train_image: Annotated[
         str | None, typer.Option(help="NAME:TAG or NAME@sha256:DIGEST; the overlay's if not given.")
     ] = None,
     serve_image: Annotated[str | None, typer.Option(help="The same for serving.")] = None,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="With the endpoint of a published version.")] = True,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Write all objects into DIR/manifests.yaml, in the order to apply them.")
+    ] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Show what would change in DIR, and write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files of DIR that were edited.")] = False,
 ) -> None:
-    """Manifests for Kubernetes with KubeRay: the job that trains the spec, the endpoint of its published version."""
-    from heliostat.operations.render import render
+    """Manifests for Kubernetes with KubeRay: a job that runs the spec, the endpoint of its published version."""
+    from heliostat.operations.render import Request, render
 
     loaded = load_spec(spec, overrides or [])
     images = {kind: image for kind, image in (("train", train_image), ("serve", serve_image)) if image}
-    render(loaded, overlay, out, run=run, model=model, images=images, is_served=serve, shows=diff, force=force)
+    request = Request(overlay, job, run, model, images, serve)
+    render(loaded, request, out, is_plain=plain, shows=diff, force=force)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -19,7 +19,7 @@ from heliostat.cluster.deploy.states import State
 from heliostat.cluster.kubernetes.build import Manifest, build
 from heliostat.infra.errors import ConfigError, KubernetesError
 from heliostat.operations.kubernetes import registry_of
-from heliostat.operations.render import render
+from heliostat.operations.render import Request, render
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
 
@@ -30,18 +30,7 @@ TAKEN_BACK = ("RayService", "RayCluster", "RayJob")
 """What a first deployment that fails leaves behind, and that would go on asking for pods."""
 
 
-def deploy(
-    spec: Spec,
-    overlay: str,
-    out: Path,
-    parts: Sequence[str],
-    *,
-    run: str | None,
-    model: str | None,
-    images: Mapping[str, str],
-    api: Api,
-    seconds: float,
-) -> None:
+def deploy(spec: Spec, request: Request, out: Path, parts: Sequence[str], api: Api, seconds: float) -> None:
     """Renders into `out`, applies the platform and the parts, and waits until all runs and answers.
 
     Raises ConfigError and KubernetesError before anything is changed for what can be known; KubernetesError, after
@@ -50,9 +39,9 @@ def deploy(
     for part in parts:
         if part not in PARTS:
             raise ConfigError(f"--part: {part!r} given; {', '.join(PARTS)} is allowed")
-    view, serves = View(), "serve" in parts
-    with registry_of(api, wanted=serves):
-        render(spec, overlay, out, run=run, model=model, images=images, is_served=serves, shows=False, force=False)
+    view = View()
+    with registry_of(api, wanted=request.is_served):
+        render(spec, request, out, is_plain=False, shows=False, force=False)
     wanted = [one for one in build(out) if one["metadata"]["labels"][COMPONENT] in (PLATFORM, *parts)]
     view.say(f"{api.context}, namespace {api.namespace}: {len(wanted)} objects of {', '.join((PLATFORM, *parts))}")
     check(api, wanted, view.say)

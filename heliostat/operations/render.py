@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from heliostat.cluster.kubernetes import folder, kustomization
-from heliostat.cluster.kubernetes.overlays import OVERLAYS, Overlay, package
-from heliostat.cluster.kubernetes.workload import Endpoint, Pods, Workload, check_image, check_name
+from heliostat.cluster.kubernetes import folder, kustomization, refusals
+from heliostat.cluster.kubernetes.build import Manifest, built
+from heliostat.cluster.kubernetes.overlays import OVERLAYS, package
+from heliostat.cluster.kubernetes.plain import dump, plain
+from heliostat.cluster.kubernetes.workload import SPEC_FILE, Endpoint, Workload, check_image, check_name
 from heliostat.infra.errors import ConfigError
+from heliostat.operations import memory, sizes
 from heliostat.serve.replica.ingress import ingress_variables
 from heliostat.serve.replica.scaling import draining
 from heliostat.spec import Spec
@@ -25,39 +27,72 @@ PORT = 8000
 """Of endpoints in the manifests; policies and probes name it."""
 
 
-def render(
-    spec: Spec,
-    overlay: str,
-    out: Path,
-    *,
-    run: str | None,
-    model: str | None,
-    images: Mapping[str, str],
-    is_served: bool,
-    shows: bool,
-    force: bool,
-) -> None:
+JOBS = ("prepare", "train", "tune", "evaluate")
+"""Commands that a RayJob can run."""
+MANIFESTS = "manifests.yaml"
+"""The one file of a plain rendering."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be rendered of a spec."""
+
+    overlay: str = "local"
+    job: str = "train"
+    run: str | None = None
+    """Name of the RayJob, and of the run that it is."""
+    model: str | None = None
+    """The version that is served; the spec's `production` where None."""
+    images: Mapping[str, str] = field(default_factory=dict)
+    is_served: bool = True
+
+
+def render(spec: Spec, request: Request, out: Path, *, is_plain: bool, shows: bool, force: bool) -> None:
     """Writes the folder, or shows with `shows` what would change in it.
 
-    `model` refers to the version that is served, the spec's `production` where None. Raises ConfigError for what
-    Kubernetes, KubeRay or the overlay has no place for, and for files that were edited; ModelError if no such version
-    is published.
+    Raises ConfigError for what Kubernetes, KubeRay or the overlay has no place for, and for files that were edited;
+    ModelError if no such version is published; ResourceError where there is no kubectl.
     """
-    if overlay not in OVERLAYS:
-        raise ConfigError(f"--overlay: {overlay!r} given; {', '.join(OVERLAYS)} is allowed")
     view = View()
-    check(spec)
-    for key in unused(spec):
-        view.say(f"{key}: given, and not used on Kubernetes, where pods and services say it")
-    served = _served(spec, model) if is_served else None
-    files = kustomization.files(workload(spec, overlay, run, images, served), overlay, package())
+    files, objects = manifests(spec, request, view)
+    files = {MANIFESTS: plain(objects)} if is_plain else files
     if shows:
         view.say(folder.difference(out, files) or f"{out}: as it would be rendered")
         return
     found = folder.write(out, files, force=force)
     view.say(f"{out}: {len(found.written)} files written, {len(found.removed)} removed, of {len(files)}")
-    for part in ("platform", "train", *(["serve"] if is_served else [])):
-        view.say(f"kubectl apply --server-side -k {out} -l app.kubernetes.io/component={part}")
+    place = f"-f {out / MANIFESTS}" if is_plain else f"-k {out}"
+    for part in ("platform", "train", *(["serve"] if request.is_served else [])):
+        view.say(f"kubectl apply --server-side {place} -l app.kubernetes.io/component={part}")
+
+
+def manifests(spec: Spec, request: Request, view: View) -> tuple[dict[str, str], list[Manifest]]:
+    """The files of a folder for `kubectl apply -k`, and the objects that it builds.
+
+    What does not fit is said before the registry is asked. Raises as `render` does.
+    """
+    if request.overlay not in OVERLAYS:
+        raise ConfigError(f"--overlay: {request.overlay!r} given; {', '.join(OVERLAYS)} is allowed")
+    if request.job not in JOBS:
+        raise ConfigError(f"--job: {request.job!r} given; {', '.join(JOBS)} is allowed")
+    check(spec)
+    check_fit(spec, request.overlay, request.run, request.images, request.is_served, request.job)
+    for key in unused(spec):
+        view.say(f"{key}: given, and not used on Kubernetes, where pods and services say it")
+    if request.job in ("train", "tune"):
+        model = memory.planned(spec)
+        if isinstance(model, str):
+            view.say(f"memory of worker pods is the overlay's or cluster.pod_memory_gib, not planned: {model}")
+        else:
+            memory.check_memory(spec, request.overlay, model)
+    served = _served(spec, request.model) if request.is_served else None
+    wanted = workload(spec, request.overlay, request.run, request.images, served, request.job, request.model)
+    files = kustomization.files(wanted, request.overlay, package())
+    objects = built(files)
+    refusals.check(objects)
+    for line in refusals.ignored(objects):
+        view.say(line)
+    return files, objects
 
 
 def _served(spec: Spec, model: str | None) -> AppArgs:
@@ -82,7 +117,7 @@ def check(spec: Spec) -> None:
 def unused(spec: Spec) -> list[str]:
     """Keys of the spec that say where this machine's own Ray and endpoints are."""
     serve = [f"serve.{key}" for key in ("host", "port") if key in spec.serve.model_fields_set]
-    cluster = [f"cluster.{key}" for key in sorted(spec.cluster.model_fields_set - {"autoscales"})]
+    cluster = [f"cluster.{key}" for key in sorted(spec.cluster.model_fields_set - {"autoscales", "pod_memory_gib"})]
     return [*serve, *cluster]
 
 
@@ -90,78 +125,73 @@ def _is_local(source: str) -> bool:
     return ":" not in source
 
 
-def workload(spec: Spec, overlay: str, run: str | None, images: Mapping[str, str], served: AppArgs | None) -> Workload:
-    """What the overlay runs of a spec. Pure; raises ConfigError where it does not fit."""
-    found = OVERLAYS[overlay]
-    name = run or f"{spec.name}-1"
+def check_fit(
+    spec: Spec, overlay: str, run: str | None, images: Mapping[str, str], is_served: bool, job: str = "train"
+) -> None:
+    """Raises ConfigError for names, images and sizes that the overlay has no place for; asks nobody."""
     check_name("name", spec.name)
-    check_name("--run" if run else "name (the run is NAME-1)", name)
+    check_name("--run" if run else f"name (the job is {_named(spec, job)})", run or _named(spec, job))
     for kind in ("train", "serve"):
         if kind in images:
             check_image(f"--{kind}-image", images[kind])
-        elif found.registry:
+        elif OVERLAYS[overlay].registry:
             raise ConfigError(f"--{kind}-image: not given; the overlay {overlay} names none that there is")
+    sizes.workers(spec, overlay, job)
+    if is_served:
+        sizes.replicas(spec, overlay)
+
+
+def workload(
+    spec: Spec,
+    overlay: str,
+    run: str | None,
+    images: Mapping[str, str],
+    served: AppArgs | None,
+    job: str = "train",
+    model: str | None = None,
+) -> Workload:
+    """What the overlay runs of a spec. Pure; raises ConfigError where it does not fit."""
+    check_fit(spec, overlay, run, images, served is not None, job)
+    name = run or _named(spec, job)
     return Workload(
         name=spec.name,
         run=name,
+        command=(job, SPEC_FILE, *_overrides(spec, overlay, job), *_options(job, name, model)),
         spec=_for_pods(spec),
-        arguments=("train.use_gpu=true",) if found.gpus and spec.train.use_gpu == "auto" else (),
         settings={"HELIOSTAT_STORAGE": spec.storage.url, **(ingress_variables(spec.serve) if served else {})},
         images=images,
-        workers=_workers(spec, overlay, found),
-        endpoint=_endpoint(spec, overlay, found, served) if served else None,
+        workers=sizes.workers(spec, overlay, job),
+        memory_gib=spec.cluster.pod_memory_gib,
+        endpoint=_endpoint(spec, overlay, served) if served else None,
     )
 
 
-def _endpoint(spec: Spec, overlay: str, found: Overlay, served: AppArgs) -> Endpoint:
+def _named(spec: Spec, job: str) -> str:
+    return f"{spec.name}-1" if job == "train" else f"{spec.name}-{job}-1"
+
+
+def _overrides(spec: Spec, overlay: str, job: str) -> tuple[str, ...]:
+    """What the overlay asks for: its GPUs, where a job trains and the spec leaves it open."""
+    uses_gpus = OVERLAYS[overlay].gpus and job in ("train", "tune") and spec.train.use_gpu == "auto"
+    return ("train.use_gpu=true",) if uses_gpus else ()
+
+
+def _options(job: str, name: str, model: str | None) -> tuple[str, ...]:
+    if job == "train":
+        return ("--run", name)
+    return ("--model", model) if job == "evaluate" and model else ()
+
+
+def _endpoint(spec: Spec, overlay: str, served: AppArgs) -> Endpoint:
     seconds = draining(spec.serve)["graceful_shutdown_timeout_s"]
-    return Endpoint(_serve_config(served), _replicas(spec, overlay, found), math.floor(seconds) + 1)
+    return Endpoint(_serve_config(served), sizes.replicas(spec, overlay), math.floor(seconds) + 1)
 
 
 def _for_pods(spec: Spec) -> str:
     """The spec without what the overlay says: where storage is, and which Ray is joined."""
     values = spec.model_dump(mode="json", exclude={"storage", "cluster"}, exclude_unset=True)
     values["cluster"] = {"autoscales": True}
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
-
-
-def _workers(spec: Spec, overlay: str, found: Overlay) -> Pods:
-    train = spec.train
-    uses_gpu = bool(found.gpus) if train.use_gpu == "auto" else train.use_gpu
-    each = found.in_a_pod(train.cpus_per_worker, 1 if uses_gpu else 0)
-    if each == 0:
-        raise ConfigError(
-            f"train.cpus_per_worker: {train.cpus_per_worker} given{' on a GPU' if uses_gpu else ''}; a worker pod of "
-            f"the overlay {overlay} has {found.cpus} CPUs and {found.gpus} GPUs"
-        )
-    return _pods("train.workers", train.workers.min, train.workers.max, each, overlay, found.most_workers)
-
-
-def _replicas(spec: Spec, overlay: str, found: Overlay) -> Pods:
-    serve = spec.serve
-    each = found.in_a_pod(serve.cpus_per_replica, serve.gpus_per_replica)
-    if each == 0:
-        raise ConfigError(
-            f"serve.cpus_per_replica: {serve.cpus_per_replica:g} given, and gpus_per_replica"
-            f" {serve.gpus_per_replica:g}; a serving pod of the overlay {overlay} has {found.cpus} CPUs and"
-            f" {found.gpus} GPUs"
-        )
-    pods = _pods("serve.replicas", serve.replicas.min, serve.replicas.max, each, overlay, found.most_replicas)
-    if pods.least < found.least_replicas:
-        raise ConfigError(
-            f"serve.replicas.min: {serve.replicas.min} given, {each} to a pod; the overlay {overlay} drains a node at"
-            f" a time, which needs {found.least_replicas} pods: {(found.least_replicas - 1) * each + 1} replicas"
-        )
-    return pods
-
-
-def _pods(key: str, least: int, most: int, each: int, overlay: str, allowed: int | None) -> Pods:
-    pods = Pods(max(1, math.ceil(least / each)), max(1, math.ceil(most / each)))
-    if allowed is not None and pods.most > allowed:
-        raise ConfigError(
-            f"{key}: {most} given, {each} to a pod; the overlay {overlay} has room for {allowed * each} in all"
-        )
-    return pods
+    return dump(values)
 
 
 def _serve_config(args: AppArgs) -> str:
@@ -175,4 +205,4 @@ def _serve_config(args: AppArgs) -> str:
         "args": {**values, "config": {"host": "0.0.0.0", "port": PORT, **config}},
     }
     top = {"proxy_location": "EveryNode", "http_options": {"host": "0.0.0.0", "port": PORT}}
-    return yaml.safe_dump({**top, "applications": [application]}, sort_keys=False, allow_unicode=True, width=110)
+    return dump({**top, "applications": [application]})

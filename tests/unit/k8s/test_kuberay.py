@@ -186,7 +186,10 @@ def test_a_second_attempt_goes_on_with_the_run_of_the_first(manifests: Any) -> N
     words = shlex.split(job["spec"]["entrypoint"])
     assert words[words.index("--run") + 1] == job["metadata"]["name"]
     assert job["spec"]["backoffLimit"] >= 1
-    assert job["spec"]["activeDeadlineSeconds"] > 0
+    attempts = job["spec"]["backoffLimit"] + 1
+    assert 0 < job["spec"]["preRunningDeadlineSeconds"] < job["spec"]["activeDeadlineSeconds"]
+    total = attempts * job["spec"]["activeDeadlineSeconds"]
+    assert job["metadata"]["annotations"]["heliostat/total-deadline-seconds"] == str(total)
     assert job["spec"]["shutdownAfterJobFinishes"] is True
     assert job["spec"]["ttlSecondsAfterFinished"] > 0
 

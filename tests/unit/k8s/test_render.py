@@ -6,7 +6,9 @@ All that holds for the manifests of the repository is asked of what is rendered 
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from typer.testing import CliRunner
 from heliostat.cli import app
 from heliostat.cluster.kubernetes import folder
 from heliostat.cluster.kubernetes.build import build
-from heliostat.cluster.kubernetes.overlays import OVERLAYS
+from heliostat.cluster.kubernetes.overlays import OVERLAYS, package
 from heliostat.infra.errors import ConfigError, StorageError
 from heliostat.infra.registry.registry import ModelVersion
 from heliostat.infra.storage.local import write_atomically
@@ -119,13 +121,15 @@ def test_the_sizes_of_overlays_are_those_of_their_manifests(overlay: str, tmp_pa
             limits = pod.spec["containers"][0]["resources"]["limits"]
             assert float(limits["cpu"]) == OVERLAYS[overlay].cpus
             assert int(limits.get("nvidia.com/gpu", 0)) == OVERLAYS[overlay].gpus
+            trains = pod.owner["kind"] != "RayService"
+            assert not trains or limits["memory"] == f"{OVERLAYS[overlay].memory_gib}Gi"
 
 
 @pytest.mark.parametrize(
     ("overlay", "more", "words"),
     [
         ("local", {"name": "9lives"}, "name: '9lives' given; on Kubernetes .* the first a letter"),
-        ("local", {"name": "m" * 46}, r"name \(the run is NAME-1\): 'm+-1' given; .* 47 at most"),
+        ("local", {"name": "m" * 46}, r"name \(the job is m+-1\): 'm+-1' given; .* 47 at most"),
         (
             "local",
             {"train": {"workers": 4}},
@@ -256,6 +260,70 @@ def test_a_damaged_record_and_a_folder_that_is_a_file_are_one_line(tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="file: cannot be written"):
         folder.write(tmp_path / "file", files)
+
+
+def shipped(monkeypatch: pytest.MonkeyPatch, place: Path, file: str, old: str, new: str) -> None:
+    """Lets manifests be rendered from a copy of those that are shipped, with one text replaced."""
+    copy = place / "package"
+    shutil.copytree(package() / "k8s", copy / "k8s")
+    (copy / "infra").symlink_to(package() / "infra")
+    before = (copy / "k8s" / file).read_text()
+    assert old in before
+    (copy / "k8s" / file).write_text(before.replace(old, new))
+    monkeypatch.setattr(operation, "package", lambda: copy)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        (
+            "base/cluster.yaml",
+            "rayVersion: 2.60.0",
+            "rayVersion: 2.51.0",
+            "RayCluster/heliostat: spec.rayVersion: '2.51.0' given; authOptions needs 2.52.0 or later (and 1 more)",
+        ),
+        (
+            "overlays/local/bucket.yaml",
+            "seaweedfs:4.48",
+            "seaweedfs:latest",
+            "Deployment/heliostat-bucket: spec.template.spec.containers[0].image: 'chrislusf/seaweedfs:latest' given",
+        ),
+    ],
+)
+def test_what_kuberay_refuses_is_refused_before_anything_is_written(
+    file: str, old: str, new: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped(monkeypatch, tmp_path, file, old, new)
+    out = tmp_path / "out"
+    words_of = ["render", "k8s", "sentiment", "storage.url=s3://bucket", "--no-serve", "--out", str(out)]
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        CliRunner().invoke(app, words_of, catch_exceptions=False)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["serve.replicas.max=9"], "serve.replicas: 9 given, 2 to a pod; the overlay local has room for 2 in all"),
+        (["serve.replicas.max=1", "train.workers=9"], "train.workers: 9 given"),
+        (["serve.replicas.max=1", "name=9lives"], "name: '9lives' given"),
+        (["serve.replicas.max=1", "--serve-image", "a:latest"], "--serve-image: a:latest given"),
+        (["serve.replicas.max=1", "--job", "bake"], "--job: 'bake' given; prepare, train, tune, evaluate is allowed"),
+        (["serve.replicas.max=1", "--overlay", "moon"], "--overlay: 'moon' given; local, gpu, production is allowed"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_the_registry_is_asked(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(spec: Spec, reference: str | None) -> ModelVersion:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr("heliostat.pipeline.serve.resolve_model", resolve)
+    command = ["render", "k8s", "sentiment", "storage.url=s3://bucket", *words, "--out", str(tmp_path / "out")]
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    with pytest.raises(AssertionError, match="asked"):
+        CliRunner().invoke(app, [*command[:4], "serve.replicas.max=1"], catch_exceptions=False)
 
 
 def test_the_command_writes_shows_and_says_what_comes_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

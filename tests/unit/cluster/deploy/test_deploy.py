@@ -283,7 +283,7 @@ def test_nothing_is_changed_where_something_is_wrong(
 
 @pytest.mark.parametrize(
     ("image", "said"),
-    [("quay.io/kuberay/operator:v1.4.2", "KubeRay's operator is 1.4.2"), ("quay.io/kuberay/operator:v1.7.0", None)],
+    [("quay.io/kuberay/operator:v1.5.1", "KubeRay's operator is 1.5.1"), ("quay.io/kuberay/operator:v1.7.0", None)],
 )
 def test_an_operator_that_is_too_old_is_refused(
     api: Api, kubernetes: FakeKubernetes, objects: list[Manifest], image: str, said: str | None
