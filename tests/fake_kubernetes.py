@@ -47,6 +47,10 @@ KUBERAY: dict[str, dict[str, tuple[str, bool]]] = {
         "RayService": ("rayservices", True),
     }
 }
+MONITORING: dict[str, dict[str, tuple[str, bool]]] = {
+    "monitoring.coreos.com/v1": {"PodMonitor": ("podmonitors", True), "PrometheusRule": ("prometheusrules", True)}
+}
+"""What the Prometheus operator brings."""
 Key = tuple[str, str, str]
 """Path of the collection without its namespace, namespace, name."""
 Path_ = tuple[str, ...]

@@ -9,8 +9,8 @@ from typing import Any
 from heliostat.cluster.deploy import changes
 from heliostat.cluster.deploy.api import Api, Reference, RefusedError
 from heliostat.cluster.deploy.checks import forced
-from heliostat.cluster.deploy.order import to_apply
 from heliostat.cluster.kubernetes.build import Manifest
+from heliostat.cluster.kubernetes.order import to_apply
 from heliostat.infra.errors import KubernetesError
 
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from heliostat.cluster.deploy.api import Api, Reference
-from heliostat.cluster.deploy.order import KEPT, ORDER, position, to_delete
 from heliostat.cluster.kubernetes.build import Manifest
+from heliostat.cluster.kubernetes.order import KEPT, ORDER, position, to_delete
 from heliostat.infra.errors import KubernetesError
 
 PART_OF = "app.kubernetes.io/part-of=heliostat"
@@ -43,7 +43,7 @@ def remove(api: Api, references: Iterable[Reference], seconds: float, say: Calla
     later in the order is then still there, since the end of the others may need it.
     """
     until = time.monotonic() + seconds
-    for group in to_delete(references):
+    for group in to_delete(references, lambda one: one.kind):
         for one in group:
             if api.delete(one):
                 say(f"{one}: is deleted")

@@ -9,34 +9,21 @@ from typing import Any
 import yaml
 
 from heliostat.cluster.kubernetes.build import Manifest
+from heliostat.cluster.kubernetes.order import to_apply
 
 HEADER = "# Written by `heliostat render k8s --plain`: change the spec and render again.\n"
-FIRST = (
-    "Namespace", "CustomResourceDefinition", "PriorityClass", "ResourceQuota", "LimitRange", "NetworkPolicy",
-    "ServiceAccount", "Secret", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ConfigMap",
-    "PersistentVolumeClaim", "Service",
-)  # fmt: skip
-"""Kinds that others stand on: what closes a namespace, who runs there, and what pods read."""
-LAST = ("PodDisruptionBudget", "RayCluster", "RayService", "RayJob", "RayCronJob")
-"""Kinds that make pods of all that is there by then."""
 NUMBERS_OF_OTHERS = re.compile(r"[-+.]?\d|[yYnN]$")
 """Texts that YAML readers other than Python's may take for numbers or truth values, such as 1e3 and y (Go's does)."""
 
 
 def plain(objects: Iterable[Manifest]) -> str:
     """One YAML document for each object."""
-    return HEADER + "".join(f"---\n{dump(one)}" for one in sorted(objects, key=_place))
+    return HEADER + "".join(f"---\n{dump(one)}" for one in to_apply(objects))
 
 
 def dump(value: Any) -> str:
     """YAML with keys in their order, and texts of several lines as blocks."""
     return str(yaml.dump(value, Dumper=_Blocks, sort_keys=False, allow_unicode=True, width=110))
-
-
-def _place(one: Manifest) -> tuple[int, str, str]:
-    kind = one["kind"]
-    order = FIRST.index(kind) if kind in FIRST else len(FIRST) + (LAST.index(kind) + 1 if kind in LAST else 0)
-    return order, kind, one["metadata"]["name"]
 
 
 class _Blocks(yaml.SafeDumper):

@@ -12,7 +12,7 @@ from typing import Any
 from heliostat.cluster.kubernetes.build import Manifest
 from heliostat.cluster.kubernetes.kuberay.clusters import of_a_cluster
 from heliostat.cluster.kubernetes.kuberay.jobs import of_a_cron_job, of_a_job
-from heliostat.cluster.kubernetes.kuberay.rule import Refusal, at
+from heliostat.cluster.kubernetes.kuberay.rule import Refusal
 from heliostat.cluster.kubernetes.kuberay.services import of_a_service
 from heliostat.cluster.kubernetes.workload import is_pinned
 from heliostat.infra.errors import ConfigError
@@ -63,10 +63,4 @@ def _ignored(one: Manifest) -> Iterator[Refusal]:
     if kind == "RayCronJob":
         yield Refusal(
             "kind", kind, "nothing runs: the operator's feature gate RayCronJob is off unless it is switched on"
-        )
-    if kind == "RayCluster" and at(one, "spec", "upgradeStrategy", "type") != "Recreate":
-        yield Refusal(
-            "spec.upgradeStrategy.type",
-            at(one, "spec", "upgradeStrategy", "type"),
-            "a later change of its pods does nothing until the cluster is deleted, or the type is Recreate",
         )

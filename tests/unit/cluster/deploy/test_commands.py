@@ -21,7 +21,7 @@ from heliostat.infra.registry.registry import ModelVersion
 from heliostat.operations import deploy
 from heliostat.operations import kubernetes as operation
 from tests.fake_kuberay import FakeKubeRay
-from tests.fake_kubernetes import FakeKubernetes
+from tests.fake_kubernetes import MONITORING, FakeKubernetes
 from tests.guides import ROOT, commands
 
 GUIDE = ROOT / "docs/kubernetes.md"
@@ -174,6 +174,7 @@ def test_the_guide_goes_from_an_empty_namespace_to_an_endpoint_and_back(
     tmp_path: Path, kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(kubernetes.kubeconfig(tmp_path / "kind", "kind-kind")))
+    kubernetes.kinds = {**kubernetes.kinds, **MONITORING}
     monkeypatch.chdir(tmp_path)
     ours = [one for one in commands(GUIDE, "heliostat") if "--context" in one]
     assert {one.split()[1] for one in ours} == {"deploy", "destroy", "rollback", "status"}

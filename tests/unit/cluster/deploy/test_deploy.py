@@ -13,14 +13,14 @@ from heliostat.cluster.deploy import remove
 from heliostat.cluster.deploy.api import Api, Reference
 from heliostat.cluster.deploy.apply import Applied, apply
 from heliostat.cluster.deploy.checks import check
-from heliostat.cluster.deploy.order import to_delete
 from heliostat.cluster.deploy.states import State
 from heliostat.cluster.kubernetes.build import Manifest, build
+from heliostat.cluster.kubernetes.order import to_delete
 from heliostat.cluster.kubernetes.overlays import OVERLAYS
 from heliostat.infra.errors import KubernetesError
 from heliostat.operations.deploy import bring_up
 from tests.fake_kuberay import FakeKubeRay
-from tests.fake_kubernetes import FakeKubernetes, RefusalError
+from tests.fake_kubernetes import MONITORING, FakeKubernetes, RefusalError
 from tests.unit.k8s.conftest import rendered
 
 pytestmark = pytest.mark.usefixtures("kuberay")
@@ -65,11 +65,8 @@ def test_an_endpoint_comes_up_with_its_platform(api: Api, objects: list[Manifest
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_deploying_again_changes_nothing(
-    api: Api, kubernetes: FakeKubernetes, tmp_path: Path, overlay: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monitoring = {"PodMonitor": ("podmonitors", True), "PrometheusRule": ("prometheusrules", True)}
-    kubernetes.kinds = {**kubernetes.kinds, "monitoring.coreos.com/v1": monitoring}
+def test_deploying_again_changes_nothing(api: Api, kubernetes: FakeKubernetes, tmp_path: Path, overlay: str) -> None:
+    kubernetes.kinds = {**kubernetes.kinds, **MONITORING}
     rendered(overlay, tmp_path / "rendered")
     manifests = build(tmp_path / "rendered")
     deploy(api, manifests)
@@ -406,7 +403,8 @@ def test_all_goes_in_the_order_in_which_the_last_can_still_be_cleaned_up(
     ended = [path.split("/")[-2] for method, path in kubernetes.requests if method == "DELETE"]
     assert ended[:2] == ["rayservices", "rayclusters"]
     assert ended.index("deployments") > ended.index("rayclusters")
-    assert ended[-1] == "serviceaccounts"
+    assert ended.index("serviceaccounts") > ended.index("configmaps")
+    assert ended[-1] == "networkpolicies"
     assert {one["kind"] for one in kubernetes.all_of("PersistentVolumeClaim")} == {"PersistentVolumeClaim"}
     assert kubernetes.find("Secret", "heliostat-keys") is not None, "made by hand"
 
@@ -425,8 +423,10 @@ def test_accounts_and_policies_stay_while_an_endpoint_does_not_end(
     assert kubernetes.find("ServiceAccount", "heliostat") is not None
 
 
-def test_what_kuberay_made_goes_with_its_owner() -> None:
-    groups = to_delete([Reference("v1", "ServiceAccount", "a"), Reference("ray.io/v1", "RayJob", "j")])
+def test_what_runs_goes_before_what_it_needs() -> None:
+    groups = to_delete(
+        [Reference("v1", "ServiceAccount", "a"), Reference("ray.io/v1", "RayJob", "j")], lambda one: one.kind
+    )
 
     assert [[str(one) for one in group] for group in groups] == [["RayJob j"], ["ServiceAccount a"]]
 

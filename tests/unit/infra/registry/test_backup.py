@@ -42,7 +42,7 @@ def test_a_registry_that_is_written_to_is_backed_up_and_restored_elsewhere(tmp_p
     storage, stop = StorageConfig(url=str(tmp_path / "storage")), Event()
     publish(storage, 1, tmp_path / "1")
     registry.promote(storage, NAME, 1)
-    written = []
+    written: list[int] = []
 
     def go_on() -> None:
         while not stop.is_set():

@@ -21,10 +21,11 @@ SPEC = ["name=mood", "storage.url=s3://bucket", "data.limit=600", "train.epochs=
 
 
 def golden() -> str:
-    """The plain manifests of the recipe `sentiment` under another name, over the overlay `local`."""
+    """The plain manifests of the recipe `sentiment` under another name, over `local`; without the long dashboards."""
     spec = load_spec("sentiment", SPEC)
     served = AppArgs(
         name="mood", url="s3://bucket/models/mood/mood-1", digest="ab" * 32, version="1",
         config=spec.serve, storage=spec.storage,
     )  # fmt: skip
-    return plain(built(kustomization.files(workload(spec, "local", None, {}, served), "local", package())))
+    objects = built(kustomization.files(workload(spec, "local", None, {}, served), "local", package()))
+    return plain(one for one in objects if one["metadata"]["labels"]["app.kubernetes.io/component"] != "monitoring")

@@ -6,18 +6,25 @@ and the policies, and the deletion waits for it: whoever deletes those first wai
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
-from heliostat.cluster.deploy.api import Reference
 from heliostat.cluster.kubernetes.build import Manifest
 
+Object = TypeVar("Object")
 ORDER = (
     "Namespace",
+    "CustomResourceDefinition",
+    "PriorityClass",
     "ResourceQuota",
     "LimitRange",
-    "ServiceAccount",
     "NetworkPolicy",
+    "ServiceAccount",
     "Secret",
+    "Role",
+    "ClusterRole",
+    "RoleBinding",
+    "ClusterRoleBinding",
     "ConfigMap",
     "PersistentVolumeClaim",
     "Service",
@@ -51,8 +58,8 @@ def to_apply(manifests: Iterable[Manifest]) -> list[Manifest]:
     return sorted(manifests, key=lambda one: (position(one["kind"]), one["kind"], one["metadata"]["name"]))
 
 
-def to_delete(references: Iterable[Reference]) -> list[list[Reference]]:
+def to_delete(objects: Iterable[Object], kind: Callable[[Object], str]) -> list[list[Object]]:
     """In the order in which they go: each group when the one before it is gone."""
-    found = sorted(references, key=lambda one: (-position(one.kind), one.kind, one.name))
-    first = [one for one in found if one.kind in WORKLOADS]
-    return [group for group in (first, [one for one in found if one.kind not in WORKLOADS]) if group]
+    found = sorted(objects, key=lambda one: (-position(kind(one)), str(one)))
+    first = [one for one in found if kind(one) in WORKLOADS]
+    return [group for group in (first, [one for one in found if kind(one) not in WORKLOADS]) if group]
