@@ -152,6 +152,9 @@ class FakeKubernetes:
             fault(method, path)
         if path == "/version":
             return {"major": "1", "minor": "36", "gitVersion": "v1.36.0"}
+        if path == "/apis":
+            groups = [{"preferredVersion": {"groupVersion": one}} for one in self.kinds if "/" in one]
+            return {"groups": groups}
         for api_version, kinds in self.kinds.items():
             root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
             if path == root:
@@ -310,7 +313,7 @@ class FakeKubernetes:
 
 
 def _resource(kind: str, plural: str, is_namespaced: bool) -> dict[str, Any]:
-    return {"kind": kind, "name": plural, "namespaced": is_namespaced}
+    return {"kind": kind, "name": plural, "namespaced": is_namespaced, "verbs": ["delete", "get", "list", "patch"]}
 
 
 def _is_identity(path: Path_) -> bool:

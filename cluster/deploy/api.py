@@ -33,6 +33,15 @@ class RefusedError(KubernetesError):
         self.reason = reason
         """Kubernetes' own word, such as `Conflict`."""
 
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may be carried out later: the server is busy, or unwell."""
+        return self.status == 429 or self.status >= 500
+
+
+class UnansweredError(KubernetesError):
+    """Nothing answers at the cluster's address, or not in time."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -57,10 +66,12 @@ class Resource:
 
     plural: str
     is_namespaced: bool
+    is_kept: bool
+    """Whether there are objects of it, to be listed and deleted."""
 
 
 class Api:
-    """The objects of one namespace. Methods raise RefusedError, or KubernetesError if nothing answers in time."""
+    """The objects of one namespace. Methods raise RefusedError, or UnansweredError if nothing answers in time."""
 
     def __init__(self, client: ApiClient, context: str, namespace: str) -> None:
         self.context = context
@@ -131,6 +142,20 @@ class Api:
         """Whether the cluster knows the kind."""
         return kind in self._kinds(api_version)
 
+    def kinds(self) -> list[tuple[str, str]]:
+        """API version and kind of all that a namespace can hold and that can be listed and deleted."""
+        groups = self._ask("GET", "/apis")["groups"]
+        found = []
+        for version in ("v1", *(group["preferredVersion"]["groupVersion"] for group in groups)):
+            try:
+                resources = self._kinds(version)
+            except RefusedError as error:
+                if not error.is_transient:  # an aggregated API whose own server is away
+                    raise
+                continue
+            found += [(version, kind) for kind, one in resources.items() if one.is_namespaced and one.is_kept]
+        return found
+
     def version(self) -> tuple[int, int]:
         """Major and minor version of Kubernetes."""
         found = self._ask("GET", "/version")
@@ -152,7 +177,10 @@ class Api:
                     raise
                 found = []
             whole = [one for one in found if "/" not in one["name"]]  # the others are parts, such as pods/log
-            self._resources[api_version] = {one["kind"]: Resource(one["name"], one["namespaced"]) for one in whole}
+            self._resources[api_version] = {
+                one["kind"]: Resource(one["name"], one["namespaced"], {"delete", "list"} <= set(one["verbs"]))
+                for one in whole
+            }
         return self._resources[api_version]
 
     def _ask(
@@ -177,7 +205,7 @@ class Api:
             raise _refusal(error, f"{self.context}: {method} {path}") from None
         except (HTTPError, OSError) as error:
             why = getattr(error, "reason", None) or error
-            raise KubernetesError(f"{self.context}: {self.server} does not answer: {why}") from None
+            raise UnansweredError(f"{self.context}: {self.server} does not answer: {why}") from None
 
 
 def _root(api_version: str) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from heliostat.cluster.deploy import changes
-from heliostat.cluster.deploy.api import Api, Reference, RefusedError
+from heliostat.cluster.deploy.api import MANAGER, Api, Reference, RefusedError
 from heliostat.cluster.deploy.checks import forced
+from heliostat.cluster.deploy.patience import persistently
 from heliostat.cluster.kubernetes.build import Manifest
 from heliostat.cluster.kubernetes.order import to_apply
 from heliostat.infra.errors import KubernetesError
+
+AWAY_SECONDS = 60.0
+"""How long the server may not take an object because it is away."""
 
 
 @dataclass
@@ -49,13 +54,13 @@ def apply(api: Api, manifests: Iterable[Manifest], done: Applied) -> None:
 
 def _applied(api: Api, manifest: Manifest) -> Manifest:
     try:
-        return api.apply(manifest, force=forced(manifest))
+        return persistently(lambda: api.apply(manifest, force=forced(manifest)), time.monotonic() + AWAY_SECONDS)
     except RefusedError as error:
         if error.reason != "Conflict":
             raise RefusedError(f"{Reference.of(manifest)}: {error}", error.status, error.reason) from None
         raise RefusedError(
-            f"{Reference.of(manifest)}: others write fields of it: {error}; what was applied before without"
-            " --server-side needs `kubectl apply --server-side --force-conflicts` once",
+            f"{Reference.of(manifest)}: others write fields of it: {error}; to take them over: kubectl apply"
+            f" --server-side --force-conflicts --field-manager {MANAGER} -k DIR",
             error.status,
             error.reason,
         ) from None

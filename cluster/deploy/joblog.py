@@ -12,15 +12,19 @@ class JobLog:
 
     def __init__(self, api: Api, job: str, say: Callable[[str], None]) -> None:
         self._api, self._job, self._say = api, job, say
+        self._is_told = False
         self._seen: dict[str, tuple[str, int]] = {}  # pod -> time of its newest line, how many lines have that time
 
     def __call__(self) -> None:
-        """Says the new lines of all submitters; pods that do not run yet have none."""
+        """Says the new lines of all submitters; pods that wait to start or are gone have none."""
         for pod in self._api.all_of("v1", "Pod", labels=f"job-name={self._job}"):
             try:
                 self._follow(pod["metadata"]["name"])
             except RefusedError as error:
-                if error.status not in (400, 404):  # waits to start, or is gone
+                if error.status == 403 and not self._is_told:
+                    self._is_told = True
+                    self._say(f"its log may not be read: {error}")
+                elif error.is_transient:
                     raise
 
     def _follow(self, pod: str) -> None:

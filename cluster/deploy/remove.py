@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from heliostat.cluster.deploy.api import Api, Reference
+from heliostat.cluster.deploy.patience import persistently
 from heliostat.cluster.kubernetes.build import Manifest
 from heliostat.cluster.kubernetes.order import KEPT, ORDER, position, to_delete
 from heliostat.infra.errors import KubernetesError
@@ -13,21 +15,15 @@ from heliostat.infra.errors import KubernetesError
 PART_OF = "app.kubernetes.io/part-of=heliostat"
 """What all our objects are labelled with."""
 POLL_SECONDS = 2.0
-VERSIONS = {
-    **dict.fromkeys(("RayCluster", "RayCronJob", "RayJob", "RayService"), "ray.io/v1"),
-    **dict.fromkeys(("Deployment", "StatefulSet"), "apps/v1"),
-    **dict.fromkeys(("Job", "CronJob"), "batch/v1"),
-    **dict.fromkeys(("PodMonitor", "PrometheusRule"), "monitoring.coreos.com/v1"),
-    "NetworkPolicy": "networking.k8s.io/v1",
-    "PodDisruptionBudget": "policy/v1",
-}
-"""Where kinds are, the others in `v1`."""
+MADE_BY_OTHERS = ("Endpoints", "EndpointSlice", "Event", "Pod")
+"""Kinds that carry our labels because what makes them copies those."""
 
 
 def ours(api: Api, with_volumes: bool) -> list[Reference]:
     """All that was deployed into the namespace, without volumes unless asked for, and without what KubeRay made."""
-    kinds = [kind for kind in ORDER if kind not in ("Namespace", *(() if with_volumes else KEPT))]
-    found = [one for kind in kinds for one in api.all_of(VERSIONS.get(kind, "v1"), kind, labels=PART_OF)]
+    left_out = (*MADE_BY_OTHERS, *(() if with_volumes else KEPT))
+    kinds = [(version, kind) for version, kind in api.kinds() if kind not in left_out]
+    found = [one for version, kind in kinds for one in api.all_of(version, kind, labels=PART_OF)]
     return [Reference.of(one) for one in found if not one["metadata"].get("ownerReferences")]
 
 
@@ -45,16 +41,20 @@ def remove(api: Api, references: Iterable[Reference], seconds: float, say: Calla
     until = time.monotonic() + seconds
     for group in to_delete(references, lambda one: one.kind):
         for one in group:
-            if api.delete(one):
+            if persistently(partial(api.delete, one), until):
                 say(f"{one}: is deleted")
         _gone(api, group, until, seconds)
 
 
 def _gone(api: Api, group: list[Reference], until: float, seconds: float) -> None:
-    while left := [found for one in group if (found := api.get(one)) is not None]:
+    while left := persistently(partial(_left, api, group), until):
         if time.monotonic() >= until:
             raise KubernetesError(f"not gone after {seconds:g} s: {'; '.join(_held(one) for one in left)}{_rest(left)}")
         time.sleep(POLL_SECONDS)
+
+
+def _left(api: Api, group: list[Reference]) -> list[Manifest]:
+    return [found for one in group if (found := api.get(one)) is not None]
 
 
 def _held(found: Manifest) -> str:

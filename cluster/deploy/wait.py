@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from heliostat.cluster.deploy import problems, states
 from heliostat.cluster.deploy.api import Api, Reference
+from heliostat.cluster.deploy.patience import persistently
 from heliostat.cluster.deploy.states import State
 from heliostat.cluster.kubernetes.build import Manifest
 from heliostat.infra.errors import KubernetesError
@@ -15,6 +17,8 @@ from heliostat.infra.errors import KubernetesError
 POLL_SECONDS = 3.0
 SETTLE_SECONDS = 60.0
 """How long a failure must stand: the status of an endpoint that is mended still tells of the failure before."""
+AWAY_SECONDS = 120.0
+"""How long the cluster's API may not answer meanwhile."""
 PROBLEM_SECONDS = 10.0
 """For so long pods may be without a node or an image before it is said."""
 WAITED = {
@@ -56,14 +60,22 @@ def wait(
     waiting = [Waiting(one) for one in references if one.kind in WAITED or one.kind == "RayService"]
     until = time.monotonic() + seconds
     while True:
-        watch()
-        waiting = [one for one in waiting if not _look(api, one, say, ask)]
+        look = partial(_waiting, api, waiting, say, ask, watch)
+        waiting = persistently(look, time.monotonic() + AWAY_SECONDS)
         if not waiting:
             return
         late = [one for one in waiting if one.phase != "runs"] if time.monotonic() >= until else []
         if late:
             raise KubernetesError(f"not there after {seconds:g} s: {'; '.join(_kept(api, one) for one in late)}")
         time.sleep(POLL_SECONDS)
+
+
+def _waiting(
+    api: Api, before: list[Waiting], say: Callable[[str], None], ask: Ask, watch: Callable[[], None]
+) -> list[Waiting]:
+    """What is still waited for after one more look."""
+    watch()
+    return [one for one in before if not _look(api, one, say, ask)]
 
 
 def state_of(api: Api, found: Manifest) -> State:

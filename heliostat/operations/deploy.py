@@ -103,15 +103,21 @@ def _take_back(api: Api, created: Sequence[Reference], say: Callable[[str], None
     """Deletes what runs of what is new, and says what stays."""
     back = [one for one in created if one.kind in TAKEN_BACK and _asks_for_pods(api, one)]
     for one in reversed(back):
-        api.delete(one)
-        say(f"{one}: taken back")
+        try:
+            api.delete(one)
+            say(f"{one}: taken back")
+        except KubernetesError as error:
+            say(f"{one}: stays, it could not be taken back: {error}")
     stays = sum(one.kind not in TAKEN_BACK for one in created)
     return f"; the platform's {stays} new objects stay, heliostat destroy takes them" if stays else ""
 
 
 def _asks_for_pods(api: Api, reference: Reference) -> bool:
     """False for a job that has begun or ended: its cluster goes by itself, and its logs and status tell why."""
-    found = api.get(reference)
+    try:
+        found = api.get(reference)
+    except KubernetesError:
+        return True
     return found is not None and (reference.kind != "RayJob" or wait.state_of(api, found).phase == "waits")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.cluster.deploy import remove, wait
+from heliostat.cluster.deploy import patience, remove, wait
 from heliostat.cluster.deploy.api import Api
 from heliostat.cluster.deploy.contexts import connect
 from heliostat.cluster.kubernetes.build import Manifest, build
@@ -56,6 +56,7 @@ def api(kubernetes: FakeKubernetes, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(wait, "PROBLEM_SECONDS", 0.0)
     monkeypatch.setattr(wait, "SETTLE_SECONDS", 0.1)
     monkeypatch.setattr(remove, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.02)
     return connect("test", None, None)
 
 

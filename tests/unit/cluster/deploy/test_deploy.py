@@ -380,13 +380,14 @@ def test_who_may_not_ask_for_nodes_or_secrets_can_deploy(
 
 
 def test_a_failure_in_the_middle_says_which_object_and_takes_back_what_runs(
-    api: Api, kubernetes: FakeKubernetes, objects: list[Manifest]
+    api: Api, kubernetes: FakeKubernetes, objects: list[Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(method: str, path: str) -> None:
         if method == "PATCH" and "rayservices" in path:
             raise RefusalError(500, "InternalError", "etcdserver: request timed out")
 
     kubernetes.faults.append(fail)
+    monkeypatch.setattr("heliostat.cluster.deploy.apply.AWAY_SECONDS", 0.1)
 
     with pytest.raises(KubernetesError, match="RayService mood: etcdserver: request timed out; the platform's"):
         deploy(api, endpoint(objects))
@@ -449,3 +450,52 @@ def test_a_job_that_a_queue_has_written_is_not_applied_again(
     assert kubernetes.find("RayJob", "mood-7") == kubernetes.find("RayJob", "mood-7")
     found: Any = kubernetes.find("RayJob", "mood-7")
     assert "kueue.x-k8s.io/podset" in found["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["metadata"]["labels"]
+
+
+def test_a_server_that_is_away_for_a_moment_ends_no_deployment(
+    api: Api, kubernetes: FakeKubernetes, kuberay: FakeKubeRay, objects: list[Manifest]
+) -> None:
+    away = iter([RefusalError(503, "ServiceUnavailable", "apiserver is shutting down")] * 3)
+
+    def fail(method: str, path: str) -> None:
+        if method == "GET" and path.endswith("/rayservices/mood") and kubernetes.find("RayService", "mood"):
+            for error in away:
+                raise error
+
+    kubernetes.faults.append(fail)
+    manifests = endpoint(objects)
+    kuberay.applications["mood"] = {"status": "DEPLOYING"}
+
+    with pytest.raises(KubernetesError, match="not there after"):
+        deploy(api, manifests, seconds=0.2)
+
+    assert next(away, None) is None, "it was away, and was asked again"
+
+
+def test_a_log_that_may_not_be_read_ends_no_job(api: Api, kubernetes: FakeKubernetes, objects: list[Manifest]) -> None:
+    def forbid(method: str, path: str) -> None:
+        if path.endswith("/log"):
+            raise RefusalError(403, "Forbidden", "pods/log is forbidden")
+
+    kubernetes.faults.append(forbid)
+    pod = {"name": "mood-7-xyz", "labels": {"job-name": "mood-7"}}
+    kubernetes.write({"apiVersion": "v1", "kind": "Pod", "metadata": pod})
+
+    said = deploy(api, part(objects, "platform", "train"))
+
+    assert said.count("its log may not be read: pods/log is forbidden") == 1
+    assert said[-1] == "RayJob mood-7: succeeded"
+
+
+def test_what_a_component_brings_goes_too_and_what_others_made_of_ours_does_not(
+    api: Api, kubernetes: FakeKubernetes
+) -> None:
+    kubernetes.kinds = {**kubernetes.kinds, "kueue.x-k8s.io/v1beta1": {"LocalQueue": ("localqueues", True)}}
+    labels = {"app.kubernetes.io/part-of": "heliostat"}
+    queue = {"apiVersion": "kueue.x-k8s.io/v1beta1", "kind": "LocalQueue"}
+    made: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod"}
+    kubernetes.write({**queue, "metadata": {"name": "q", "labels": labels}})
+    kubernetes.write({**queue, "metadata": {"name": "owned", "labels": labels, "ownerReferences": [{"name": "x"}]}})
+    kubernetes.write({**made, "metadata": {"name": "p", "labels": labels}})
+
+    assert [str(one) for one in remove.ours(api, with_volumes=True)] == ["LocalQueue q"]
