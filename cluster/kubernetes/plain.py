@@ -25,7 +25,12 @@ NUMBERS_OF_OTHERS = re.compile(r"[-+.]?\d|[yYnN]$")
 
 def plain(objects: Iterable[Manifest]) -> str:
     """One YAML document for each object."""
-    return HEADER + "".join(f"---\n{dump(one)}" for one in sorted(objects, key=_place))
+    return HEADER + "".join(f"---\n{dump(one)}" for one in in_order(objects))
+
+
+def in_order(objects: Iterable[Manifest]) -> list[Manifest]:
+    """The objects in an order in which they can be applied."""
+    return sorted(objects, key=_place)
 
 
 def dump(value: Any) -> str:
