@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heliostat import __version__
 from heliostat.cluster.kubernetes import folder, kustomization, refusals
 from heliostat.cluster.kubernetes.build import Manifest, built
+from heliostat.cluster.kubernetes.helm import chart
 from heliostat.cluster.kubernetes.overlays import OVERLAYS, package
 from heliostat.cluster.kubernetes.plain import dump, plain
 from heliostat.cluster.kubernetes.workload import SPEC_FILE, Endpoint, Workload, check_image, check_name
@@ -29,6 +31,8 @@ PORT = 8000
 
 JOBS = ("prepare", "train", "tune", "evaluate")
 """Commands that a RayJob can run."""
+FORMS = ("kustomize", "plain", "helm")
+"""A folder for `kubectl apply -k`, one file, and a chart."""
 MANIFESTS = "manifests.yaml"
 """The one file of a plain rendering."""
 
@@ -47,23 +51,34 @@ class Request:
     is_served: bool = True
 
 
-def render(spec: Spec, request: Request, out: Path, *, is_plain: bool, shows: bool, force: bool) -> None:
-    """Writes the folder, or shows with `shows` what would change in it.
+def render(spec: Spec, request: Request, out: Path, *, form: str, shows: bool, force: bool) -> None:
+    """Writes the folder in a form of FORMS, or shows with `shows` what would change in it.
 
     Raises ConfigError for what Kubernetes, KubeRay or the overlay has no place for, and for files that were edited;
     ModelError if no such version is published; ResourceError where there is no kubectl.
     """
     view = View()
     files, objects = manifests(spec, request, view)
-    files = {MANIFESTS: plain(objects)} if is_plain else files
+    if form == "plain":
+        files = {MANIFESTS: plain(objects)}
+    elif form == "helm":
+        files = chart(objects, spec.name, __version__)
     if shows:
         view.say(folder.difference(out, files) or f"{out}: as it would be rendered")
         return
     found = folder.write(out, files, force=force)
     view.say(f"{out}: {len(found.written)} files written, {len(found.removed)} removed, of {len(files)}")
-    place = f"-f {out / MANIFESTS}" if is_plain else f"-k {out}"
-    for part in ("platform", "train", *(["serve"] if request.is_served else [])):
-        view.say(f"kubectl apply --server-side {place} -l app.kubernetes.io/component={part}")
+    for line in _next(spec, request, out, form):
+        view.say(line)
+
+
+def _next(spec: Spec, request: Request, out: Path, form: str) -> list[str]:
+    """The commands that apply what is written."""
+    if form == "helm":
+        return [f"helm upgrade --install {spec.name} {out}"]
+    place = f"-f {out / MANIFESTS}" if form == "plain" else f"-k {out}"
+    parts = ("platform", "train", *(["serve"] if request.is_served else []))
+    return [f"kubectl apply --server-side {place} -l app.kubernetes.io/component={part}" for part in parts]
 
 
 def manifests(spec: Spec, request: Request, view: View) -> tuple[dict[str, str], list[Manifest]]:

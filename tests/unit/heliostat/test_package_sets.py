@@ -50,6 +50,7 @@ WORK: dict[str, tuple[list[str], int, str]] = {
     "monitor down": ([], 0, "no monitor is running"),
     "monitor status": ([], 1, "not all of it runs"),
     "monitor up": (["--rules", "none.yaml"], 2, "--rules: none.yaml: no such file"),
+    "render helm": (["sentiment", "storage.url=s3://bucket", "--no-serve", "--out", "chart"], 0, "files written"),
     "render k8s": (["sentiment", "storage.url=s3://bucket", "--no-serve", "--out", "out"], 0, "files written"),
     "rollback": (["shop"], 1, NOTHING_RUNS),
     "serve": (["sentiment"], 1, "models:/sentiment@production"),
