@@ -25,11 +25,17 @@ PACKAGES = {
     "chromedriver": ("chromium", "chromium-driver"),
     "curl": ("curl",),  # runs the calls that guides show
     "wget": ("wget",),  # asks for an image's health
+    "redis-server": ("redis-server",),  # keeps what a head of Ray knows
+    "redis-cli": ("redis-server",),
+    "postgres": ("postgresql",),  # has MLflow's tables
+    "initdb": ("postgresql",),
 }
 """Name of each tool -> the Debian packages that have it."""
 FOLDER = Path(sys.prefix) / "tools"
 """Where packages are unpacked; its bin has what starts their tools."""
-KEPT = ("bin", "lib", "usr/bin", "usr/lib", "usr/share/fonts", "usr/share/prometheus")
+KEPT = ("bin", "lib", "usr/bin", "usr/lib", "usr/share/fonts", "usr/share/postgresql", "usr/share/prometheus")
+SYSTEM = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
+"""Folders of the system that have tools, and are not on PATH."""
 BUILT_IN = b"/usr/share/prometheus/alertmanager"
 """Where Debian's Alertmanager looks for its templates, which an unpacked one has elsewhere."""
 BUILT_IN_HERE = b"/proc/self/fd/9".ljust(len(BUILT_IN), b"/")
@@ -48,7 +54,7 @@ def add_to_path() -> None:
     """Puts the unpacked tools before those of the system, for this process and its children."""
     own = str(FOLDER / "bin")
     others = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder != own]
-    os.environ["PATH"] = os.pathsep.join([own, *others])
+    os.environ["PATH"] = os.pathsep.join([own, *others, *(folder for folder in SYSTEM if folder not in others)])
 
 
 def missing(tools: Iterable[str]) -> list[str]:
@@ -132,7 +138,12 @@ def _write_starter(tool: str, folder: Path) -> None:
     starter.parent.mkdir(parents=True, exist_ok=True)
     fonts = "".join(f"<dir>{place}/usr/share/fonts</dir>" for place in ("", files))
     (folder / "fonts.conf").write_text(f"<fontconfig>{fonts}<cachedir>{folder}/cache</cachedir></fontconfig>\n")
-    found = [path for path in (files / "usr/lib" / tool / tool, files / "usr/bin" / tool) if path.exists()]
+    places = (
+        files / "usr/lib" / tool / tool,
+        files / "usr/bin" / tool,
+        *files.glob(f"usr/lib/postgresql/*/bin/{tool}"),
+    )
+    found = [path for path in places if path.exists()]
     if not found:
         raise UnavailableError(f"{tool} is not among what was unpacked")
     data = files / BUILT_IN.decode().lstrip("/")

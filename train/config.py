@@ -44,6 +44,9 @@ class TrainConfig(ParallelConfig):
     keep_checkpoints: Positive = 2
     resume: Literal["never", "auto"] = "never"
     """`auto`: continue the spec's newest run if it has not finished; for drivers that may be restarted."""
+    promote: Literal["first", "better"] = "first"
+    """Which new version becomes `production` by itself: the model's first one; with `better`, any that has a better
+    metric on the test split than the version in production, which is measured on it too."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Times a run may restart from its last complete checkpoint after losing a worker."""
     max_skipped_steps: Annotated[int, Field(ge=0)] = 3

@@ -109,7 +109,7 @@ def _of_the_endpoint(workload: Workload, has_budget: bool) -> Iterator[list[str]
     ]
     yield _patch(service, values)
     if has_budget:
-        yield _patch(_BUDGET, [("/spec/minAvailable", replicas.least - 1)])
+        yield _patch({**_BUDGET, "name": "heliostat-serve"}, [("/spec/minAvailable", replicas.least - 1)])
 
 
 def _scaled(group: str, pods: Pods) -> list[tuple[str, Any]]:

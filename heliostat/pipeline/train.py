@@ -12,6 +12,7 @@ from heliostat.infra.tracing import semconv
 from heliostat.infra.tracing.settings import TRACEPARENT
 from heliostat.infra.tracing.tracer import traced
 from heliostat.pipeline.job import make_job
+from heliostat.pipeline.promotion import gate
 from heliostat.pipeline.report import event_metrics, merge_curves, report_on_run
 from heliostat.pipeline.runs import driving, new_run_id, read_run, write_run
 from heliostat.results import Curves, TrainingResult
@@ -28,6 +29,8 @@ _log = log.get(__name__)
 
 def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -> TrainingResult:
     """Trains, evaluates and publishes the next version of the model; the first becomes `production`.
+
+    So does a better one, if `train.promote` says so.
 
     If a run called `run_id` was interrupted, it resumes from its newest complete checkpoint. What MLflow does not take,
     the registration too, waits in storage.
@@ -63,7 +66,7 @@ def _run(spec: Spec, prepared: Prepared, view: View, run_id: str) -> TrainingRes
                 on_event(event)
 
             result = launch(job, handle)
-        model = register(spec, run, result)
+        model = gate(spec, register(spec, run, result), prepared, view)
         curves = merge_curves(run, seen, tasks.get(spec.task).metric) if record else seen
         trained = TrainingResult(run_id, model, result, run.url, curves)
         trained.report = report_on_run(spec, prepared, run, trained)

@@ -21,6 +21,12 @@ K8S = Path(__file__).resolve().parents[3] / "k8s"
 TARGETS = ["base", *sorted(f"overlays/{folder.name}" for folder in (K8S / "overlays").iterdir())]
 RAY_KINDS = {"RayCluster": (), "RayJob": ("rayClusterSpec",), "RayService": ("rayClusterConfig",)}
 """KubeRay's kinds, and where in their spec the Ray cluster is described."""
+PLAIN_KINDS = {
+    "Deployment": ("template",),
+    "Job": ("template",),
+    "CronJob": ("jobTemplate", "spec", "template"),
+}
+"""Kubernetes' own kinds that make pods, and where in their spec the pod is."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,10 @@ class Manifests:
 
 def _pods(one: dict[str, Any]) -> Iterator[Pod]:
     spec = one.get("spec", {})
-    if one["kind"] == "Deployment":
-        yield Pod(one, "Deployment", spec["template"])
+    if one["kind"] in PLAIN_KINDS:
+        for key in PLAIN_KINDS[one["kind"]]:
+            spec = spec[key]
+        yield Pod(one, one["kind"], spec)
     if one["kind"] not in RAY_KINDS:
         return
     for key in RAY_KINDS[one["kind"]]:

@@ -40,7 +40,7 @@ def test_what_is_no_quantity_is_found(given: str) -> None:
 
 def test_quantities_are_text_in_canonical_form(manifests: Any) -> None:
     found = [one for item in manifests.objects for one in quantities(item, item["kind"])]
-    assert {"sizeLimit", "storage", "cpu", "memory"} <= {path.rpartition(".")[2] for path, _ in found}
+    assert {"sizeLimit", "cpu", "memory"} <= {path.rpartition(".")[2] for path, _ in found}
     assert [path for path, _ in found if "autoscalerOptions" in path]
     assert [(path, amount) for path, amount in found if amount != canonical(amount)] == []
 

@@ -15,12 +15,15 @@ from packaging.requirements import Requirement
 
 from tests.package_sets import programs_of, serve_packages
 
-EVERYWHERE = {"bash", "sh", "sleep"}
-"""Of Debian's essential packages, so in every image that is made of it."""
+EVERYWHERE = {"bash", "sh", "sleep", "python"}
+"""Of Debian's essential packages, so in every image that is made of it, and of Python's own image."""
 PACKAGES = {"heliostat/serve": serve_packages(), "heliostat/train": [Requirement("heliostat")]}
 """What is installed into our images, beside Heliostat."""
-OTHERS = {"chrislusf/seaweedfs": {"weed", "sleep"}}
-"""Programs of images of others: SeaweedFS's own, and what Alpine has."""
+OTHERS = {
+    "chrislusf/seaweedfs": {"weed", "sleep"},
+    "redis": {"redis-server", "redis-cli", "sh", "grep", "sleep"},
+}
+"""Programs of images of others: their own, and what their Alpine or Debian has."""
 
 
 @cache
@@ -42,20 +45,22 @@ def called(command: list[str]) -> Iterator[str]:
         assert command[1] == "-c"
         checked = subprocess.run(["bash", "-n", "-c", command[2]], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stderr
-        yield from (shlex.split(part)[0] for part in re.split(r"[;&|\n]+", command[2]) if part.strip())
+        line = re.sub(r"<<(\w+)\n.*?\n\1\b", "", command[2].replace("exec ", ""), flags=re.DOTALL)  # input of a program
+        yield from (shlex.split(part)[0] for part in re.split(r"[;&|\n]+", line) if part.strip())
 
 
 def commands(manifests: Any) -> Iterator[tuple[str, list[str]]]:
     """Each command with the image that it runs in."""
     for pod in manifests.pods():
-        for container in pod.spec["containers"]:
+        for container in [*pod.spec.get("initContainers", []), *pod.spec["containers"]]:
             image = name_of(container["image"])
             if "command" in container:
                 yield image, [*container["command"], *container.get("args", [])]
             for hook in container.get("lifecycle", {}).values():
                 yield image, hook["exec"]["command"]
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-                assert "exec" not in container.get(probe, {}), "one that runs a program is to be looked at here"
+                if "exec" in container.get(probe, {}):
+                    yield image, container[probe]["exec"]["command"]
     yield "heliostat/train", shlex.split(manifests.only("RayJob")["spec"]["entrypoint"])
 
 

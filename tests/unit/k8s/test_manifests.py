@@ -12,11 +12,12 @@ import yaml
 
 from heliostat import __version__
 from heliostat.infra.alerts.watching import EXPORTER
+from tests.unit.k8s.conftest import PLAIN_KINDS
 
 K8S = Path(__file__).resolve().parents[3] / "k8s"
 OLDEST, NEWEST = "1.30", "1.37"
 """Kubernetes releases that the objects must be valid for."""
-OTHER_GROUPS = ("ray.io", "monitoring.coreos.com")
+OTHER_GROUPS = ("ray.io", "monitoring.coreos.com", "kueue.x-k8s.io")
 PARTS = {"platform", "cluster", "train", "serve", "monitoring"}
 
 
@@ -92,7 +93,7 @@ def test_pods_keep_to_the_restricted_standard(manifests: Any) -> None:
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}, pod.name
         for volume in pod.spec.get("volumes", []):
             assert set(volume) - {"name"} <= {"emptyDir", "configMap", "persistentVolumeClaim", "projected"}, pod.name
-        for container in pod.spec["containers"]:
+        for container in [*pod.spec.get("initContainers", []), *pod.spec["containers"]]:
             own = container["securityContext"]
             assert own["allowPrivilegeEscalation"] is False, pod.name
             assert own["capabilities"] == {"drop": ["ALL"]}, pod.name
@@ -149,25 +150,26 @@ def test_the_autoscaler_finds_what_a_kubernetes_client_looks_for(manifests: Any)
 
 def test_every_container_has_resources(manifests: Any) -> None:
     for pod in manifests.pods():
-        for container in pod.spec["containers"]:
+        for container in [*pod.spec.get("initContainers", []), *pod.spec["containers"]]:
             resources = container["resources"]
             assert {"cpu", "memory"} <= set(resources["requests"]), pod.name
             assert {"cpu", "memory"} <= set(resources["limits"]), pod.name
             assert resources["requests"]["memory"] == resources["limits"]["memory"] or pod.role in (
-                "Deployment",
+                *PLAIN_KINDS,
                 "submitter",
             ), f"{pod.name}: Ray plans with its limit, so it must be there"
 
 
 def test_every_server_has_probes_and_time_to_stop(manifests: Any) -> None:
     for pod in manifests.pods():
-        if pod.role == "submitter":
+        if pod.role in ("submitter", "Job", "CronJob"):
             continue
         ports = {port["name"]: port["containerPort"] for port in pod.spec["containers"][0]["ports"]}
         container = pod.spec["containers"][0]
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            port = container[probe]["httpGet"]["port"]
-            assert isinstance(port, int) or port in ports, f"{pod.name} {probe}"
+            if "exec" not in container[probe]:  # its command is looked at in test_commands.py
+                port = container[probe]["httpGet"]["port"]
+                assert isinstance(port, int) or port in ports, f"{pod.name} {probe}"
         [command] = walk(container["lifecycle"]["preStop"], "command")
         waits = re.search(r"sleep (\d+)", " ".join(command))
         seconds = int(waits.group(1)) if waits else 0
@@ -190,7 +192,10 @@ def test_config_maps_that_pods_read_are_there(manifests: Any) -> None:
 
 
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    return set(selector.get("matchLabels", {}).items()) <= set(labels.items())
+    return set(selector.get("matchLabels", {}).items()) <= set(labels.items()) and all(
+        one["key"] in labels and labels[one["key"]] in one.get("values", labels.values())
+        for one in selector.get("matchExpressions", [])
+    )
 
 
 def policies(manifests: Any, labels: dict[str, str]) -> list[dict[str, Any]]:
@@ -252,6 +257,16 @@ def test_the_budget_leaves_room_for_a_drain() -> None:
     patch = yaml.safe_load((folder / "service-pods.yaml").read_text())
     least = next(one["value"] for one in patch if one["path"].endswith("minReplicas"))
     assert budget == least - 1
+
+
+def test_no_drain_takes_a_head_of_an_endpoint_in_production(manifests: Any) -> None:
+    """Not one of the two that there are in an upgrade either, and none of a training cluster is held."""
+    budgets = [one for one in manifests.of("PodDisruptionBudget") if one["metadata"]["name"] == "heliostat-head"]
+    assert len(budgets) == manifests.target.endswith("production")
+    for budget in budgets:
+        held = [pod for pod in manifests.pods() if selects(budget["spec"]["selector"], pod.labels)]
+        assert [(pod.owner["kind"], pod.role) for pod in held] == [("RayService", "head")]
+        assert budget["spec"]["minAvailable"] == 2
 
 
 def test_nodes_that_take_no_pods_count_for_nothing_where_replicas_are_spread(manifests: Any) -> None:

@@ -110,7 +110,7 @@ def test_a_budget_lets_one_pod_go(tmp_path: Path) -> None:
     found = built("production", tmp_path)
     (group,) = found.only("RayService")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     assert (group["minReplicas"], group["maxReplicas"]) == (3, 5)
-    assert found.only("PodDisruptionBudget")["spec"]["minAvailable"] == 2
+    assert found.only("PodDisruptionBudget", "heliostat-serve")["spec"]["minAvailable"] == 2
 
 
 @each_overlay
