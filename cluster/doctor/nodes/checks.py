@@ -80,14 +80,14 @@ def _names(there: Answering) -> list[Check]:
     addresses = {node.address for node in there.nodes}
     wanted = sorted(address for address in addresses if not address.replace(".", "").isdigit() and ":" not in address)
     answers = ask({name: actor.resolve.remote(wanted) for name, actor in there.actors.items()})
-    of_nodes = {}
+    of_nodes: dict[str, judge.Verdict] = {}
     for node in there.nodes:
         answer = answers[node.name]
         if isinstance(answer, Missing):
             of_nodes[node.name] = ("fail", answer.why, "its resolver does not answer: /etc/resolv.conf there")
         else:
             of_nodes[node.name] = judge.names(node.address, wanted, answer, several=len(addresses) > 1)
-    return judge.together("names", of_nodes)  # type: ignore[arg-type]  # the literals are of a wider type in a dict
+    return judge.together("names", of_nodes)
 
 
 def _bandwidth(there: Answering, tell: Tell) -> list[Check]:

@@ -20,6 +20,7 @@ PATIENCE_SECONDS = 10.0
 SLOW = 0.5
 """A pair is slow below this share of the median pair."""
 NAME = "all-reduce"
+NO_GPU = "it has no GPU"
 
 Pair = tuple[str, str]
 
@@ -77,7 +78,7 @@ def measure(
     backend = "nccl" if len(with_gpu) > 1 else "gloo"
     found = Measured(backend)
     taking_part = list(with_gpu) if backend == "nccl" else list(actors)
-    found.left_out = {name: "it has no GPU" for name in actors if name not in taking_part}
+    found.left_out = {name: NO_GPU for name in actors if name not in taking_part}
     ports = ask({name: actors[name].meet.remote(addresses[name]) for name in taking_part}, START_SECONDS)
     found.left_out |= {name: port.why for name, port in ports.items() if isinstance(port, Missing)}
     members = {
@@ -144,16 +145,20 @@ def slow_pairs(pairs: Mapping[Pair, float]) -> list[Pair]:
 def judge(found: Measured) -> list[Check]:
     """Lines of the report: pairs, all together, and nodes that took no part."""
     checks = [_of_pairs(found), *_together(found)] if found.pairs else []
-    checks += [
-        Check(NAME, "fail", f"{_pair(pair)}: {why}", "these nodes do not reach each other: firewall, host names?")
-        for pair, why in found.failed.items()
-    ]
+    checks += [_failed(pair, why) for pair, why in found.failed.items()]
     if not checks:
         checks.append(Check(NAME, "pass", "not measured: it takes two nodes"))
     return checks + [
-        Check(NAME, "pass" if "no GPU" in why else "warn", f"{node} takes no part: {why}")
+        Check(NAME, "pass" if why == NO_GPU else "warn", f"{node} takes no part: {why}")
         for node, why in found.left_out.items()
     ]
+
+
+def _failed(pair: Pair, why: str) -> Check:
+    said = f"{_pair(pair)}: {why}"
+    if "out of memory" in why:
+        return Check(NAME, "warn", said, "its memory is in use: measure when that job has ended")
+    return Check(NAME, "fail", said, "these nodes do not reach each other: firewall, host names?")
 
 
 def _of_pairs(found: Measured) -> Check:

@@ -95,6 +95,12 @@ def test_a_link_that_is_cut_is_named_and_the_others_are_measured(monkeypatch: py
     assert {"a", "b"} <= set(lost[0].found.partition(":")[0])
 
 
+def test_a_gpu_whose_memory_is_in_use_is_no_broken_link() -> None:
+    full = Measured("nccl", failed={("a", "b"): "OutOfMemoryError: CUDA out of memory. Tried to allocate 256.00 MiB"})
+    [check] = judge(full)
+    assert (check.status, "firewall" in check.advice) == ("warn", False)
+
+
 def test_gpus_are_measured_with_nccl_and_nodes_without_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network("abc", {})
     found = measured(monkeypatch, network, with_gpu="ac")
