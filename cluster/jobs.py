@@ -1,35 +1,32 @@
 """Submit commands to a Ray cluster and follow them, through Ray's job API.
 
-    with environment([Path("spec.yaml")]) as runtime_env:
+    with environment({"spec.yaml": Path("spec.yaml")}) as runtime_env:
         job = submit("http://head:8265", python_command("-m heliostat train spec.yaml"), runtime_env)
     for text in follow("http://head:8265", job):
         ...
 
-Addresses are those of Ray's dashboard. The job outlives the command that submitted it. If token authentication is on,
-Ray finds the token itself (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or `~/.ray/auth_token`).
+Addresses are those of Ray's dashboard. The job outlives the command that submitted it. `job_client.py` has how a
+cluster is reached, with tokens and TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import os
-import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from heliostat.cluster.environment import applied
+from heliostat.cluster import upload
+from heliostat.cluster.job_client import check_version
+from heliostat.cluster.job_client import connected as _client
 from heliostat.cluster.package import code_runtime_env
-from heliostat.cluster.session.address import ANSWER_SECONDS, check_answers
-from heliostat.cluster.tokens import token_environment
 from heliostat.infra.errors import ConfigError, NotFoundError, ResourceError
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -42,10 +39,6 @@ SILENT_SECONDS = 15.0
 STOP_SECONDS = 180
 """How long a job that is stopped may take to end by itself; Ray's own three seconds are too short for a checkpoint."""
 _GRACE = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
-_OVERRIDES: dict[str, str | None] = {"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None}
-# Ray's client prefers these to the given address.
-_PACKAGING = "ray._private.runtime_env.packaging"
-
 
 _FIND_PYTHON = (
     "raylet=$(sed -n 's/^PPid:[[:space:]]*//p' 2>/dev/null </proc/$PPID/status); "
@@ -65,24 +58,17 @@ def python_command(arguments: str) -> str:
 
 
 @contextmanager
-def environment(files: Iterable[Path] = (), variables: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
-    """A Ray runtime environment: `files` in the job's working directory, `variables` in its environment.
+def environment(
+    files: Mapping[str, Path] | None = None, variables: Mapping[str, str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """A Ray runtime environment: `files` by their paths in the job's working directory, `variables` in its environment.
 
     A checkout of Heliostat is uploaded with the job; an installed one must be on the cluster already. Only valid inside
-    the block. Raises ConfigError for a missing file, or two files of the same name.
+    the block. Raises ConfigError for a missing file.
     """
     with tempfile.TemporaryDirectory(prefix="heliostat-job-") as folder:
-        _gather(files, Path(folder))
+        upload.gather(files or {}, Path(folder))
         yield {"working_dir": folder, "env_vars": {**_GRACE, **(variables or {})}, **code_runtime_env()}
-
-
-def _gather(files: Iterable[Path], folder: Path) -> None:
-    for file in files:
-        if not file.is_file():
-            raise ConfigError(f"{file}: no such file to send with the job")
-        if (folder / file.name).exists():
-            raise ConfigError(f"{file}: two files called {file.name} cannot be sent with one job")
-        shutil.copy(file, folder)
 
 
 def submit(
@@ -92,19 +78,37 @@ def submit(
     *,
     metadata: Mapping[str, str] | None = None,
     cpus: float = 0,
+    job: str | None = None,
 ) -> str:
-    """Starts the shell command `entrypoint` on the cluster; returns the job ID. `cpus` are for the command itself.
+    """Starts the shell command `entrypoint` on the cluster; returns the job's ID, which is `job` where that is given.
 
-    Raises ResourceError if the cluster cannot be reached, or refuses the token or the job.
+    `cpus` are for the command itself. Before anything is sent, raises ConfigError if there is a job of that ID or more
+    would travel than Ray takes, and ResourceError if the cluster cannot be reached, refuses the token or has another
+    Ray than the code that travels.
     """
     with _client(address) as client:
+        if job:
+            _check_is_new(address, job)
+        if "py_modules" in (runtime_env or {}):
+            check_version(client, address)
+        upload.check(runtime_env or {})
         return str(
             client.submit_job(
                 entrypoint=entrypoint,
+                submission_id=job,
                 runtime_env=dict(runtime_env or {}),
                 metadata=dict(metadata or {}),
                 entrypoint_num_cpus=cpus,
             )
+        )
+
+
+def _check_is_new(address: str, job: str) -> None:
+    with suppress(NotFoundError):
+        found = find(address, job)
+        raise ConfigError(
+            f"--id: {job} given, and {address} has a job of that ID: {found.status.lower()}; "
+            f"look: heliostat jobs follow {job}; or give another"
         )
 
 
@@ -248,71 +252,6 @@ def _stream(chunks: AsyncIterator[str], has_ended: Callable[[], bool]) -> Iterat
                 loop.run_until_complete(task)
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
-
-
-@contextmanager
-def _client(address: str, job: str = "") -> Iterator[Any]:
-    """Ray's job client; errors inside the block become one line with the address."""
-    _check(address)
-    import aiohttp
-    from ray.exceptions import AuthenticationError
-
-    try:
-        yield _new_client(address)
-    except AuthenticationError as error:
-        raise ResourceError(
-            f"{address}: it refuses our token; give its own in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
-        ) from error
-    except (RuntimeError, ValueError, OSError, aiohttp.ClientError) as error:
-        line = _short(error)
-        if job and "does not exist" in line:
-            raise NotFoundError(
-                f"{address}: no job {job}; heliostat jobs list --address {address} lists them"
-            ) from error
-        raise ResourceError(f"{address}: {line}") from error
-
-
-def _new_client(address: str) -> Any:
-    with applied({**token_environment(create=False), **_OVERRIDES}):
-        from ray.job_submission import JobSubmissionClient
-
-        _quieten()
-        return JobSubmissionClient(address)
-
-
-def _quieten() -> None:
-    """Silences Ray's client, which sets its own log level and logs each upload."""
-    for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", _PACKAGING):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _check(address: str) -> None:
-    """Checks that the dashboard answers, because Ray's client has no timeout."""
-    import requests  # type: ignore[import-untyped]
-
-    check_answers(*_host_and_port(address), address)
-    try:
-        requests.head(address, timeout=ANSWER_SECONDS)
-    except requests.RequestException as error:
-        raise ResourceError(f"{address}: answers, but not as Ray's dashboard does ({type(error).__name__})") from error
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    """Host and port of a dashboard's URL; raises ConfigError for anything else."""
-    try:
-        parts = urlsplit(address)
-        port = parts.port or (443 if parts.scheme == "https" else 80)  # raises ValueError above 65535
-    except ValueError:
-        parts, port = urlsplit(""), 0
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"--address: {address} given; http://HOST:8265, the address of Ray's dashboard, is allowed")
-    return parts.hostname, port
-
-
-def _short(error: Exception) -> str:
-    """The last line of an error, which may contain a traceback from the server."""
-    lines = [line.strip() for line in str(error).replace("\\n", "\n").splitlines() if line.strip(" '\"}.")]
-    return (lines[-1] if lines else type(error).__name__).rstrip("'\"}.")[:300]
 
 
 def default_address() -> str | None:

@@ -97,16 +97,39 @@ def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
 
     Raises ConfigError with one line that names the key, its value and what is allowed.
     """
-    file = Path(path)
-    if (file.is_dir() or not file.exists()) and (RECIPES / f"{path}.yaml").exists():
-        file = RECIPES / f"{path}.yaml"
-    if not file.exists():
-        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
-        raise ConfigError(f"{path}: no such spec; give a YAML file or a recipe ({known})")
+    file = _file(path)
     values = resolve_sources(
         read_yaml(file), lambda source: file.parent / source if re.match(r"\.\.?/", source) else None
     )
     return build(Spec, resolve_sources(apply_overrides(values, overrides), working_directory), source=str(path))
+
+
+def _file(path: str | Path) -> Path:
+    """The YAML file at `path`, or of the recipe of that name; raises ConfigError if there is neither."""
+    file, recipe = Path(path), RECIPES / f"{path}.yaml"
+    if (file.is_dir() or not file.exists()) and recipe.exists():
+        return recipe
+    if not file.exists():
+        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+        raise ConfigError(f"{path}: no such spec; give a YAML file or a recipe ({known})")
+    return file
+
+
+def sources_here(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Path]:
+    """The files and folders of this machine that `data.source` and `model.source` name, by `data` and `model`.
+
+    Paths that are written as absolute are those of any machine that the spec is used on, so they are left out. Raises
+    ConfigError as `load_spec` does, and for a relative path where there is nothing.
+    """
+    spec, written = load_spec(path, overrides), apply_overrides(read_yaml(_file(path)), overrides)
+    found = {}
+    for key, source in (("data", spec.data.source), ("model", spec.model.source)):
+        given = (written.get(key) or {}).get("source")
+        if source and given and os.path.isabs(source) and not os.path.isabs(given):
+            if not os.path.exists(source):
+                raise ConfigError(f"{key}.source: {given!r} given; no such file or folder here to send: {source}")
+            found[key] = Path(source)
+    return found
 
 
 def resolve_sources(values: Mapping[str, Any], place: Callable[[str], Path | None]) -> dict[str, Any]:

@@ -24,9 +24,10 @@ def show(address: JobAddress = None) -> None:
 @app.command()
 def logs(job: JobArgument, address: JobAddress = None) -> None:
     """Print what the job has written so far."""
-    from heliostat.cluster.jobs import logs
+    from heliostat.operations.jobs import show_logs
+    from heliostat.view.terminal import View
 
-    typer.echo(logs(job_address(address), job), nl=False)
+    show_logs(job, job_address(address), View())
 
 
 @app.command()

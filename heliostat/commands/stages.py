@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -60,7 +61,7 @@ def train(
             place = "" if loaded.storage == StorageConfig() else f"HELIOSTAT_STORAGE={loaded.storage.url} "
             view.say(f"next: {place}heliostat models promote {loaded.name} {trained.model.version}")
         else:
-            view.say(f"next: heliostat serve {spec}")
+            view.say(f"next: {os.environ.get(train.NEXT) or f'heliostat serve {spec}'}")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from heliostat.cluster import jobs
 from heliostat.cluster.jobs import Job
 from heliostat.infra.errors import JobError, ResourceError
+from heliostat.view.progress import Follower, progress_bar, without_bars
 from heliostat.view.terminal import View
 
 WHAT = "heliostat"
@@ -23,19 +24,25 @@ def list_jobs(address: str) -> None:
 
 
 def follow_job(job: str, address: str, view: View) -> None:
-    """Prints the job's output as it is written; raises JobError if it does not succeed.
+    """Prints the job's output as it is written, with its progress; raises JobError if it does not succeed.
 
     KeyboardInterrupt, and ResourceError where the cluster is away for too long, say that the job goes on.
     """
     goes_on = f"job {job} goes on at {address}; look: heliostat jobs follow {job}; end: heliostat jobs stop {job}"
     try:
-        for text in jobs.follow(address, job):
-            view.console.print(text, end="", markup=False, soft_wrap=True)
+        with Follower(view.console) as follower:
+            for text in jobs.follow(address, job):
+                follower.write(text)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(goes_on) from None
     except ResourceError as error:
         raise ResourceError(f"{error}; {goes_on}") from error
     check(jobs.find(address, job))
+
+
+def show_logs(job: str, address: str, view: View) -> None:
+    """Prints all that the job has written so far, Ray's own lines too."""
+    view.console.print(without_bars(jobs.logs(address, job)), end="", markup=False, soft_wrap=True)
 
 
 def wait_for(job: str, address: str, seconds: float) -> None:
@@ -51,7 +58,11 @@ def stop_job(job: str, address: str, view: View) -> None:
     if not jobs.stop(address, job):
         view.say(f"job {job} had ended: {jobs.find(address, job).status.lower()}")
         return
-    view.say(f"job {job}: {jobs.wait(address, job).status.lower()}")
+    view.say(f"job {job}: asked to stop; it has {jobs.STOP_SECONDS // 60} minutes, a run for its checkpoint")
+    with progress_bar(view.console) as bar:
+        bar.show(f"job {job}: stopping")
+        ended = jobs.wait(address, job)
+    view.say(f"job {job}: {ended.status.lower()}")
 
 
 def check(job: Job) -> None:

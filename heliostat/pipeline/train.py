@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from heliostat.train.data.prepared import Prepared
 
 _log = log.get(__name__)
+NEXT = "HELIOSTAT_NEXT"
+"""Variable: the command that serves what is trained here, where that is not `heliostat serve SPEC`, as in a job."""
 
 
 def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -> TrainingResult:

@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
+
+from heliostat.view.progress import progress_bar
 
 if TYPE_CHECKING:
     from heliostat.infra.registry.registry import ModelVersion
@@ -60,41 +54,41 @@ class View:
     @contextmanager
     def progress(self, title: str) -> Iterator[Advance]:
         """Shows a bar for a stage with a known number of steps, or else a spinner."""
-        with self._bar() as bar:
-            task = bar.add_task(title, total=None)
+        with progress_bar(self.console) as bar:
+            bar.show(title)
 
             def advance(stage: str, done: int, total: int) -> None:
-                bar.update(task, description=f"{title}: {stage}", completed=done, total=total or None)
+                bar.show(f"{title}: {stage}", done, total or None)
 
             yield advance
 
     @contextmanager
     def training(self) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         """Shows a bar for the steps of a run, and prints a line for each validation."""
-        with self._bar() as bar:
-            task = bar.add_task("train: starting workers", total=None)
+        with progress_bar(self.console) as bar:
+            bar.show("train: starting workers")
 
             def on_event(event: Mapping[str, Any]) -> None:
                 if event["kind"] == "step":
                     rates = f"{event['samples_per_second']:.1f} samples/s, {event['tokens_per_second']:.0f} tokens/s"
                     text = f"train: loss {event['loss']:.4f}, {rates} a worker, MFU {event['mfu']:.0%}"
-                    bar.update(task, description=text, completed=event["step"], total=event["steps"])
+                    bar.show(text, event["step"], event["steps"])
                 elif event["kind"] == "report":
                     shown = list(event["metrics"].items())[:SHOWN_METRICS]
                     numbers = ", ".join(f"{name} {number(value)}" for name, value in shown)
-                    bar.console.print(f"  step {event['step']}: validation {numbers}", soft_wrap=True)
+                    bar.say(f"  step {event['step']}: validation {numbers}")
                 elif event["kind"] == "memory":
                     size = event["micro_batch_size"]
                     text = f"  worker {event['rank']}: out of memory with {size} records in a pass"
-                    bar.console.print(f"{text}; the run goes on with {size // 2}", soft_wrap=True)
+                    bar.say(f"{text}; the run goes on with {size // 2}")
 
             yield on_event
 
     @contextmanager
     def trials(self, total: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         """Shows a bar for the trials of a search, and prints a line for each finished trial."""
-        with self._bar() as bar:
-            task = bar.add_task("tune: starting workers", total=100 * total)
+        with progress_bar(self.console) as bar:
+            bar.show("tune: starting workers", total=100 * total)
             over: set[str] = set()
             latest: dict[str, int] = {}
 
@@ -102,23 +96,12 @@ class View:
                 identity, result = event["id"], event["result"]
                 latest[identity] = 100 if event["over"] else result.get("progress", 0)
                 tried = ", ".join(f"{key} {number(value)}" for key, value in event["values"].items())
-                bar.update(task, description=f"tune: {tried}", completed=sum(latest.values()))
+                bar.show(f"tune: {tried}", sum(latest.values()))
                 if event["over"] and identity not in over:
                     over.add(identity)
-                    bar.console.print(f"  trial {len(over)} of {total}: {tried}", soft_wrap=True)
+                    bar.say(f"  trial {len(over)} of {total}: {tried}")
 
             yield on_trial
-
-    def _bar(self) -> Progress:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        return Progress(*columns, console=self.console, transient=True)
 
     def prepared(self, prepared: Prepared) -> None:
         """Prints the record counts of prepared data."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 import ray
+from ray.dashboard.modules.dashboard_sdk import SubmissionClient
 
 from heliostat.cluster import jobs, package
 from heliostat.cluster.config import ClusterConfig
@@ -26,7 +27,7 @@ from heliostat.cluster.session.detached import ClusterRecord, find_detached, sta
 from heliostat.cluster.session.leftovers import leftovers
 from heliostat.cluster.session.session import session
 from heliostat.infra.alerts.ray_names import ACTIVE_NODES, NODE_CPUS
-from heliostat.infra.errors import NotFoundError, ResourceError
+from heliostat.infra.errors import ConfigError, NotFoundError, ResourceError
 from tests.waiting import until
 
 # What a job sees of the package: where it comes from, whether its folders are links, whether the recipes are there.
@@ -36,7 +37,7 @@ import heliostat, heliostat.cluster.session.session
 folder = pathlib.Path(heliostat.__file__).parent
 print("package", folder, (folder / "cluster").is_symlink(), (folder / "recipes").is_dir())
 print("python", sys.executable)
-print("files", os.listdir("."), os.environ["WHO"], os.environ["RAY_ADDRESS"])
+print("files", sorted(os.listdir(".")), os.environ["WHO"], os.environ["RAY_ADDRESS"])
 """
 
 
@@ -119,12 +120,17 @@ def test_it_is_not_joined_for_more_than_it_has(cluster: ClusterRecord) -> None:
     assert not ray.is_initialized()
 
 
-def test_who_has_another_token_is_refused(cluster: ClusterRecord) -> None:
+def test_who_has_another_token_or_none_is_refused(cluster: ClusterRecord, tmp_path: Path) -> None:
     with applied({"RAY_AUTH_TOKEN": "0" * 64}):
         with pytest.raises(ResourceError, match="it refuses our token"), session(ClusterConfig(), cpus=1):
             pass
-        with pytest.raises(ResourceError, match=f"{cluster.dashboard_url}: it refuses our token"):
+        refused = f"{cluster.dashboard_url}: it refuses our token: the one in RAY_AUTH_TOKEN is not the cluster's"
+        with pytest.raises(ResourceError, match=refused):
             jobs.submit(cluster.dashboard_url, "true")
+    nowhere = {"RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": None, "HOME": str(tmp_path)}
+    missing = f"{cluster.dashboard_url}: it refuses our token: there is none in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or"
+    with applied(nowhere), pytest.raises(ResourceError, match=missing):
+        jobs.submit(cluster.dashboard_url, "true")
     with applied({"RAY_AUTH_MODE": "disabled"}), pytest.raises(ResourceError, match="it refuses our token"):
         jobs.submit(cluster.dashboard_url, "true")
 
@@ -134,7 +140,7 @@ def test_a_job_from_a_checkout_runs_its_package(cluster: ClusterRecord, tmp_path
     url = jobs.default_address()
     assert url == cluster.dashboard_url
     elsewhere = {"WHO": "me", "PATH": "/usr/bin:/bin"}  # whose Python, if there is one, has no Ray
-    with jobs.environment([tmp_path / "look.py"], elsewhere) as environment:
+    with jobs.environment({"look.py": tmp_path / "look.py"}, elsewhere) as environment:
         job = jobs.submit(url, jobs.python_command("look.py"), environment)
     output = "".join(jobs.follow(url, job))
     assert (ended := jobs.find(url, job)).status == "SUCCEEDED", ended.message
@@ -143,13 +149,35 @@ def test_a_job_from_a_checkout_runs_its_package(cluster: ClusterRecord, tmp_path
     assert Path(found[1]) != package.checkout()
     assert found[2:] == ["False", "True"]
     assert f"python {sys.executable}" in output
-    assert f"files ['look.py'] me {cluster.address}" in output
+    assert f"files ['.rayignore', 'look.py'] me {cluster.address}" in output
     assert jobs.logs(url, job) == output
 
 
-def test_a_job_can_be_stopped_and_an_unknown_one_is_one_line(cluster: ClusterRecord) -> None:
+def test_what_the_cluster_has_does_not_travel_again(
+    cluster: ClusterRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    upload = SubmissionClient._upload_package
+    monkeypatch.setattr(
+        SubmissionClient, "_upload_package", lambda self, uri, *a, **k: (sent.append(uri), upload(self, uri, *a, **k))
+    )
+    with jobs.environment() as environment:
+        jobs.submit(cluster.dashboard_url, "true", environment)  # the code is there
+    (tmp_path / "rows.csv").write_text("of this test\n")
+    for expected in (1, 0):
+        sent.clear()
+        with jobs.environment({"data/rows.csv": tmp_path / "rows.csv"}) as environment:
+            job = jobs.submit(cluster.dashboard_url, "cat data/rows.csv", environment)
+        assert len(sent) == expected
+        assert "of this test\n" in "".join(jobs.follow(cluster.dashboard_url, job))
+
+
+def test_a_job_has_an_id_of_its_own_can_be_stopped_and_an_unknown_one_is_one_line(cluster: ClusterRecord) -> None:
     url = cluster.dashboard_url
-    job = jobs.submit(url, "echo begun; sleep 600")
+    job = jobs.submit(url, "echo begun; sleep 600", job="sleeper")
+    assert job == "sleeper"
+    with pytest.raises(ConfigError, match=f"--id: sleeper given, and {url} has a job of that ID: (pending|running)"):
+        jobs.submit(url, "true", job="sleeper")
     assert "begun" in next(text for text in jobs.follow(url, job) if "begun" in text)
     assert jobs.stop(url, job) is True
     assert jobs.wait(url, job).status == "STOPPED"

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -75,3 +78,41 @@ def test_a_home_that_cannot_be_written_leaves_the_token_in_the_environment(home:
     assert environment["RAY_AUTH_MODE"] == "token"
     assert len(environment["RAY_AUTH_TOKEN"] or "") == 64
     assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+def jwt(**claims: float) -> str:
+    """A token as a Kubernetes service account has it; nobody has signed it."""
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"e30.{payload}.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, r"there is none in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or .*/\.ray/auth_token"),
+        ({"RAY_AUTH_TOKEN_PATH": "/nowhere/token"}, r"there is none in RAY_AUTH_TOKEN_PATH \(/nowhere/token\)"),
+        ({"RAY_AUTH_TOKEN": "wrong"}, "the one in RAY_AUTH_TOKEN is not the cluster's"),
+        (
+            {"RAY_AUTH_TOKEN": "a.b.c", "RAY_AUTH_TOKEN_PATH": "/nowhere"},
+            "the one in RAY_AUTH_TOKEN is not the cluster's",
+        ),
+        ({"RAY_AUTH_TOKEN": jwt(exp=86_400)}, "the one in RAY_AUTH_TOKEN expired at 1970-01-02 00:00:00 UTC"),
+        ({"RAY_AUTH_TOKEN": jwt(exp=4e9)}, "the one in RAY_AUTH_TOKEN is not the cluster's"),
+        ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "right"}, "RAY_AUTH_MODE is not token here, so none was sent"),
+    ],
+    ids=["none", "no file", "wrong", "wrong, first place", "expired", "not expired", "mode"],
+)
+def test_a_refused_token_is_explained_without_being_shown(
+    variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    said = tokens.refusal()
+    assert re.fullmatch(rf"it refuses our token: {expected}.*", said)
+    assert variables.get("RAY_AUTH_TOKEN", "no token") not in said
+
+
+def test_the_file_in_the_home_is_the_last_place(home: Path) -> None:
+    (home / ".ray").mkdir()
+    (home / ".ray" / "auth_token").write_text("secret\n")
+    assert tokens.refusal() == f"it refuses our token: the one in {home}/.ray/auth_token is not the cluster's"

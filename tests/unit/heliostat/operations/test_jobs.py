@@ -143,12 +143,16 @@ def test_waiting_has_an_end(cluster: Any) -> None:
     operations.wait_for("a", URL, 60)
 
 
-def test_a_job_is_stopped_once_it_has_ended(cluster: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_who_stops_a_job_is_told_what_is_waited_for_and_how_it_ended(
+    cluster: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = cluster(states=["RUNNING", "RUNNING", "STOPPED"])
     operations.stop_job("a", URL, View())
     assert asked.stopped == ["a"]
     operations.stop_job("a", URL, View())
-    assert capsys.readouterr().out == "job a: stopped\njob a had ended: stopped\n"
+    said = [line for line in capsys.readouterr().out.splitlines() if line]
+    asked_for = "job a: asked to stop; it has 3 minutes, a run for its checkpoint"
+    assert said == [asked_for, "job a: stopped", "job a had ended: stopped"]
 
 
 def test_jobs_are_listed_by_what_they_run(cluster: Any, capsys: pytest.CaptureFixture[str]) -> None:
