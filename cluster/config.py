@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from heliostat.cluster.launcher.config import LauncherConfig
 from heliostat.infra.config.strict import StrictModel
 
 
@@ -20,3 +21,5 @@ class ClusterConfig(StrictModel):
     """GPUs of a local Ray; those that are found where left out."""
     autoscales: bool = False
     """The cluster at `address` adds nodes by itself: asking for more than it has now is no mistake."""
+    launcher: LauncherConfig | None = None
+    """Machines for a cluster of its own, by `heliostat render launcher` and Ray's `ray up`."""

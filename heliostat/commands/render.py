@@ -42,3 +42,22 @@ def k8s(
     loaded = load_spec(spec, overrides or [])
     images = {kind: image for kind, image in (("train", train_image), ("serve", serve_image)) if image}
     render(loaded, overlay, out, run=run, model=model, images=images, is_served=serve, shows=diff, force=force)
+
+
+@app.command()
+def launcher(
+    spec: SpecArgument,
+    overrides: Overrides = None,
+    provider: Annotated[
+        str | None, typer.Option(help="`local`, `aws`, `gcp` or `azure`; the only one of the spec if not given.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The file to write, for `ray up FILE`; PROVIDER.yaml if not given."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE where it was edited.")] = False,
+) -> None:
+    """The file of a Ray cluster on machines of one's own or of a cloud, from `cluster.launcher` of the spec."""
+    from heliostat.operations.render_launcher import render_launcher
+
+    render_launcher(load_spec(spec, overrides or []), provider, out, force=force)
