@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from heliostat.cluster.launcher.config import LauncherConfig
 from heliostat.infra.config.strict import StrictModel
 
 
@@ -22,3 +23,5 @@ class ClusterConfig(StrictModel):
     """The cluster at `address` adds nodes by itself: asking for more than it has now is no mistake."""
     pod_memory_gib: Annotated[int, Field(gt=0)] | None = None
     """Memory of a worker pod for training, where manifests are rendered; the overlay's where left out."""
+    launcher: LauncherConfig | None = None
+    """Machines for a cluster of its own, by `heliostat render launcher` and Ray's `ray up`."""

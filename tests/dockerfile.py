@@ -56,6 +56,12 @@ def packages(stage: str) -> frozenset[str]:
     return frozenset(word for install in installs for word in install.split() if not word.startswith("-"))
 
 
+def pip_installs(stage: str) -> list[list[str]]:
+    """The arguments of each `pip install` of a stage."""
+    found = re.findall(r"python -m pip install ([^&;]+)", " ".join(of("RUN", stage)))
+    return [[word for word in shlex.split(one) if word != "\\"] for one in found]
+
+
 def environment(stage: str) -> dict[str, str]:
     return dict(word.split("=", 1) for text in lasting("ENV", stage) for word in shlex.split(text))
 

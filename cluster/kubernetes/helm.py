@@ -13,7 +13,8 @@ from typing import Any
 
 from heliostat.cluster.kubernetes.build import Manifest
 from heliostat.cluster.kubernetes.kuberay.rule import DNS_1035, at
-from heliostat.cluster.kubernetes.plain import dump, to_apply
+from heliostat.cluster.kubernetes.order import to_apply
+from heliostat.cluster.kubernetes.plain import dump
 
 HEADER = "# Written by `heliostat render helm`: change the spec and render again, or give Helm other values.\n"
 HELPERS = """\

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from heliostat.commands.common import Context, ModelOption, Namespace, Overrides, SpecArgument
+from heliostat.commands.manifests import OUT, Job, Out, Overlay, Run, ServeImage, TrainImage, images
 from heliostat.spec import load_spec
 
 app = typer.Typer()
@@ -23,17 +23,13 @@ def deploy(
         list[str] | None,
         typer.Option(help="`train`, `serve`, `cluster` or `monitoring`, several times; the endpoint where left out."),
     ] = None,
-    overlay: Annotated[str, typer.Option(help="`local`, `gpu` or `production`.")] = "local",
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where it is rendered, as by `heliostat render k8s`.")
-    ] = Path("k8s-rendered"),
-    job: Annotated[str, typer.Option(help="With `train`: `prepare`, `tune` or `evaluate` in its place.")] = "train",
-    run: Annotated[
-        str | None, typer.Option(help="Name of the job, and of the run; NAME-1 or NAME-JOB-1 where left out.")
-    ] = None,
+    overlay: Overlay = "local",
+    out: Out = OUT,
+    job: Job = "train",
+    run: Run = None,
     model: ModelOption = None,
-    train_image: Annotated[str | None, typer.Option(help="NAME:TAG or NAME@sha256:DIGEST.")] = None,
-    serve_image: Annotated[str | None, typer.Option(help="The same for serving.")] = None,
+    train_image: TrainImage = None,
+    serve_image: ServeImage = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until all must run and answer.")] = 1800,
 ) -> None:
     """Render a spec, apply it to a Kubernetes cluster, and wait until the job has ended or the endpoint answers."""
@@ -41,9 +37,8 @@ def deploy(
     from heliostat.operations.render import Request
 
     loaded, api = load_spec(spec, overrides or []), operation.reach(context, namespace)
-    images = {kind: image for kind, image in (("train", train_image), ("serve", serve_image)) if image}
     parts = part or ["serve"]
-    request = Request(overlay, job, run, model, images, is_served="serve" in parts)
+    request = Request(overlay, job, run, model, images(train_image, serve_image), is_served="serve" in parts)
     operation.deploy(loaded, request, out, parts, api, timeout)
 
 

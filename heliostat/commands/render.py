@@ -8,13 +8,9 @@ from typing import Annotated
 import typer
 
 from heliostat.commands.common import ModelOption, Overrides, SpecArgument
+from heliostat.commands.manifests import OUT, Job, Out, Overlay, Run, ServeImage, TrainImage, images
 from heliostat.spec import load_spec
 
-Overlay = Annotated[str, typer.Option(help="`local`, `gpu` or `production`.")]
-Job = Annotated[str, typer.Option(help="What the job runs: `prepare`, `train`, `tune` or `evaluate`.")]
-Run = Annotated[str | None, typer.Option(help="Name of the job, and of the run; NAME-1 or NAME-JOB-1 where left out.")]
-TrainImage = Annotated[str | None, typer.Option(help="NAME:TAG or NAME@sha256:DIGEST; the overlay's if not given.")]
-ServeImage = Annotated[str | None, typer.Option(help="The same for serving.")]
 Serve = Annotated[bool, typer.Option("--serve/--no-serve", help="With the endpoint of a published version.")]
 Plain = Annotated[
     bool, typer.Option("--plain", help="Write all objects into DIR/manifests.yaml, in the order to apply them.")
@@ -34,9 +30,7 @@ def k8s(
     spec: SpecArgument,
     overrides: Overrides = None,
     overlay: Overlay = "local",
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write, for `kubectl apply -k DIR`.")] = Path(
-        "k8s-rendered"
-    ),
+    out: Out = OUT,
     job: Job = "train",
     run: Run = None,
     model: ModelOption = None,
@@ -50,7 +44,7 @@ def k8s(
     """Manifests for Kubernetes with KubeRay: a job that runs the spec, the endpoint of its published version."""
     from heliostat.operations.render import Request, render
 
-    request = Request(overlay, job, run, model, _images(train_image, serve_image), serve)
+    request = Request(overlay, job, run, model, images(train_image, serve_image), serve)
     form = "plain" if plain else "kustomize"
     render(load_spec(spec, overrides or []), request, out, form=form, shows=diff, force=force)
 
@@ -73,9 +67,24 @@ def helm(
     """The same as a Helm chart: names, images, sizes and the endpoint's configuration are its values."""
     from heliostat.operations.render import Request, render
 
-    request = Request(overlay, job, run, model, _images(train_image, serve_image), serve)
+    request = Request(overlay, job, run, model, images(train_image, serve_image), serve)
     render(load_spec(spec, overrides or []), request, out, form="helm", shows=diff, force=force)
 
 
-def _images(train: str | None, serve: str | None) -> dict[str, str]:
-    return {kind: image for kind, image in (("train", train), ("serve", serve)) if image}
+@app.command()
+def launcher(
+    spec: SpecArgument,
+    overrides: Overrides = None,
+    provider: Annotated[
+        str | None, typer.Option(help="`local`, `aws`, `gcp` or `azure`; the only one of the spec if not given.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The file to write, for `ray up FILE`; PROVIDER.yaml if not given."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE where it was edited.")] = False,
+) -> None:
+    """The file of a Ray cluster on machines of one's own or of a cloud, from `cluster.launcher` of the spec."""
+    from heliostat.operations.render_launcher import render_launcher
+
+    render_launcher(load_spec(spec, overrides or []), provider, out, force=force)

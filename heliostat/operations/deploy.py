@@ -41,7 +41,7 @@ def deploy(spec: Spec, request: Request, out: Path, parts: Sequence[str], api: A
             raise ConfigError(f"--part: {part!r} given; {', '.join(PARTS)} is allowed")
     view = View()
     with registry_of(api, wanted=request.is_served):
-        render(spec, request, out, is_plain=False, shows=False, force=False)
+        render(spec, request, out, form="kustomize", shows=False, force=False)
     wanted = [one for one in build(out) if one["metadata"]["labels"][COMPONENT] in (PLATFORM, *parts)]
     view.say(f"{api.context}, namespace {api.namespace}: {len(wanted)} objects of {', '.join((PLATFORM, *parts))}")
     check(api, wanted, view.say)

@@ -86,7 +86,7 @@ def submit_check(spec: Spec | None, address: str, bandwidth: bool) -> None:
             files[0].write_text(dump_yaml(_for_inside(spec)), encoding="utf-8")
         words = ["-m heliostat doctor", *(file.name for file in files), "--cluster"]
         words += [] if bandwidth else ["--no-bandwidth"]
-        environment = stack.enter_context(jobs.environment(files, _variables()))
+        environment = stack.enter_context(jobs.environment({file.name: file for file in files}, _variables()))
         command = jobs.python_command(" ".join(words))
         job = jobs.submit(address, command, environment, metadata={WHAT: "doctor --cluster"})
     follow_job(job, address, view)

@@ -158,9 +158,12 @@ def test_what_the_cluster_has_does_not_travel_again(
 ) -> None:
     sent: list[str] = []
     upload = SubmissionClient._upload_package
-    monkeypatch.setattr(
-        SubmissionClient, "_upload_package", lambda self, uri, *a, **k: (sent.append(uri), upload(self, uri, *a, **k))
-    )
+
+    def note(self: SubmissionClient, uri: str, *more: Any, **options: Any) -> None:
+        sent.append(uri)
+        upload(self, uri, *more, **options)
+
+    monkeypatch.setattr(SubmissionClient, "_upload_package", note)
     with jobs.environment() as environment:
         jobs.submit(cluster.dashboard_url, "true", environment)  # the code is there
     (tmp_path / "rows.csv").write_text("of this test\n")

@@ -1,4 +1,4 @@
-"""`ray up` and `ray down` with a file of cluster/launch, on two machines that are namespaces of this one."""
+"""`ray up` and `ray down` with a rendered file, on two machines that are namespaces of this one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from heliostat.cluster.launcher.__main__ import examples
+from heliostat.cluster.launcher.render import text
 from tests.dockerfile import command, environment, packages
 from tests.guides import ROOT
 from tests.machines import Image, Laptop, machines, missing
@@ -24,15 +26,14 @@ SECONDS = 300
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of the test's own with the launcher's file, which names two machines there."""
+    """A folder of the test's own with the launcher's file, rendered for two machines there."""
     if (reason := missing()) is not None:
         pytest.skip(reason)
-    text = (ROOT / FILE).read_text()
-    for before, after in ((r"worker_ips: .*", f"worker_ips: [{WORKER}]"), (r"^max_workers: .*", "max_workers: 1")):
-        text, count = re.subn(before, after, text, flags=re.MULTILINE)
-        assert count == 1
+    launcher = examples()
+    assert launcher.local
+    one_worker = launcher.model_copy(update={"local": launcher.local.model_copy(update={"workers": (WORKER,)})})
     (tmp_path / FILE).parent.mkdir(parents=True)
-    (tmp_path / FILE).write_text(text)
+    (tmp_path / FILE).write_text(text(one_worker, "local", FILE))
     return tmp_path
 
 

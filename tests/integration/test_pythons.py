@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+import ray.autoscaler._private
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.dockerfile import FOLDER
+from tests.dockerfile import FOLDER, pip_installs
 from tests.guides import ROOT
 
 PROJECT = (ROOT / "pyproject.toml").read_text()
@@ -50,11 +53,15 @@ def resolved(index: dict[str, str]) -> dict[str, subprocess.CompletedProcess[str
 
 
 def resolve(
-    python: str, constraints: Path, environment: dict[str, str], wanted: Sequence[str] = PROJECT_AND_EXTRAS
+    python: str,
+    constraints: Path,
+    environment: dict[str, str],
+    wanted: Sequence[str] = PROJECT_AND_EXTRAS,
+    platform: str = "x86_64-manylinux_2_28",
 ) -> subprocess.CompletedProcess[str]:
     """What pip would take for `wanted` on Python `python`, from the metadata of the packages alone."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
-    target = ["--python", sys.executable, "--python-version", python, "--python-platform", "x86_64-manylinux_2_28"]
+    target = ["--python", sys.executable, "--python-version", python, "--python-platform", platform]
     sources = ["--only-binary", ":all:", *(word for name in SOURCE_ONLY for word in ("--no-binary", name))]
     words = [*command, *target, *sources, "--constraint", str(constraints), *wanted]
     return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -64,9 +71,9 @@ def names(done: subprocess.CompletedProcess[str]) -> set[str]:
     return {canonicalize_name(Requirement(line).name) for line in done.stdout.splitlines()}
 
 
-def pins(python: str) -> Iterator[Requirement]:
-    """The lines of constraints.txt that hold on Python `python`."""
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
+def pins(python: str, constraints: Path = ROOT / "constraints.txt") -> Iterator[Requirement]:
+    """The lines of the file that hold on Python `python`."""
+    for line in constraints.read_text().splitlines():
         if not line.startswith("#"):
             requirement = Requirement(line)
             if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
@@ -92,15 +99,78 @@ def test_a_python_that_is_promised_can_install_what_is_pinned(
     assert {name for name in names(done) if not NOT_PINNED.match(name)} <= set(pinned)
 
 
-def test_the_images_can_install_what_they_ask_for(index: dict[str, str]) -> None:
+INSTALLS = {
+    stage: [words for words in pip_installs(stage) if "--no-deps" not in words]
+    for stage in ("serve", "vllm", "train", "cluster")
+}
+"""What the Dockerfile's steps ask pip for, with dependencies."""
+WHEEL = "/install/wheels/*.whl"
+PROVIDERS = ("aws", "gcp", "azure")
+
+
+def mounted(word: str, provider: str) -> str:
+    """The file here that a step of the Dockerfile has under /install; the wheel's requirements for the wheel."""
+    if word == WHEEL:
+        return str(ROOT / "pyproject.toml")
+    name = word.replace("${PROVIDER}", provider).rpartition("/")[2]
+    return str(ROOT / name if name == "constraints.txt" else FOLDER / name) if word.startswith("/install/") else word
+
+
+def asked(words: Sequence[str], provider: str, folder: Path) -> tuple[Path, list[str]]:
+    """The constraints and the requirements of a `pip install`; those that are given by name stand in a file."""
+    given = iter(words)
+    constraints, wanted, named = Path(), [], []
+    for word in given:
+        if word == "--constraint":
+            constraints = Path(mounted(next(given), provider))
+        elif word == "--requirement":
+            wanted.append(mounted(next(given), provider))
+        elif word.startswith("/"):
+            wanted.append(mounted(word, provider))
+        else:
+            named.append(word)
+    (folder / "named.txt").write_text("\n".join(named))
+    return constraints, [*wanted, str(folder / "named.txt")]
+
+
+@pytest.mark.parametrize(
+    ("stage", "provider"), [("serve", ""), ("vllm", ""), ("train", ""), *(("cluster", one) for one in PROVIDERS)]
+)
+def test_an_image_can_install_what_its_steps_ask_for(
+    stage: str, provider: str, index: dict[str, str], tmp_path: Path
+) -> None:
     [version] = re.findall(r"^ARG PYTHON_VERSION=([\d.]+)-", (FOLDER / "Dockerfile").read_text(), re.MULTILINE)
     minor = version.rpartition(".")[0]
     assert minor in PROMISED
-    for wanted in (FOLDER / "serve.txt", ROOT / "pyproject.toml"):
-        done = resolve(version, ROOT / "constraints.txt", index, [str(wanted)])
-        assert done.returncode == 0, done.stderr
-        pinned = {canonicalize_name(requirement.name) for requirement in pins(minor)}
-        assert {name for name in names(done) if not NOT_PINNED.match(name)} <= pinned
+    [words] = INSTALLS[stage]
+    constraints, wanted = asked(words, provider, tmp_path)
+    done = resolve(version, constraints, index, wanted, platform="x86_64-manylinux_2_36")  # Debian 12's glibc
+    assert done.returncode == 0, done.stderr
+    pinned = {canonicalize_name(requirement.name) for requirement in pins(minor, constraints)}
+    own = {name for name in names(done) if not NOT_PINNED.match(name)} - pinned
+    assert stage == "cluster" or not own, "and its SDK's dependencies have no pins of ours"
+
+
+def test_what_ray_imports_of_azure_is_in_the_versions_that_are_pinned(index: dict[str, str], tmp_path: Path) -> None:
+    """The newest azure-mgmt-resource has no ResourceManagementClient where Ray looks for it."""
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    done = subprocess.run(
+        [*download, "--dest", str(tmp_path), "--requirement", str(FOLDER / "azure.txt")],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    held = {name for wheel in tmp_path.glob("*.whl") for name in ZipFile(wheel).namelist()}
+    found = Path(next(iter(ray.autoscaler._private.__path__))) / "_azure"
+    modules = {
+        node.module
+        for file in found.glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("azure.")
+    }
+    assert "azure.mgmt.resource" in modules
+    for module in modules:
+        path = module.replace(".", "/")
+        assert held & {f"{path}.py", f"{path}/__init__.py"}, module
 
 
 def test_what_is_pinned_is_needed_on_some_python(resolved: dict[str, subprocess.CompletedProcess[str]]) -> None:

@@ -1,4 +1,4 @@
-"""The files of cluster/launch, by what Ray's own launcher makes of them."""
+"""Each file of cluster/launch, which `heliostat render launcher` wrote, by what Ray's own launcher makes of it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from ray.autoscaler.v2.instance_manager.ray_installer import RayInstaller
 from ray.core.generated.instance_manager_pb2 import Instance
 
 import heliostat.cluster
+from heliostat.cluster.launcher.__main__ import contents
+from heliostat.cluster.launcher.render import SCORER
 from tests.dockerfile import builds, command, environment, packages
 from tests.guides import ROOT
 
@@ -163,9 +165,9 @@ def starts(runner: Runner) -> Sequence[str]:
     return shlex.split(line)
 
 
-def test_there_are_files_and_nothing_else() -> None:
-    assert FILES
-    assert {file.suffix for file in FILES} == {".yaml"}
+def test_the_files_are_those_that_the_examples_are_rendered_to() -> None:
+    written = {file.name: file.read_text() for file in FILES}
+    assert written == contents(), "python -m heliostat.cluster.launcher writes them"
 
 
 def test_ray_takes_it(config: dict[str, Any]) -> None:
@@ -242,6 +244,8 @@ def test_every_node_has_the_environment_of_a_node_on_kubernetes(config: dict[str
         exported, _, _ = config[f"{role}_start_ray_commands"][-1].removeprefix("export ").partition(";")
         given = dict(word.split("=", 1) for word in exported.split())
         assert given.pop("RAY_AUTH_MODE") == "token"
-        if role == "head" and config["provider"]["type"] == "local":
+        if role == "head":
             assert given.pop("RAY_enable_autoscaler_v2") == "0"
+            scorer = given.pop("RAY_AUTOSCALER_UTILIZATION_SCORER", None)
+            assert scorer == (None if config["provider"]["type"] == "local" else SCORER)
         assert given == {name: value for name, value in expected.items() if name not in environment(STAGE)}

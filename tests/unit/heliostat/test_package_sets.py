@@ -52,6 +52,7 @@ WORK: dict[str, tuple[list[str], int, str]] = {
     "monitor up": (["--rules", "none.yaml"], 2, "--rules: none.yaml: no such file"),
     "render helm": (["sentiment", "storage.url=s3://bucket", "--no-serve", "--out", "chart"], 0, "files written"),
     "render k8s": (["sentiment", "storage.url=s3://bucket", "--no-serve", "--out", "out"], 0, "files written"),
+    "render launcher": (["sentiment"], 2, "cluster.launcher: missing"),
     "rollback": (["shop"], 1, NOTHING_RUNS),
     "serve": (["sentiment"], 1, "models:/sentiment@production"),
     "status": ([], 0, NOTHING_RUNS),

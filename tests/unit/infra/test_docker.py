@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,7 +27,7 @@ from tests.package_sets import closure, make_environment, owners_by_module, serv
 from tests.ports import free_port
 from tests.tools import need
 
-STAGES = ("serve", "train", "cluster")
+STAGES = ("serve", "vllm", "train", "cluster")
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|INDEX_URL", re.IGNORECASE)
 
 
@@ -36,13 +37,12 @@ def test_the_file_was_read() -> None:
 
 
 def test_base_images_are_pinned_to_a_patch_release() -> None:
-    [argument] = of("ARG", "")
-    name, _, tag = argument.partition("=")
-    assert name == "PYTHON_VERSION"
-    assert re.fullmatch(r"3\.\d+\.\d+-slim-[a-z]+", tag)
+    arguments = dict(argument.split("=", 1) for argument in of("ARG", ""))
+    assert re.fullmatch(r"3\.\d+\.\d+-slim-[a-z]+", arguments.pop("PYTHON_VERSION"))
+    assert arguments == {"PYTHON_DIGEST": '""'}, "@sha256:… of who builds"
     stages = {text.split(" AS ")[1] for text in of("FROM")}
     images = [text.split(" AS ")[0] for text in of("FROM")]
-    assert {image for image in images if image not in stages} == {"python:${PYTHON_VERSION}"}
+    assert {image for image in images if image not in stages} == {"python:${PYTHON_VERSION}${PYTHON_DIGEST}"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -55,7 +55,8 @@ def test_an_image_runs_as_a_user_without_rights(stage: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "entry_point"), [("serve", ["heliostat"]), ("train", ["heliostat"]), ("cluster", [])]
+    ("stage", "entry_point"),
+    [("serve", ["heliostat"]), ("vllm", ["heliostat"]), ("train", ["heliostat"]), ("cluster", [])],
 )
 def test_an_image_says_how_it_is_run_and_how_it_fares(stage: str, entry_point: list[str]) -> None:
     assert command("ENTRYPOINT", stage) == entry_point
@@ -94,14 +95,14 @@ def test_no_layer_holds_a_secret() -> None:
 
 
 def test_what_is_installed_is_pinned() -> None:
-    for stage in ("serve", "train"):
+    for stage in STAGES:
         [install] = [text for text in of("RUN", stage) if "pip install" in text]
         for words in re.findall(r"pip install ([^&;]+)", install):
             assert "--constraint" in words or "--no-deps" in words, words
     assert all("--no-install-recommends" in text for text in of("RUN") if "apt-get install" in text)
 
 
-@pytest.mark.parametrize("stage", ["serve", "train"])
+@pytest.mark.parametrize("stage", ["serve", "vllm", "train"])
 def test_an_image_has_haproxy_as_a_machine_of_ones_own_has(stage: str, tmp_path: Path) -> None:
     given = dict(re.findall(r"(RAY_SERVE_\w+)=(\"[^\"]*\"|\S+)", " ".join(of("ENV", "base"))))
     assert Path(given.pop("RAY_SERVE_HAPROXY_BINARY_PATH")) == ingress.IMAGE_PROGRAM
@@ -116,6 +117,7 @@ def test_an_image_has_haproxy_as_a_machine_of_ones_own_has(stage: str, tmp_path:
 
 def test_an_image_has_what_is_called_in_it_and_no_more() -> None:
     assert packages("serve") == {"wget"}, "KubeRay's probes call it"
+    assert packages("vllm") == {"wget", "gcc", "libc6-dev"}, "Triton compiles"
     assert packages("train") == {"wget", "g++"}
     assert packages("cluster") == {"wget", "g++", "openssh-client", "rsync"}
 
@@ -134,9 +136,10 @@ class Endpoint(BaseHTTPRequestHandler):
         pass
 
 
-def test_the_serving_image_is_healthy_while_the_endpoint_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stage", ["serve", "vllm"])
+def test_a_serving_image_is_healthy_while_the_endpoint_answers(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     need("wget")
-    [check] = of("HEALTHCHECK", "serve")
+    [check] = of("HEALTHCHECK", stage)
     port = free_port()
     words = [word.replace(":8000/", f":{port}/") for word in json.loads(check.partition("CMD ")[2])]
     assert words[-1] == f"http://127.0.0.1:{port}/-/healthz"
@@ -213,6 +216,34 @@ def test_what_serving_installs_is_what_the_project_depends_on() -> None:
     ours = [Requirement(line) for line in importlib.metadata.requires("heliostat") or []]
     names = closure(ours)
     assert all(one.name in names for one in serve_packages())
+
+
+def test_the_linter_of_dockerfiles_has_nothing_to_say() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, FOLDER / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_linter_finds_what_is_wrong(tmp_path: Path) -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    wrong = tmp_path / "Dockerfile"
+    wrong.write_text("FROM python:latest\n")
+    done = subprocess.run([hadolint, wrong], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "DL3007" in done.stdout
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_image_says_what_it_is_and_what_it_holds(stage: str) -> None:
+    [text] = of("LABEL", stage)
+    labels = dict(word.split("=", 1) for word in shlex.split(text))
+    told = {name.removeprefix("org.opencontainers.image."): value for name, value in labels.items()}
+    assert told.keys() == {"title", "version", "revision", "source", "licenses"}
+    assert told["version"] == __version__
+    metadata = importlib.metadata.metadata("heliostat")
+    assert told["licenses"] == metadata["License-Expression"]
+    last = [text for text in of("RUN", stage) if "pip install" in text][-1]
+    assert last.endswith("python -m heliostat.infra.sbom > /usr/local/share/heliostat.cdx.json"), "after all packages"
 
 
 def test_the_examples_build_each_image_under_this_version() -> None:
