@@ -14,6 +14,7 @@ from tests.mesh import Mesh, address, mesh, missing
 
 pytestmark = pytest.mark.faults
 HOSTS = 3
+RATE, MOST_MB_PER_SECOND = "40mbit", 5.0
 SECONDS = 300
 """For a command; a fraction of that where nothing else is going on."""
 LINK = rf"({address(2)} – {address(3)}|{address(3)} – {address(2)})"
@@ -36,7 +37,7 @@ def test_the_all_reduce_test_names_the_link_that_is_throttled_and_one_that_is_cu
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "HOME": "/tmp", "PYTHONPATH": str(ROOT)}
     with mesh(tmp_path, HOSTS, {**own, "RAY_TMPDIR": "/tmp", "HELIOSTAT_HOME": "/tmp/heliostat"}) as hosts:
         start_ray(hosts)
-        hosts.slow(2, 3, "40mbit")
+        hosts.slow(2, 3, RATE)
         command = [sys.executable, "-m", "heliostat", "doctor", "--cluster", "--address", f"{address(1)}:6379"]
         done = hosts.run(1, command, SECONDS)
         hosts.cut(2, 3)
@@ -46,6 +47,8 @@ def test_the_all_reduce_test_names_the_link_that_is_throttled_and_one_that_is_cu
     [line] = [line for line in done.stdout.splitlines() if "3 of 3 pairs" in line]
     assert line.split()[0] == "warn"
     assert re.search(rf"slow: {LINK} ", line), line
+    [speed] = re.findall(r"slowest \S+ – \S+ ([\d.]+) MB/s", line)
+    assert float(speed) < 1.1 * MOST_MB_PER_SECOND, "more than the cable carries"
     assert "all 3 nodes: names resolve" in done.stdout
     assert cut.returncode == 1, cut.stdout
     [line] = [line for line in cut.stdout.splitlines() if line.split()[0:1] == ["fail"]]

@@ -155,7 +155,7 @@ def judge(found: Measured) -> list[Check]:
 
 
 def _failed(pair: Pair, why: str) -> Check:
-    said = f"{_pair(pair)}: {why}"
+    said = f"{_pair(pair)}: {why.partition(', keys: ')[0]}"  # of PyTorch's store, which tell nobody anything
     if "out of memory" in why:
         return Check(NAME, "warn", said, "its memory is in use: measure when that job has ended")
     return Check(NAME, "fail", said, "these nodes do not reach each other: firewall, host names?")

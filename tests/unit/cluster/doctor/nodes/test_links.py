@@ -101,6 +101,11 @@ def test_a_gpu_whose_memory_is_in_use_is_no_broken_link() -> None:
     assert (check.status, "firewall" in check.advice) == ("warn", False)
 
 
+def test_keys_of_pytorch_s_store_are_left_out() -> None:
+    [check] = judge(Measured("gloo", failed={("a", "b"): "DistStoreError: wait timeout after 10000ms, keys: /1 a b/0"}))
+    assert (check.status, check.found) == ("fail", "a – b: DistStoreError: wait timeout after 10000ms")
+
+
 def test_gpus_are_measured_with_nccl_and_nodes_without_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network("abc", {})
     found = measured(monkeypatch, network, with_gpu="ac")

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.cluster.doctor.nodes.storage import verdict
+from heliostat.cluster.doctor.nodes import storage as module
+from heliostat.cluster.doctor.nodes.storage import check_storage, verdict
 from heliostat.cluster.doctor.nodes.storing import DATA, Place, Stored, try_storage
+from heliostat.infra.errors import StorageError
 from heliostat.infra.storage.config import StorageConfig
 
 
@@ -65,3 +67,13 @@ def test_what_s3_refuses_is_explained() -> None:
         "pass",
         "s3://bucket/prefix at s3 (1) takes, returns and deletes an object",
     )
+
+
+def test_storage_that_this_command_cannot_write_is_not_tried_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        def write_bytes(self, key: str, data: bytes) -> None:
+            raise StorageError("s3://bucket: 403")
+
+    monkeypatch.setattr(module, "open_store", lambda storage, deadline_seconds: Refusing())
+    [check] = check_storage(StorageConfig(url="s3://bucket"), {"a": "is not asked"})
+    assert (check.status, check.found) == ("fail", "this command: s3://bucket: 403")
