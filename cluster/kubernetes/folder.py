@@ -66,6 +66,27 @@ def write(folder: Path, files: Mapping[str, str], *, force: bool = False) -> Cha
     return found
 
 
+def check_unedited(folder: Path, path: str) -> None:
+    """Raises ConfigError for a file that no rendering wrote, or that somebody has edited since."""
+    known = _record(folder)
+    if path not in known:
+        raise ConfigError(f"{folder / path}: not rendered by `heliostat render`, or its {RECORD} is missing")
+    if _is_edited(folder / path, known[path]):
+        raise ConfigError(f"{folder / path}: changed since it was rendered; `heliostat render … --diff` shows how")
+
+
+def replace(folder: Path, path: str, text: str) -> None:
+    """Writes one rendered file anew; raises as `check_unedited` does, and StorageError if it cannot be written."""
+    check_unedited(folder, path)
+    known = _record(folder)
+    try:
+        _write_record(folder, {**known, path: [*known[path], _sha256(text)]})
+        _write(folder / path, text)
+        _write_record(folder, {**known, path: [_sha256(text)]})
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written: {error}") from error
+
+
 def difference(folder: Path, files: Mapping[str, str]) -> str:
     """A unified diff from what is there to `files`."""
     found = changes(folder, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,13 +45,21 @@ def show(reference: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME
 
 
 @app.command("promote")
-def promote(name: Name, version: int, alias: Alias = "production") -> None:
+def promote(
+    name: Name,
+    version: int,
+    alias: Alias = "production",
+    into: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write it into a folder of `heliostat render` too; commits nothing."),
+    ] = None,
+) -> None:
     """Let an alias point to a version."""
-    from heliostat.infra.registry.registry import promote
+    from heliostat.operations.promote import promote
 
     called, storage = published(name)
-    model = promote(storage, called, version, alias)
-    typer.echo(f"{called}@{alias} is version {model.version}; heliostat serve puts it to work")
+    for line in promote(storage, called, version, alias, into):
+        typer.echo(line)
 
 
 @app.command("rollback")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,8 @@ class Cluster:
         monkeypatch.setattr(doctor, "follow_job", lambda job, address, view: self.followed.append(job))
 
     @contextmanager
-    def environment(self, files: Sequence[Path], variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
-        self.specs = [parse_yaml(file.read_text()) for file in files]
+    def environment(self, files: Mapping[str, Path], variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
+        self.specs = [parse_yaml(file.read_text()) for file in files.values()]
         self.variables = variables
         yield {}
 
