@@ -43,7 +43,8 @@ def escaped(version: str) -> str:
 
 def licence(one: Distribution) -> str:
     """Its expression, or what it says in its own words, which may be a whole text: then nothing."""
-    said = one.metadata.get("License-Expression") or one.metadata.get("License") or ""
+    told = [one.metadata.get_all(field) for field in ("License-Expression", "License")]
+    said = next((values[0] for values in told if values), "")
     return "" if "\n" in said else said
 
 
