@@ -1,5 +1,5 @@
 # Workload Identity: pods of the accounts are this service account, without a key. It opens the bucket to Google's own
-# clients; Heliostat's storage speaks S3, for which Cloud Storage takes HMAC keys (docs/clouds.md).
+# clients, for backups: Heliostat's storage needs conditional writes of S3, which Cloud Storage has not (docs/clouds.md).
 resource "google_service_account" "models" {
   account_id   = "${var.name}-models"
   display_name = "Pods of ${var.name}"

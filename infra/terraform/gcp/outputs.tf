@@ -3,19 +3,9 @@ output "kubeconfig" {
   value       = "gcloud container clusters get-credentials ${google_container_cluster.this.name} --project ${var.project} --region ${var.region}"
 }
 
-output "storage_url" {
-  description = "`storage.url` of the spec."
-  value       = "s3://${google_storage_bucket.this.name}"
-}
-
-output "environment" {
-  description = "Settings of the pods beside it; the keys are an HMAC key of the service account, in the Secret heliostat-s3."
-  value       = { AWS_ENDPOINT_URL_S3 = "https://storage.googleapis.com", AWS_REGION = var.region }
-}
-
-output "service_account" {
-  description = "Whose HMAC key opens the bucket: `gcloud storage hmac create` makes one."
-  value       = google_service_account.models.email
+output "bucket" {
+  description = "The bucket, for backups and for what speaks Google's own protocol; it is no `storage.url`."
+  value       = google_storage_bucket.this.url
 }
 
 output "images" {
