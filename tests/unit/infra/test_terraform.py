@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -193,3 +194,61 @@ def test_the_guide_gives_each_module_what_it_asks_for_and_nothing_else() -> None
         assert given == {name for name, one in variables.items() if "default" not in one}, command
         applied.add(module.name)
     assert applied == set(CLOUDS)
+
+
+GIVEN = {
+    "aws": {
+        "region": "eu-central-1", "zones": ["eu-central-1a", "eu-central-1b"], "bucket": "my-heliostat",
+        "admin_cidrs": ["203.0.113.7/32"],
+    },
+    "gcp": {
+        "project": "my-project", "region": "europe-west4", "gpu_zones": ["europe-west4-a"], "bucket": "my-heliostat",
+        "admin_cidrs": ["203.0.113.7/32"],
+    },
+    "azure": {
+        "subscription": "00000000-0000-0000-0000-000000000000", "location": "westeurope",
+        "storage_account": "myheliostat", "registry": "myheliostat",
+        "admin_group": "00000000-0000-0000-0000-000000000000", "admin_cidrs": ["203.0.113.7/32"],
+    },
+    "platform": {},
+}  # fmt: skip
+POOL = {"machine": "x", "gpus": 1, "min": 0, "max": 1, "spot": True}
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    *((cloud, {"admin_cidrs": ["0.0.0.0/0"]}, "your own addresses") for cloud in CLOUDS),
+    *((cloud, {"admin_cidrs": []}, "your own addresses") for cloud in CLOUDS),
+    *((cloud, {"gpu_pools": {"l4": {**POOL, "min": 2}}}, "0 <= min <= max") for cloud in CLOUDS),
+    ("aws", {"zones": ["eu-central-1a"]}, "Two zones at least"),
+    ("aws", {"bucket": "My_Bucket"}, "3 to 63"),
+    ("aws", {"kubernetes_version": "1.29"}, "1.30 or a newer minor"),
+    ("aws", {"region": "Frankfurt"}, "A region such as"),
+    ("gcp", {"gpu_zones": ["us-central1-a"]}, "At least one zone of the region"),
+    ("azure", {"gpu_pools": {"a10-spot": POOL}}, "at most 12"),
+    ("azure", {"storage_account": "my-heliostat"}, "3 to 24"),
+    ("platform", {"kuberay_version": "1.5.1"}, "1.7.0 or a newer"),
+    ("platform", {"device_plugin_version": "latest"}, "MAJOR.MINOR.PATCH"),
+]
+
+
+def planned(module: str, given: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[str]:
+    """What Terraform says of values for the module's variables, which need no provider."""
+    if (terraform := shutil.which("terraform")) is None:
+        pytest.skip("no terraform here")
+    shutil.copy(FOLDER / module / "variables.tf", folder)
+    (folder / "given.tfvars.json").write_text(json.dumps({**GIVEN[module], **given}))
+    command = [terraform, f"-chdir={folder}", "plan", "-no-color", "-input=false", "-var-file=given.tfvars.json"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@each(*MODULES)
+def test_terraform_takes_the_values_of_the_guide(module: Module, tmp_path: Path) -> None:
+    done = planned(module.name, {}, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("module", "given", "says"), REFUSED)
+def test_terraform_refuses_what_a_variable_does_not_take(
+    module: str, given: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    done = planned(module, given, tmp_path)
+    assert done.returncode != 0
+    assert says in " ".join(done.stderr.replace("│", "").split())
