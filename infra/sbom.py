@@ -43,7 +43,8 @@ def escaped(version: str) -> str:
 
 def licence(one: Distribution) -> str:
     """Its expression, or what it says in its own words, which may be a whole text: then nothing."""
-    said = next((one.metadata[key] for key in ("License-Expression", "License") if key in one.metadata), "")
+    told = [one.metadata.get_all(field) for field in ("License-Expression", "License")]
+    said = next((values[0] for values in told if values), "")
     return "" if "\n" in said else said
 
 

@@ -112,7 +112,7 @@ class GcpConfig(CloudConfig):
     subnetwork: Annotated[str, StringConstraints(pattern=r"^projects/[^/\s]+/regions/[^/\s]+/subnetworks/[^/\s]+$")]
     """Its firewall lets in SSH from where `ray up` is typed only; Cloud NAT lets machines fetch images."""
     worker_account: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+\.iam\.gserviceaccount\.com$")]
-    """Service account of the workers, which may use the bucket."""
+    """Service account of the workers."""
     public_head: bool = False
     """The head, and no other machine, has a public address."""
     pools: Annotated[dict[Label, GcpPoolConfig], Field(min_length=1)]  # type: ignore[assignment]

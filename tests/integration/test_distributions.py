@@ -21,8 +21,8 @@ from heliostat import __version__
 from tests.guides import ROOT
 
 LEFT_BEHIND = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "heliostat-data", "*.log")
-FOR_IMAGES = "heliostat/infra/docker/"
-"""Files for building images are no part of the package."""
+NOT_IN_THE_WHEEL = ("heliostat/infra/docker/", "heliostat/infra/terraform/")
+"""Files for building images and clusters are no part of the package."""
 MEGABYTE = 1_000_000
 
 
@@ -79,7 +79,7 @@ def files(folder: Path) -> Iterator[str]:
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: Path, checkout: Path) -> None:
     ours = {f"heliostat/{name}" for name in files(checkout / "heliostat")}
     held = {name for name in contents(wheel) if not name.startswith(f"heliostat-{__version__}.dist-info/")}
-    assert held == {name for name in ours if not name.startswith(FOR_IMAGES)}
+    assert held == {name for name in ours if not name.startswith(NOT_IN_THE_WHEEL)}
     assert {"heliostat/py.typed", "heliostat/train/loop.py", "heliostat/recipes/sentiment.yaml"} <= held
 
 
@@ -95,7 +95,7 @@ def test_the_source_distribution_holds_what_one_works_with(sdist: Path, unpacked
     for folder in ("docs", "k8s", "tests"):
         assert {f"{folder}/{name}" for name in files(checkout / folder)} <= held, folder
     alone = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "constraints.txt", "pyproject.toml"}
-    assert alone | {"infra/docker/Dockerfile", "infra/docker/serve.txt"} <= held
+    assert alone | {"infra/docker/Dockerfile", "infra/docker/serve.txt", "infra/terraform/aws/cluster.tf"} <= held
     assert not [name for name in held if re.search(r"\.py[cod]$|(^|/)__pycache__/", name)]
     assert sdist.stat().st_size < 5 * MEGABYTE
 

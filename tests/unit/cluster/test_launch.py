@@ -23,8 +23,10 @@ from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.instance_manager.ray_installer import RayInstaller
 from ray.core.generated.instance_manager_pb2 import Instance
+from ray.serve._private.constants import RAY_SERVE_HAPROXY_MAXCONN
 
 import heliostat.cluster
+from heliostat.cluster.haproxy.settings import CONNECTIONS_VARIABLE
 from heliostat.cluster.launcher.__main__ import contents
 from heliostat.cluster.launcher.render import SCORER
 from tests.dockerfile import builds, command, environment, packages
@@ -240,6 +242,7 @@ def test_every_node_starts_ray_with_the_token_and_the_dashboard_stays_inside(con
 def test_every_node_has_the_environment_of_a_node_on_kubernetes(config: dict[str, Any]) -> None:
     lines = (ROOT / "k8s" / "base" / "environment.env").read_text().splitlines()
     expected = dict(line.split("=", 1) for line in lines if line.startswith("RAY_"))
+    assert int(expected.pop(CONNECTIONS_VARIABLE)) == RAY_SERVE_HAPROXY_MAXCONN, "Ray's own, which need not be said"
     for role in ("head", "worker"):
         exported, _, _ = config[f"{role}_start_ray_commands"][-1].removeprefix("export ").partition(";")
         given = dict(word.split("=", 1) for word in exported.split())

@@ -1,0 +1,5 @@
+module "platform" {
+  source = "../platform"
+
+  depends_on = [google_container_node_pool.system]
+}
