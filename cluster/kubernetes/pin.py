@@ -7,13 +7,16 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from heliostat.cluster.kubernetes import folder
 from heliostat.cluster.kubernetes.plain import dump
 from heliostat.infra.errors import ConfigError
+
+if TYPE_CHECKING:
+    from heliostat.infra.registry.registry import ModelVersion
 
 HOLDERS = ("kustomization.yaml", "manifests.yaml", "values.yaml")
 """Files that hold `serveConfigV2`, by the form of the folder."""
@@ -27,6 +30,11 @@ class Pin:
     url: str
     digest: str
     version: str
+
+    @classmethod
+    def of(cls, model: ModelVersion) -> Pin:
+        """That of a version in the registry."""
+        return cls(model.url, model.digest, str(model.version))
 
 
 @dataclass(frozen=True)

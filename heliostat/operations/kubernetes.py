@@ -6,9 +6,8 @@ import base64
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from typing import Any
-
-import yaml
 
 from heliostat.cluster.deploy import apply, wait
 from heliostat.cluster.deploy.answers import ask
@@ -19,6 +18,8 @@ from heliostat.cluster.deploy.remove import PART_OF
 from heliostat.cluster.deploy.states import serve_config
 from heliostat.cluster.environment import applied as environment
 from heliostat.cluster.kubernetes.build import Manifest
+from heliostat.cluster.kubernetes.pin import Pin
+from heliostat.cluster.kubernetes.plain import dump
 from heliostat.cluster.kubernetes.pods import ray_cluster
 from heliostat.infra.errors import ConfigError, KubernetesError
 from heliostat.infra.registry.registry import ModelVersion
@@ -98,9 +99,8 @@ def pinned(service: Manifest, name: str, model: ModelVersion) -> Manifest:
     application = next((one for one in config.get("applications", []) if one["name"] == name), None)
     if application is None:
         raise ConfigError(f"RayService {service['metadata']['name']}: serves no application {name}")
-    application["args"].update(url=model.url, digest=model.digest, version=str(model.version))
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=110)
-    return {**service, "spec": {**service["spec"], "serveConfigV2": text}}
+    application["args"].update(asdict(Pin.of(model)))
+    return {**service, "spec": {**service["spec"], "serveConfigV2": dump(config)}}
 
 
 def _apply(api: Api, manifest: Manifest, seconds: float, view: View) -> None:

@@ -21,6 +21,6 @@ def promote(storage: StorageConfig, name: str, version: int, alias: str, into: P
     if found is None:
         return [f"{moved}; heliostat serve puts it to work"]
     before = found.pin.version
-    changed = pin.write(found, pin.Pin(model.url, model.digest, str(model.version)))
+    changed = pin.write(found, pin.Pin.of(model))
     what = f"was {before}" if changed else "as it was"
     return [moved, f"{found.folder / found.name}: version {model.version}, {what}; nothing is committed or applied"]

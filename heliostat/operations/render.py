@@ -15,7 +15,7 @@ from heliostat.cluster.kubernetes.helm import chart
 from heliostat.cluster.kubernetes.overlays import OVERLAYS, package
 from heliostat.cluster.kubernetes.plain import dump, plain
 from heliostat.cluster.kubernetes.workload import SPEC_FILE, Endpoint, Workload, check_image, check_name
-from heliostat.infra.errors import ConfigError
+from heliostat.infra.errors import ConfigError, ResourceError
 from heliostat.operations import memory, sizes
 from heliostat.serve.replica.ingress import ingress_variables
 from heliostat.serve.replica.scaling import draining
@@ -55,10 +55,11 @@ def render(spec: Spec, request: Request, out: Path, *, form: str, shows: bool, f
     """Writes the folder in a form of FORMS, or shows with `shows` what would change in it.
 
     Raises ConfigError for what Kubernetes, KubeRay or the overlay has no place for, and for files that were edited;
-    ModelError if no such version is published; ResourceError where there is no kubectl.
+    ModelError if no such version is published; ResourceError where a form needs kubectl and there is none.
     """
     view = View()
-    files, objects = manifests(spec, request, view)
+    files = manifests(spec, request, view)
+    objects = _built(files, view, is_needed=form != "kustomize")
     if form == "plain":
         files = {MANIFESTS: plain(objects)}
     elif form == "helm":
@@ -81,8 +82,8 @@ def _next(spec: Spec, request: Request, out: Path, form: str) -> list[str]:
     return [f"kubectl apply --server-side {place} -l app.kubernetes.io/component={part}" for part in parts]
 
 
-def manifests(spec: Spec, request: Request, view: View) -> tuple[dict[str, str], list[Manifest]]:
-    """The files of a folder for `kubectl apply -k`, and the objects that it builds.
+def manifests(spec: Spec, request: Request, view: View) -> dict[str, str]:
+    """The files of a folder for `kubectl apply -k`.
 
     What does not fit is said before the registry is asked. Raises as `render` does.
     """
@@ -102,12 +103,25 @@ def manifests(spec: Spec, request: Request, view: View) -> tuple[dict[str, str],
             memory.check_memory(spec, request.overlay, model)
     served = _served(spec, request.model) if request.is_served else None
     wanted = workload(spec, request.overlay, request.run, request.images, served, request.job, request.model)
-    files = kustomization.files(wanted, request.overlay, package())
-    objects = built(files)
+    return kustomization.files(wanted, request.overlay, package())
+
+
+def _built(files: dict[str, str], view: View, is_needed: bool) -> list[Manifest]:
+    """The objects that the files build, none of which KubeRay refuses; raises as `render` does.
+
+    Without kubectl, which builds them, there are none, and a line says so, unless they are needed.
+    """
+    try:
+        objects = built(files)
+    except ResourceError as error:
+        if is_needed:
+            raise
+        view.say(f"not held against what KubeRay refuses: {error}")
+        return []
     refusals.check(objects)
     for line in refusals.ignored(objects):
         view.say(line)
-    return files, objects
+    return objects
 
 
 def _served(spec: Spec, model: str | None) -> AppArgs:

@@ -21,7 +21,7 @@ from heliostat.cli import app
 from heliostat.cluster.kubernetes import folder
 from heliostat.cluster.kubernetes.build import build
 from heliostat.cluster.kubernetes.overlays import OVERLAYS, package
-from heliostat.infra.errors import ConfigError, StorageError
+from heliostat.infra.errors import ConfigError, ResourceError, StorageError
 from heliostat.infra.registry.registry import ModelVersion
 from heliostat.infra.storage.local import write_atomically
 from heliostat.operations import render as operation
@@ -352,3 +352,20 @@ def test_the_command_writes_shows_and_says_what_comes_next(tmp_path: Path, monke
         )
     again = CliRunner().invoke(app, [*words, "--diff"])
     assert "as it would be rendered" in again.output.replace("\n", " ")
+
+
+def test_a_folder_is_rendered_without_kubectl_and_other_forms_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> str:
+        raise ResourceError("there is no kubectl")
+
+    monkeypatch.setattr("heliostat.cluster.kubernetes.build.kubectl", none)
+    words = ["render", "k8s", "sentiment", "storage.url=s3://bucket", "--no-serve", "--out", str(tmp_path / "out")]
+
+    done = CliRunner().invoke(app, words)
+
+    assert done.exit_code == 0, done.output
+    assert "not held against what KubeRay refuses: there is no kubectl" in done.output
+    assert (tmp_path / "out" / "kustomization.yaml").is_file()
+    assert str(CliRunner().invoke(app, [*words, "--plain"]).exception) == "there is no kubectl"
