@@ -57,10 +57,10 @@ def train(
         trained = train.run(loaded, prepare.run(loaded, view), view, name)
         if not trained.model.version:
             view.say("next: heliostat models list registers it, once MLflow answers")
-        elif "production" not in trained.model.aliases:
+        elif "production" not in trained.model.aliases and loaded.train.promote == "first":
             place = "" if loaded.storage == StorageConfig() else f"HELIOSTAT_STORAGE={loaded.storage.url} "
             view.say(f"next: {place}heliostat models promote {loaded.name} {trained.model.version}")
-        else:
+        elif "production" in trained.model.aliases:
             view.say(f"next: {os.environ.get(train.NEXT) or f'heliostat serve {spec}'}")
 
 

@@ -31,6 +31,7 @@ from heliostat.serve.access.keys import generate_key
 from tests.package_sets import make_environment, serve_packages
 from tests.ports import free_port
 from tests.seaweedfs import BUCKET, KEYS, make_bucket
+from tests.unit.k8s.components.conftest import over
 from tests.unit.k8s.conftest import K8S, Manifests
 from tests.waiting import until
 
@@ -116,14 +117,31 @@ def run(program: Path, *words: str | Path, **variables: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def job(base: Manifests, settings: dict[str, str], tiny_values: dict[str, Any], home: Path) -> str:
-    """The log of the base's RayJob, run as a job with a small spec in place of the mounted one."""
+def logs(
+    base: Manifests, settings: dict[str, str], tiny_values: dict[str, Any], home: Path, tmp_path_factory: Any
+) -> tuple[str, str]:
+    """The log of the base's RayJob, run as a job with a small spec in place of the mounted one; then what the command
+    of the component retraining says, which hands another run to the same Ray."""
     spec = {**tiny_values, "name": "sentiment"}
     spec["train"] = {**spec["train"], "workers": 1, "epochs": 1, "zero_stage": 0}
     (home / "spec.yaml").write_text(yaml.safe_dump(spec))
-    entrypoint = base.only("RayJob")["spec"]["entrypoint"].replace("/etc/heliostat/spec.yaml", f"{home}/spec.yaml")
+    entrypoint = in_home(base.only("RayJob")["spec"]["entrypoint"], home)
+    cron = over("retraining", tmp_path_factory.mktemp("retraining")).only("CronJob")
+    [container] = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    program, *words = (in_home(word, home) for word in container["command"] + container["args"])
     with ray_of(PROGRAMS) as ray:
-        return run(PROGRAMS / "ray", "job", "submit", "--address", ray.dashboard_url, "--", *shlex.split(entrypoint))
+        first = run(PROGRAMS / "ray", "job", "submit", "--address", ray.dashboard_url, "--", *shlex.split(entrypoint))
+        words[words.index("--address") + 1] = ray.dashboard_url
+        return first, run(PROGRAMS / program, *words)
+
+
+def in_home(command: str, home: Path) -> str:
+    return command.replace("/etc/heliostat/spec.yaml", f"{home}/spec.yaml")
+
+
+@pytest.fixture(scope="module")
+def job(logs: tuple[str, str]) -> str:
+    return logs[0]
 
 
 def said(log: str, name: str) -> str:
@@ -142,6 +160,13 @@ def test_the_job_trains_evaluates_and_publishes(base: Manifests, job: str) -> No
     assert said(job, "version") == "1"
     assert said(job, "files") == application(base)["args"]["url"], "where the RayService looks for it"
     assert re.fullmatch("[0-9a-f]{64}", said(job, "manifest SHA-256"))
+
+
+def test_retraining_compares_its_version_with_the_one_in_production(logs: tuple[str, str]) -> None:
+    words = (
+        r"version [12] of sentiment (stays in production|is production now): accuracy [\d.]+, and [\d.]+ of version 1"
+    )
+    assert re.search(words, " ".join(logs[1].split())), logs[1][-2000:]
 
 
 def application(base: Manifests) -> dict[str, Any]:
