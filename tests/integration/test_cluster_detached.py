@@ -274,6 +274,7 @@ def test_training_as_a_job_looks_as_it_does_here_and_ends_with_the_version(train
     assert re.search(r"  step \d+: validation loss", trained.screen)
     assert '"progress"' not in trained.screen
     assert "Running entrypoint" not in trained.screen
+    assert "job_manager.py" not in trained.screen
     end = trained.screen.partition("Published tiny")[2]
     assert re.search(r"version +1 ", end)
     assert re.search(r"aliases +production ", end)
