@@ -20,7 +20,14 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop("COLUMNS", None)  # set by pytest-xdist; commands would break their lines there
 
 
-LONGEST_FIRST = ("test_recipes.py", "test_main_job.py", "test_training.py", "test_init.py", "test_serve_lifecycle.py")
+LONGEST_FIRST = (
+    "test_recipes.py",
+    "test_main_job.py",
+    "test_cluster_detached.py",
+    "test_training.py",
+    "test_init.py",
+    "test_serve_lifecycle.py",
+)
 """Files of minutes. One that is begun last leaves the other worker without work."""
 
 

@@ -28,7 +28,7 @@ EVERY_SECONDS = 2.0
 """Shortest time between two lines of a bar: a day of training is 43,200 lines, some 5 MB."""
 _KEY = "progress"
 _OF_RAY = re.compile(
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO \S+\.py:\d+ -- (?P<said>.*)|Running entrypoint for job "
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\s+INFO\s+\S+\.py:\d+ -- (?P<said>.*)|Running entrypoint for job "
 )
 
 
@@ -165,7 +165,8 @@ class Follower:
         elif self._bar:
             self._bar.say(line)
         else:
-            self._console.print(line, soft_wrap=True, markup=False)
+            self._console.file.write(f"{line}\n")  # as it is, with its tabs
+            self._console.file.flush()
 
     def _show(self, shown: dict[str, Any]) -> None:
         if not self._console.is_terminal:

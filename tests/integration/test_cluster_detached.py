@@ -1,25 +1,34 @@
-"""A Ray that outlives its command: found, joined, given jobs, stopped."""
+"""A Ray that outlives its command: found, joined, given jobs (a run and an endpoint among them), stopped."""
 
 from __future__ import annotations
 
 import json
 import os
+import pty
+import re
+import shutil
 import socket
+import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 import ray
+import yaml
 from ray.dashboard.modules.dashboard_sdk import SubmissionClient
 
 from heliostat.cluster import jobs, package
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.environment import applied, joining_environment
 from heliostat.cluster.folders import ray_folder
+from heliostat.cluster.job_client import connected as _client
 from heliostat.cluster.monitor.services import discovery_files
 from heliostat.cluster.scrape import DISCOVERY
 from heliostat.cluster.session import processes
@@ -29,6 +38,10 @@ from heliostat.cluster.session.leftovers import leftovers
 from heliostat.cluster.session.session import session
 from heliostat.infra.alerts.ray_names import ACTIVE_NODES, NODE_CPUS
 from heliostat.infra.errors import ConfigError, NotFoundError, ResourceError
+from heliostat.serve.deploy.applications import kill_replicas
+from tests.certificates import write_certificate
+from tests.ports import free_port
+from tests.proxy import proxy
 from tests.waiting import until
 
 # What a job sees of the package: where it comes from, whether its folders are links, whether the recipes are there.
@@ -160,11 +173,11 @@ def test_what_the_cluster_has_does_not_travel_again(
     sent: list[str] = []
     upload = SubmissionClient._upload_package
 
-    def note(self: SubmissionClient, uri: str, *more: Any, **options: Any) -> None:
+    def counted(self: SubmissionClient, uri: str, *rest: Any, **more: Any) -> Any:
         sent.append(uri)
-        upload(self, uri, *more, **options)
+        return upload(self, uri, *rest, **more)
 
-    monkeypatch.setattr(SubmissionClient, "_upload_package", note)
+    monkeypatch.setattr(SubmissionClient, "_upload_package", counted)
     with jobs.environment() as environment:
         jobs.submit(cluster.dashboard_url, "true", environment)  # the code is there
     (tmp_path / "rows.csv").write_text("of this test\n")
@@ -188,3 +201,162 @@ def test_a_job_has_an_id_of_its_own_can_be_stopped_and_an_unknown_one_is_one_lin
     for ask in (jobs.find, jobs.stop, jobs.logs, jobs.wait, lambda *of: list(jobs.follow(*of))):
         with pytest.raises(NotFoundError, match=f"{url}: no job nothing"):
             ask(url, "nothing")
+
+
+SECRETS = {"AWS_SECRET_ACCESS_KEY": "a-secret-of-storage", "HELIOSTAT_API_KEYS": "a-secret-of-endpoints"}
+NO_SERVER = {"MLFLOW_TRACKING_URI": None, "HELIOSTAT_STORAGE": None}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a spec and its files, and what `submit` of it has shown."""
+
+    folder: Path
+    storage: Path
+    screen: str = ""
+
+    def heliostat(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "heliostat", *arguments]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command with its output in a pipe."""
+        with applied({**SECRETS, **NO_SERVER}):
+            return subprocess.run(
+                self.heliostat(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=600, check=False
+            )
+
+
+@pytest.fixture(scope="module")
+def project(tiny_values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The data and the base model of the spec are beside it, so they travel."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(tiny_values["model"]["source"], folder / "encoder")
+    shutil.copy(tiny_values["data"]["source"], folder / "rows.csv")
+    train = {**tiny_values["train"], "workers": 1, "zero_stage": 0, "epochs": 10, "checkpoint_every": 20}
+    own = {"model": {"source": "./encoder"}, "train": train, "storage": {"url": str(folder / "storage")}}
+    data = {"data": {**tiny_values["data"], "source": "./rows.csv"}}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({**tiny_values, **own, **data}))
+    return Project(folder, folder / "storage")
+
+
+@pytest.fixture(scope="module")
+def trained(project: Project, cluster: ClusterRecord) -> Project:
+    """`heliostat submit train` in a terminal; its driver is killed after the first checkpoint, and tried again."""
+    master, slave = pty.openpty()
+    submit = project.heliostat("submit", "train", "tiny.yaml", "--id", "nightly", "--retries", "1")
+    with applied({**SECRETS, **NO_SERVER, "COLUMNS": "160", "TERM": "xterm"}):
+        process = subprocess.Popen(submit, cwd=project.folder, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    screen: list[str] = []
+    reader = threading.Thread(target=_read, args=(master, screen))
+    reader.start()
+    until(lambda: any(project.storage.glob("runs/tiny/*/checkpoints/latest.json")), "a checkpoint", 300)
+    (driver,) = [one for one in processes.family(cluster.mark) if one.cmdline()[1:5] == DRIVER]
+    driver.kill()
+    code = process.wait(600)
+    reader.join()
+    os.close(master)
+    assert code == 0, "".join(screen)[-3000:]
+    return replace(project, screen="".join(screen))
+
+
+DRIVER = ["-m", "heliostat", "train", "spec.yaml"]
+
+
+def _read(terminal: int, screen: list[str]) -> None:
+    with suppress(OSError):  # EIO: the command has ended
+        while data := os.read(terminal, 65536):
+            screen.append(data.decode(errors="replace"))
+
+
+def test_training_as_a_job_looks_as_it_does_here_and_ends_with_the_version(trained: Project) -> None:
+    assert re.search(r"train: loss \d\.\d+, .* samples/s", trained.screen), "the bar"
+    assert re.search(r"  step \d+: validation loss", trained.screen)
+    assert '"progress"' not in trained.screen
+    assert "Running entrypoint" not in trained.screen
+    assert "job_manager.py" not in trained.screen
+    end = trained.screen.partition("Published tiny")[2]
+    assert re.search(r"version +1 ", end)
+    assert re.search(r"aliases +production ", end)
+    address = re.search(r"job nightly on (http://\S+);", trained.screen)
+    assert address is not None
+    assert f"next: heliostat submit serve tiny.yaml --address {address[1]}" in end
+
+
+def test_a_run_whose_driver_was_killed_goes_on_after_its_checkpoint(trained: Project) -> None:
+    first, again, second = trained.screen.partition("it is submitted again")
+    assert again
+    assert "job nightly: failed" in first
+    assert "job nightly-2 on" in second
+    (run,) = trained.storage.glob("runs/tiny/*/run.json")
+    assert json.loads(run.read_text())["status"] == "finished"
+    steps = [int(step) for step in re.findall(r"step (\d+): validation", second)]
+    assert 20 < min(steps) <= max(steps) == 200, "a run from its beginning validates after step 20"
+
+
+def test_what_a_job_prints_is_kept_without_its_bars(trained: Project) -> None:
+    done = trained.run("jobs", "logs", "nightly-2")
+    assert done.returncode == 0
+    assert "Running entrypoint for job nightly-2" in done.stdout
+    assert "Published tiny" in done.stdout
+    assert '"progress"' not in done.stdout
+
+
+def test_no_secret_is_in_the_record_of_a_job(trained: Project, cluster: ClusterRecord) -> None:
+    with _client(cluster.dashboard_url) as client:
+        record = client._do_request("GET", "/api/jobs/").text
+    assert "nightly-2" in record
+    secrets = [*SECRETS.values(), Path(os.environ["HOME"], ".ray", "auth_token").read_text()]
+    assert not [secret for secret in secrets if secret in record or secret in trained.screen]
+
+
+def test_serving_as_a_job_ends_with_an_endpoint_that_stays_or_with_nothing(trained: Project) -> None:
+    port = f"serve.port={free_port()}"
+    refused = trained.run("submit", "serve", "tiny.yaml", port)
+    assert refused.returncode != 0
+    assert "HELIOSTAT_API_KEYS" in refused.stdout, "the credentials here do not travel: the cluster has its own"
+    assert "tiny" not in trained.run("status").stdout.partition("Endpoints")[2].partition("Actors")[0]
+
+    done = trained.run("submit", "serve", "tiny.yaml", port, "serve.auth=none")
+    assert done.returncode == 0, done.stdout + done.stderr
+    url = re.search(r"tiny version 1 answers at (http://\S+)", done.stdout)
+    assert url is not None
+    assert predicted(url[1]) == "positive"
+    with session(ClusterConfig(), cpus=0):
+        before = replicas()
+        kill_replicas("tiny")  # the next one needs the code that came with a job which has ended
+        until(lambda: replicas() - before and predicted(url[1]) == "positive", "a new replica", 120)
+    assert trained.run("stop", "tiny").returncode == 0
+
+
+def replicas() -> set[str]:
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return {actor["name"] for actor in actors if actor["name"].startswith("SERVE_REPLICA::tiny#")}
+
+
+def predicted(url: str) -> str:
+    """The label of a text; empty where nothing answers."""
+    request = urllib.request.Request(
+        f"{url}/v1/predict", b'{"text": "the film was superb"}', {"Content-Type": "application/json"}
+    )
+    with suppress(OSError), urllib.request.urlopen(request, timeout=60) as answer:
+        return str(json.load(answer)["predictions"][0]["label"])
+    return ""
+
+
+def test_a_cluster_behind_tls_is_reached_with_its_ca_and_refused_without(
+    cluster: ClusterRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    certificate = write_certificate(tmp_path / "ca.pem")
+    with proxy(int(cluster.dashboard_url.rpartition(":")[2]), certificate) as front:
+        url = f"https://127.0.0.1:{front.port}"
+        with pytest.raises(ResourceError, match=f"{url}: its certificate is not trusted .* in SSL_CERT_FILE"):
+            jobs.submit(url, "true")
+        plain = cluster.dashboard_url.replace("http", "https")
+        with pytest.raises(ResourceError, match=f"{plain}: it does not speak TLS"):
+            jobs.submit(plain, "true")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        job = jobs.submit(url, "echo through TLS")
+        assert "through TLS" in "".join(jobs.follow(url, job))

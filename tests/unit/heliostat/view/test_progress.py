@@ -12,7 +12,7 @@ from heliostat.view import progress
 from heliostat.view.progress import Follower, progress_bar, without_bars
 from heliostat.view.terminal import View
 
-RAY = "2026-11-30 18:23:10,953 {} job_manager.py:581 -- {}\n"
+RAY = "2026-11-30 18:23:10,953\t{} job_manager.py:581 -- {}\n"
 STEP = {
     "kind": "step",
     "step": 2,
@@ -97,7 +97,7 @@ def test_what_ray_does_before_the_command_starts_is_shown_in_the_bar_and_its_war
     shown = follow(begins + warns, terminal(), size=1000)
     assert "job: Runtime env is setting up." in shown
     assert "INFO" not in shown
-    assert warns.strip() in shown
+    assert "a disk is full" in shown
     assert follow(begins + warns, pipe()) == warns
 
 
