@@ -81,9 +81,11 @@ def fit(run: Run) -> Iterator[Report]:
         is_due = last or notice or done % (run.train.checkpoint_every or every) == 0
         if run.checkpoints and stats.is_finite and is_due:
             run.checkpoints.save(run.engine, done, report.metrics if report else {})
-            if notice == "save":
+            if notice in ("save", "hold"):
                 run.checkpoints.wait()  # what is trained beyond it may be lost
                 run.notices.saved()
+            if notice == "hold":
+                run.notices.hold()
         if report:
             yield report
         if notice == "stop" and not last:

@@ -18,6 +18,8 @@ K8S = Path(__file__).resolve().parents[3] / "k8s"
 OLDEST, NEWEST = "1.30", "1.37"
 """Kubernetes releases that the objects must be valid for."""
 OTHER_GROUPS = ("ray.io", "monitoring.coreos.com", "kueue.x-k8s.io")
+RAY_DRAIN_SECONDS = 30
+"""RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S: how long `ray start` lets a node drain that gets SIGTERM."""
 PARTS = {"platform", "cluster", "train", "serve", "monitoring"}
 
 
@@ -170,6 +172,10 @@ def test_every_server_has_probes_and_time_to_stop(manifests: Any) -> None:
             if "exec" not in container[probe]:  # its command is looked at in test_commands.py
                 port = container[probe]["httpGet"]["port"]
                 assert isinstance(port, int) or port in ports, f"{pod.name} {probe}"
+        if pod.labels["app.kubernetes.io/component"] == "train" and pod.role in ("head", "worker"):
+            assert "lifecycle" not in container, f"{pod.name}: a run must store a checkpoint when Ray drains its node"
+            assert pod.spec["terminationGracePeriodSeconds"] >= RAY_DRAIN_SECONDS + 16, pod.name
+            continue
         [command] = walk(container["lifecycle"]["preStop"], "command")
         waits = re.search(r"sleep (\d+)", " ".join(command))
         seconds = int(waits.group(1)) if waits else 0
