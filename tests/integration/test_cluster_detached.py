@@ -360,3 +360,14 @@ def test_a_cluster_behind_tls_is_reached_with_its_ca_and_refused_without(
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         job = jobs.submit(url, "echo through TLS")
         assert "through TLS" in "".join(jobs.follow(url, job))
+
+
+def test_output_goes_on_where_it_was_after_a_connection_breaks(cluster: ClusterRecord) -> None:
+    with proxy(int(cluster.dashboard_url.rpartition(":")[2])) as front:
+        url, seen = f"http://127.0.0.1:{front.port}", ""
+        job = jobs.submit(url, "for i in 1 2 3 4 5 6; do echo line $i; sleep 1; done")
+        for text in jobs.follow(url, job):
+            if "line 1" in text:
+                assert front.break_connections() > 0
+            seen += text
+        assert [line for line in seen.splitlines() if line.startswith("line")] == [f"line {i}" for i in range(1, 7)]
