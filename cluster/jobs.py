@@ -202,14 +202,19 @@ def follow(address: str, job: str) -> Iterator[str]:
 
 def wait(address: str, job: str, seconds: float = math.inf) -> Job:
     """Returns the job once it has ended, or after so many seconds, as it is then. Patient as `follow` is."""
-    find(address, job)
-    patience, until = _Patience(), time.monotonic() + seconds
+    found, until = find(address, job), time.monotonic() + seconds
+    while not found.has_ended and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
+        found = find_patiently(address, job)
+    return found
+
+
+def find_patiently(address: str, job: str) -> Job:
+    """The job; asks again where the cluster does not answer, for LOST_SECONDS."""
+    patience = _Patience()
     while True:
         try:
-            found = find(address, job)
-            patience.end()
-            if found.has_ended or time.monotonic() >= until:
-                return found
+            return find(address, job)
         except ResourceError:
             patience.lose()
         time.sleep(POLL_SECONDS)

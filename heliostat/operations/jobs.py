@@ -37,7 +37,7 @@ def follow_job(job: str, address: str, view: View) -> None:
         raise KeyboardInterrupt(goes_on) from None
     except ResourceError as error:
         raise ResourceError(f"{error}; {goes_on}") from error
-    check(jobs.find(address, job))
+    check(jobs.find_patiently(address, job))
 
 
 def show_logs(job: str, address: str, view: View) -> None:

@@ -75,7 +75,8 @@ def _succeeds(job: str, address: str, view: View, *, may_fail: bool) -> bool:
     try:
         follow_job(job, address, view)
     except JobError as error:
-        if not may_fail or error.exit_code == ConfigError.exit_code or jobs.find(address, job).status != "FAILED":
+        is_wrong = error.exit_code == ConfigError.exit_code
+        if not may_fail or is_wrong or jobs.find_patiently(address, job).status != "FAILED":
             raise
         view.say(f"{error}; it is submitted again")
         return False

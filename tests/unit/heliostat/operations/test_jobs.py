@@ -121,6 +121,13 @@ def test_a_job_that_does_not_succeed_is_one_line_and_its_exit_code(
     assert caught.value.exit_code == expected
 
 
+def test_a_connection_that_is_lost_at_the_end_of_a_job_does_not_hide_how_it_ended(cluster: Any) -> None:
+    cluster(["one\n"], states=["RUNNING", "FAILED", LOST, "FAILED"], driver_exit_code=3)
+    with pytest.raises(JobError) as caught:
+        operations.follow_job("a", URL, View())
+    assert caught.value.exit_code == 3
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), LOST], ids=["Ctrl-C", "lost"])
 def test_who_leaves_a_job_is_told_that_it_goes_on(
     cluster: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException
