@@ -31,7 +31,8 @@ from heliostat.cluster.haproxy.ingress import haproxy_binary
 from heliostat.cluster.session.address import check_is_ray, find_address
 from heliostat.cluster.tokens import token_file
 from heliostat.infra import installed
-from heliostat.infra.errors import HeliostatError
+from heliostat.infra.errors import AlreadyExistsError, HeliostatError
+from heliostat.infra.storage.base import Store
 from heliostat.infra.storage.config import StorageConfig, is_s3
 from heliostat.infra.storage.store import open_store
 
@@ -136,12 +137,27 @@ def _check_bucket(storage: StorageConfig) -> Check:
         store = open_store(storage)
         store.write_bytes(key, data)
         same = store.read_bytes(key) == data
+        is_guarded = _refuses_a_second_write(store, key)
         store.delete(key)
     except HeliostatError as error:
         return Check("storage", "fail", str(error), "check the bucket, its credentials and storage.endpoint_url")
     if not same:
         return Check("storage", "fail", f"{storage.url} returned other bytes than were written", "do not use it")
+    if not is_guarded:
+        found = f"{storage.url} overwrites what must be new: its server does not know If-None-Match for writes"
+        return Check(
+            "storage", "fail", found, "do not use it: two drivers, or two versions, would lose each other's work"
+        )
     return Check("storage", "pass", f"{storage.url} takes, returns and deletes an object")
+
+
+def _refuses_a_second_write(store: Store, key: str) -> bool:
+    """Whether the server keeps an object that is there from a writer who asks for a new one, as leases need it."""
+    try:
+        store.write_bytes(key, b"another", if_absent=True)
+    except AlreadyExistsError:
+        return True
+    return False
 
 
 def check_token() -> Check:

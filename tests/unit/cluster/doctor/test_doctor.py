@@ -8,7 +8,7 @@ import pytest
 
 from heliostat.cluster.config import ClusterConfig
 from heliostat.cluster.doctor import compiler, doctor, machine
-from heliostat.infra.errors import ResourceError
+from heliostat.infra.errors import AlreadyExistsError, ResourceError, StorageError
 from heliostat.infra.storage.config import StorageConfig
 
 
@@ -103,7 +103,11 @@ def test_a_bucket_is_written_read_and_cleared(monkeypatch: pytest.MonkeyPatch) -
     kept: dict[str, bytes] = {}
 
     class Bucket:
-        def write_bytes(self, key: str, data: bytes) -> None:
+        knows_conditions = True
+
+        def write_bytes(self, key: str, data: bytes, if_absent: bool = False) -> None:
+            if if_absent and self.knows_conditions and key in kept:
+                raise AlreadyExistsError(key)
             kept[key] = data
 
         def read_bytes(self, key: str) -> bytes:
@@ -115,13 +119,14 @@ def test_a_bucket_is_written_read_and_cleared(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(doctor, "open_store", lambda storage: Bucket())
     assert doctor.check_storage(StorageConfig(url="s3://bucket/prefix")).status == "pass"
     assert kept == {}
+    monkeypatch.setattr(Bucket, "knows_conditions", False)
+    assert "overwrites what must be new" in doctor.check_storage(StorageConfig(url="s3://bucket/prefix")).found
+    assert kept == {}
     monkeypatch.setattr(Bucket, "read_bytes", lambda self, key: b"other")
     assert doctor.check_storage(StorageConfig(url="s3://bucket/prefix")).status == "fail"
 
 
 def test_a_bucket_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    from heliostat.infra.errors import StorageError
-
     def refuse(storage: StorageConfig) -> None:
         raise StorageError("s3://bucket: 403")
 
