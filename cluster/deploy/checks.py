@@ -74,7 +74,8 @@ _VERSION = re.compile(r":v?(\d+)\.(\d+)\.(\d+)")
 
 
 def _missing_secrets(api: Api, manifests: list[Manifest]) -> Iterator[str]:
-    brought = {one["metadata"]["name"] for one in manifests if one["kind"] == "Secret"}
+    # KubeRay keeps the token of a cluster in a Secret of the cluster's name.
+    brought = {one["metadata"]["name"] for one in manifests if one["kind"] in ("Secret", "RayCluster")}
     needed = {name for one in manifests for name in secrets(one.get("spec", {}))} - brought
     for name in sorted(needed):
         if _lacks(api, Reference("v1", "Secret", name)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +26,10 @@ def deploy(
     ] = None,
     overlay: Overlay = "local",
     out: Out = OUT,
+    kustomization: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Your own, which takes --out in; applied in its place."),
+    ] = None,
     job: Job = "train",
     run: Run = None,
     model: ModelOption = None,
@@ -39,7 +44,7 @@ def deploy(
     loaded, api = load_spec(spec, overrides or []), operation.reach(context, namespace)
     parts = part or ["serve"]
     request = Request(overlay, job, run, model, images(train_image, serve_image), is_served="serve" in parts)
-    operation.deploy(loaded, request, out, parts, api, timeout)
+    operation.deploy(loaded, request, out, parts, api, timeout, kustomization)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from heliostat.cluster.deploy.checks import check
 from heliostat.cluster.deploy.contexts import connect
 from heliostat.cluster.deploy.joblog import JobLog
 from heliostat.cluster.deploy.states import State
+from heliostat.cluster.kubernetes import refusals
 from heliostat.cluster.kubernetes.build import Manifest, build
 from heliostat.infra.errors import ConfigError, KubernetesError
 from heliostat.operations.kubernetes import registry_of
@@ -30,8 +31,12 @@ TAKEN_BACK = ("RayService", "RayCluster", "RayJob")
 """What a first deployment that fails leaves behind, and that would go on asking for pods."""
 
 
-def deploy(spec: Spec, request: Request, out: Path, parts: Sequence[str], api: Api, seconds: float) -> None:
+def deploy(
+    spec: Spec, request: Request, out: Path, parts: Sequence[str], api: Api, seconds: float, over: Path | None = None
+) -> None:
     """Renders into `out`, applies the platform and the parts, and waits until all runs and answers.
+
+    `over` is a kustomization of the user's own which takes in `out`, and is applied in its place.
 
     Raises ConfigError and KubernetesError before anything is changed for what can be known; KubernetesError, after
     taking back what it made new, for what does not come up in time.
@@ -42,10 +47,17 @@ def deploy(spec: Spec, request: Request, out: Path, parts: Sequence[str], api: A
     view = View()
     with registry_of(api, wanted=request.is_served):
         render(spec, request, out, form="kustomize", shows=False, force=False)
-    wanted = [one for one in build(out) if one["metadata"]["labels"][COMPONENT] in (PLATFORM, *parts)]
+    objects = build(over or out)
+    refusals.check(objects)
+    wanted = [one for one in objects if _part(one) in (PLATFORM, *parts)]
     view.say(f"{api.context}, namespace {api.namespace}: {len(wanted)} objects of {', '.join((PLATFORM, *parts))}")
     check(api, wanted, view.say)
     bring_up(api, wanted, seconds, view.say)
+
+
+def _part(manifest: Manifest) -> str:
+    """What an object belongs to; the user's own to the platform, unless it is labelled."""
+    return str(manifest["metadata"].get("labels", {}).get(COMPONENT, PLATFORM))
 
 
 def bring_up(

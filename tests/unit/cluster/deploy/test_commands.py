@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from heliostat.cli import app
@@ -83,6 +84,23 @@ def test_a_spec_is_rendered_applied_and_waited_for(tmp_path: Path, kubernetes: F
     assert served(kubernetes) == "4"
     assert kubernetes.find("RayJob", "sentiment-1") is None, "only the parts that are asked for"
     assert kubernetes.find("RayCluster", "heliostat") is None
+
+
+def test_a_kustomization_of_ones_own_is_applied_in_place_of_what_it_takes_in(
+    tmp_path: Path, kubernetes: FakeKubernetes
+) -> None:
+    mine = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}}
+    taken = {"resources": ["out", "mine.yaml"], "components": ["out/k8s/components/redis"]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"kind": "Kustomization", **taken}))
+    kubernetes.write({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "heliostat-redis"}})
+
+    done = deployed(tmp_path, "--kustomization", str(tmp_path))
+
+    assert done.exit_code == 0, f"{done.output} {done.exception}"
+    assert kubernetes.find("ConfigMap", "mine") is not None
+    assert kubernetes.find("Service", "heliostat-redis") is not None
+    assert served(kubernetes) == "4"
 
 
 def test_a_part_that_there_is_not_is_refused(tmp_path: Path) -> None:
