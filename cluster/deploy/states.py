@@ -86,15 +86,16 @@ def of_service(found: Manifest, child: Manifest | None) -> State:
         return State("waits", "KubeRay has not looked at it yet")
     if not active.get("rayClusterName") or pending.get("rayClusterName"):
         name = pending.get("rayClusterName", "")
-        return State("waits", f"a new cluster comes up{f', {name}' if name else ''}{_applications(pending, found)}")
+        phase = "failed" if _is_broken(pending, found) else "waits"
+        return State(phase, f"a new cluster comes up{f', {name}' if name else ''}{_applications(pending, found)}")
     if child is not None and not (state := of_cluster(child)).is_done:
         return State("waits", f"{child['metadata']['name']}: {state.words}")
     applications = active.get("applicationStatuses") or {}
     wanted = application_names(found)
     lost = [name for name in wanted if applications.get(name, {}).get("status") != "RUNNING"]
     if lost:
-        broken = any(applications.get(name, {}).get("status") == "DEPLOY_FAILED" for name in lost)
-        return State("failed" if broken else "waits", _applications(active, found).lstrip(", ") or "nothing runs yet")
+        phase = "failed" if _is_broken(active, found) else "waits"
+        return State(phase, _applications(active, found).lstrip(", ") or "nothing runs yet")
     return State("done", f"{', '.join(wanted)} run")
 
 
@@ -116,6 +117,12 @@ def condition(found: Manifest, kind: str, status: str) -> str | None:
 
 def _condition(found: Manifest, kind: str) -> dict[str, Any] | None:
     return next((one for one in found.get("status", {}).get("conditions") or [] if one.get("type") == kind), None)
+
+
+def _is_broken(status: dict[str, Any], service: Manifest) -> bool:
+    """Whether Ray Serve has given up an application."""
+    found = status.get("applicationStatuses") or {}
+    return any(found.get(name, {}).get("status") == "DEPLOY_FAILED" for name in application_names(service))
 
 
 def _applications(status: dict[str, Any], service: Manifest) -> str:

@@ -24,6 +24,7 @@ def cluster(*conditions: tuple[str, str], ready: int = 1) -> dict[str, Any]:
 
 
 WELL = cluster(("HeadPodReady", "True"), ("RayClusterProvisioned", "True"))
+BROKEN = {"mood": {"status": "DEPLOY_FAILED", "message": "another digest"}}
 INVALID = {"type": "Ready", "status": "False", "reason": "ValidationFailed", "message": "m"}
 RUNNING = {"activeServiceStatus": {"rayClusterName": "c", "applicationStatuses": {"mood": {"status": "RUNNING"}}}}
 
@@ -47,6 +48,12 @@ RUNNING = {"activeServiceStatus": {"rayClusterName": "c", "applicationStatuses":
             "a new cluster comes up, d",
         ),
         (service({}), None, "waits", "a new cluster comes up"),
+        (
+            service({"pendingServiceStatus": {"rayClusterName": "d", "applicationStatuses": BROKEN}}),
+            None,
+            "failed",
+            "a new cluster comes up, d, mood deploy_failed: another digest",
+        ),
         (
             service({"conditions": [INVALID]}),
             None,
