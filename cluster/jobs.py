@@ -38,6 +38,7 @@ SILENT_SECONDS = 15.0
 """After so long without output, a job that is followed is asked whether it has ended."""
 STOP_SECONDS = 180
 """How long a job that is stopped may take to end by itself; Ray's own three seconds are too short for a checkpoint."""
+_NOBODY = "No available agent to submit job"
 _GRACE = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
 
 _FIND_PYTHON = (
@@ -92,15 +93,27 @@ def submit(
         if "py_modules" in (runtime_env or {}):
             check_version(client, address)
         upload.check(runtime_env or {})
-        return str(
-            client.submit_job(
-                entrypoint=entrypoint,
-                submission_id=job,
-                runtime_env=dict(runtime_env or {}),
-                metadata=dict(metadata or {}),
-                entrypoint_num_cpus=cpus,
-            )
+        return _taken(
+            client,
+            entrypoint=entrypoint,
+            submission_id=job,
+            runtime_env=dict(runtime_env or {}),
+            metadata=dict(metadata or {}),
+            entrypoint_num_cpus=cpus,
         )
+
+
+def _taken(client: Any, **job: Any) -> str:
+    """Submits, and again for LOST_SECONDS while a cluster that has just begun has nobody yet who takes jobs."""
+    patience = _Patience()
+    while True:
+        try:
+            return str(client.submit_job(**job))
+        except RuntimeError as error:
+            if _NOBODY not in str(error):
+                raise
+            patience.lose()
+        time.sleep(POLL_SECONDS)
 
 
 def _check_is_new(address: str, job: str) -> None:

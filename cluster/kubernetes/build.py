@@ -14,6 +14,8 @@ import yaml
 
 from heliostat.infra.errors import ConfigError, ResourceError
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's where it is there: dashboards are thousands of lines."""
 Manifest = dict[str, Any]
 """One object of Kubernetes, as its YAML is read."""
 
@@ -26,7 +28,7 @@ def build(folder: Path) -> list[Manifest]:
     done = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True)
     if done.returncode:
         raise ConfigError(f"{folder}: {' '.join(done.stderr.split())}")
-    return [one for one in yaml.safe_load_all(done.stdout) if one]
+    return [one for one in yaml.load_all(done.stdout, Loader=LOADER) if one]
 
 
 def built(files: Mapping[str, str]) -> list[Manifest]:

@@ -310,6 +310,7 @@ def test_no_secret_is_in_the_record_of_a_job(trained: Project, cluster: ClusterR
     assert not [secret for secret in secrets if secret in record or secret in trained.screen]
 
 
+@pytest.mark.faults
 def test_serving_as_a_job_ends_with_an_endpoint_that_stays_or_with_nothing(trained: Project) -> None:
     port = f"serve.port={free_port()}"
     refused = trained.run("submit", "serve", "tiny.yaml", port)

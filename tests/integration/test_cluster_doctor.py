@@ -128,6 +128,7 @@ def test_a_driver_with_another_ray_is_told_so_in_one_line(known: Known) -> None:
     assert ray.__version__ in line
 
 
+@pytest.mark.faults
 def test_ctrl_c_in_an_all_reduce_leaves_nothing_behind(known: Known) -> None:
     with known.doctor() as process:
         until(lambda: "ray::Probe.all_reduce" in known.workers(), "an all-reduce", SECONDS)
@@ -155,6 +156,7 @@ main()
 """
 
 
+@pytest.mark.faults
 def test_a_node_that_is_frozen_is_named_and_the_others_are_reported(known: Known) -> None:
     [node] = [one for one in known.cluster.list_all_nodes() if one.node_ip_address == NODES[2]]
     raylet = node.all_processes["raylet"][0].process.pid

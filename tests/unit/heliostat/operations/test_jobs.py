@@ -121,6 +121,26 @@ def test_a_job_that_does_not_succeed_is_one_line_and_its_exit_code(
     assert caught.value.exit_code == expected
 
 
+def test_a_cluster_that_has_just_begun_is_asked_again_to_take_a_job(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[str | Exception] = [RuntimeError("500: No available agent to submit job, please try again later")] * 2
+
+    def submit_job(**_: Any) -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    asked = cluster(states=["RUNNING"])
+    monkeypatch.setattr(asked, "submit_job", submit_job, raising=False)
+    answers.append("a")
+    assert jobs.submit(URL, "true") == "a"
+    answers.append(RuntimeError("500: another"))
+    with pytest.raises(RuntimeError, match="another"):
+        jobs.submit(URL, "true")
+
+
 def test_a_connection_that_is_lost_at_the_end_of_a_job_does_not_hide_how_it_ended(cluster: Any) -> None:
     cluster(["one\n"], states=["RUNNING", "FAILED", LOST, "FAILED"], driver_exit_code=3)
     with pytest.raises(JobError) as caught:
