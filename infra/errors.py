@@ -75,11 +75,15 @@ class TrainingError(HeliostatError):
 
 
 class JobError(HeliostatError):
-    """A job on a cluster did not succeed; the exit code is that of its command, where it had one."""
+    """A job on a cluster did not succeed; the exit code is that of its command, where it had one.
+
+    A command that signal N ended, whose code is -N, gives 128 + N, as shells do.
+    """
 
     def __init__(self, message: str, exit_code: int | None) -> None:
         super().__init__(message)
-        self.exit_code = exit_code or HeliostatError.exit_code
+        code = exit_code or HeliostatError.exit_code
+        self.exit_code = code if code > 0 else 128 - code
 
 
 class KubernetesError(HeliostatError):

@@ -109,7 +109,9 @@ def test_a_job_that_there_is_not_is_not_waited_for(cluster: Any) -> None:
             ask()
 
 
-@pytest.mark.parametrize(("state", "code", "expected"), [("FAILED", 2, 2), ("FAILED", None, 1), ("STOPPED", None, 1)])
+@pytest.mark.parametrize(
+    ("state", "code", "expected"), [("FAILED", 2, 2), ("FAILED", -9, 137), ("FAILED", None, 1), ("STOPPED", None, 1)]
+)
 def test_a_job_that_does_not_succeed_is_one_line_and_its_exit_code(
     cluster: Any, state: str, code: int | None, expected: int
 ) -> None:
