@@ -13,11 +13,11 @@ from heliostat.cluster.deploy.api import Api, Reference
 from heliostat.cluster.deploy.forward import forwarded
 from heliostat.cluster.deploy.states import State, serve_config
 from heliostat.cluster.kubernetes.build import Manifest
+from heliostat.cluster.kubernetes.kuberay.services import INCREMENTAL
 from heliostat.infra.errors import KubernetesError
 
 PORT = 8000
 SECONDS = 10
-GATEWAY = "NewClusterWithIncrementalUpgrade"
 
 
 def ask(api: Api, service: Manifest) -> State:
@@ -50,7 +50,7 @@ def _ours(service: Manifest) -> Iterable[dict[str, Any]]:
 def _address(api: Api, service: Manifest) -> Iterator[str]:
     """The Gateway's address, or the Service through a port of this machine."""
     name = service["metadata"]["name"]
-    if service["spec"].get("upgradeStrategy", {}).get("type") == GATEWAY:
+    if service["spec"].get("upgradeStrategy", {}).get("type") == INCREMENTAL:
         gateway = api.get(Reference("gateway.networking.k8s.io/v1", "Gateway", f"{name}-gateway")) or {}
         addresses = gateway.get("status", {}).get("addresses") or []
         if not addresses:

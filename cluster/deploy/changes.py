@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from heliostat.cluster.kubernetes.build import Manifest
+from heliostat.cluster.kubernetes.kuberay.services import INCREMENTAL
+from heliostat.cluster.kubernetes.pods import ray_cluster
 
 LIMITS = ("minReplicas", "maxReplicas")
 """What may be changed on the cluster that runs."""
 UNHASHED = ("replicas", *LIMITS, "scaleStrategy")
 """Of a worker group; with tolerations and scheduling gates of all pods."""
 POD = ("tolerations", "schedulingGates")
-NEW_CLUSTER = ("NewCluster", "NewClusterWithIncrementalUpgrade")
+NEW_CLUSTER = ("NewCluster", INCREMENTAL)
 
 
 def needs_second_cluster(before: Manifest, after: Manifest) -> bool:
@@ -29,10 +31,10 @@ def new_limits(before: Manifest, after: Manifest) -> dict[str, dict[str, int]]:
     """Worker group -> limits that have changed, where no new cluster takes them."""
     if _hashed(before) != _hashed(after):
         return {}
-    old = {group["groupName"]: group for group in _config(before).get("workerGroupSpecs", [])}
+    old = {group["groupName"]: group for group in ray_cluster(before).get("workerGroupSpecs", [])}
     found = {
         group["groupName"]: {key: group[key] for key in LIMITS if group.get(key) != old[group["groupName"]].get(key)}
-        for group in _config(after).get("workerGroupSpecs", [])
+        for group in ray_cluster(after).get("workerGroupSpecs", [])
     }
     return {name: limits for name, limits in found.items() if limits}
 
@@ -61,17 +63,13 @@ def _without_effect(before: Manifest, after: Manifest) -> Iterator[str]:
             yield f"{name}: {key} have changed, which no pod that runs is given; the next new cluster takes them"
 
 
-def _config(service: Manifest) -> dict[str, Any]:
-    return dict(service["spec"]["rayClusterConfig"])
-
-
 def _strategy(service: Manifest) -> str:
     return str(service["spec"].get("upgradeStrategy", {}).get("type") or "NewCluster")
 
 
 def _hashed(service: Manifest) -> dict[str, Any]:
     """What KubeRay compares."""
-    config = copy.deepcopy(_config(service))
+    config = copy.deepcopy(ray_cluster(service))
     for key in ("upgradeStrategy", "suspend"):
         config.pop(key, None)
     for group in [config["headGroupSpec"], *config.get("workerGroupSpecs", [])]:
@@ -87,4 +85,4 @@ def _templates(cluster: dict[str, Any]) -> list[Any]:
 
 
 def _pods(service: Manifest, key: str) -> list[Any]:
-    return [template["spec"].get(key) for template in _templates(_config(service))]
+    return [template["spec"].get(key) for template in _templates(ray_cluster(service))]

@@ -34,11 +34,17 @@ def check(api: Api, manifests: Iterable[Manifest], say: Callable[[str], None]) -
     if api.version() < KUBERNETES:
         raise KubernetesError(f"{api.context}: Kubernetes {_dotted(api.version())}; {_dotted(KUBERNETES)} is needed")
     first = [*_no_namespace(api), *_unknown_kinds(api, wanted), *_old_operator(api, say)]
-    found = first or [*_missing_secrets(api, wanted), *_ended_jobs(api, wanted), *_refused(api, wanted)]
-    if not found:
-        found = _no_room(api, wanted, say)
+    found = first or _of_objects(api, wanted, say)
     if found:
         raise KubernetesError(f"{api.context}, {api.namespace}: nothing is changed: {'; '.join(found)}")
+
+
+def _of_objects(api: Api, manifests: list[Manifest], say: Callable[[str], None]) -> list[str]:
+    """What is wrong with the objects, each of which is asked for and tried once."""
+    live = {Reference.of(one): api.get(Reference.of(one)) for one in manifests}
+    after, refused = _tried(api, manifests, live)
+    found = [*_missing_secrets(api, manifests), *_ended_jobs(live), *refused]
+    return found or _no_room(api, [one for one in manifests if _makes_pods(one, live, after)], say)
 
 
 def forced(manifest: Manifest) -> bool:
@@ -95,26 +101,39 @@ def secrets(part: Any) -> Iterator[str]:
             yield from secrets(value)
 
 
-def _ended_jobs(api: Api, manifests: list[Manifest]) -> Iterator[str]:
-    for one in manifests:
-        live = api.get(Reference.of(one)) if one["kind"] == "RayJob" else None
-        if live is not None and live.get("status", {}).get("jobDeploymentStatus") in ENDED:
-            name, state = one["metadata"]["name"], of_job(live).words
-            yield f"RayJob {name} has ended ({state}), and KubeRay runs a job once; --run gives another name"
+def _ended_jobs(live: Mapping[Reference, Manifest | None]) -> Iterator[str]:
+    for reference, found in live.items():
+        if reference.kind == "RayJob" and found and found.get("status", {}).get("jobDeploymentStatus") in ENDED:
+            words = of_job(found).words
+            yield f"{reference} has ended ({words}), and KubeRay runs a job once; --run gives another name"
 
 
-def _refused(api: Api, manifests: list[Manifest]) -> Iterator[str]:
+def _tried(
+    api: Api, manifests: list[Manifest], live: Mapping[Reference, Manifest | None]
+) -> tuple[dict[Reference, Manifest], list[str]]:
+    """What the server would make of the objects, and what it refuses. A job that is there is not applied again."""
+    after, refused = {}, []
     for one in manifests:
-        if one["kind"] == "RayJob" and api.get(Reference.of(one)) is not None:
-            continue  # is followed, not applied again
+        reference = Reference.of(one)
+        if reference.kind == "RayJob" and live[reference] is not None:
+            continue
         try:
-            api.apply(one, force=forced(one), dry_run=True)
+            after[reference] = api.apply(one, force=forced(one), dry_run=True)
         except RefusedError as error:
-            yield f"{Reference.of(one)}: {error}"
+            refused.append(f"{reference}: {error}")
+    return after, refused
 
 
-def _no_room(api: Api, manifests: list[Manifest], say: Callable[[str], None]) -> list[str]:
-    new = [one for one in manifests if _makes_pods(api, one)]
+def _makes_pods(
+    manifest: Manifest, live: Mapping[Reference, Manifest | None], after: Mapping[Reference, Manifest]
+) -> bool:
+    """Whether applying it makes all of its pods, beside those that run."""
+    reference = Reference.of(manifest)
+    found = live[reference]
+    return found is None or (reference.kind == "RayService" and needs_second_cluster(found, after[reference]))
+
+
+def _no_room(api: Api, new: list[Manifest], say: Callable[[str], None]) -> list[str]:
     needed = [pod for one in new for pod in pods.of(one)]
     if not needed:
         return []
@@ -126,14 +145,6 @@ def _no_room(api: Api, manifests: list[Manifest], say: Callable[[str], None]) ->
     for line in room.without_node(needed, nodes, running) if nodes else []:
         say(f"no node has room now for {line}: it waits until one is added or others end")
     return []
-
-
-def _makes_pods(api: Api, manifest: Manifest) -> bool:
-    """Whether applying it makes all of its pods, beside those that run."""
-    live = api.get(Reference.of(manifest))
-    if live is None or manifest["kind"] != "RayService":
-        return live is None
-    return needs_second_cluster(live, api.apply(manifest, dry_run=True))
 
 
 def _lacks(api: Api, reference: Reference) -> bool:

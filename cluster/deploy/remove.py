@@ -19,17 +19,21 @@ MADE_BY_OTHERS = ("Endpoints", "EndpointSlice", "Event", "Pod")
 """Kinds that carry our labels because what makes them copies those."""
 
 
-def ours(api: Api, with_volumes: bool) -> list[Reference]:
-    """All that was deployed into the namespace, without volumes unless asked for, and without what KubeRay made."""
-    left_out = (*MADE_BY_OTHERS, *(() if with_volumes else KEPT))
-    kinds = [(version, kind) for version, kind in api.kinds() if kind not in left_out]
+def deployed(api: Api, kinds: Iterable[tuple[str, str]]) -> list[Manifest]:
+    """What was deployed into the namespace of these API versions and kinds, without what KubeRay made of it."""
     found = [one for version, kind in kinds for one in api.all_of(version, kind, labels=PART_OF)]
-    return [Reference.of(one) for one in found if not one["metadata"].get("ownerReferences")]
+    return [one for one in found if not one["metadata"].get("ownerReferences")]
+
+
+def ours(api: Api, with_volumes: bool) -> list[Reference]:
+    """All that was deployed into the namespace, without volumes unless asked for."""
+    left_out = (*MADE_BY_OTHERS, *(() if with_volumes else KEPT))
+    return [Reference.of(one) for one in deployed(api, (one for one in api.kinds() if one[1] not in left_out))]
 
 
 def volumes(api: Api) -> list[Reference]:
     """Those that were deployed into the namespace."""
-    return [Reference.of(one) for kind in KEPT for one in api.all_of("v1", kind, labels=PART_OF)]
+    return [Reference.of(one) for one in deployed(api, (("v1", kind) for kind in KEPT))]
 
 
 def remove(api: Api, references: Iterable[Reference], seconds: float, say: Callable[[str], None]) -> None:

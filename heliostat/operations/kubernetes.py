@@ -14,7 +14,7 @@ from heliostat.cluster.deploy.answers import ask
 from heliostat.cluster.deploy.api import Api, Reference
 from heliostat.cluster.deploy.forward import forwarded
 from heliostat.cluster.deploy.owned import applied
-from heliostat.cluster.deploy.remove import PART_OF
+from heliostat.cluster.deploy.remove import deployed
 from heliostat.cluster.deploy.states import serve_config
 from heliostat.cluster.environment import applied as environment
 from heliostat.cluster.kubernetes.build import Manifest
@@ -56,10 +56,8 @@ def registry_of(api: Api, wanted: bool = True) -> Iterator[None]:
 def show(api: Api) -> None:
     """Prints the endpoints, jobs and clusters of the namespace, and what keeps those that are not there."""
     view = View()
-    found = [one for kind in KINDS for one in api.all_of("ray.io/v1", kind, labels=PART_OF)]
-    own = [one for one in found if not one["metadata"].get("ownerReferences")]
     rows, lines = [], []
-    for one in own:
+    for one in deployed(api, (("ray.io/v1", kind) for kind in KINDS)):
         state = wait.state_of(api, one)
         rows.append([one["kind"], one["metadata"]["name"], _version(one), state.words])
         lines += [] if state.is_done else wait.troubles(api, one)

@@ -13,14 +13,13 @@ from heliostat.cluster.kubernetes import kustomization
 from heliostat.cluster.kubernetes.build import build
 from heliostat.cluster.kubernetes.folder import write
 from heliostat.cluster.kubernetes.overlays import OVERLAYS, package
+from heliostat.cluster.kubernetes.pods import CLUSTERS
 from heliostat.operations.render import workload
 from heliostat.serve.args import AppArgs
 from heliostat.spec import Spec, load_spec
 
 K8S = Path(__file__).resolve().parents[3] / "k8s"
 TARGETS = ["base", *sorted(f"overlays/{folder.name}" for folder in (K8S / "overlays").iterdir())]
-RAY_KINDS = {"RayCluster": (), "RayJob": ("rayClusterSpec",), "RayService": ("rayClusterConfig",)}
-"""KubeRay's kinds, and where in their spec the Ray cluster is described."""
 PLAIN_KINDS = {
     "Deployment": ("template",),
     "Job": ("template",),
@@ -87,9 +86,9 @@ def _pods(one: dict[str, Any]) -> Iterator[Pod]:
         for key in PLAIN_KINDS[one["kind"]]:
             spec = spec[key]
         yield Pod(one, one["kind"], spec)
-    if one["kind"] not in RAY_KINDS:
+    if one["kind"] not in CLUSTERS:
         return
-    for key in RAY_KINDS[one["kind"]]:
+    for key in CLUSTERS[one["kind"]]:
         spec = spec[key]
     yield Pod(one, "head", spec["headGroupSpec"]["template"])
     for group in spec["workerGroupSpecs"]:

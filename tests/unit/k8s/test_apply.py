@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from heliostat.cluster.kubernetes.pods import CLUSTERS
 from tests.guides import GUIDES, commands
-from tests.unit.k8s.conftest import RAY_KINDS
 from tests.unit.k8s.quantities import canonical, quantities
 
 DEFAULTS = {"numOfHosts": 1, "priority": 0}
@@ -48,7 +48,7 @@ def test_quantities_are_text_in_canonical_form(manifests: Any) -> None:
 def groups(manifests: Any) -> list[dict[str, Any]]:
     """Worker groups of all clusters."""
     found = []
-    for kind, path in RAY_KINDS.items():
+    for kind, path in CLUSTERS.items():
         for one in manifests.of(kind):
             spec = one["spec"]
             for key in path:

@@ -16,11 +16,12 @@ import yaml
 from heliostat.cluster.kubernetes import kustomization
 from heliostat.cluster.kubernetes.build import build, built
 from heliostat.cluster.kubernetes.overlays import OVERLAYS, package
+from heliostat.cluster.kubernetes.pods import CLUSTERS
 from heliostat.infra.config.strict import build as parsed
 from heliostat.operations.render import workload
 from heliostat.serve.args import AppArgs
 from heliostat.spec import Spec, load_spec
-from tests.unit.k8s.conftest import K8S, RAY_KINDS, Manifests
+from tests.unit.k8s.conftest import K8S, Manifests
 
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 LISTENS = ("host", "port")
@@ -120,7 +121,7 @@ def test_its_endpoint_serves_the_same(overlay: str) -> None:
 @each_overlay
 def test_a_committed_cluster_has_room_for_the_job_and_for_others(overlay: str) -> None:
     committed, rendered = both(overlay)
-    for kind, path in RAY_KINDS.items():
+    for kind, path in CLUSTERS.items():
         if kind == "RayService":
             continue
         bounds = []
