@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from heliostat.cluster import upload
 from heliostat.cluster.job_client import check_version
@@ -29,6 +29,7 @@ from heliostat.cluster.job_client import connected as _client
 from heliostat.cluster.package import code_runtime_env
 from heliostat.infra.errors import ConfigError, NotFoundError, ResourceError
 
+T = TypeVar("T")
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 """Final states of a job."""
 POLL_SECONDS = 1.0
@@ -105,15 +106,11 @@ def submit(
 
 def _taken(client: Any, **job: Any) -> str:
     """Submits, and again for LOST_SECONDS while a cluster that has just begun has nobody yet who takes jobs."""
-    patience = _Patience()
-    while True:
-        try:
-            return str(client.submit_job(**job))
-        except RuntimeError as error:
-            if _NOBODY not in str(error):
-                raise
-            patience.lose()
-        time.sleep(POLL_SECONDS)
+
+    def has_just_begun(error: Exception) -> bool:
+        return isinstance(error, RuntimeError) and _NOBODY in str(error)
+
+    return str(_patiently(lambda: client.submit_job(**job), has_just_begun))
 
 
 def _check_is_new(address: str, job: str) -> None:
@@ -224,11 +221,18 @@ def wait(address: str, job: str, seconds: float = math.inf) -> Job:
 
 def find_patiently(address: str, job: str) -> Job:
     """The job; asks again where the cluster does not answer, for LOST_SECONDS."""
+    return _patiently(lambda: find(address, job), lambda error: isinstance(error, ResourceError))
+
+
+def _patiently(ask: Callable[[], T], may_pass: Callable[[Exception], bool]) -> T:
+    """The answer; asks again for LOST_SECONDS after an error that may pass."""
     patience = _Patience()
     while True:
         try:
-            return find(address, job)
-        except ResourceError:
+            return ask()
+        except Exception as error:
+            if not may_pass(error):
+                raise
             patience.lose()
         time.sleep(POLL_SECONDS)
 
