@@ -1,0 +1,101 @@
+"""What a search knows of its trials: searchers and schedulers decide from this, and from nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Score:
+    """A validation of a trial."""
+
+    share: float
+    """Of the whole trial, in (0, 1]: a trial that was trained to its end has 1."""
+    step: int
+    """Optimizer steps until then."""
+    metrics: Mapping[str, float]
+    seconds: float = 0.0
+    """That were trained and validated since the one before."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The trial and the share of it whose weights and optimizer another one starts from."""
+
+    trial: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration."""
+
+    number: int
+    """From 0, in the order in which they were proposed."""
+    values: Mapping[str, Any]
+    """By key of `tune.space`; keys whose condition does not hold are left out."""
+    until: float
+    """The share that it was told to train to."""
+    scores: tuple[Score, ...] = ()
+    """In the order of their steps."""
+    error: str | None = None
+    """Why it cannot go on: it failed, or its metric is no number."""
+    stopped: str | None = None
+    """Why it shall not go on though it could: a user's stop, or the end of the search."""
+    origin: Origin | None = None
+
+    @property
+    def share(self) -> float:
+        """What has been trained of it."""
+        return self.scores[-1].share if self.scores else 0.0
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it is on its way to `until`."""
+        return not self.error and not self.stopped and self.share < self.until
+
+    def at(self, share: float) -> Trial:
+        """The trial as it was when it had reached `share`."""
+        return replace(self, scores=tuple(score for score in self.scores if score.share <= share), error=None)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric that trials are compared by."""
+
+    metric: str
+    mode: str
+    """`min` or `max`."""
+
+    def best(self, trial: Trial) -> float:
+        """The best of the trial's validations; NaN if none is a finite number."""
+        values = [score.metrics.get(self.metric, math.nan) for score in trial.scores]
+        pick = min if self.mode == "min" else max
+        return pick((value for value in values if math.isfinite(value)), default=math.nan)
+
+    def loss(self, trial: Trial) -> float:
+        """Its best value, negated where more is better: less is better; infinite if there is none."""
+        value = self.best(trial)
+        return math.inf if math.isnan(value) else value if self.mode == "min" else -value
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A decision: a new trial, trained to the share `until`."""
+
+    until: float
+
+
+@dataclass(frozen=True)
+class Continue:
+    """A decision: a trial goes on to the share `until`."""
+
+    trial: int
+    until: float
+    origin: Origin | None = None
+    """Weights and optimizer that it takes over instead of its own (population based training)."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """What it is trained with from here, where that changes."""
