@@ -58,8 +58,9 @@ class Trial:
         return not self.error and not self.stopped and self.share < self.until
 
     def at(self, share: float) -> Trial:
-        """The trial as it was when it had reached `share`."""
-        return replace(self, scores=tuple(score for score in self.scores if score.share <= share), error=None)
+        """The trial as it was when it had reached `share`: in a short trial the first validation may be beyond it."""
+        until = tuple(score for score in self.scores if score.share <= share)
+        return replace(self, scores=until or self.scores[:1], error=None)
 
 
 @dataclass(frozen=True)

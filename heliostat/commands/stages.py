@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from heliostat.commands.common import DryRun, ModelOption, Overrides, SpecArgument, planned, stages
-from heliostat.infra.errors import ConfigError
 from heliostat.infra.installed import TRAINING, require
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.spec import load_spec
@@ -84,23 +83,26 @@ def tune(
     spec: SpecArgument,
     overrides: Overrides = None,
     search_only: Annotated[bool, typer.Option("--search-only", help="Do not train the best trial in full.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest search, or with --search.")] = False,
+    search: Annotated[str | None, typer.Option("--search", help="Name of the search.")] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Search learning rate, batch size and their like; then train the best trial in full and publish it."""
     loaded = load_spec(spec, overrides or [])
-    if not loaded.tune.space:
-        raise ConfigError("tune.space: empty; give at least one key, such as learning_rate: {loguniform: [1e-5, 1e-3]}")
+    from heliostat.pipeline.trial_spec import check_space
+
+    check_space(loaded)
     if planned(loaded, dry_run, f"prepare, {loaded.tune.trials} trials, train the best, publish"):
         return
     from heliostat.infra.registry import registry
-    from heliostat.pipeline import prepare, train, tune
+    from heliostat.pipeline import prepare, searches, train, tune
 
+    name = searches.find_search(loaded, search, resume)
     registry.check(loaded.storage)
     with stages(loaded) as view:
-        prepared = prepare.run(loaded, view)
-        best, _ = tune.run(loaded, prepared, view)
+        best, _ = tune.run(loaded, prepare.run(loaded, view), view, name)
         if not search_only:
-            train.run(best, prepared, view)
+            train.run(best, prepare.run(best, view), view, f"{name}-best")
 
 
 @app.command()

@@ -1,43 +1,199 @@
-"""Searches values for keys of `train`."""
+"""Searches values for keys of the spec."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
 
-from heliostat.infra.config.strict import build
-from heliostat.infra.errors import ConfigError
+from heliostat.infra.config.strict import dump_yaml
+from heliostat.infra.errors import TrainingError
+from heliostat.pipeline import prepare
 from heliostat.pipeline.job import make_job
-from heliostat.pipeline.runs import new_run_id
+from heliostat.pipeline.searches import read_search, write_search
+from heliostat.pipeline.trial_spec import full_key, trial_spec, with_values
 from heliostat.spec import Spec
+from heliostat.tune.state import SearchState
+from heliostat.view.search import searching, show_search
 from heliostat.view.terminal import View
 
 if TYPE_CHECKING:
     from heliostat.train.data.prepared import Prepared
-    from heliostat.tune.search import Search
+    from heliostat.tune.search import Plan, Search
+    from heliostat.tune.trials import Trial
+
+Update = Callable[[SearchState], None]
 
 
-def run(spec: Spec, prepared: Prepared, view: View) -> tuple[Spec, Search]:
-    """The spec with the values of the best trial, and the search; logged to MLflow as a run with a child per trial."""
+def run(spec: Spec, prepared: Prepared, view: View, name: str) -> tuple[Spec, Search]:
+    """The spec with the values of the best trial, and the search `name`, which goes on where it was interrupted.
+
+    Logged to MLflow as a run with a child per trial. Raises TrainingError if no trial has a usable result.
+    """
+    from heliostat.infra.storage.store import open_store
+    from heliostat.tune import search
+
+    plan = make_plan(spec, prepared, name)
+    with _following(spec, plan, view) as update:
+        found = search.search(plan, open_store(spec.storage), lambda driver: update(state_of(spec, plan, driver)))
+    show_search(view, last_state(spec, plan, found))
+    return with_values(spec, best(found).values), found
+
+
+def make_plan(spec: Spec, prepared: Prepared, name: str) -> Plan:
+    """What the search is made of; starts nothing."""
+    from heliostat.train import tasks
+    from heliostat.train.launch import resolve_use_gpu
+    from heliostat.tune.budget import budget_of
+    from heliostat.tune.gang import Crew
+    from heliostat.tune.schedulers.base import Settings
+    from heliostat.tune.schedulers.catalog import build_scheduler
+    from heliostat.tune.search import Plan
+    from heliostat.tune.searchers import build_searcher
+    from heliostat.tune.space.space import Space
+    from heliostat.tune.trials import Objective
+
+    task, config = tasks.get(spec.task), spec.tune
+    objective = Objective(task.metric, task.mode)
+    return Plan(
+        name=spec.name,
+        id=name,
+        config=config,
+        objective=objective,
+        scheduler=build_scheduler(config.scheduler, Settings((objective,), config.grace, seed=config.seed)),
+        searcher=build_searcher(config.search, Space(config.space), (objective,), config.seed, config.points),
+        make_job=Jobs(spec, prepared, name),
+        crew=Crew.of(spec.train, resolve_use_gpu(spec.train)),
+        contract=contract(spec, prepared),
+        space={key: domain.model_dump(exclude_none=True) for key, domain in config.space.items()},
+        budget=budget_of(config.budget),
+    )
+
+
+class Jobs:
+    """Makes the jobs of trials; data that a value changes are prepared once for it."""
+
+    def __init__(self, spec: Spec, prepared: Prepared, name: str) -> None:
+        self._spec, self._name = spec, name
+        self._prepared = {_of_data(spec): prepared}
+
+    def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The job of a trial with these values; raises HeliostatError if they cannot work."""
+        spec = trial_spec(self._spec, values)
+        key = _of_data(spec)
+        if key not in self._prepared:
+            self._prepared[key] = prepare.prepared_quietly(spec)
+        return make_job(spec, self._prepared[key], self._name).model_dump(mode="json")
+
+
+def _of_data(spec: Spec) -> str:
+    """What prepared data follow from."""
+    return json.dumps([spec.task, spec.data.model_dump(mode="json"), spec.model.model_dump(mode="json")])
+
+
+OPERATIONAL = ("workers", "use_gpu", "cpus_per_worker", "resume", "promote", "max_failures", "keep_checkpoints")
+"""Keys of `train` that do not change what is learned."""
+
+
+def contract(spec: Spec, prepared: Prepared) -> dict[str, Any]:
+    """Settings that must not change between the driver that began a search and one that goes on with it."""
+    searched = {full_key(key) for key in spec.tune.space}
+    train = spec.train.model_dump(mode="json", exclude={*OPERATIONAL, "checkpoint_every", "validate_every"})
+    model = spec.model.model_dump(mode="json", exclude_none=True)
+    settings = {
+        "task": spec.task,
+        "data": prepared.fingerprint,
+        **{f"model.{key}": value for key, value in model.items()},
+        **{f"train.{key}": value for key, value in train.items()},
+        "tune.epochs": spec.tune.epochs,
+        "tune.grace": spec.tune.grace,
+    }
+    return {key: value for key, value in settings.items() if not any(one.startswith(key) for one in searched)}
+
+
+@contextmanager
+def _following(spec: Spec, plan: Plan, view: View) -> Iterator[Update]:
+    """Shows, exports, stores and logs how the search stands, whenever it is told."""
+    from heliostat.infra.metrics.export import Exporter
     from heliostat.infra.tracked_run import start_run
-    from heliostat.tune.report import log_trial, write_csv
-    from heliostat.tune.search import search
+    from heliostat.tune.reports.tracking import logging_trials
+    from heliostat.tune.telemetry import SearchMetrics
 
-    if not spec.data.split.validation:
-        raise ConfigError(
-            "data.split.validation: 0 given; a search compares its trials by that split, so it needs more"
-        )
-    run_id = f"search-{new_run_id()}"
-    job = make_job(spec, prepared, run_id)
+    record = read_search(spec, plan.id)
+    tags = {"heliostat.kind": "search"}
     with (
-        start_run(
-            spec.storage, spec.name, run_id, spec.tune.model_dump(mode="json"), {"heliostat.kind": "search"}
-        ) as run,
-        view.trials(spec.tune.trials) as on_trial,
+        start_run(spec.storage, spec.name, plan.id, plan.space, tags, run_id=record.get("mlflow")) as tracked,
+        closing(Exporter()) as exporter,
     ):
-        found = search(job, spec.tune, on_trial)
-        for trial in found.trials:
-            log_trial(spec.storage, spec.name, trial, parent=run)
-        run.text(write_csv(found, spec.storage, f"runs/{spec.name}/{run_id}/trials.csv"), "trials.csv")
-    view.searched(found)
-    train = {**spec.train.model_dump(), **found.best.values}
-    return spec.model_copy(update={"train": build(type(spec.train), train)}), found
+        write_search(spec, plan.id, {"mlflow": tracked.id, "status": "running", "spec": dump_yaml(spec)})
+        metrics = SearchMetrics(exporter, {"model": spec.name, "search": plan.id}, plan.config.most_gangs)
+        last: list[SearchState] = []
+        try:
+            with (
+                searching(view.console) as show,
+                logging_trials(spec.storage, spec.name, tracked, is_resumed=bool(record)) as log,
+            ):
+
+                def update(state: SearchState) -> None:
+                    last[:] = [state]
+                    for follow in (show, metrics.update, log):
+                        follow(state)
+
+                yield update
+        finally:
+            if last:
+                tracked.text(write_files(spec, plan, last[0]), "trials.csv")
+        write_search(spec, plan.id, {"mlflow": tracked.id, "status": "finished", "spec": dump_yaml(spec)})
+
+
+def write_files(spec: Spec, plan: Plan, state: SearchState) -> str:
+    """Stores the trials as CSV and JSON beside the search's journal; returns the CSV."""
+    from heliostat.infra.storage.store import open_store
+    from heliostat.tune.reports.files import to_csv, to_json
+
+    store, text = open_store(spec.storage), to_csv(state)
+    store.write_bytes(f"{plan.prefix}/trials.csv", text.encode())
+    store.write_bytes(f"{plan.prefix}/trials.json", to_json(state).encode())
+    return text
+
+
+def state_of(spec: Spec, plan: Plan, driver: Any) -> SearchState:
+    """How a search stands that a driver runs."""
+    running = {driver.decisions.works[number].trial for number in driver.running}
+    return _state(spec, plan, driver.trials(), driver.spent(), running, driver.ended or "")
+
+
+def last_state(spec: Spec, plan: Plan, found: Search) -> SearchState:
+    """How a search has ended."""
+    return _state(spec, plan, found.trials, found.spent, (), found.ended or "")
+
+
+def _state(spec: Spec, plan: Plan, trials: Any, spent: Mapping[str, float], running: Any, note: str) -> SearchState:
+    return SearchState(
+        name=plan.id,
+        objectives=(plan.objective,),
+        trials=trials,
+        running=running,
+        elapsed_seconds=spent["seconds"],
+        worker_hours=spent["worker_seconds"] / 3600,
+        wanted=spec.tune.trials,
+        note=note,
+        keys=tuple(spec.tune.space),
+    )
+
+
+def best(found: Search) -> Trial:
+    """The best trial; raises TrainingError if none has a usable result."""
+    from heliostat.tune.ranking import best_first, is_lost
+
+    objectives = (found.objective,)
+    ranked = best_first(found.trials, objectives)
+    usable = [trial for trial in ranked if trial.scores and not is_lost(trial, objectives)]
+    if usable:
+        return usable[0]
+    failed = [trial.error for trial in found.trials if trial.error]
+    if failed and len(failed) == len(found.trials):
+        raise TrainingError(f"all {len(failed)} trials failed; the first: {failed[0]}")
+    why = f"; {len(failed)} failed, the first: {failed[0]}" if failed else ""
+    raise TrainingError(f"none of {len(found.trials)} trials has a finite {found.objective.metric}{why}")

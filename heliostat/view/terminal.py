@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from heliostat.results import TrainingResult
     from heliostat.serve.deploy.launch import Endpoint
     from heliostat.train.data.prepared import Prepared
-    from heliostat.tune.search import Search
 
 Advance = Callable[[str, int, int], None]
 """Arguments: the current stage, the amount done, and the total (0 if unknown)."""
@@ -84,25 +83,6 @@ class View:
 
             yield on_event
 
-    @contextmanager
-    def trials(self, total: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-        """Shows a bar for the trials of a search, and prints a line for each finished trial."""
-        with progress_bar(self.console) as bar:
-            bar.show("tune: starting workers", total=100 * total)
-            over: set[str] = set()
-            latest: dict[str, int] = {}
-
-            def on_trial(event: Mapping[str, Any]) -> None:
-                identity, result = event["id"], event["result"]
-                latest[identity] = 100 if event["over"] else result.get("progress", 0)
-                tried = ", ".join(f"{key} {number(value)}" for key, value in event["values"].items())
-                bar.show(f"tune: {tried}", sum(latest.values()))
-                if event["over"] and identity not in over:
-                    over.add(identity)
-                    bar.say(f"  trial {len(over)} of {total}: {tried}")
-
-            yield on_trial
-
     def prepared(self, prepared: Prepared) -> None:
         """Prints the record counts of prepared data."""
         title = f"Data {prepared.fingerprint}" + (" (reused: nothing has changed)" if prepared.reused else "")
@@ -112,22 +92,6 @@ class View:
         self.table(title, ["records", "count"], counts)
         if prepared.labels:
             self.say(f"labels: {', '.join(prepared.labels)}")
-
-    def searched(self, search: Search) -> None:
-        """Prints the trials, best first."""
-        keys = list(search.trials[0].values)
-        rows = [
-            [
-                trial.id,
-                *(trial.values.get(key, "") for key in keys),
-                trial.metrics.get(search.metric, "-"),
-                f"{trial.progress} %",
-                round(trial.seconds, 1),
-                trial.error or trial.outcome,
-            ]
-            for trial in search.trials
-        ]
-        self.table("Trials, best first", ["trial", *keys, search.metric, "ran", "seconds", "outcome"], rows)
 
     def trained(self, trained: TrainingResult) -> None:
         """Prints loss curve, test metrics, confusion matrix, published version, and the report's location."""
