@@ -23,7 +23,7 @@ from heliostat.train.config import TrainConfig
 from heliostat.train.job import Job
 from heliostat.train.telemetry.stats import Report
 from heliostat.tune.config import TuneConfig
-from heliostat.tune.space import trial_config
+from heliostat.tune.ray_space import trial_config
 
 
 class Member:

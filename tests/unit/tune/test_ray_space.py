@@ -14,8 +14,8 @@ from heliostat.train.parallel.config import Workers
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.schedulers import build_scheduler
 from heliostat.tune.search import as_trial
-from heliostat.tune.searchers import build_searcher
-from heliostat.tune.space import build_space, check_space, trial_config
+from heliostat.tune.ray_searchers import build_searcher
+from heliostat.tune.ray_space import build_space, check_space, trial_config
 
 SPACE = {"learning_rate": {"loguniform": [1e-5, 1e-3]}, "global_batch_size": {"choice": [16, 32]}}
 
