@@ -13,6 +13,7 @@ import cmaes
 import numpy as np
 
 from heliostat.infra.errors import ConfigError
+from heliostat.tune.searchers.memo import PerTrial
 from heliostat.tune.searchers.searcher import Setup, Values, rng_of
 from heliostat.tune.space.values import Range
 from heliostat.tune.trials import Trial
@@ -33,6 +34,7 @@ class CmaesSampler:
         if not self._keys:
             wanted = "a key without a condition that has uniform, loguniform, quniform, randint or grid"
             raise ConfigError(f"tune.search: cmaes needs {wanted}; searched are {', '.join(domains)}")
+        self._places = PerTrial(self._places_of)
 
     def draw(self, trials: Sequence[Trial], number: int) -> Iterator[Values]:
         """Draws from the distribution that the last full generation has led to."""
@@ -46,22 +48,24 @@ class CmaesSampler:
         size = len(self._keys)
         bounds = np.array([[0.0, 1.0]] * size)
         optimizer = cmaes.CMA(np.full(size, 0.5), SIGMA, bounds, n_max_resampling=10 * size, seed=seed)
-        known = [trial for trial in trials if not trial.is_training and self._places(trial) is not None]
+        ended = [trial for trial in trials if not trial.is_training]
+        known = [one for one in zip(ended, self._places.of(ended), strict=True) if one[1] is not None]
         population = optimizer.population_size
         for start in range(0, len(known) - population + 1, population):
-            optimizer.tell(self._generation(known[start : start + population]))
+            optimizer.tell(self._ranked(known[start : start + population]))
         return optimizer
 
-    def _generation(self, trials: Sequence[Trial]) -> list[tuple[Any, float]]:
-        """Places and ranks, of which alone CMA-ES makes use: longer trained, then better; failed ones last."""
+    def _ranked(self, generation: Sequence[tuple[Trial, Any]]) -> list[tuple[Any, float]]:
+        """Places with ranks, of which alone CMA-ES makes use: longer trained, then better; failed ones last."""
         (objective,) = self._setup.objectives
-        ranked = sorted(trials, key=lambda trial: (bool(trial.error), -trial.share, objective.loss(trial)))
-        return [(self._places(trial), float(rank)) for rank, trial in enumerate(ranked)]
+        ranked = sorted(generation, key=lambda one: (bool(one[0].error), -one[0].share, objective.loss(one[0])))
+        return [(places, float(rank)) for rank, (_, places) in enumerate(ranked)]
 
-    def _places(self, trial: Trial) -> Any:
+    def _places_of(self, trial: Trial) -> Any:
+        """Where the trial's values are in their domains, of shape [keys]; None if it is of another space."""
         inside = self._setup.space.part_inside(trial.values)
         if inside is None or any(key not in inside for key in self._keys):
-            return None  # of another space
+            return None
         return np.array([self._setup.space.domains[key].values.place(inside[key]) for key in self._keys])
 
 

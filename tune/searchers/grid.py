@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from heliostat.infra.errors import ConfigError
 from heliostat.tune.searchers.searcher import Setup, Values

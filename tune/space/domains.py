@@ -117,7 +117,9 @@ def _distinct(kind: str, values: list[Any]) -> list[Any]:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
-            raise ValueError(f"{kind}: {value!r} given; values are text, finite numbers, true, false, null, lists") from None
+            raise ValueError(
+                f"{kind}: {value!r} given; values are text, finite numbers, true, false, null, lists"
+            ) from None
         if any(same(value, one) for one in values[:index]):
             raise ValueError(f"{kind}: {value!r} is given twice")
     return values

@@ -38,7 +38,9 @@ class Space:
     def sample(self, rng: random.Random, fixed: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A configuration drawn from the domains; `fixed` has values that are not drawn."""
         places = {key: rng.random() for key in self.keys}  # drawn for all: a key's value does not hang on the others
-        return self.configuration({**{key: self.domains[key].values.at(places[key]) for key in self.keys}, **(fixed or {})})
+        return self.configuration(
+            {**{key: self.domains[key].values.at(places[key]) for key in self.keys}, **(fixed or {})}
+        )
 
     def configuration(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `values`, one for each key, whose condition holds."""

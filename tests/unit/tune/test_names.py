@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 from heliostat.tune.config import TuneConfig
-from heliostat.tune.schedulers import SCHEDULERS, build_scheduler
 from heliostat.tune.ray_searchers import SEARCHERS, build_searcher
+from heliostat.tune.schedulers import SCHEDULERS, build_scheduler
 
 
 def test_the_spec_takes_every_scheduler_and_searcher_that_there_is() -> None:

@@ -12,10 +12,10 @@ from heliostat.infra.errors import ConfigError
 from heliostat.train.config import TrainConfig
 from heliostat.train.parallel.config import Workers
 from heliostat.tune.config import TuneConfig
-from heliostat.tune.schedulers import build_scheduler
-from heliostat.tune.search import as_trial
 from heliostat.tune.ray_searchers import build_searcher
 from heliostat.tune.ray_space import build_space, check_space, trial_config
+from heliostat.tune.schedulers import build_scheduler
+from heliostat.tune.search import as_trial
 
 SPACE = {"learning_rate": {"loguniform": [1e-5, 1e-3]}, "global_batch_size": {"choice": [16, 32]}}
 
