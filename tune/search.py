@@ -16,7 +16,7 @@ from heliostat.train import tasks
 from heliostat.train.job import Job
 from heliostat.train.launch import innermost, resolve_use_gpu
 from heliostat.tune.config import TuneConfig
-from heliostat.tune.schedulers import build_scheduler
+from heliostat.tune.ray_schedulers import build_scheduler
 from heliostat.tune.searchers import build_searcher
 from heliostat.tune.space import build_space, check_space
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from heliostat.tune.config import TuneConfig
-from heliostat.tune.schedulers import SCHEDULERS, build_scheduler
+from heliostat.tune.ray_schedulers import SCHEDULERS, build_scheduler
 from heliostat.tune.searchers import SEARCHERS, build_searcher
 
 

@@ -12,7 +12,7 @@ from heliostat.infra.errors import ConfigError
 from heliostat.train.config import TrainConfig
 from heliostat.train.parallel.config import Workers
 from heliostat.tune.config import TuneConfig
-from heliostat.tune.schedulers import build_scheduler
+from heliostat.tune.ray_schedulers import build_scheduler
 from heliostat.tune.search import as_trial
 from heliostat.tune.searchers import build_searcher
 from heliostat.tune.space import build_space, check_space, trial_config
