@@ -1,0 +1,175 @@
+"""A search without training: synthetic trials on gangs of random speeds, and the driver's rule of who knows what when.
+
+Decision k sees the results of jobs 0 … k-1-lag, numbered in the order of decisions. If the scheduler says None, the
+next result is waited for and it is asked again. Results come when gangs are done, and are delivered in order.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from heliostat.tune.schedulers.base import Scheduler
+from heliostat.tune.schedulers.median import next_validation
+from heliostat.tune.trials import Begin, Continue, Origin, Score, Trial
+
+
+class Problem(Protocol):
+    """What is trained. A state stands for weights: it can be kept, and gone on with."""
+
+    def propose(self, number: int) -> dict[str, Any]:
+        """The values of a trial."""
+        ...
+
+    def start(self, number: int) -> Any:
+        """The state before any training."""
+        ...
+
+    def train(self, state: Any, values: Mapping[str, Any], number: int, start: float, end: float) -> tuple[Any, float]:
+        """Trains between two shares; the new state and the loss there, NaN if it diverged."""
+        ...
+
+
+@dataclass
+class Simulation:
+    """A search that can be run once."""
+
+    scheduler: Scheduler
+    problem: Problem
+    trials: int
+    grace: float
+    gangs: int = 1
+    lag: int = 1
+    speeds: random.Random = field(default_factory=lambda: random.Random(0))
+    on_decision: Callable[[list[Trial], Begin | Continue | None], None] = lambda trials, decision: None
+
+    table: list[Trial] = field(default_factory=list)
+    decisions: list[Begin | Continue] = field(default_factory=list)
+    results: list[Trial] = field(default_factory=list)
+    """By job: the trial as it was after it."""
+    delivered: int = 0
+    trained: float = 0.0
+    """Shares, over all trials."""
+    seconds: float = 0.0
+    idle: float = 0.0
+    """Part of the gangs' time in which they waited."""
+    _states: dict[tuple[int, float], Any] = field(default_factory=dict)
+    _running: list[tuple[float, int]] = field(default_factory=list)
+    _done: set[int] = field(default_factory=set)
+
+    def run(self) -> Simulation:
+        """Until the scheduler has nothing more to do."""
+        busy = 0.0
+        while True:
+            while len(self._running) >= self.gangs:
+                self._finish_one()
+            decision = self._decide()
+            if decision is None:
+                break
+            duration = self._start(decision) * self.speeds.lognormvariate(0, 0.7)
+            busy += duration
+            heapq.heappush(self._running, (self.seconds + duration, len(self.decisions) - 1))
+        self.idle = 1 - busy / (self.gangs * self.seconds) if self.seconds else 0.0
+        return self
+
+    def _decide(self) -> Begin | Continue | None:
+        """The next decision, with all waiting that it needs."""
+        self._deliver(len(self.decisions) - self.lag)
+        while True:
+            decision = self.scheduler.decide(list(self.table), len(self.table) < self.trials)
+            self.on_decision(list(self.table), decision)
+            if decision is not None or self.delivered == len(self.decisions):
+                return decision
+            self._deliver(self.delivered + 1)
+
+    def _deliver(self, jobs: int) -> None:
+        """Until the results of so many jobs are known."""
+        while self.delivered < jobs:
+            while self.delivered not in self._done:
+                self._finish_one()
+            result = self.results[self.delivered]
+            self.table[result.number] = result
+            self.delivered += 1
+
+    def _finish_one(self) -> None:
+        self.seconds, job = heapq.heappop(self._running)
+        self._done.add(job)
+
+    def _start(self, decision: Begin | Continue) -> float:
+        """Enters the decision and computes its result; returns the share that it trains."""
+        self.decisions.append(decision)
+        if isinstance(decision, Begin):
+            number = len(self.table)
+            self.table.append(Trial(number, self.problem.propose(number), decision.until))
+            self._states[number, 0.0] = self.problem.start(number)
+        else:
+            number, before = decision.trial, self.table[decision.trial]
+            assert not before.is_training
+            assert not before.error
+            assert before.share < decision.until <= 1
+            origin = decision.origin or Origin(number, before.share)
+            self._states[number, before.share] = self._states[origin.trial, origin.share]
+            values = {**before.values, **decision.values}
+            self.table[number] = replace(before, until=decision.until, values=values, origin=decision.origin)
+        trial = self._trained(self.table[number])
+        self.results.append(trial)
+        self.trained += trial.share - self.table[number].share
+        return trial.share - self.table[number].share
+
+    def _trained(self, trial: Trial) -> Trial:
+        """The trial at the end of its job, or where it diverged."""
+        scores = list(trial.scores)
+        share = trial.share
+        while share < trial.until:
+            end = next_validation(share, self.grace)
+            state, loss = self.problem.train(self._states[trial.number, share], trial.values, trial.number, share, end)
+            self._states[trial.number, end] = state
+            scores.append(Score(end, round(1000 * end), {"loss": loss}))
+            if not math.isfinite(loss):
+                return replace(trial, scores=tuple(scores), error="loss: not finite")
+            share = end
+        return replace(trial, scores=tuple(scores))
+
+
+@dataclass
+class PowerLaws:
+    """Learning curves error(t) = c + a·t^-b, with noise.
+
+    pow3 in Domhan, Springenberg, Hutter: "Speeding Up Automatic Hyperparameter Optimization of Deep Neural Networks by
+    Extrapolation of Learning Curves", 2015. All begin with the same error, at t = 1 of `steps`; what is reached in the
+    end and how fast are independent, so curves cross.
+    """
+
+    seed: int
+    steps: float = 1000.0
+    noise: float = 0.005
+    """Standard deviation of a validation's error."""
+    diverging: float = 0.1
+    """Part of the configurations that diverge at a random share."""
+
+    def propose(self, number: int) -> dict[str, Any]:
+        draw = self._draw(number)
+        floor, power = draw.uniform(0.05, 0.4), draw.uniform(0.3, 1.0)
+        diverges = draw.random() < self.diverging
+        return {"floor": floor, "power": power, "diverges_at": draw.random() if diverges else 2.0}
+
+    def start(self, number: int) -> None:
+        return None
+
+    def train(
+        self, state: None, values: Mapping[str, Any], number: int, start: float, end: float
+    ) -> tuple[None, float]:
+        if end >= values["diverges_at"]:
+            return None, math.nan
+        return None, self.error(values, end) + self._draw(number, end).gauss(0, self.noise)
+
+    def error(self, values: Mapping[str, Any], share: float) -> float:
+        """Without noise."""
+        return float(values["floor"] + (0.9 - values["floor"]) * (share * self.steps) ** -values["power"])
+
+    def _draw(self, *what: object) -> random.Random:
+        return random.Random(f"{self.seed}:{what}")
