@@ -57,6 +57,8 @@ class PageState:
     """Provenance, such as run and data."""
     logarithmic: Collection[str] = ()
     """Keys whose axis is logarithmic."""
+    categorical: Collection[str] = ()
+    """Keys that have a few values, numbers or not, which are drawn side by side."""
     trial_epochs: float | None = None
     """Epochs of the longest trial."""
     train_epochs: float | None = None

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from heliostat.tune.ranking import best_first
+from heliostat.tune.ranking import best_first, is_lost
 from heliostat.tune.reports.table import ENDED, FAILED, RUNNING, STATES, Row, row, rows, state_of
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Trial
@@ -126,7 +126,8 @@ def table(state: SearchState) -> RenderableType:
     """What is shown while a search runs: a line on the whole, the trials that are trained, and the best so far."""
     by_number = {trial.number: trial for trial in state.trials}
     running = [trial for trial in state.trials if state_of(trial, state) == RUNNING]
-    best = [trial for trial in best_first(state.trials, state.objectives) if trial.scores and not trial.error]
+    goals = state.objectives
+    best = [trial for trial in best_first(state.trials, goals) if trial.scores and not is_lost(trial, goals)]
     parts: list[RenderableType] = [Text(headline(state), style="bold")]
     if state.note:
         parts.append(Text(state.note))
@@ -173,10 +174,8 @@ def headline(state: SearchState) -> str:
 
 def best_values(state: SearchState) -> str:
     """The objectives of the best trial; empty if there is none."""
-    best = next((trial for trial in best_first(state.trials, state.objectives) if trial.scores), None)
-    if best is None or best.error:
-        return ""
-    return measured(state, row(state, best, {}).best)
+    best = next(iter(best_first(state.trials, state.objectives)), None)
+    return "" if best is None or is_lost(best, state.objectives) else measured(state, row(state, best, {}).best)
 
 
 def measured(state: SearchState, best: Mapping[str, float]) -> str:

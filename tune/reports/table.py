@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heliostat.tune.ranking import best_first, outcome
+from heliostat.tune.ranking import best_first, outcome, point
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Objective, Origin, Score, Trial
 
@@ -46,7 +46,7 @@ class Row:
     """Of those seconds; None if no price is known."""
     origin: Origin | None
     best: Mapping[str, float]
-    """The objectives' best values, and what else was measured where the first one was best."""
+    """Metrics of the best validation; empty if none has finite values."""
     last: Mapping[str, float]
     """Metrics of the last validation."""
 
@@ -65,7 +65,7 @@ def rows(state: SearchState) -> list[Row]:
 def row(state: SearchState, trial: Trial, by_number: Mapping[int, Trial]) -> Row:
     """The row of one trial."""
     seconds = sum(score.seconds for score in trial.scores)
-    price = state.gang_hour_price
+    price, best = state.gang_hour_price, best_score(trial, state.objectives)
     return Row(
         number=trial.number,
         state=state_of(trial, state),
@@ -77,16 +77,14 @@ def row(state: SearchState, trial: Trial, by_number: Mapping[int, Trial]) -> Row
         seconds=seconds,
         cost=None if price is None else seconds / 3600 * price,
         origin=trial.origin,
-        best=best_metrics(trial, state.objectives),
+        best=best.metrics if best else {},
         last=trial.scores[-1].metrics if trial.scores else {},
     )
 
 
 def state_of(trial: Trial, state: SearchState) -> str:
     """One of STATES."""
-    if trial.is_training:
-        return RUNNING if trial.number in state.running else WAITING
-    return outcome(trial)
+    return outcome(trial, state.running)
 
 
 def own_steps(trial: Trial, by_number: Mapping[int, Trial]) -> int:
@@ -104,18 +102,10 @@ def own_steps(trial: Trial, by_number: Mapping[int, Trial]) -> int:
     return trial.scores[-1].step - max(before, default=0)
 
 
-def best_metrics(trial: Trial, objectives: Iterable[Objective]) -> dict[str, float]:
-    """The best finite value of each objective, and the other metrics of the first one's best validation."""
-    first, *_ = objectives = tuple(objectives)
-    at = best_score(trial, first)
-    found = {one.metric: value for one in objectives if math.isfinite(value := one.best(trial))}
-    return {**(at.metrics if at else {}), **found}
-
-
-def best_score(trial: Trial, objective: Objective) -> Score | None:
-    """The earliest validation with the trial's best value; None if it has none."""
-    best = objective.best(trial)
-    return next((score for score in trial.scores if score.metrics.get(objective.metric) == best), None)
+def best_score(trial: Trial, objectives: Sequence[Objective]) -> Score | None:
+    """The trial's best validation, the earliest one of equals; None if none has finite values."""
+    best = min(trial.scores, key=lambda score: point(score, objectives), default=None)
+    return None if best is None or math.isinf(point(best, objectives)[0]) else best
 
 
 def one_line(text: str) -> str:

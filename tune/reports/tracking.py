@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from heliostat.infra.tracked_run import PARENT, Run, start_run
 from heliostat.infra.tracking import explained
 from heliostat.tune.ranking import best_first
 from heliostat.tune.reports.latest import latest
-from heliostat.tune.reports.table import ENDED, FAILED, PAUSED, Row, row, state_of
+from heliostat.tune.reports.table import ENDED, FAILED, PAUSED, Row, best_score, row, state_of
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Score, Trial
 
@@ -91,9 +90,9 @@ class TrialRuns:
 
     def _tell_best(self, state: SearchState) -> None:
         """Logs the best trial's values to the search's own run, by the number of trials that were logged."""
-        best = best_first(state.trials, state.objectives)[0]
-        values = {f"best/{one.metric}": one.best(best) for one in state.objectives}
-        if not best.error and all(map(math.isfinite, values.values())):
+        best = best_score(best_first(state.trials, state.objectives)[0], state.objectives)
+        if best:
+            values = {f"best/{one.metric}": best.metrics[one.metric] for one in state.objectives}
             self._parent.log(values, len(self._logged or ()))
 
 

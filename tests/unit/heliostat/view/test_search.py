@@ -13,7 +13,7 @@ from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Trial
 from heliostat.view.search import MOST_ROWS, headline, searching, seconds_left, show_search, table
 from heliostat.view.terminal import View
-from tests.trials import ACCURACY, LATENCY, state, trial
+from tests.trials import state, trial
 
 FINISHED, PAUSED = trial(0, [0.5, 0.9, 0.7, 0.8]), trial(1, [0.6, 0.7])
 FAILED, STOPPED = trial(2, [0.5], error="loss is [/nan]\nat step 7"), trial(3, [0.4], stopped="[red]by a user")
@@ -140,12 +140,12 @@ def test_the_table_at_the_end_has_the_trials_best_first(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    show_search(View(), state(ALL, objectives=(ACCURACY, LATENCY)))
+    show_search(View(), state(ALL))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    columns = ["trial", "learning_rate", "schedule", "accuracy", "latency", "ran", "seconds", "outcome"]
+    columns = ["trial", "learning_rate", "schedule", "accuracy", "ran", "seconds", "outcome"]
     at = lines.index(columns)
     assert [line[0] for line in lines[at + 2 : at + 7]] == ["0", "1", "4", "3", "2"]
-    assert lines[at + 2] == ["0", "0.1", "cosine", "0.9", "-", "100", "%", "6", "finished"]
+    assert lines[at + 2] == ["0", "0.1", "cosine", "0.9", "100", "%", "6", "finished"]
     assert lines[at + 6][-6:] == ["loss", "is", "[/nan]", "at", "step", "7"]
 
 
