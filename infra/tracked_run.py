@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _FLUSH_SECONDS = 1.0
 _RETRY_SECONDS = 30.0
 """How long nothing is sent to an MLflow that has failed; each attempt may take eight seconds."""
-_PARENT = "mlflow.parentRunId"
+PARENT = "mlflow.parentRunId"
+"""The tag of a child with the id of its parent."""
 _MOST_PARAMS = 100  # per batch
 _MOST_METRICS = 1000
 _log = log.get(__name__)
@@ -83,6 +84,8 @@ class Run:
 
     def __init__(self, connection: Connection, waiting: Waiting) -> None:
         self.connection = connection
+        self.ends_as = "FINISHED"
+        """Its status where its block ends without an exception."""
         self._waiting = waiting
         self._due = time.monotonic() + _FLUSH_SECONDS
 
@@ -156,7 +159,7 @@ def start_run(
     parent: Run | None = None,
     run_id: str | None = None,
 ) -> Iterator[Run]:
-    """A run that ends with the block: FINISHED, KILLED on Ctrl-C or a signal, FAILED on any other exception.
+    """A run that ends with the block: as `ends_as` says, KILLED on Ctrl-C or a signal, FAILED on any other exception.
 
     `run_id` resumes an earlier run. Nested `params` get dotted names. Goes on without a server that does not answer.
     Raises StorageError if MLflow's own database cannot be opened.
@@ -165,7 +168,7 @@ def start_run(
         connection = parent.connection if parent else Connection(client(storage), storage)
     waiting = Waiting(experiment, name, run_id, params={key: str(value) for key, value in _flat(params)})
     if run_id is None:
-        waiting.tags = {**tags, **({_PARENT: parent.id} if parent and parent.id else {})}
+        waiting.tags = {**tags, **({PARENT: parent.id} if parent and parent.id else {})}
     else:
         waiting.status = "RUNNING"
     run = Run(connection, waiting)
@@ -173,7 +176,7 @@ def start_run(
     status = "FAILED"
     try:
         yield run
-        status = "FINISHED"
+        status = run.ends_as
     except (KeyboardInterrupt, SystemExit, StoppedError):
         status = "KILLED"
         raise

@@ -1,0 +1,64 @@
+"""The files of a search, as programs read them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+from heliostat.tune.reports.files import FIXED, to_csv, to_json
+from heliostat.tune.state import SearchState
+from heliostat.tune.trials import Origin, Trial
+from tests.trials import state, trial
+
+ERROR = 'a, "b" [/close]\nTraceback: ; \r\n=1+1'
+KEYS = ("learning_rate", "train.adapter.rank", "schedule")
+VALUES = {"learning_rate": 1e-3, "train.adapter.rank": None, "schedule": ["a", 1]}
+TRIALS = [
+    trial(0, [0.5, 0.25], VALUES, origin=Origin(7, 0.25)),
+    trial(1, [math.nan], {"learning_rate": 1e-4, "schedule": True}, error=ERROR),
+]
+
+
+def read(found: SearchState) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(to_csv(found))))
+
+
+def test_a_trial_is_a_line_with_what_is_known_of_it() -> None:
+    first, second = read(state(TRIALS, repeated_steps={0: 3}, gang_hour_price=3600))
+    fixed = dict(zip(FIXED, ["0", "paused", "", "0.5", "20", "3", "3.0", "3.0", "7", "0.25"], strict=True))
+    assert first == fixed | {
+        "values.learning_rate": "0.001",
+        "values.train.adapter.rank": "null",
+        "values.schedule": '["a", 1]',
+        "best.accuracy": "0.5",
+        "best.loss": "0.5",
+        "last.accuracy": "0.25",
+        "last.loss": "0.75",
+    }
+    assert second["reason"] == 'a, "b" [/close] Traceback: ; =1+1'
+    assert (second["values.schedule"], second["values.train.adapter.rank"]) == ("true", "")
+    assert (second["best.accuracy"], second["last.accuracy"]) == ("", "nan")
+    assert len(to_csv(state(TRIALS)).splitlines()) == 3
+
+
+def test_the_columns_are_the_same_whatever_happened() -> None:
+    def header(trials: list[Trial]) -> list[str]:
+        return to_csv(state(trials, keys=KEYS)).splitlines()[0].split(",")
+
+    every = header(TRIALS)
+    assert header(TRIALS[:1]) == header(TRIALS[1:]) == every
+    fixed = [*FIXED, *(f"values.{key}" for key in KEYS)]
+    assert header([]) == [*fixed, "best.accuracy", "last.accuracy"]
+    assert every == [*fixed, "best.accuracy", "best.loss", "last.accuracy", "last.loss"]
+
+
+def test_json_has_the_same_with_types_and_no_number_that_json_lacks() -> None:
+    first, second = json.loads(to_json(state(TRIALS)))
+    assert first["values"] == VALUES
+    assert first["best"] == {"accuracy": 0.5, "loss": 0.5}
+    assert second["last"] == {"accuracy": None, "loss": None}
+    assert (first["cost"], second["origin_trial"], second["state"]) == (None, None, "failed")
+    assert first.keys() == second.keys() == {*FIXED, "values", "best", "last"}
+    assert json.loads(to_json(state([]))) == []

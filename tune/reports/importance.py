@@ -1,0 +1,160 @@
+"""How much each key of the space matters for which trials are best, by Optuna's evaluators, and how sure that is.
+
+Trials are compared by their places among all, best first: one that was stopped early counts as worse than those that
+went on, one that failed as the worst, and a loss that exploded no more than any other bad one.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heliostat.infra.errors import ConfigError
+from heliostat.tune.ranking import best_first
+from heliostat.tune.state import SearchState
+from heliostat.tune.trials import Trial
+
+PED_ANOVA, FANOVA = EVALUATORS = ("ped-anova", "fanova")
+LEAST_TRIALS = 10
+"""Fewer say nothing: a key that does nothing would look as good as any."""
+LEAST_BEST = 5
+"""Trials that PED-ANOVA needs among the best (its documentation), which are a tenth of all otherwise."""
+SEEDS = {PED_ANOVA: 10, FANOVA: 5}
+"""Resamples of the trials."""
+MOST_TRIALS = {PED_ANOVA: 200, FANOVA: 100}
+"""Of all: more take seconds, and change little."""
+_TREES = 16
+
+
+@dataclass(frozen=True)
+class Importance:
+    """A key's share of what makes trials good, over resamples of the trials."""
+
+    key: str
+    mean: float
+    low: float
+    """The tenth percentile."""
+    high: float
+    """The ninetieth percentile."""
+
+
+@dataclass(frozen=True)
+class Importances:
+    """The keys, the most important first."""
+
+    evaluator: str
+    trials: int
+    keys: tuple[Importance, ...] = ()
+    note: str = ""
+    """What is left out, or why there are none."""
+
+
+def importances(
+    state: SearchState,
+    logarithmic: Collection[str] = (),
+    categorical: Collection[str] = (),
+    evaluator: str = PED_ANOVA,
+) -> Importances:
+    """The importances of the searched keys; none, and a note, where the trials are too few to say.
+
+    PED-ANOVA (Watanabe et al. 2023) or fANOVA (Hutter et al. 2014), each over bootstrap resamples with fixed seeds.
+    Raises ConfigError for another evaluator.
+    """
+    if evaluator not in EVALUATORS:
+        raise ConfigError(f"evaluator: {evaluator!r} given; allowed: {', '.join(EVALUATORS)}")
+    ranked = [one for one in best_first(state.trials, state.objectives) if one.error or not one.is_training]
+    if len(ranked) < LEAST_TRIALS:
+        return Importances(
+            evaluator, len(ranked), note=f"{LEAST_TRIALS} trials or more are needed; there are {len(ranked)}."
+        )
+    distributions = {key: _distribution(key, ranked, logarithmic, categorical) for key in state.searched}
+    varied = {key: one for key, one in distributions.items() if one is not None}
+    if evaluator == FANOVA:
+        varied = {key: one for key, one in varied.items() if all(key in trial.values for trial in ranked)}
+    left_out = [key for key in state.searched if key not in varied]
+    why = "had one value only" if evaluator == PED_ANOVA else "had one value only, or no value in some trials"
+    note = f"Left out: {', '.join(left_out)}, which {why}." if left_out else ""
+    if len(varied) < 2:
+        return Importances(evaluator, len(ranked), note=f"There is nothing to compare. {note}".strip())
+    study = _study(ranked, varied, MOST_TRIALS[evaluator])
+    samples = [_evaluated(study, varied, evaluator, seed) for seed in range(SEEDS[evaluator])]
+    found = [_summary(key, [sample[key] for sample in samples]) for key in varied]
+    found.sort(key=lambda one: -one.mean)
+    return Importances(evaluator, len(ranked), tuple(found), note)
+
+
+def _summary(key: str, shares: Sequence[float]) -> Importance:
+    ordered = sorted(shares)
+    tail = round(0.1 * (len(ordered) - 1))
+    return Importance(key, sum(shares) / len(shares), ordered[tail], ordered[len(ordered) - 1 - tail])
+
+
+def _study(ranked: Sequence[Trial], distributions: Mapping[str, Any], most: int) -> Any:
+    """A study of the trials, or of `most` of them, evenly over their places."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    count = min(len(ranked), most)
+    places = [round(at * (len(ranked) - 1) / (count - 1)) for at in range(count)]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.add_trials([_told(ranked[place], place, distributions) for place in places])
+    return study
+
+
+def _evaluated(study: Any, distributions: Mapping[str, Any], evaluator: str, seed: int) -> dict[str, float]:
+    """Each key's share, of a bootstrap resample of the study's trials."""
+    trials = study.get_trials(deepcopy=False)
+    sample = random.Random(seed).choices(trials, k=len(trials))
+    resampled = copy.copy(study)
+    resampled.get_trials = lambda **_: sample  # adding them to a study anew would copy each, which takes far longer
+    present = sorted({key for trial in sample for key in trial.params})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = _evaluator(evaluator, len(sample), seed).evaluate(resampled, params=present)
+    total = sum(found.values())
+    return {key: float(found.get(key, 0.0) / total) if total else 0.0 for key in distributions}
+
+
+def _evaluator(name: str, trials: int, seed: int) -> Any:
+    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
+
+    if name == FANOVA:
+        return FanovaImportanceEvaluator(n_trees=_TREES, seed=seed)
+    return PedAnovaImportanceEvaluator(target_quantile=max(0.1, LEAST_BEST / trials))
+
+
+def _told(trial: Trial, place: int, distributions: Mapping[str, Any]) -> Any:
+    """The trial as Optuna's, with its place among all as its value."""
+    from optuna.trial import create_trial
+
+    mine = {key: one for key, one in distributions.items() if key in trial.values}
+    params = {key: _param(trial.values[key], is_text=hasattr(one, "choices")) for key, one in mine.items()}
+    return create_trial(params=params, distributions=mine, value=float(place))
+
+
+def _param(value: Any, is_text: bool) -> Any:
+    return json.dumps(value, sort_keys=True, default=str) if is_text else float(value)
+
+
+def _distribution(
+    key: str, trials: Sequence[Trial], logarithmic: Collection[str], categorical: Collection[str]
+) -> Any | None:
+    """The distribution of a key's values, as they were tried; None if they were all the same."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    values = [trial.values[key] for trial in trials if key in trial.values]
+    if key in categorical or not all(_is_number(value) for value in values):
+        choices = sorted({_param(value, is_text=True) for value in values})
+        return CategoricalDistribution(choices) if len(choices) > 1 else None
+    low, high = min(map(float, values), default=0.0), max(map(float, values), default=0.0)
+    return FloatDistribution(low, high, log=key in logarithmic and low > 0) if low < high else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

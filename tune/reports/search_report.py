@@ -1,0 +1,117 @@
+"""A search as one self-contained HTML page: no network, no scripts, inline SVG, light and dark.
+
+Values, names and errors are untrusted text, so Jinja2 escapes everything, and the page forbids scripts.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from heliostat.train.evaluation.report.page import figure, percent
+from heliostat.tune.ranking import pareto_front
+from heliostat.tune.reports.drawing import subject
+from heliostat.tune.reports.importance import Importances, importances
+from heliostat.tune.reports.parallel import parallel
+from heliostat.tune.reports.plots import curves, pareto, slices
+from heliostat.tune.reports.table import FAILED
+from heliostat.tune.reports.times import sums, times
+from heliostat.tune.state import PageState
+from heliostat.tune.trials import Origin
+
+FOLDERS = (Path(__file__).parent, Path(__file__).parents[2] / "train" / "evaluation" / "report")
+"""Folders of the page's templates, and of the styles and scales that it shares with reports of runs."""
+
+
+def render(page: PageState, refresh_seconds: int | None = None, known: Importances | None = None) -> str:
+    """The page; one that renews itself says that the search is running. `known` importances are not found out anew."""
+    of = subject(page)
+    search = page.search
+    front = (
+        {trial.number for trial in pareto_front(search.trials, search.objectives)} if len(search.objectives) > 1 else ()
+    )
+    return _template().render(
+        page=page,
+        of=of,
+        facts=facts(page),
+        best=next((row for row in of.rows[:1] if row.best and row.state != FAILED), None),
+        shorter=shorter(page),
+        curves=curves(of),
+        parallel=parallel(of),
+        importances=known or importances(search, page.logarithmic, page.categorical),
+        slices=slices(of),
+        pareto=pareto(of, front),
+        front=front,
+        times=times(of.rows),
+        sums=sums(of.rows),
+        with_cost=any(row.cost is not None for row in of.rows),
+        refresh_seconds=refresh_seconds,
+    )
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDERS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(figure=figure, percent=percent, number=number, value=value, amount=amount, origin=origin)
+    return environment.get_template("search_report.html")
+
+
+def facts(page: PageState) -> dict[str, str]:
+    """What is known of the whole search, and its provenance."""
+    search = page.search
+    found = {
+        "trials": f"{len(search.trials):,} of {search.wanted:,}",
+        "time": duration(search.elapsed_seconds),
+        "worker-hours": f"{search.worker_hours:,.2f}",
+        **({} if search.cost is None else {"cost": f"{search.cost:,.2f}"}),
+        "compared by": ", then ".join(f"{one.metric} ({one.mode})" for one in search.objectives),
+    }
+    return {**found, **page.facts}
+
+
+def shorter(page: PageState) -> str:
+    """What to know where trials are shorter than the run that their winner is for; empty if they are not."""
+    trial, train = page.trial_epochs, page.train_epochs
+    if trial is None or train is None or trial >= train:
+        return ""
+    return (
+        f"A trial has {trial:g} {'epoch' if trial == 1 else 'epochs'} at most (tune.epochs), the run that its winner is for "
+        f"has {train:g} (train.epochs): over the longer run the best learning rate may shift, mostly to a lower one. "
+        "Where it matters, search with tune.epochs left out, or train the neighbours of the best as well."
+    )
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def number(value: float) -> str:
+    """A number with four significant digits."""
+    return f"{value:.4g}"
+
+
+def value(value: Any) -> str:
+    """A value that was tried."""
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def amount(cost: float | None) -> str:
+    """Money; a dash where it is not known."""
+    return "–" if cost is None else f"{cost:.4g}"
+
+
+def origin(origin: Origin) -> str:
+    """The trial that another one began from."""
+    return f"trial {origin.trial} at {origin.share:.0%}"

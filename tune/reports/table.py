@@ -1,0 +1,113 @@
+"""The rows that every table of a search is made from: one a trial, whatever was resumed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heliostat.tune.ranking import best_first, outcome, point
+from heliostat.tune.state import SearchState
+from heliostat.tune.trials import Objective, Origin, Score, Trial
+
+RUNNING, WAITING, PAUSED, FINISHED, STOPPED, FAILED = STATES = (
+    "training",
+    "waiting",
+    "paused",
+    "finished",
+    "stopped",
+    "failed",
+)
+"""Of a trial: a gang trains it, it waits for a gang, it may be promoted, it was trained in full, it shall not or cannot
+go on."""
+ENDED = (FINISHED, STOPPED, FAILED)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial in one row."""
+
+    number: int
+    state: str
+    """One of STATES."""
+    reason: str
+    """Why it failed or was stopped, in one line; empty for others."""
+    values: Mapping[str, Any]
+    share: float
+    """What has been trained of it, in [0, 1]."""
+    steps: int
+    """Optimizer steps of its own; those of the trial that it was cloned from are not among them."""
+    repeated_steps: int
+    """Steps that were trained again after a loss; not among `steps`."""
+    seconds: float
+    """That a gang trained and validated it."""
+    cost: float | None
+    """Of those seconds; None if no price is known."""
+    origin: Origin | None
+    best: Mapping[str, float]
+    """Metrics of the best validation; empty if none has finite values."""
+    last: Mapping[str, float]
+    """Metrics of the last validation."""
+
+    @property
+    def progress(self) -> str:
+        """What has been trained of it, in percent."""
+        return f"{math.floor(100 * self.share + 1e-9)} %"
+
+
+def rows(state: SearchState) -> list[Row]:
+    """A row for each trial, best first."""
+    by_number = {trial.number: trial for trial in state.trials}
+    return [row(state, trial, by_number) for trial in best_first(state.trials, state.objectives)]
+
+
+def row(state: SearchState, trial: Trial, by_number: Mapping[int, Trial]) -> Row:
+    """The row of one trial."""
+    seconds = sum(score.seconds for score in trial.scores)
+    price, best = state.gang_hour_price, best_score(trial, state.objectives)
+    return Row(
+        number=trial.number,
+        state=state_of(trial, state),
+        reason=one_line(trial.error or trial.stopped or ""),
+        values=trial.values,
+        share=trial.share,
+        steps=own_steps(trial, by_number),
+        repeated_steps=state.repeated_steps.get(trial.number, 0),
+        seconds=seconds,
+        cost=None if price is None else seconds / 3600 * price,
+        origin=trial.origin,
+        best=best.metrics if best else {},
+        last=trial.scores[-1].metrics if trial.scores else {},
+    )
+
+
+def state_of(trial: Trial, state: SearchState) -> str:
+    """One of STATES."""
+    return outcome(trial, state.running)
+
+
+def own_steps(trial: Trial, by_number: Mapping[int, Trial]) -> int:
+    """Steps that the trial itself was trained.
+
+    Less than its last validation's step where it began from another trial's checkpoint; one that took over weights on
+    its way (population based training) has validations from before.
+    """
+    if not trial.scores:
+        return 0
+    origin, first = trial.origin, trial.scores[0]
+    if origin is None or first.share <= origin.share or origin.trial not in by_number:
+        return trial.scores[-1].step
+    before = (score.step for score in by_number[origin.trial].scores if score.share <= origin.share)
+    return trial.scores[-1].step - max(before, default=0)
+
+
+def best_score(trial: Trial, objectives: Sequence[Objective]) -> Score | None:
+    """The trial's best validation, the earliest one of equals; None if none has finite values."""
+    best = min(trial.scores, key=lambda score: point(score, objectives), default=None)
+    return None if best is None or math.isinf(point(best, objectives)[0]) else best
+
+
+def one_line(text: str) -> str:
+    """A text in one line: white space as single spaces, and no control characters, which a terminal would execute."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

@@ -1,0 +1,68 @@
+"""How a search stands: what its tables, files and pages are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from heliostat.tune.trials import Objective, Trial
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """A search at one moment, or at its end."""
+
+    name: str
+    objectives: tuple[Objective, ...]
+    """The first is the one that curves and columns show."""
+    trials: Sequence[Trial] = ()
+    """In the order of their numbers."""
+    running: Collection[int] = ()
+    """Numbers of the trials that a gang trains now; others that are on their way wait for a gang."""
+    elapsed_seconds: float = 0.0
+    """That a driver has run, over all resumes."""
+    worker_hours: float = 0.0
+    """Idle ones too."""
+    cost: float | None = None
+    """Of the worker-hours; None if no price is known."""
+    wanted: int = 0
+    """Trials that the search is to have."""
+    note: str = ""
+    """What it waits for, or why it ended: a line."""
+    keys: tuple[str, ...] = ()
+    """Of the space, in its order; those of the trials if empty."""
+    gang_hour_price: float | None = None
+    """What an hour of one gang costs."""
+    repeated_steps: Mapping[int, int] = field(default_factory=dict)
+    """Trial -> steps that were trained again after a loss."""
+
+    @property
+    def objective(self) -> Objective:
+        """The first objective."""
+        return self.objectives[0]
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The keys of the space; those that any trial has where it is not known."""
+        return self.keys or tuple(dict.fromkeys(key for trial in self.trials for key in trial.values))
+
+
+@dataclass(frozen=True)
+class PageState:
+    """What the page of a search shows beside its trials."""
+
+    search: SearchState
+    subtitle: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Provenance, such as run and data."""
+    logarithmic: Collection[str] = ()
+    """Keys whose axis is logarithmic."""
+    categorical: Collection[str] = ()
+    """Keys that have a few values, numbers or not, which are drawn side by side."""
+    trial_epochs: float | None = None
+    """Epochs of the longest trial."""
+    train_epochs: float | None = None
+    """Epochs of the run that the winner is for."""
+    spec: str = ""
+    """The resolved spec as YAML."""
+    is_over: bool = False
