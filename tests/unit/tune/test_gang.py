@@ -27,8 +27,8 @@ from heliostat.train.telemetry.clocks import Clocks
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.gang import Member
 
-OF_A_JOB_ONLY = {"checkpoints", "on_step", "notices", "on_evaluated"}
-"""Parts that a trial has no use for: it is neither resumed nor watched."""
+OF_A_JOB_ONLY = {"checkpoints", "on_step", "notices", "on_evaluated", "patience"}
+"""Parts that a trial has no use for: it is neither resumed nor watched, and the scheduler ends it."""
 
 
 class Head:
