@@ -39,6 +39,12 @@ def test_labels_and_paths_are_printed_as_they_are(
     assert "schedule [/x]" in said
 
 
+def test_a_run_that_ends_early_says_where_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    with View().training() as on_event:
+        on_event({"kind": "early_stop", "step": 4, "message": "after step 4 of 9: accuracy has not improved"})
+    assert "  stopped early after step 4 of 9: accuracy has not improved" in capsys.readouterr().out.splitlines()
+
+
 def test_the_share_of_unknown_tokens_is_shown_beside_the_counts(capsys: pytest.CaptureFixture[str]) -> None:
     View().prepared(Prepared("f", "", Path(), (), {"tokens": 400, "unknown_tokens": 3}))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
