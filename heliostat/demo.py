@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from heliostat.infra.errors import ResourceError
 from heliostat.infra.installed import TRAINING, require
 from heliostat.operations.endpoints import detached
-from heliostat.pipeline import prepare, searches, serve, sessions, train, tune
+from heliostat.pipeline import prepare, serve, sessions, train, tune
 from heliostat.spec import Spec
 from heliostat.view.terminal import View
 
@@ -59,7 +59,7 @@ def run_demo(spec: Spec, keep: bool) -> None:
         prepared = clock.time("prepare", lambda: prepare.run(spec, view))
         best = spec
         if spec.tune.space:
-            best, _ = clock.time("tune", lambda: tune.run(spec, prepared, view, searches.new_search()))
+            best, _ = clock.time("tune", lambda: tune.run(spec, prepared, view))
         trained = clock.time("train, evaluate, publish", lambda: train.run(best, prepared, view))
         endpoint = clock.time("serve", lambda: serve.run(serve.app_args(best, trained.model), view))
         try:

@@ -44,10 +44,12 @@ class TrialCheckpoints(Checkpoints):
         self.find_start()
         return super().restore(engine, self._start) if self._start else 0
 
-    def save(self, engine: Any, step: int, metrics: Mapping[str, float]) -> None:
+    def save(
+        self, engine: Any, step: int, metrics: Mapping[str, float], patience: Mapping[str, Any] | None = None
+    ) -> None:
         """Stores a checkpoint in the background, except at the end of the trial."""
         if step < self._steps:
-            super().save(engine, step, metrics)
+            super().save(engine, step, metrics, patience)
 
     def best(self) -> dict[str, Any] | None:
         """None: a trial only ever goes on from its newest ones."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from heliostat.cluster.session.interrupts import first_signal
 from heliostat.infra import log
-from heliostat.infra.errors import ConfigError, StoppedError
+from heliostat.infra.errors import ConfigError, StoppedError, TrainingError
 from heliostat.infra.storage.base import Store
 from heliostat.infra.storage.lease import leased
 from heliostat.tune.config import TuneConfig
@@ -19,6 +19,7 @@ from heliostat.tune.decisions import Decisions, Scheduler, Searcher
 from heliostat.tune.driver import Budget, Driver, Jobs, Settings
 from heliostat.tune.gang import Crew
 from heliostat.tune.journal import Event, Journal, result_from, score_from, work_from
+from heliostat.tune.ranking import best_first, is_lost
 from heliostat.tune.trials import Objective, Score, Trial
 
 TAKEN_OVER = "another process has taken the search over"
@@ -66,6 +67,19 @@ class Search:
     """`seconds` and `worker_seconds`, over all resumes."""
     ended: str | None
     """Why it ended before nothing was left to do."""
+
+    @property
+    def best(self) -> Trial:
+        """The best trial; raises TrainingError if none has a usable result."""
+        objectives = (self.objective,)
+        usable = [one for one in best_first(self.trials, objectives) if one.scores and not is_lost(one, objectives)]
+        if usable:
+            return usable[0]
+        failed = [trial.error for trial in self.trials if trial.error]
+        if failed and len(failed) == len(self.trials):
+            raise TrainingError(f"all {len(failed)} trials failed; the first: {failed[0]}")
+        why = f"; {len(failed)} failed, the first: {failed[0]}" if failed else ""
+        raise TrainingError(f"none of {len(self.trials)} trials has a finite {self.objective.metric}{why}")
 
 
 def search(plan: Plan, store: Store, on_change: Callable[[Driver], None]) -> Search:

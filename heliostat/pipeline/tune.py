@@ -8,11 +8,10 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config.strict import dump_yaml
-from heliostat.infra.errors import TrainingError
 from heliostat.pipeline import prepare
 from heliostat.pipeline.job import make_job
-from heliostat.pipeline.searches import read_search, write_search
-from heliostat.pipeline.trial_spec import full_key, trial_spec, with_values
+from heliostat.pipeline.searches import new_search, read_search, write_search
+from heliostat.pipeline.trial_spec import check_space, full_key, trial_spec, with_values
 from heliostat.spec import Spec
 from heliostat.tune.state import SearchState
 from heliostat.view.search import searching, show_search
@@ -21,24 +20,25 @@ from heliostat.view.terminal import View
 if TYPE_CHECKING:
     from heliostat.train.data.prepared import Prepared
     from heliostat.tune.search import Plan, Search
-    from heliostat.tune.trials import Trial
 
 Update = Callable[[SearchState], None]
 
 
-def run(spec: Spec, prepared: Prepared, view: View, name: str) -> tuple[Spec, Search]:
-    """The spec with the values of the best trial, and the search `name`, which goes on where it was interrupted.
+def run(spec: Spec, prepared: Prepared, view: View, name: str | None = None) -> tuple[Spec, Search]:
+    """The spec with the values of the best trial, and the search: a new one, or `name`, which goes on where it ended.
 
-    Logged to MLflow as a run with a child per trial. Raises TrainingError if no trial has a usable result.
+    Logged to MLflow as a run with a child per trial. Raises ConfigError for a space that training cannot use, and
+    TrainingError if no trial has a usable result.
     """
     from heliostat.infra.storage.store import open_store
     from heliostat.tune import search
 
-    plan = make_plan(spec, prepared, name)
+    check_space(spec)
+    plan = make_plan(spec, prepared, name or new_search())
     with _following(spec, plan, view) as update:
         found = search.search(plan, open_store(spec.storage), lambda driver: update(state_of(spec, plan, driver)))
     show_search(view, last_state(spec, plan, found))
-    return with_values(spec, best(found).values), found
+    return with_values(spec, found.best.values), found
 
 
 def make_plan(spec: Spec, prepared: Prepared, name: str) -> Plan:
@@ -181,19 +181,3 @@ def _state(spec: Spec, plan: Plan, trials: Any, spent: Mapping[str, float], runn
         note=note,
         keys=tuple(spec.tune.space),
     )
-
-
-def best(found: Search) -> Trial:
-    """The best trial; raises TrainingError if none has a usable result."""
-    from heliostat.tune.ranking import best_first, is_lost
-
-    objectives = (found.objective,)
-    ranked = best_first(found.trials, objectives)
-    usable = [trial for trial in ranked if trial.scores and not is_lost(trial, objectives)]
-    if usable:
-        return usable[0]
-    failed = [trial.error for trial in found.trials if trial.error]
-    if failed and len(failed) == len(found.trials):
-        raise TrainingError(f"all {len(failed)} trials failed; the first: {failed[0]}")
-    why = f"; {len(failed)} failed, the first: {failed[0]}" if failed else ""
-    raise TrainingError(f"none of {len(found.trials)} trials has a finite {found.objective.metric}{why}")

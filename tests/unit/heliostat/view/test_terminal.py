@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from heliostat.train.data.prepared import Prepared
+from heliostat.tune.state import SearchState
+from heliostat.tune.trials import Objective, Score, Trial
+from heliostat.view.search import searching
 from heliostat.view.terminal import View
 
 
@@ -31,8 +34,9 @@ def test_labels_and_paths_are_printed_as_they_are(
     view.report("/data/[/x]/report.html")
     with view.progress("[/prepare]") as advance:
         advance("[/read]", 1, 2)
-    with view.trials(1) as on_trial:
-        on_trial({"id": "a", "values": {"schedule": "[/x]"}, "result": {}, "over": True})
+    trial = Trial(0, {"schedule": "[/x]"}, 1.0, (Score(1.0, 1, {"loss": 1.0}),))
+    with searching(view.console) as update:
+        update(SearchState("s", (Objective("loss", "min"),), (trial,), wanted=1))
     said = capsys.readouterr().out
     assert all(said.count(name) >= 3 for name in names)
     assert "/data/[/x]/report.html" in said
