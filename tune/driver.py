@@ -97,13 +97,15 @@ class Driver:
         self._gangs: set[Gang] = set()
         self._news = asyncio.Event()
         self._started = self._ticked = time.monotonic()
+        self._over = 0.0
         self._worker_seconds = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._failed_in_a_row: list[str] = []
         journal.seconds = self.spent
 
     def spent(self) -> dict[str, float]:
         """Seconds in which a driver ran, and those of workers, idle ones too."""
-        here = {"seconds": time.monotonic() - self._started, "worker_seconds": self._worker_seconds}
+        here = {"seconds": (self._over or time.monotonic()) - self._started, "worker_seconds": self._worker_seconds}
         return {name: self._spent_before[name] + value for name, value in here.items()}
 
     def resume(self, scores: Mapping[int, list[Score]], spent: Mapping[str, float]) -> None:
@@ -118,9 +120,12 @@ class Driver:
     def stop(self, reason: str) -> None:
         """Ends the search; what is trained by then is kept. May be called from a signal handler or another thread."""
         self.ended = self.ended or reason
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._news.set)
 
     async def run(self) -> None:
         """Trains until nothing is left to do, a budget is used up or `stop` is called; gives all resources back."""
+        self._loop = asyncio.get_running_loop()
         try:
             while not self._is_over():
                 self._tick()
@@ -139,6 +144,7 @@ class Driver:
                 await self._save()
         finally:
             await self._dismiss()
+            self._over = time.monotonic()
         self._journal.add("end", {"reason": self.ended or "done"})
         await asyncio.to_thread(self._journal.flush)
 
@@ -246,7 +252,7 @@ class Driver:
         share = known[-1].share if known else 0.0
         try:
             if gang.holds != (work.trial, share) or work.origin:
-                job = await asyncio.to_thread(self._make_job, work.values)
+                job = await self._job(work)
                 step = await gang.begin(job, self._settings.grace, self._place(work, known), progress.limit)
                 progress.steps_again += self._lost_steps(work, known, step)
             while share < work.until:
@@ -260,11 +266,17 @@ class Driver:
                 if not math.isfinite(score.metrics.get(self._settings.objective.metric, math.nan)):
                     gang.holds = None
                     return f"{self._settings.objective.metric}: not finite at step {score.step}"
-        except (TrialError, HeliostatError) as error:
+        except TrialError as error:
             gang.holds = None
             return str(error)
         gang.holds = (work.trial, share)
         return None
+
+    async def _job(self, work: Work) -> dict[str, Any]:
+        try:
+            return await asyncio.to_thread(self._make_job, work.values)
+        except HeliostatError as error:
+            raise TrialError(str(error)) from error
 
     def _score(self, found: Mapping[str, Any]) -> Score:
         """The score of a validation: the k-th belongs to the share k · grace, though steps are whole."""

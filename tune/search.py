@@ -103,7 +103,7 @@ def search(plan: Plan, store: Store, on_change: Callable[[Driver], None]) -> Sea
         stop(f"stopped by {number.name}")
 
     with leased(store, f"{plan.prefix}/driver", plan.what, lambda: stop(TAKEN_OVER)), closing(journal):
-        driver = _begun(plan, journal, on_change)
+        driver = begun(plan, journal, on_change)
         with first_signal(signalled):
             asyncio.run(driver.run())
     if received:
@@ -111,7 +111,7 @@ def search(plan: Plan, store: Store, on_change: Callable[[Driver], None]) -> Sea
     return Search(driver.trials(), plan.objective, driver.spent(), driver.ended)
 
 
-def _begun(plan: Plan, journal: Journal, on_change: Callable[[Driver], None]) -> Driver:
+def begun(plan: Plan, journal: Journal, on_change: Callable[[Driver], None]) -> Driver:
     """The driver of the search, with all that its journal knows."""
     config = plan.config
     decisions = Decisions(plan.scheduler, plan.searcher, config.trials, config.decision_lag)
