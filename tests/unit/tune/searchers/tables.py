@@ -64,5 +64,7 @@ def search(one: Searcher, trials: Sequence[Trial], loss: Callable[[Mapping[str, 
             break
         number = len(table)
         is_paused = number % 3 == 2
-        table.append(paused(number, values, 0.5, loss(values)) if is_paused else finished(number, values, loss(values)))
+        table.append(
+            paused(number, values, 0.5, loss(values) + 0.5) if is_paused else finished(number, values, loss(values))
+        )
     return table

@@ -157,6 +157,23 @@ def test_trials_of_another_space_do_no_harm(name: str) -> None:
     assert all(found.is_complete(found.part_inside(trial.values) or {}) for trial in trials[12:])
 
 
+def test_a_space_of_one_configuration_is_tried_once() -> None:
+    for name in ("random", "grid", "tpe", "gp"):
+        one = searcher(name, {"a": {"choice": [[1, 2]]}})
+        trials = search(one, [], lambda values: 0.0, 5)
+        assert [trial.values for trial in trials] == [{"a": [1, 2]}]
+
+
+def test_nothing_heavy_is_loaded_before_a_searcher_is_built() -> None:
+    check = """
+import sys
+import heliostat.tune.searchers, heliostat.tune.space.space
+print([name for name in ("optuna", "torch", "ray", "numpy", "cmaes", "sklearn") if name in sys.modules])
+"""
+    ran = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
 def test_names_are_those_that_specs_use_and_optuna_is_tpe() -> None:
     assert set(SEARCHERS) == {"random", "grid", "tpe", "optuna", "gp", "cmaes"}
     trials = search(searcher("random", MIXED), [], mixed_loss, 12)

@@ -83,7 +83,7 @@ def test_of_another_space_a_part_is_told_to_samplers_that_take_it() -> None:
     old = finished(0, {"learning_rate": 0.01, "batch": 32, "gone": 5}, 0.5)
     assert told(old).params == {"learning_rate": 0.01, "batch": 1}
     assert studied([old], takes_parts=False).trials == []
-    outside = [{**VALUES, "learning_rate": 1.0}, {**VALUES, "optimizer": "lion"}, {"gone": 1}]
+    outside: list[dict[str, Any]] = [{**VALUES, "learning_rate": 1.0}, {**VALUES, "optimizer": "lion"}, {"gone": 1}]
     assert studied([finished(0, values, 0.5) for values in outside]).trials == []
 
 

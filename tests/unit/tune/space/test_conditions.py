@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,11 +13,11 @@ from heliostat.tune.space.domains import Domain
 from heliostat.tune.space.space import Space
 
 
-def space(**domains: dict[str, Any]) -> Space:
+def space(**domains: Mapping[str, Any]) -> Space:
     return Space({key: Domain.model_validate(domain) for key, domain in domains.items()})
 
 
-CHAINED = {
+CHAINED: dict[str, dict[str, Any]] = {
     "rank": {"choice": [4, 8], "when": {"adapter": ["lora", "dora"]}},
     "alpha": {"randint": [1, 3], "when": {"rank": 8}},
     "adapter": {"choice": ["lora", "dora", None]},

@@ -44,6 +44,15 @@ def test_what_is_drawn_is_inside_and_stays_what_it_is_through_json_and_optuna(wr
 
 
 @pytest.mark.parametrize("written", DOMAINS.values(), ids=list(DOMAINS))
+def test_a_domain_stays_what_it_is_through_json(written: dict[str, Any]) -> None:
+    one = domain({**written, "when": {"a": None, "b": [1, 2]}})
+    again = Domain.model_validate_json(one.model_dump_json())
+    assert again == one
+    assert domain(one.model_dump(mode="json")).values.at(0.4) == one.values.at(0.4)
+    assert (again.alternatives("a"), again.alternatives("b")) == ([None], [1, 2])
+
+
+@pytest.mark.parametrize("written", DOMAINS.values(), ids=list(DOMAINS))
 def test_a_place_leads_back_to_its_value_and_the_ends_are_inside(written: object) -> None:
     values = domain(written).values
     for place in (0.0, 0.1, 0.37, 0.5, 0.99, 1.0):

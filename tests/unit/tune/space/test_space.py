@@ -68,7 +68,7 @@ def test_what_is_fixed_is_not_drawn_and_conditions_follow_it() -> None:
 
 
 def test_points_are_taken_in_the_types_of_their_domains_and_may_lack_keys() -> None:
-    points = [{"learning_rate": 0.1}, {"momentum": 0.1 + 0.2, "optimizer": "sgd"}, {}]
+    points: list[dict[str, Any]] = [{"learning_rate": 0.1}, {"momentum": 0.1 + 0.2, "optimizer": "sgd"}, {}]
     assert check_points(space(DOMAINS), points) == [{"learning_rate": 0.1}, {"optimizer": "sgd", "momentum": 0.3}, {}]
 
 
