@@ -51,6 +51,8 @@ class Simulation:
     decisions: list[Begin | Continue] = field(default_factory=list)
     results: list[Trial] = field(default_factory=list)
     """By job: the trial as it was after it."""
+    arrivals: list[int] = field(default_factory=list)
+    """The jobs as they were done."""
     delivered: int = 0
     trained: float = 0.0
     """Shares, over all trials."""
@@ -59,7 +61,6 @@ class Simulation:
     """Part of the gangs' time in which they waited."""
     _states: dict[tuple[int, float], Any] = field(default_factory=dict)
     _running: list[tuple[float, int]] = field(default_factory=list)
-    _done: set[int] = field(default_factory=set)
 
     def run(self) -> Simulation:
         """Until the scheduler has nothing more to do."""
@@ -89,7 +90,7 @@ class Simulation:
     def _deliver(self, jobs: int) -> None:
         """Until the results of so many jobs are known."""
         while self.delivered < jobs:
-            while self.delivered not in self._done:
+            while self.delivered not in self.arrivals:
                 self._finish_one()
             result = self.results[self.delivered]
             self.table[result.number] = result
@@ -97,7 +98,7 @@ class Simulation:
 
     def _finish_one(self) -> None:
         self.seconds, job = heapq.heappop(self._running)
-        self._done.add(job)
+        self.arrivals.append(job)
 
     def _start(self, decision: Begin | Continue) -> float:
         """Enters the decision and computes its result; returns the share that it trains."""
@@ -149,10 +150,14 @@ class PowerLaws:
     """Standard deviation of a validation's error."""
     diverging: float = 0.1
     """Part of the configurations that diverge at a random share."""
+    are_winners_slow: bool = False
+    """Whether those that end lowest come there slowest, with some scatter: the hard case for early decisions."""
 
     def propose(self, number: int) -> dict[str, Any]:
         draw = self._draw(number)
         floor, power = draw.uniform(0.05, 0.4), draw.uniform(0.3, 1.0)
+        if self.are_winners_slow:
+            power = 0.3 + 0.7 * min(max((floor - 0.05) / 0.35 + draw.gauss(0, 0.2), 0.0), 1.0)
         diverges = draw.random() < self.diverging
         return {"floor": floor, "power": power, "diverges_at": draw.random() if diverges else 2.0}
 
