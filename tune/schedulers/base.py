@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from heliostat.tune.trials import Begin, Continue, Objective, Trial
@@ -26,19 +27,17 @@ class Scheduler(Protocol):
 
 
 @dataclass(frozen=True)
-class Range:
-    """The numbers that a key may take: what PB2 models."""
+class Axis:
+    """A key whose value may change on the same weights: a value has a place in [0, 1]."""
 
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
-    """Values are `low` and multiples of this above it."""
-    is_integer: bool = False
-
-    def __post_init__(self) -> None:
-        assert self.low < self.high
-        assert self.low > 0 or not self.log
+    at: Callable[[float], Any]
+    """The value at a place."""
+    place: Callable[[Any], float]
+    """Where a value is; for a number beyond the ends it may be outside of [0, 1]."""
+    size: float = math.inf
+    """The number of values, with equal parts of [0, 1]; infinite for a range."""
+    is_ordered: bool = True
+    """Whether neighbours are alike, as numbers are."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,9 @@ class Settings:
     """Of this many trials at a rung one goes on; above 1."""
     seed: int = 0
     perturb: Perturb | None = None
-    ranges: Mapping[str, Range] | None = None
+    """What PBT and PB2 change values with."""
+    axes: Mapping[str, Axis] = field(default_factory=dict)
+    """By key; PB2 models those that are ordered."""
 
     def __post_init__(self) -> None:
         assert self.objectives

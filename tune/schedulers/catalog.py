@@ -10,6 +10,8 @@ from heliostat.tune.schedulers.base import Scheduler, Settings
 from heliostat.tune.schedulers.hyperband import HyperBand
 from heliostat.tune.schedulers.median import Median
 from heliostat.tune.schedulers.none import Full
+from heliostat.tune.schedulers.pb2 import Pb2
+from heliostat.tune.schedulers.pbt import Pbt
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,19 @@ KINDS: dict[str, Kind] = {
         Median,
         "holds trials that are worse than the median of the others' averages at the same share",
         "when few trials shall be cut, and only those that are clearly behind",
+    ),
+    "pbt": Kind(
+        Pbt,
+        "trains all trials side by side; at each validation the lowest quarter takes over weights of the best quarter, "
+        "and values near theirs",
+        "when values should change on the way, with eight trials or more: the result is a schedule",
+        changes_values=True,
+    ),
+    "pb2": Kind(
+        Pb2,
+        "as pbt, with numbers proposed by a Gaussian process instead of at random",
+        "as pbt, when there are only four to eight trials",
+        changes_values=True,
     ),
     "none": Kind(
         Full,

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from heliostat.tune.schedulers.base import Scheduler
 from heliostat.tune.schedulers.median import next_validation
-from heliostat.tune.trials import Begin, Continue, Origin, Score, Trial
+from heliostat.tune.trials import Begin, Continue, Origin, Score, Trial, go_on
 
 
 class Problem(Protocol):
@@ -51,6 +51,8 @@ class Simulation:
     decisions: list[Begin | Continue] = field(default_factory=list)
     results: list[Trial] = field(default_factory=list)
     """By job: the trial as it was after it."""
+    arrivals: list[int] = field(default_factory=list)
+    """The jobs as they were done."""
     delivered: int = 0
     trained: float = 0.0
     """Shares, over all trials."""
@@ -59,7 +61,6 @@ class Simulation:
     """Part of the gangs' time in which they waited."""
     _states: dict[tuple[int, float], Any] = field(default_factory=dict)
     _running: list[tuple[float, int]] = field(default_factory=list)
-    _done: set[int] = field(default_factory=set)
 
     def run(self) -> Simulation:
         """Until the scheduler has nothing more to do."""
@@ -89,7 +90,7 @@ class Simulation:
     def _deliver(self, jobs: int) -> None:
         """Until the results of so many jobs are known."""
         while self.delivered < jobs:
-            while self.delivered not in self._done:
+            while self.delivered not in self.arrivals:
                 self._finish_one()
             result = self.results[self.delivered]
             self.table[result.number] = result
@@ -97,7 +98,7 @@ class Simulation:
 
     def _finish_one(self) -> None:
         self.seconds, job = heapq.heappop(self._running)
-        self._done.add(job)
+        self.arrivals.append(job)
 
     def _start(self, decision: Begin | Continue) -> float:
         """Enters the decision and computes its result; returns the share that it trains."""
@@ -105,28 +106,27 @@ class Simulation:
         if isinstance(decision, Begin):
             number = len(self.table)
             self.table.append(Trial(number, self.problem.propose(number), decision.until))
-            self._states[number, 0.0] = self.problem.start(number)
+            state = self.problem.start(number)
         else:
             number, before = decision.trial, self.table[decision.trial]
             assert not before.is_training
             assert not before.error
             assert before.share < decision.until <= 1
             origin = decision.origin or Origin(number, before.share)
-            self._states[number, before.share] = self._states[origin.trial, origin.share]
-            values = {**before.values, **decision.values}
-            self.table[number] = replace(before, until=decision.until, values=values, origin=decision.origin)
-        trial = self._trained(self.table[number])
+            state = self._states[origin.trial, origin.share]
+            self.table[number] = go_on(before, decision)
+        trial = self._trained(self.table[number], state)
         self.results.append(trial)
         self.trained += trial.share - self.table[number].share
         return trial.share - self.table[number].share
 
-    def _trained(self, trial: Trial) -> Trial:
+    def _trained(self, trial: Trial, state: Any) -> Trial:
         """The trial at the end of its job, or where it diverged."""
         scores = list(trial.scores)
         share = trial.share
         while share < trial.until:
             end = next_validation(share, self.grace)
-            state, loss = self.problem.train(self._states[trial.number, share], trial.values, trial.number, share, end)
+            state, loss = self.problem.train(state, trial.values, trial.number, share, end)
             self._states[trial.number, end] = state
             scores.append(Score(end, round(1000 * end), {"loss": loss}))
             if not math.isfinite(loss):
@@ -150,10 +150,14 @@ class PowerLaws:
     """Standard deviation of a validation's error."""
     diverging: float = 0.1
     """Part of the configurations that diverge at a random share."""
+    are_winners_slow: bool = False
+    """Whether those that end lowest come there slowest, with some scatter: the hard case for early decisions."""
 
     def propose(self, number: int) -> dict[str, Any]:
         draw = self._draw(number)
         floor, power = draw.uniform(0.05, 0.4), draw.uniform(0.3, 1.0)
+        if self.are_winners_slow:
+            power = 0.3 + 0.7 * min(max((floor - 0.05) / 0.35 + draw.gauss(0, 0.2), 0.0), 1.0)
         diverges = draw.random() < self.diverging
         return {"floor": floor, "power": power, "diverges_at": draw.random() if diverges else 2.0}
 
@@ -173,3 +177,58 @@ class PowerLaws:
 
     def _draw(self, *what: object) -> random.Random:
         return random.Random(f"{self.seed}:{what}")
+
+
+@dataclass
+class Quadratic:
+    """The example of Jaderberg et al. 2017, figure 2.
+
+    Q = 1.2 - (θ0² + θ1²) is to be maximised along the gradient of 1.2 - (h0·θ0² + h1·θ1²). With h = (1, 0) or (0, 1),
+    as here by turns, only one of the two ever falls; trials that take over weights, and change h, come near 1.2.
+    """
+
+    steps: int = 200
+    rate: float = 0.01
+
+    def propose(self, number: int) -> dict[str, Any]:
+        return {"h0": 1.0 - number % 2, "h1": float(number % 2)}
+
+    def start(self, number: int) -> tuple[float, float]:
+        return 0.9, 0.9
+
+    def train(
+        self, state: tuple[float, float], values: Mapping[str, Any], number: int, start: float, end: float
+    ) -> tuple[tuple[float, float], float]:
+        steps = round(end * self.steps) - round(start * self.steps)
+        first, second = (
+            theta * (1 - 2 * self.rate * h) ** steps
+            for theta, h in zip(state, (values["h0"], values["h1"]), strict=True)
+        )
+        return (first, second), first**2 + second**2 - 1.2
+
+
+@dataclass
+class FallingRate:
+    """A loss that falls fastest at a learning rate that itself falls by a factor of 100 over a trial.
+
+    log loss falls by at most `fall` over a trial; at a rate that is off by a factor e from the best it falls e^-1 as
+    fast. A fixed rate is right for a part of the time only, which is what schedules are for.
+    """
+
+    seed: int
+    fall: float = 5.0
+    noise: float = 0.01
+
+    def propose(self, number: int) -> dict[str, Any]:
+        return {"rate": math.exp(random.Random(f"{self.seed}:{number}").uniform(math.log(1e-4), math.log(1e-1)))}
+
+    def start(self, number: int) -> float:
+        return 0.0
+
+    def train(
+        self, state: float, values: Mapping[str, Any], number: int, start: float, end: float
+    ) -> tuple[float, float]:
+        best = 1e-1 * 10 ** -(start + end)
+        state -= self.fall * (end - start) * math.exp(-(math.log(values["rate"] / best) ** 2))
+        noise = random.Random(f"{self.seed}:{number}:{end}").gauss(1, self.noise)
+        return state, math.exp(state) * noise
