@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from heliostat.tune.trials import Objective, Trial
 
@@ -41,7 +42,7 @@ class SearchState:
         """The first objective."""
         return self.objectives[0]
 
-    @property
+    @cached_property
     def searched(self) -> tuple[str, ...]:
         """The keys of the space; those that any trial has where it is not known."""
         return self.keys or tuple(dict.fromkeys(key for trial in self.trials for key in trial.values))

@@ -99,12 +99,12 @@ def of_measured(values: Iterable[float]) -> Axis:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten between low and high; where there are fewer than three, twice and five times those as well."""
+    """Powers of ten between low and high; where there are fewer than two, twice and five times those as well."""
     powers = range(math.floor(_log(low)), math.ceil(_log(high)) + 1)
     for factors in ((1,), (1, 2, 5)):
         found = [float(f"{factor}e{power}") for power in powers for factor in factors]
         found = [tick for tick in found if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
-        if len(found) >= 3:
+        if len(found) >= 2:
             every = math.ceil(len(found) / 7)
             return found[::every]
     return [low, high]

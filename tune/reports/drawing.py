@@ -84,10 +84,10 @@ def described(state: SearchState, row: Row) -> str:
 
 
 def sampled(found: Sequence[Row], most: int) -> list[Row]:
-    """All rows, or the better half of `most` and others evenly, best first."""
+    """All rows, or the best, which are a quarter of `most`, and others evenly; best first."""
     if len(found) <= most:
         return list(found)
-    head, rest = found[: most // 2], found[most // 2 :]
+    head, rest = found[: most // 4], found[most // 4 :]
     count = most - len(head)
     return [*head, *(rest[round(at * (len(rest) - 1) / (count - 1))] for at in range(count))]
 

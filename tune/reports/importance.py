@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from heliostat.infra.errors import ConfigError
-from heliostat.tune.ranking import best_first
-from heliostat.tune.state import SearchState
+from heliostat.tune.ranking import best_first, is_lost
+from heliostat.tune.state import PageState, SearchState
 from heliostat.tune.trials import Trial
 
 PED_ANOVA, FANOVA = EVALUATORS = ("ped-anova", "fanova")
@@ -54,6 +54,17 @@ class Importances:
     note: str = ""
     """What is left out, or why there are none."""
 
+    @property
+    def title(self) -> str:
+        """The evaluator's name as its authors write it."""
+        return {PED_ANOVA: "PED-ANOVA", FANOVA: "fANOVA"}[self.evaluator]
+
+
+def of_page(page: PageState) -> tuple[Importances, ...]:
+    """The importances by each evaluator that has any; those of the first, with its note, where none has."""
+    first, *others = (importances(page.search, page.logarithmic, page.categorical, one) for one in EVALUATORS)
+    return (first, *(one for one in others if one.keys))
+
 
 def importances(
     state: SearchState,
@@ -69,10 +80,10 @@ def importances(
     if evaluator not in EVALUATORS:
         raise ConfigError(f"evaluator: {evaluator!r} given; allowed: {', '.join(EVALUATORS)}")
     ranked = [one for one in best_first(state.trials, state.objectives) if one.error or not one.is_training]
-    if len(ranked) < LEAST_TRIALS:
-        return Importances(
-            evaluator, len(ranked), note=f"{LEAST_TRIALS} trials or more are needed; there are {len(ranked)}."
-        )
+    valued = sum(not is_lost(one, state.objectives) and bool(one.scores) for one in ranked)
+    if valued < LEAST_TRIALS:
+        why = f"{LEAST_TRIALS} trials or more with a value are needed; there {'is' if valued == 1 else 'are'} {valued}."
+        return Importances(evaluator, len(ranked), note=why)
     distributions = {key: _distribution(key, ranked, logarithmic, categorical) for key in state.searched}
     varied = {key: one for key, one in distributions.items() if one is not None}
     if evaluator == FANOVA:

@@ -5,6 +5,7 @@ Values, names and errors are untrusted text, so Jinja2 escapes everything, and t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from heliostat.train.evaluation.report.page import figure, percent
 from heliostat.tune.ranking import pareto_front
 from heliostat.tune.reports.drawing import subject
-from heliostat.tune.reports.importance import Importances, importances
+from heliostat.tune.reports.importance import Importances, of_page
 from heliostat.tune.reports.parallel import parallel
 from heliostat.tune.reports.plots import curves, pareto, slices
 from heliostat.tune.reports.table import FAILED
@@ -24,7 +25,7 @@ FOLDERS = (Path(__file__).parent, Path(__file__).parents[2] / "train" / "evaluat
 """Folders of the page's templates, and of the styles and scales that it shares with reports of runs."""
 
 
-def render(page: PageState, refresh_seconds: int | None = None, known: Importances | None = None) -> str:
+def render(page: PageState, refresh_seconds: int | None = None, known: Sequence[Importances] | None = None) -> str:
     """The page; one that renews itself says that the search is running. `known` importances are not found out anew."""
     of = subject(page)
     search = page.search
@@ -39,7 +40,7 @@ def render(page: PageState, refresh_seconds: int | None = None, known: Importanc
         shorter=shorter(page),
         curves=curves(of),
         parallel=parallel(of),
-        importances=known or importances(search, page.logarithmic, page.categorical),
+        importances=of_page(page) if known is None else known,
         slices=slices(of),
         pareto=pareto(of, front),
         front=front,
@@ -83,10 +84,11 @@ def shorter(page: PageState) -> str:
     trial, train = page.trial_epochs, page.train_epochs
     if trial is None or train is None or trial >= train:
         return ""
+    epochs = f"{trial:g} {'epoch' if trial == 1 else 'epochs'} at most (tune.epochs)"
     return (
-        f"A trial has {trial:g} {'epoch' if trial == 1 else 'epochs'} at most (tune.epochs), the run that its winner is for "
-        f"has {train:g} (train.epochs): over the longer run the best learning rate may shift, mostly to a lower one. "
-        "Where it matters, search with tune.epochs left out, or train the neighbours of the best as well."
+        f"A trial has {epochs}, the run that its winner is for has {train:g} (train.epochs): over the longer run the "
+        "best learning rate may shift, mostly to a lower one. Where it matters, search with tune.epochs left out, or "
+        "train the neighbours of the best as well."
     )
 
 

@@ -13,6 +13,8 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs, urlencode
 
+from heliostat.cluster.loopback import RefusedError
+
 MAX_QUERY_CHARACTERS: Final = 8192
 MAX_RANGE_SECONDS: Final = 31 * 86400.0
 MAX_POINTS: Final = 2000
@@ -30,14 +32,6 @@ ALLOWED: Final = {
 }
 """Pattern of a path -> its parameters, each of them at most once."""
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # the loopback is behind no proxy
-
-
-class RefusedError(Exception):
-    """A question that is not passed on, or has no answer."""
-
-    def __init__(self, status: HTTPStatus, why: str) -> None:
-        super().__init__(why)
-        self.status = status
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Serves the page on the loopback: `python -m heliostat.cluster.monitor.page.server --port 3100 --prometheus URL`.
 
-It answers GET only: fixed files that are read when it starts, the dashboards, and questions to one Prometheus. Requests
-under another name than that of the loopback are refused, so that no site of the web can reach it by its own DNS name.
+It answers fixed files that are read when it starts, the dashboards, and questions to one Prometheus.
 """
 
 from __future__ import annotations
@@ -10,74 +9,43 @@ import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from heliostat.cluster.folders import LOOPBACK
-from heliostat.cluster.monitor.page.proxy import Proxy, RefusedError
+from heliostat.cluster.loopback import Answer, LoopbackHandler, LoopbackServer, RefusedError
+from heliostat.cluster.monitor.page.proxy import Proxy
 
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 DASHBOARD = re.compile(r"/d/([A-Za-z0-9_-]+)(?:/[^/]*)?")
 """The address of a dashboard, the same as in Grafana."""
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
-    "require-trusted-types-for 'script'; trusted-types 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-}
-"""Of each answer. Nothing on the page makes HTML of a text (trusted types), and no script but the files runs."""
-CLIENT_SECONDS = 30.0
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""Nothing on the page makes HTML of a text (trusted types), and no script but the files runs."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A fixed answer."""
-
-    kind: str
-    body: bytes
-
-
-class Server(ThreadingHTTPServer):
+class Server(LoopbackServer):
     """The page's server. Port 0 is any that is free."""
-
-    daemon_threads = True
 
     def __init__(self, port: int, prometheus: str, dashboards: Path, scrape_seconds: float) -> None:
         self.proxy = Proxy(prometheus)
         self.fixed = {**static_files(), **dashboard_files(dashboards, prometheus, scrape_seconds)}
-        super().__init__((LOOPBACK, port), Handler)
-        self.hosts = {f"{name}:{self.server_port}" for name in (LOOPBACK, "localhost")}
+        super().__init__(port, Handler)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """A request; any method but GET is answered 501 by the base class."""
+class Handler(LoopbackHandler):
+    """A request for a file, a dashboard or a query's result."""
 
     server: Server
-    timeout = CLIENT_SECONDS
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "heliostat", ""
+    policy = POLICY
 
-    def do_GET(self) -> None:
-        """Answers a file, a dashboard or a query's result."""
-        try:
-            answer = self._answer()
-        except RefusedError as error:
-            body = json.dumps({"status": "error", "error": str(error)}).encode()
-            self._send(error.status, Answer("application/json", body))
-        else:
-            self._send(HTTPStatus.OK, answer)
-
-    def _answer(self) -> Answer:
-        if self.headers.get("Host") not in self.server.hosts:
-            raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST, "this page answers on the loopback only")
+    def answer(self) -> Answer:
+        """The file, the dashboard or the query's result."""
         address = urlsplit(self.path)
         if DASHBOARD.fullmatch(address.path):
             return self.server.fixed["/"]
@@ -86,16 +54,6 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise RefusedError(HTTPStatus.FORBIDDEN, "queries are answered for this page only")
         return Answer("application/json", self.server.proxy.ask(address.path, address.query))
-
-    def _send(self, status: HTTPStatus, answer: Answer) -> None:
-        self.send_response(status)
-        for name, value in {**HEADERS, "Content-Type": answer.kind, "Content-Length": str(len(answer.body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(answer.body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Requests are not logged."""
 
 
 def static_files() -> dict[str, Answer]:

@@ -10,8 +10,9 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from heliostat.cluster.loopback import RefusedError
 from heliostat.cluster.monitor.page import proxy
-from heliostat.cluster.monitor.page.proxy import Proxy, RefusedError, checked
+from heliostat.cluster.monitor.page.proxy import Proxy, checked
 from tests.ports import free_port
 
 RANGE = "/api/v1/query_range"
