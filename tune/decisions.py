@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from heliostat.tune.trials import Begin, Continue, Origin, Trial
+from heliostat.tune.trials import Begin, Continue, Origin, Trial, go_on
 from heliostat.tune.work import Result, Work
 
 
@@ -28,6 +28,16 @@ class Searcher(Protocol):
 
     def propose(self, trials: Sequence[Trial], number: int) -> Mapping[str, Any] | None:
         """The values of trial `number`, given these results; None if the space is used up."""
+
+
+class _Nobody:
+    """Decides and proposes nothing."""
+
+    def decide(self, trials: Sequence[Trial], may_begin: bool) -> None:
+        return None
+
+    def propose(self, trials: Sequence[Trial], number: int) -> None:
+        return None
 
 
 class Decisions:
@@ -46,6 +56,11 @@ class Decisions:
         self._trials: list[Trial] = []
         self._taken_in: set[int] = set()
         self._fresh: list[int] = []
+
+    @classmethod
+    def to_read(cls) -> Decisions:
+        """For what was decided before, where nothing more is."""
+        return cls(_Nobody(), _Nobody(), 0, None)
 
     @property
     def trials(self) -> Sequence[Trial]:
@@ -99,6 +114,14 @@ class Decisions:
             trials[number] = _with_result(trials[number], result)
         return list(trials.values())
 
+    def steps_again(self) -> dict[int, int]:
+        """Trial -> optimizer steps that were trained once more after a loss."""
+        found: dict[int, int] = {}
+        for number, result in self.results.items():
+            trial = self.works[number].trial
+            found[trial] = found.get(trial, 0) + result.steps_again
+        return found
+
     def _is_late(self, number: int) -> bool:
         return number in self.results and number not in self._taken_in
 
@@ -151,9 +174,8 @@ class Decisions:
             self._trials.append(Trial(work.trial, work.values, work.until, origin=work.origin))
         else:
             before = self._trials[work.trial]
-            self._trials[work.trial] = replace(
-                before, values=work.values, until=work.until, origin=work.origin or before.origin
-            )
+            values = {} if work.values == before.values else work.values
+            self._trials[work.trial] = go_on(before, Continue(work.trial, work.until, work.origin, values))
 
 
 def _with_result(trial: Trial, result: Result) -> Trial:

@@ -126,6 +126,7 @@ class Driver:
     async def run(self) -> None:
         """Trains until nothing is left to do, a budget is used up or `stop` is called; gives all resources back."""
         self._loop = asyncio.get_running_loop()
+        self._on_change(self)
         try:
             while not self._is_over():
                 self._tick()
@@ -145,6 +146,7 @@ class Driver:
         finally:
             await self._dismiss()
             self._over = time.monotonic()
+        self._on_change(self)
         self._journal.add("end", {"reason": self.ended or "done"})
         await asyncio.to_thread(self._journal.flush)
 

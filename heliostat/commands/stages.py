@@ -85,6 +85,7 @@ def tune(
     search_only: Annotated[bool, typer.Option("--search-only", help="Do not train the best trial in full.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest search, or with --search.")] = False,
     search: Annotated[str | None, typer.Option("--search", help="Name of the search.")] = None,
+    page: Annotated[bool, typer.Option("--page", help="Show it in a browser too, on this machine only.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Search learning rate, batch size and their like; then train the best trial in full and publish it."""
@@ -100,7 +101,7 @@ def tune(
     name = searches.find_search(loaded, search, resume)
     registry.check(loaded.storage)
     with stages(loaded) as view:
-        best, _ = tune.run(loaded, prepare.run(loaded, view), view, name)
+        best, _ = tune.run(loaded, prepare.run(loaded, view), view, name, with_page=page)
         if not search_only:
             train.run(best, prepare.run(best, view), view, f"{name}-best")
 
