@@ -147,7 +147,7 @@ class Driver:
             await self._dismiss()
             self._over = time.monotonic()
         self._on_change(self)
-        self._journal.add("end", {"reason": self.ended or "done"})
+        self._journal.add("end", {"reason": self.ended or ""})
         await asyncio.to_thread(self._journal.flush)
 
     def _is_over(self) -> bool:

@@ -24,7 +24,8 @@ class History:
     scores: dict[int, list[Score]] = field(default_factory=dict)
     """Of works without a result, by their numbers."""
     spent: Mapping[str, float] = field(default_factory=dict)
-    ended: str = ""
+    ended: str | None = None
+    """Why the last driver ended, empty if nothing was left to do; None if it runs or was killed."""
 
     def take(self, events: Iterable[Event]) -> History:
         """Takes in the events."""
@@ -36,7 +37,7 @@ class History:
         match kind:
             case "driver":
                 self.begun.append(data)
-                self.ended = ""
+                self.ended = None
             case "work":
                 self.decisions.replay(work_from(data))
             case "score":
@@ -66,7 +67,7 @@ def look(store: Store, prefix: str, name: str) -> SearchState:
     if not history.begun:
         raise NotFoundError(f"{store.url}/{prefix}: no search")
     begun, trials = history.begun[-1], history.trials()
-    running = () if history.ended else {trial.number for trial in trials if trial.is_training}
+    running = () if history.ended is not None else {trial.number for trial in trials if trial.is_training}
     return SearchState(
         name=name,
         objectives=(Objective(**begun["objective"]),),
@@ -75,7 +76,7 @@ def look(store: Store, prefix: str, name: str) -> SearchState:
         elapsed_seconds=history.spent.get("seconds", 0.0),
         worker_hours=history.spent.get("worker_seconds", 0.0) / 3600,
         wanted=begun["trials"],
-        note=history.ended,
+        note=history.ended or "",
         keys=tuple(begun["space"]),
         repeated_steps=history.decisions.steps_again(),
     )
