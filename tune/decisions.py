@@ -44,7 +44,7 @@ class Decisions:
     """The works of a search so far, what has come of them, and what comes next."""
 
     def __init__(self, scheduler: Scheduler, searcher: Searcher, trials: int, lag: int | None) -> None:
-        """`trials` is the most there may be; without a `lag`, decisions see all results that have arrived."""
+        """`trials` is the most there may be, clones apart; without a `lag`, decisions see all that has arrived."""
         self._scheduler, self._searcher, self._most, self._lag = scheduler, searcher, trials, lag
         self.works: list[Work] = []
         self.results: dict[int, Result] = {}
@@ -54,6 +54,7 @@ class Decisions:
         self.is_used_up = False
         """Whether every configuration of the space has been proposed."""
         self._trials: list[Trial] = []
+        self._begun = 0
         self._taken_in: set[int] = set()
         self._fresh: list[int] = []
 
@@ -152,7 +153,7 @@ class Decisions:
         self._fresh.append(number)
 
     def _decide(self) -> Work | None:
-        may_begin = len(self._trials) < self._most and not self.is_used_up
+        may_begin = self._begun < self._most and not self.is_used_up
         decision = self._scheduler.decide(self._trials, may_begin)
         number, seen = len(self.works), tuple(self._fresh)
         if isinstance(decision, Continue):
@@ -171,6 +172,7 @@ class Decisions:
         self.works.append(work)
         self.is_over = False
         if work.trial == len(self._trials):
+            self._begun += work.origin is None  # a clone is one more than was asked for
             self._trials.append(Trial(work.trial, work.values, work.until, origin=work.origin))
         else:
             before = self._trials[work.trial]

@@ -24,6 +24,8 @@ class History:
     scores: dict[int, list[Score]] = field(default_factory=dict)
     """Of works without a result, by their numbers."""
     spent: Mapping[str, float] = field(default_factory=dict)
+    handled: list[str] = field(default_factory=list)
+    """Requests that were taken up, by their keys."""
     ended: str | None = None
     """Why the last driver ended, empty if nothing was left to do; None if it runs or was killed."""
 
@@ -47,6 +49,8 @@ class History:
                 self.scores.pop(data["work"], None)
             case "stop":
                 self.decisions.stop(data["trial"], data["reason"])
+            case "request":
+                self.handled.append(data["key"])
             case "spent":
                 self.spent = data
             case "end":

@@ -123,7 +123,7 @@ def begun(plan: Plan, journal: Journal, on_change: Callable[[Driver], None]) -> 
         _check_contract(plan, history.begun[0]["contract"])
     settings = _settings(plan, len(history.begun) + 1)
     driver = Driver(decisions, journal, plan.make_job, plan.crew, settings, on_change)
-    driver.resume(history.scores, history.spent)
+    driver.resume(history.scores, history.spent, history.handled)
     about = {"contract": plan.contract, "space": plan.space, "objective": asdict(plan.objective)}
     journal.add("driver", {**about, "trials": config.trials})
     return driver
