@@ -13,6 +13,9 @@ from heliostat.tune.searchers.searcher import Setup, Values, rng_of
 from heliostat.tune.searchers.study import ENOUGH, Studies
 from heliostat.tune.trials import Trial
 
+FIRST_RANDOM = 5
+"""Trials that TPE draws at random; with Optuna's 10 it found worse values in 16 trials of three test functions."""
+
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # the terminal shows the search, and nothing of Optuna's
 
 
@@ -44,7 +47,9 @@ def tpe(setup: Setup) -> OptunaSampler:
     def build(seed: int) -> BaseSampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `group`, since 2021
-            return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=ENOUGH)
+            return TPESampler(
+                seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=FIRST_RANDOM
+            )
 
     return OptunaSampler(setup, Studies(setup, len(setup.objectives) > 1, takes_parts=True), build)
 

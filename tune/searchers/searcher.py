@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from heliostat.tune.searchers.memo import PerTrial
 from heliostat.tune.space.space import Space
+from heliostat.tune.space.values import same
 from heliostat.tune.trials import Objective, Trial
 
 Values = dict[str, Any]
@@ -80,7 +81,7 @@ class Searcher:
         left = [trial.values for trial in configurations.values()]
         tried = []
         for point in sorted(self._points, key=len, reverse=True):
-            match = next((one for one in left if all(key in one and one[key] == point[key] for key in point)), None)
+            match = next((one for one in left if _is_part(point, one)), None)
             if match is not None:
                 left.remove(match)
                 tried.append(point)
@@ -106,3 +107,7 @@ class Searcher:
 
     def _not_in(self, configurations: Iterable[Values], taken: set[str]) -> Iterator[Values]:
         return (one for one in configurations if self._space.identity(one) not in taken)
+
+
+def _is_part(point: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    return all(key in values and same(values[key], point[key]) for key in point)

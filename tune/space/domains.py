@@ -76,6 +76,12 @@ class Domain(StrictModel):
         step = f", step: {self.step}" if self.step else ""
         return f"{kind}: {json.dumps(getattr(self, kind))}{step}"
 
+    def to_check(self) -> list[Any]:
+        """Values that stand for all of them when a spec is checked: each of a list, the ends of a range."""
+        if self.choice is not None or self.grid is not None:
+            return list(self.choice or self.grid or [])
+        return [self.values.at(0.0), self.values.at(1.0)]
+
     def alternatives(self, key: str) -> list[Any]:
         """The values of `key` with which this one is set."""
         allowed = self.when[key]

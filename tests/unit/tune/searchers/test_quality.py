@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import log10
 from statistics import median
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from heliostat.tune.trials import Objective, Score, Trial
-from tests.unit.tune.searchers.tables import failed, finished, paused, search, searcher, training
+from tests.unit.tune.searchers.tables import finished, paused, search, searcher, training
 
 SEEDS = range(5)
 NUMERIC: dict[str, dict[str, Any]] = {
@@ -92,7 +93,8 @@ def test_cmaes_ranks_failed_trials_last_and_the_longer_trained_first() -> None:
         values = one.propose(trials, number)
         assert values is not None
         x, loss = values["x"], bowl(values)
-        told = failed(number, values) if x < 0.5 else paused(number, values, 0.5, loss) if x < 0.6 else None
+        lost = replace(finished(number, values, -9.0), error="its loss is no number any more")
+        told = lost if x < 0.5 else paused(number, values, 0.5, loss) if x < 0.6 else None
         trials.append(told or finished(number, values, loss + 9))  # worse than the paused ones, but longer trained
     first, last = ([trial.values["x"] for trial in part] for part in (trials[:30], trials[-30:]))
     assert sum(x < 0.5 for x in first) > 3 > sum(x < 0.5 for x in last)

@@ -75,7 +75,7 @@ def test_the_same_is_proposed_whatever_was_asked_before(name: str) -> None:
     if name != "gp":  # which takes a second for each
         for number in range(16):
             asked.propose(trials[:number], number)
-    copies = [replace(trial) for trial in trials]
+    copies = [replace(trial, values=json.loads(json.dumps(trial.values))) for trial in trials]  # as a journal has them
     assert asked.propose(trials, 16) == searcher(name, MIXED).propose(copies, 16) == asked.propose(trials, 16)
 
 
@@ -133,8 +133,16 @@ def test_a_trial_stands_for_one_point_and_a_point_that_is_a_part_of_another_is_t
         trials = search(searcher("random", FINITE, points=order), [], lambda values: 0.0, 2)
         assert [trial.values["batch"] for trial in trials] == [16, 16]
         assert {trial.values["layers"] for trial in trials} > {6}
-    full = search(searcher("grid", {"a": {"choice": [1, 2]}}, points=[{"a": 2}]), [], lambda values: 0.0, 9)
-    assert [trial.values for trial in full] == [{"a": 2}, {"a": 1}]
+    both = finished(0, points[1], 0.0)  # it stands for the second, which nothing else can
+    for seed in range(8):
+        values = searcher("random", FINITE, seed, points=points).propose([both], 1)
+        assert values is not None
+        assert (values["batch"], values["layers"] == 6) == (16, False)
+
+
+def test_a_grid_does_not_come_back_to_a_point() -> None:
+    trials = search(searcher("grid", {"a": {"choice": [1, 2]}}, points=[{"a": 2}]), [], lambda values: 0.0, 9)
+    assert [trial.values for trial in trials] == [{"a": 2}, {"a": 1}]
 
 
 def test_a_configuration_is_repeated_as_often_as_asked_unless_it_has_failed() -> None:

@@ -11,10 +11,22 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from heliostat.tune.searchers.optuna import tpe
 from heliostat.tune.searchers.searcher import Setup
 from heliostat.tune.searchers.study import STEPS, Studies
 from heliostat.tune.trials import Objective, Score, Trial
-from tests.unit.tune.searchers.tables import LOSS, MIXED, failed, finished, paused, space, training
+from tests.unit.tune.searchers.tables import (
+    LOSS,
+    MIXED,
+    failed,
+    finished,
+    mixed_loss,
+    paused,
+    search,
+    searcher,
+    space,
+    training,
+)
 
 VALUES = {"optimizer": "sgd", "momentum": 0.5, "learning_rate": 0.01, "batch": 32, "dropout": 0.3, "layers": 4}
 ADAM = {"optimizer": [1, 2], "learning_rate": 0.01, "batch": 32, "dropout": 0.3, "layers": 4}
@@ -107,9 +119,19 @@ def test_a_trial_of_which_more_is_known_is_told_anew() -> None:
     assert states == ["RUNNING", "PRUNED", "COMPLETE"]
 
 
-def test_what_is_drawn_does_not_change_what_the_next_study_is_told() -> None:
-    made, trials = Studies(Setup(space(MIXED), (LOSS,), 0), False, True), [finished(0, VALUES, 0.5)]
+def test_a_study_is_not_changed_by_draws_from_it_or_by_a_later_study() -> None:
+    made = Studies(Setup(space(MIXED), (LOSS,), 0), at_one_share=False, takes_parts=True)
+    trials = [finished(number, VALUES, 0.5) for number in range(2)]
     first = made.of(trials, RandomSampler())
     first.ask(made.distributions)
-    assert len(first.trials) == 2
-    assert [one.number for one in made.of(trials, RandomSampler()).trials] == [0]
+    second = made.of(trials[1:], RandomSampler())
+    assert [one.number for one in first.trials] == [0, 1, 2]
+    assert [one.number for one in second.trials] == [0]
+
+
+def test_tpe_draws_elsewhere_while_a_trial_is_training_where_it_would_have_drawn() -> None:
+    setup = Setup(space(MIXED), (LOSS,), 0)
+    trials = search(searcher("random", MIXED), [], mixed_loss, 16)
+    values = next(tpe(setup).draw(trials, 16))
+    assert values == next(tpe(setup).draw(trials, 16))
+    assert values != next(tpe(setup).draw([*trials, training(16, values)], 16))

@@ -103,6 +103,19 @@ def test_what_is_outside_is_not_taken(written: object, outside: list[Any]) -> No
             domain(written).values.own(value)
 
 
+def test_each_of_a_list_is_checked_and_the_ends_of_a_range() -> None:
+    checked = {name: domain(written).to_check() for name, written in DOMAINS.items()}
+    assert checked == {
+        "choice": DOMAINS["choice"]["choice"],
+        "grid": [16, 32, 64],
+        "uniform": [-1.0, 2.0],
+        "loguniform": [1e-5, 1e-1],
+        "quniform": [0.1, 0.5],
+        "randint": [3, 9],
+        "randint with step": [8, 64],
+    }
+
+
 def test_a_number_is_taken_in_the_type_of_its_domain() -> None:
     assert repr(domain({"uniform": [0, 1]}).values.own(1)) == "1.0"
     assert repr(domain({"randint": [0, 8]}).values.own(4.0)) == "4"
