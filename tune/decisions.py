@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from heliostat.tune.trials import Begin, Continue, Origin, Trial
+from heliostat.tune.trials import Begin, Continue, Origin, Trial, go_on
 from heliostat.tune.work import Result, Work
 
 
@@ -30,11 +30,21 @@ class Searcher(Protocol):
         """The values of trial `number`, given these results; None if the space is used up."""
 
 
+class _Nobody:
+    """Decides and proposes nothing."""
+
+    def decide(self, trials: Sequence[Trial], may_begin: bool) -> None:
+        return None
+
+    def propose(self, trials: Sequence[Trial], number: int) -> None:
+        return None
+
+
 class Decisions:
     """The works of a search so far, what has come of them, and what comes next."""
 
     def __init__(self, scheduler: Scheduler, searcher: Searcher, trials: int, lag: int | None) -> None:
-        """`trials` is the most there may be; without a `lag`, decisions see all results that have arrived."""
+        """`trials` is the most there may be, clones apart; without a `lag`, decisions see all that has arrived."""
         self._scheduler, self._searcher, self._most, self._lag = scheduler, searcher, trials, lag
         self.works: list[Work] = []
         self.results: dict[int, Result] = {}
@@ -44,8 +54,14 @@ class Decisions:
         self.is_used_up = False
         """Whether every configuration of the space has been proposed."""
         self._trials: list[Trial] = []
+        self._begun = 0
         self._taken_in: set[int] = set()
         self._fresh: list[int] = []
+
+    @classmethod
+    def to_read(cls) -> Decisions:
+        """For what was decided before, where nothing more is."""
+        return cls(_Nobody(), _Nobody(), 0, None)
 
     @property
     def trials(self) -> Sequence[Trial]:
@@ -99,6 +115,14 @@ class Decisions:
             trials[number] = _with_result(trials[number], result)
         return list(trials.values())
 
+    def steps_again(self) -> dict[int, int]:
+        """Trial -> optimizer steps that were trained once more after a loss."""
+        found: dict[int, int] = {}
+        for number, result in self.results.items():
+            trial = self.works[number].trial
+            found[trial] = found.get(trial, 0) + result.steps_again
+        return found
+
     def _is_late(self, number: int) -> bool:
         return number in self.results and number not in self._taken_in
 
@@ -129,7 +153,7 @@ class Decisions:
         self._fresh.append(number)
 
     def _decide(self) -> Work | None:
-        may_begin = len(self._trials) < self._most and not self.is_used_up
+        may_begin = self._begun < self._most and not self.is_used_up
         decision = self._scheduler.decide(self._trials, may_begin)
         number, seen = len(self.works), tuple(self._fresh)
         if isinstance(decision, Continue):
@@ -148,12 +172,12 @@ class Decisions:
         self.works.append(work)
         self.is_over = False
         if work.trial == len(self._trials):
+            self._begun += work.origin is None  # a clone is one more than was asked for
             self._trials.append(Trial(work.trial, work.values, work.until, origin=work.origin))
         else:
             before = self._trials[work.trial]
-            self._trials[work.trial] = replace(
-                before, values=work.values, until=work.until, origin=work.origin or before.origin
-            )
+            values = {} if work.values == before.values else work.values
+            self._trials[work.trial] = go_on(before, Continue(work.trial, work.until, work.origin, values))
 
 
 def _with_result(trial: Trial, result: Result) -> Trial:

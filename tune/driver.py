@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -19,12 +19,14 @@ from heliostat.infra.errors import HeliostatError, TrainingError
 from heliostat.tune.decisions import Decisions
 from heliostat.tune.gang import Crew, Gang, GangLostError, TrialError, TrialStoppedError
 from heliostat.tune.journal import Journal
-from heliostat.tune.trials import Objective, Score, Trial
+from heliostat.tune.requests import Request, asked
+from heliostat.tune.trials import Objective, Origin, Score, Trial
 from heliostat.tune.work import Place, Result, TrialMemoryError, Work
 
 TICK_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
 """How long a gang waits for a checkpoint that another gang is storing."""
+REQUEST_SECONDS = 2.0
 SAVE_SECONDS = 120.0
 """How long a search that is stopped waits for checkpoints of its running trials."""
 SUSPENDED_SECONDS = 10.0
@@ -97,7 +99,8 @@ class Driver:
         self._gangs: set[Gang] = set()
         self._news = asyncio.Event()
         self._started = self._ticked = time.monotonic()
-        self._over = 0.0
+        self._over = self._asked = 0.0
+        self._handled: set[str] = set()
         self._worker_seconds = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed_in_a_row: list[str] = []
@@ -108,11 +111,40 @@ class Driver:
         here = {"seconds": (self._over or time.monotonic()) - self._started, "worker_seconds": self._worker_seconds}
         return {name: self._spent_before[name] + value for name, value in here.items()}
 
-    def resume(self, scores: Mapping[int, list[Score]], spent: Mapping[str, float]) -> None:
+    async def _take_requests(self) -> None:
+        """Does what other processes ask for, once for each request."""
+        if time.monotonic() - self._asked < REQUEST_SECONDS:
+            return
+        self._asked = time.monotonic()
+        store, prefix = self._journal.store, self._settings.prefix
+        for request in await asyncio.to_thread(asked, store, prefix):
+            if request.key not in self._handled:
+                self._handled.add(request.key)
+                self._journal.add("request", {"key": request.key})
+                (self._stop_trial if request.kind == "stop" else self._clone)(request)
+            await asyncio.to_thread(store.delete, request.key)
+
+    def _stop_trial(self, request: Request) -> None:
+        reason = "stopped by a user"
+        self.decisions.stop(request.trial, reason)
+        self._journal.add("stop", {"trial": request.trial, "reason": reason})
+        for work in [work for work in self._waiting if work.trial == request.trial]:
+            self._waiting.remove(work)
+            self._end(work, self._progress.get(work.number, Progress()), None)
+
+    def _clone(self, request: Request) -> None:
+        share = self.trials()[request.trial].share
+        until = min(1.0, round(share + self._settings.grace, 9))
+        work = self.decisions.clone(Origin(request.trial, share), request.values, until)
+        self._journal.add("work", work)
+        self._waiting.append(work)
+
+    def resume(self, scores: Mapping[int, list[Score]], spent: Mapping[str, float], handled: Collection[str]) -> None:
         """Puts the works that have no result yet in front; `scores` are what was known of them.
 
-        `spent` is what earlier drivers have.
+        `spent` is what earlier drivers have, `handled` the requests that they took up.
         """
+        self._handled.update(handled)
         self._spent_before.update(spent)
         self._waiting = self.decisions.open_works
         self._progress = {work.number: Progress(list(scores.get(work.number, ()))) for work in self._waiting}
@@ -126,9 +158,11 @@ class Driver:
     async def run(self) -> None:
         """Trains until nothing is left to do, a budget is used up or `stop` is called; gives all resources back."""
         self._loop = asyncio.get_running_loop()
+        self._on_change(self)
         try:
             while not self._is_over():
                 self._tick()
+                await self._take_requests()
                 self._decide()
                 self._hire()
                 self._news.clear()
@@ -145,7 +179,8 @@ class Driver:
         finally:
             await self._dismiss()
             self._over = time.monotonic()
-        self._journal.add("end", {"reason": self.ended or "done"})
+        self._on_change(self)
+        self._journal.add("end", {"reason": self.ended or ""})
         await asyncio.to_thread(self._journal.flush)
 
     def _is_over(self) -> bool:
@@ -263,6 +298,8 @@ class Driver:
                 progress.scores.append(score)
                 self._journal.add("score", {"work": work.number, "score": _data(score)})
                 self._on_change(self)
+                if self.decisions.trials[work.trial].stopped:
+                    break
                 if not math.isfinite(score.metrics.get(self._settings.objective.metric, math.nan)):
                     gang.holds = None
                     return f"{self._settings.objective.metric}: not finite at step {score.step}"

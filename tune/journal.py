@@ -37,7 +37,7 @@ class Journal:
 
     def __init__(self, store: Store, prefix: str, what: str) -> None:
         """`what` names the search in messages."""
-        self._store, self._prefix, self._what = store, f"{prefix}/journal", what
+        self.store, self._prefix, self._what = store, f"{prefix}/journal", what
         self._last = 0
         self._unwritten: list[Event] = []
         self._writer = ThreadPoolExecutor(1, "journal")
@@ -47,7 +47,7 @@ class Journal:
 
     def read(self) -> list[Event]:
         """All events, oldest first; new ones are written after these."""
-        keys = [entry.key for entry in self._store.list(self._prefix)]
+        keys = [entry.key for entry in self.store.list(self._prefix)]
         self._last = max((_number(key) for key in keys), default=0)
         with ThreadPoolExecutor(READERS) as readers:
             groups = list(readers.map(self._read, keys))
@@ -84,7 +84,7 @@ class Journal:
         """Raises ResourceError if another driver has written since: the search has been taken over."""
         if self._writing and not self._writing.done():
             return  # which finds out by itself
-        newest = max((_number(entry.key) for entry in self._store.list(self._prefix)), default=0)
+        newest = max((_number(entry.key) for entry in self.store.list(self._prefix)), default=0)
         if newest > self._last:
             raise ResourceError(self._taken_over)
 
@@ -94,16 +94,16 @@ class Journal:
 
     def _read(self, key: str) -> list[dict[str, Any]]:
         try:
-            found: list[dict[str, Any]] = json.loads(self._store.read_bytes(key))
+            found: list[dict[str, Any]] = json.loads(self.store.read_bytes(key))
         except ValueError as error:
-            raise StorageError(f"{self._store.url}/{key}: damaged, no JSON: {error}") from error
+            raise StorageError(f"{self.store.url}/{key}: damaged, no JSON: {error}") from error
         return found
 
     def _write(self, events: Iterable[Event]) -> None:
         key = f"{self._prefix}/{self._last + 1:08d}.json"
         data = json.dumps([asdict(event) for event in events]).encode()
         try:
-            self._store.write_bytes(key, data, if_absent=True)
+            self.store.write_bytes(key, data, if_absent=True)
         except AlreadyExistsError:
             raise ResourceError(self._taken_over) from None
         self._last += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from signal import Signals
 from typing import Any
 
@@ -18,9 +18,10 @@ from heliostat.tune.config import TuneConfig
 from heliostat.tune.decisions import Decisions, Scheduler, Searcher
 from heliostat.tune.driver import Budget, Driver, Jobs, Settings
 from heliostat.tune.gang import Crew
-from heliostat.tune.journal import Event, Journal, result_from, score_from, work_from
+from heliostat.tune.history import History
+from heliostat.tune.journal import Journal
 from heliostat.tune.ranking import best_first, is_lost
-from heliostat.tune.trials import Objective, Score, Trial
+from heliostat.tune.trials import Objective, Trial
 
 TAKEN_OVER = "another process has taken the search over"
 _log = log.get(__name__)
@@ -67,6 +68,8 @@ class Search:
     """`seconds` and `worker_seconds`, over all resumes."""
     ended: str | None
     """Why it ended before nothing was left to do."""
+    steps_again: Mapping[int, int]
+    """Trial -> optimizer steps that were trained once more after a loss."""
 
     @property
     def best(self) -> Trial:
@@ -108,24 +111,21 @@ def search(plan: Plan, store: Store, on_change: Callable[[Driver], None]) -> Sea
             asyncio.run(driver.run())
     if received:
         raise StoppedError(f"{plan.what} stopped; --resume goes on with it", received[0])
-    return Search(driver.trials(), plan.objective, driver.spent(), driver.ended)
+    return Search(driver.trials(), plan.objective, driver.spent(), driver.ended, driver.decisions.steps_again())
 
 
 def begun(plan: Plan, journal: Journal, on_change: Callable[[Driver], None]) -> Driver:
     """The driver of the search, with all that its journal knows."""
     config = plan.config
     decisions = Decisions(plan.scheduler, plan.searcher, config.trials, config.decision_lag)
-    events = journal.read()
-    scores: dict[int, list[Score]] = {}
-    for event in events:
-        _replay(decisions, scores, event)
-    begun = [event.data for event in events if event.kind == "driver"]
-    if begun:
-        _check_contract(plan, begun[0]["contract"])
-    driver = Driver(decisions, journal, plan.make_job, plan.crew, _settings(plan, len(begun) + 1), on_change)
-    spent = [event.data for event in events if event.kind == "spent"]
-    driver.resume(scores, spent[-1] if spent else {})
-    journal.add("driver", {"contract": plan.contract, "space": plan.space})
+    history = History(decisions).take(journal.read())
+    if history.begun:
+        _check_contract(plan, history.begun[0]["contract"])
+    settings = _settings(plan, len(history.begun) + 1)
+    driver = Driver(decisions, journal, plan.make_job, plan.crew, settings, on_change)
+    driver.resume(history.scores, history.spent, history.handled)
+    about = {"contract": plan.contract, "space": plan.space, "objective": asdict(plan.objective)}
+    journal.add("driver", {**about, "trials": config.trials})
     return driver
 
 
@@ -134,19 +134,6 @@ def _settings(plan: Plan, owner: int) -> Settings:
     return Settings(
         plan.prefix, owner, config.grace, config.max_failures, config.most_gangs, plan.objective, plan.budget
     )
-
-
-def _replay(decisions: Decisions, scores: dict[int, list[Score]], event: Event) -> None:
-    """Takes in what an earlier driver has written; `scores` are those of works without a result, by their numbers."""
-    match event.kind:
-        case "work":
-            decisions.replay(work_from(event.data))
-        case "score":
-            scores.setdefault(event.data["work"], []).append(score_from(event.data["score"]))
-        case "result":
-            decisions.arrived(result_from(event.data))
-        case "stop":
-            decisions.stop(event.data["trial"], event.data["reason"])
 
 
 def _check_contract(plan: Plan, before: Mapping[str, Any]) -> None:

@@ -36,10 +36,18 @@ def train(
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run, or with --run.")] = False,
     run: Annotated[str | None, typer.Option("--run", help="Name of the run; goes on with one of that name.")] = None,
+    from_search: Annotated[
+        str | None, typer.Option(metavar="SEARCH[/TRIAL]", help="With the values of its best trial, or of this one.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train, evaluate and publish the next version."""
     loaded = load_spec(spec, overrides or [])
+    if from_search:
+        from heliostat.pipeline.searches import searched
+
+        loaded, said = searched(loaded, from_search)
+        typer.echo(said)
     if planned(loaded, dry_run, "prepare, train, evaluate, publish"):
         return
     from heliostat.infra.registry import registry
@@ -85,6 +93,7 @@ def tune(
     search_only: Annotated[bool, typer.Option("--search-only", help="Do not train the best trial in full.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest search, or with --search.")] = False,
     search: Annotated[str | None, typer.Option("--search", help="Name of the search.")] = None,
+    page: Annotated[bool, typer.Option("--page", help="Show it in a browser too, on this machine only.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Search learning rate, batch size and their like; then train the best trial in full and publish it."""
@@ -95,13 +104,16 @@ def tune(
     if planned(loaded, dry_run, f"prepare, {loaded.tune.trials} trials, train the best, publish"):
         return
     from heliostat.infra.registry import registry
-    from heliostat.pipeline import prepare, searches, train, tune
+    from heliostat.pipeline import prepare, runs, searches, train, tune
 
     name = searches.find_search(loaded, search, resume)
     registry.check(loaded.storage)
     with stages(loaded) as view:
-        best, _ = tune.run(loaded, prepare.run(loaded, view), view, name)
-        if not search_only:
+        best, _ = tune.run(loaded, prepare.run(loaded, view), view, name, with_page=page)
+        record = runs.read_run(loaded, f"{name}-best")
+        if record.get("status") == "finished":
+            view.say(f"the best trial was trained in full before: {runs.published(record)}")
+        elif not search_only:
             train.run(best, prepare.run(best, view), view, f"{name}-best")
 
 

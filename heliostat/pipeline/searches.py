@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from heliostat.infra.errors import ConfigError, NotFoundError
+from heliostat.infra.storage.config import StorageConfig
 from heliostat.pipeline.runs import NAME, new_run_id
 from heliostat.spec import Spec
 
@@ -39,6 +40,28 @@ def new_search() -> str:
     return f"search-{new_run_id()}"
 
 
+def searched(spec: Spec, reference: str) -> tuple[Spec, str]:
+    """The spec with the values of a trial, `SEARCH` for its best one or `SEARCH/TRIAL`, and what these are.
+
+    Raises NotFoundError if there is no such search, ConfigError for a trial that it has not or that failed.
+    """
+    from heliostat.infra.storage.store import open_store
+    from heliostat.pipeline.trial_spec import with_values
+    from heliostat.tune.history import look
+    from heliostat.tune.ranking import best_first, is_lost
+
+    name, _, number = reference.partition("/")
+    state = look(open_store(spec.storage), f"runs/{spec.name}/{name}", name)
+    usable = [trial for trial in state.trials if trial.scores and not is_lost(trial, state.objectives)]
+    chosen = [trial for trial in best_first(usable, state.objectives) if number in ("", str(trial.number))]
+    if not chosen:
+        numbers = ", ".join(str(trial.number) for trial in usable) or "none"
+        raise ConfigError(f"--from-search: {reference} given; trials of {name} with a result: {numbers}")
+    best = chosen[0]
+    said = ", ".join(f"{key}={value}" for key, value in best.values.items())
+    return with_values(spec, best.values), f"trial {best.number} of {name}: {said}"
+
+
 def search_key(spec: Spec, search: str) -> str:
     """Key of a search's status in storage."""
     return f"runs/{spec.name}/{search}/search.json"
@@ -55,19 +78,24 @@ def write_search(spec: Spec, search: str, record: Mapping[str, Any]) -> None:
 
 def read_search(spec: Spec, search: str) -> dict[str, Any]:
     """A search's status; empty if there is none of that name."""
-    return _read(spec, search_key(spec, search))
+    return _read(spec.storage, search_key(spec, search))
 
 
 def newest_search(spec: Spec) -> str | None:
     """The name of the spec's newest search; None if there is none."""
-    return _read(spec, f"runs/{spec.name}/newest-search.json").get("search")
+    return newest_of(spec.storage, spec.name)
 
 
-def _read(spec: Spec, key: str) -> dict[str, Any]:
+def newest_of(storage: StorageConfig, model: str) -> str | None:
+    """The name of a model's newest search; None if there is none."""
+    return _read(storage, f"runs/{model}/newest-search.json").get("search")
+
+
+def _read(storage: StorageConfig, key: str) -> dict[str, Any]:
     from heliostat.infra.storage.store import open_store
 
     try:
-        found: dict[str, Any] = json.loads(open_store(spec.storage).read_bytes(key))
+        found: dict[str, Any] = json.loads(open_store(storage).read_bytes(key))
     except NotFoundError:
         return {}
     return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from heliostat.infra.config.strict import dump_yaml
 from heliostat.pipeline import prepare
 from heliostat.pipeline.job import make_job
+from heliostat.pipeline.search_files import last_state, page_of, running_state, write_files
 from heliostat.pipeline.searches import new_search, read_search, write_search
 from heliostat.pipeline.trial_spec import check_space, full_key, trial_spec, with_values
 from heliostat.spec import Spec
@@ -19,24 +20,25 @@ from heliostat.view.terminal import View
 
 if TYPE_CHECKING:
     from heliostat.train.data.prepared import Prepared
+    from heliostat.tune.driver import Driver
     from heliostat.tune.search import Plan, Search
 
-Update = Callable[[SearchState], None]
 
-
-def run(spec: Spec, prepared: Prepared, view: View, name: str | None = None) -> tuple[Spec, Search]:
+def run(
+    spec: Spec, prepared: Prepared, view: View, name: str | None = None, *, with_page: bool = False
+) -> tuple[Spec, Search]:
     """The spec with the values of the best trial, and the search: a new one, or `name`, which goes on where it ended.
 
-    Logged to MLflow as a run with a child per trial. Raises ConfigError for a space that training cannot use, and
-    TrainingError if no trial has a usable result.
+    `with_page` serves a page of it meanwhile, on the loopback. Logged to MLflow as a run with a child per trial. Raises
+    ConfigError for a space that training cannot use, and TrainingError if no trial has a usable result.
     """
     from heliostat.infra.storage.store import open_store
     from heliostat.tune import search
 
     check_space(spec)
     plan = make_plan(spec, prepared, name or new_search())
-    with _following(spec, plan, view) as update:
-        found = search.search(plan, open_store(spec.storage), lambda driver: update(state_of(spec, plan, driver)))
+    with _following(spec, plan, view, with_page) as changed:
+        found = search.search(plan, open_store(spec.storage), changed)
     show_search(view, last_state(spec, plan, found))
     return with_values(spec, found.best.values), found
 
@@ -113,8 +115,8 @@ def contract(spec: Spec, prepared: Prepared) -> dict[str, Any]:
 
 
 @contextmanager
-def _following(spec: Spec, plan: Plan, view: View) -> Iterator[Update]:
-    """Shows, exports, stores and logs how the search stands, whenever it is told."""
+def _following(spec: Spec, plan: Plan, view: View, with_page: bool) -> Iterator[Callable[[Driver], None]]:
+    """Shows, exports and logs how the search stands, whenever its driver says that it has changed."""
     from heliostat.infra.metrics.export import Exporter
     from heliostat.infra.tracked_run import start_run
     from heliostat.tune.reports.tracking import logging_trials
@@ -126,58 +128,49 @@ def _following(spec: Spec, plan: Plan, view: View) -> Iterator[Update]:
         start_run(spec.storage, spec.name, plan.id, plan.space, tags, run_id=record.get("mlflow")) as tracked,
         closing(Exporter()) as exporter,
     ):
-        write_search(spec, plan.id, {"mlflow": tracked.id, "status": "running", "spec": dump_yaml(spec)})
+        about = {"mlflow": tracked.id, "spec": dump_yaml(spec)}
+        write_search(spec, plan.id, {**about, "status": "running"})
         metrics = SearchMetrics(exporter, {"model": spec.name, "search": plan.id}, plan.config.most_gangs)
-        last: list[SearchState] = []
+        newest = Newest(SearchState(plan.id, (plan.objective,), wanted=spec.tune.trials, keys=tuple(spec.tune.space)))
         try:
             with (
+                _page(spec, plan, newest, view, with_page),
                 searching(view.console) as show,
                 logging_trials(spec.storage, spec.name, tracked, is_resumed=bool(record)) as log,
             ):
+                following = (newest.take, show, metrics.update, log)
 
-                def update(state: SearchState) -> None:
-                    last[:] = [state]
-                    for follow in (show, metrics.update, log):
+                def changed(driver: Driver) -> None:
+                    state = running_state(spec, plan, driver)
+                    for follow in following:
                         follow(state)
 
-                yield update
+                yield changed
         finally:
-            if last:
-                tracked.text(write_files(spec, plan, last[0]), "trials.csv")
-        write_search(spec, plan.id, {"mlflow": tracked.id, "status": "finished", "spec": dump_yaml(spec)})
+            place = write_files(spec, plan, newest.state, tracked)
+        write_search(spec, plan.id, {**about, "status": "finished"})
+    view.say(f"Report of the search: {place}")
 
 
-def write_files(spec: Spec, plan: Plan, state: SearchState) -> str:
-    """Stores the trials as CSV and JSON beside the search's journal; returns the CSV."""
-    from heliostat.infra.storage.store import open_store
-    from heliostat.tune.reports.files import to_csv, to_json
+class Newest:
+    """The newest state of a search."""
 
-    store, text = open_store(spec.storage), to_csv(state)
-    store.write_bytes(f"{plan.prefix}/trials.csv", text.encode())
-    store.write_bytes(f"{plan.prefix}/trials.json", to_json(state).encode())
-    return text
+    def __init__(self, state: SearchState) -> None:
+        self.state = state
 
-
-def state_of(spec: Spec, plan: Plan, driver: Any) -> SearchState:
-    """How a search stands that a driver runs."""
-    running = {driver.decisions.works[number].trial for number in driver.running}
-    return _state(spec, plan, driver.trials(), driver.spent(), running, driver.ended or "")
+    def take(self, state: SearchState) -> None:
+        """Keeps it."""
+        self.state = state
 
 
-def last_state(spec: Spec, plan: Plan, found: Search) -> SearchState:
-    """How a search has ended."""
-    return _state(spec, plan, found.trials, found.spent, (), found.ended or "")
+@contextmanager
+def _page(spec: Spec, plan: Plan, newest: Newest, view: View, with_page: bool) -> Iterator[None]:
+    """The page of the search, on the loopback, if it is wanted."""
+    from heliostat.tune.reports.live import serve_page
 
-
-def _state(spec: Spec, plan: Plan, trials: Any, spent: Mapping[str, float], running: Any, note: str) -> SearchState:
-    return SearchState(
-        name=plan.id,
-        objectives=(plan.objective,),
-        trials=trials,
-        running=running,
-        elapsed_seconds=spent["seconds"],
-        worker_hours=spent["worker_seconds"] / 3600,
-        wanted=spec.tune.trials,
-        note=note,
-        keys=tuple(spec.tune.space),
-    )
+    if not with_page:
+        yield
+        return
+    with serve_page(lambda: page_of(spec, plan, newest.state)) as url:
+        view.say(f"page of the search: {url}")
+        yield

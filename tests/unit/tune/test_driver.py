@@ -16,7 +16,9 @@ from heliostat.infra.storage.local import LocalStore
 from heliostat.tune import driver as drivers
 from heliostat.tune.driver import Driver
 from heliostat.tune.gang import GangLostError, TrialError
+from heliostat.tune.history import look
 from heliostat.tune.ranking import best_first, outcome
+from heliostat.tune.requests import Request, ask
 from heliostat.tune.trials import Trial
 from heliostat.tune.work import TrialMemoryError
 from tests.unit.tune.gangs import LOSS, STEPS, FakeGang, Workshop, config, driver_of, loss_of, plan, run
@@ -228,3 +230,49 @@ def test_another_objective_model_or_data_is_refused_with_what_differs(tmp_path: 
     run(plan(config(trials=2), Workshop(), contract={"data": "a", "train.seed": 0}), store(tmp_path))
     with pytest.raises(ConfigError, match=r"^data: 'b' given, but search s of m was begun with 'a'"):
         run(plan(config(trials=2), Workshop(), contract={"data": "b", "train.seed": 0}), store(tmp_path))
+
+
+def test_a_trial_that_a_user_stops_goes_on_no_further_and_a_clone_starts_from_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drivers, "REQUEST_SECONDS", 0.0)
+    monkeypatch.setattr(drivers, "TICK_SECONDS", 0.005)
+    place = store(tmp_path)
+    workshop = Workshop(delays=random.Random(0))
+    asked: list[int] = []
+
+    def on_step(gang: FakeGang) -> None:
+        if gang.place and gang.place.source.endswith("/0") and gang.step == 3 and not asked:
+            asked.append(0)
+            ask(place, "runs/m/s", Request("stop", 0))
+            ask(place, "runs/m/s", Request("clone", 0, {"learning_rate": 0.3}))
+
+    workshop.on_step = on_step
+    driver = run(plan(config(scheduler="none", trials=3), workshop), place)
+    stopped, *others, clone = driver.trials()
+    assert (outcome(stopped), stopped.stopped) == ("stopped", "stopped by a user")
+    assert {outcome(trial) for trial in (*others, clone)} == {"finished"}
+    assert len(driver.trials()) == 4
+    assert clone.origin
+    assert clone.origin.trial == 0
+    first = min(step for rate, step in workshop.trained if rate == 0.3)
+    assert first == stopped.at(clone.origin.share).scores[-1].step + 1 > 1
+    assert place.list("runs/m/s/requests") == []
+    again = run(plan(config(scheduler="none", trials=3), workshop), place)
+    assert told(again.trials()) == told(driver.trials())
+    state = look(place, "runs/m/s", "s")
+    assert told(list(state.trials)) == told(driver.trials())
+    assert (state.wanted, state.note, state.searched) == (3, "", ())
+
+
+def test_a_search_is_looked_at_while_it_runs(tmp_path: Path) -> None:
+    place, seen = store(tmp_path), []
+
+    def on_change(driver: Driver) -> None:
+        driver._journal.flush()
+        if driver.running:
+            seen.append((told(list(look(place, "runs/m/s", "s").trials)), told(driver.trials())))
+
+    asyncio.run(driver_of(plan(config(trials=3), Workshop()), place, on_change).run())
+    assert len(seen) > 5
+    assert all(there == here for there, here in seen)
