@@ -25,4 +25,4 @@ class Asha:
             return found
         if may_begin:
             return Begin(self._ladder.rungs[0])
-        return self._ladder.last_resort(trials)  # with fewer than eta trials at a rung nobody is in its top 1/eta
+        return self._ladder.finish(trials)  # with fewer than eta trials at a rung nobody is in its top 1/eta

@@ -64,7 +64,27 @@ class Ladder:
                 return Continue(number, self.rungs[index + 1])
         return None
 
-    def last_resort(self, trials: Sequence[Trial]) -> Continue | None:
+    def finish(self, trials: Sequence[Trial]) -> Continue | None:
+        """What is left to do when no further trial will begin.
+
+        With several objectives a rung's front may be larger than its top 1/eta: it goes on in full. If nobody has been
+        trained to the end, the best of those that wait goes on.
+        """
+        return (len(self._objectives) > 1 and self._rest_of_front(trials)) or self._last_resort(trials)
+
+    def _rest_of_front(self, trials: Sequence[Trial]) -> Continue | None:
+        """Who waits in the front of the lowest rung that has such a one, once all that will come to it have."""
+        lowest = min((trial.until for trial in trials if trial.is_training), default=math.inf)
+        for rung, above, there in zip(self.rungs, self.rungs[1:], self.places(trials), strict=False):
+            if lowest <= rung + NEAR:
+                return None
+            fronts = dominance.fronts([place.value for place in there])
+            for place in (there[index] for index in (fronts[0] if fronts else ())):
+                if place.is_open and place.value[0] < math.inf:
+                    return Continue(place.number, above)
+        return None
+
+    def _last_resort(self, trials: Sequence[Trial]) -> Continue | None:
         """The best of those that wait, if nothing is in training and nobody has been trained in full."""
         if any(trial.is_training for trial in trials):
             return None

@@ -35,7 +35,7 @@ class HyperBand:
             number = max((trial.number for trial in trials), default=-1) + 1
             return Begin(self._ladders[self._bracket(number)].rungs[0])
         # As published, each bracket trains somebody in full.
-        return next((last for ladder, own in brackets if (last := ladder.last_resort(own))), None)
+        return next((last for ladder, own in brackets if (last := ladder.finish(own))), None)
 
     def _bracket(self, number: int) -> int:
         return self._cycle[number % len(self._cycle)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -128,7 +128,7 @@ class Simulation:
             end = next_validation(share, self.grace)
             state, loss = self.problem.train(state, trial.values, trial.number, share, end)
             self._states[trial.number, end] = state
-            scores.append(Score(end, round(1000 * end), {"loss": loss}))
+            scores.append(Score(end, round(1000 * end), {"loss": loss, "size": trial.values.get("size", 1.0)}))
             if not math.isfinite(loss):
                 return replace(trial, scores=tuple(scores), error="loss: not finite")
             share = end
@@ -177,6 +177,25 @@ class PowerLaws:
 
     def _draw(self, *what: object) -> random.Random:
         return random.Random(f"{self.seed}:{what}")
+
+
+@dataclass
+class SizedPowerLaws(PowerLaws):
+    """Models of random sizes, of which the larger ones end lower, with some scatter."""
+
+    def propose(self, number: int) -> dict[str, Any]:
+        draw = self._draw("size", number)
+        size, luck = draw.random(), draw.random()
+        return {**super().propose(number), "size": size, "floor": 0.05 + 0.35 * (0.6 * (1 - size) + 0.4 * luck)}
+
+
+def hypervolume(points: Iterable[tuple[float, float]]) -> float:
+    """The area that two objectives dominate, up to (1, 1.05): Zitzler, Thiele 1999."""
+    area, lowest = 0.0, 1.05
+    for first, second in sorted(points):
+        area += (1 - first) * max(0.0, lowest - second)
+        lowest = min(lowest, second)
+    return area
 
 
 @dataclass
