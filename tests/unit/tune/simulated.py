@@ -59,7 +59,8 @@ class Simulation:
     seconds: float = 0.0
     idle: float = 0.0
     """Part of the gangs' time in which they waited."""
-    _states: dict[tuple[int, float], Any] = field(default_factory=dict)
+    states: dict[tuple[int, float], Any] = field(default_factory=dict)
+    """By trial and share."""
     _running: list[tuple[float, int]] = field(default_factory=list)
 
     def run(self) -> Simulation:
@@ -113,21 +114,21 @@ class Simulation:
             assert not before.error
             assert before.share < decision.until <= 1
             origin = decision.origin or Origin(number, before.share)
-            state = self._states[origin.trial, origin.share]
+            state = self.states[origin.trial, origin.share]
             self.table[number] = go_on(before, decision)
-        trial = self._trained(self.table[number], state)
+        trial = self.train(self.table[number], state)
         self.results.append(trial)
         self.trained += trial.share - self.table[number].share
         return trial.share - self.table[number].share
 
-    def _trained(self, trial: Trial, state: Any) -> Trial:
+    def train(self, trial: Trial, state: Any) -> Trial:
         """The trial at the end of its job, or where it diverged."""
         scores = list(trial.scores)
         share = trial.share
         while share < trial.until:
             end = next_validation(share, self.grace)
             state, loss = self.problem.train(state, trial.values, trial.number, share, end)
-            self._states[trial.number, end] = state
+            self.states[trial.number, end] = state
             scores.append(Score(end, round(1000 * end), {"loss": loss, "size": trial.values.get("size", 1.0)}))
             if not math.isfinite(loss):
                 return replace(trial, scores=tuple(scores), error="loss: not finite")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -125,6 +126,13 @@ def test_on_the_published_example_a_population_does_what_no_fixed_values_can(nam
     alone = simulate("none", Quadratic(), axes, 4)
     assert best_loss(alone) == pytest.approx(-0.39, abs=0.01)
     assert best_loss(simulate(name, Quadratic(), axes, 4)) < -1.1
+
+
+@pytest.mark.parametrize(("name", "trials"), [("pbt", 8), ("pb2", 4)])
+def test_where_the_best_rate_falls_a_schedule_beats_every_fixed_rate(name: str, trials: int) -> None:
+    fixed = [best_loss(simulate("none", FallingRate(seed), {"rate": LOG}, 16, seed=seed)) for seed in range(3)]
+    found = [best_loss(simulate(name, FallingRate(seed), {"rate": LOG}, trials, seed=seed)) for seed in range(3)]
+    assert statistics.median(found) < 0.8 * min(fixed)
 
 
 @pytest.mark.parametrize("name", ["pbt", "pb2"])
