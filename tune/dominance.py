@@ -26,7 +26,7 @@ def order(points: Sequence[Point]) -> list[int]:
     With one objective this is its order. Infinite points are last.
     """
     if points and len(points[0]) == 1:
-        return sorted(range(len(points)), key=lambda index: (points[index], index))
+        return sorted(range(len(points)), key=points.__getitem__)  # which keeps the order of equals
     return list(_order(tuple(points)))
 
 

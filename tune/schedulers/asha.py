@@ -7,27 +7,22 @@ Tuning", 2020, algorithm 2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from heliostat.tune.schedulers.base import Settings
-from heliostat.tune.schedulers.halving import between_rungs, last_resort, next_rung, promotion, rungs
+from heliostat.tune.schedulers.halving import Ladder, rungs
 from heliostat.tune.trials import Begin, Continue, Trial
 
 
-@dataclass(frozen=True)
 class Asha:
     """Promotes whoever is in the top 1/eta of a rung, from the highest rung down; else begins a new trial."""
 
-    settings: Settings
+    def __init__(self, settings: Settings) -> None:
+        self._ladder = Ladder(rungs(settings.grace, settings.eta), settings.objectives, settings.eta)
 
     def decide(self, trials: Sequence[Trial], may_begin: bool) -> Begin | Continue | None:
         """As `Scheduler.decide`."""
-        objectives, ladder = self.settings.objectives, rungs(self.settings.grace, self.settings.eta)
-        found = between_rungs(trials, ladder, objectives) or promotion(trials, ladder, objectives, self.settings.eta)
-        if found:
+        if found := self._ladder.decide(trials):
             return found
         if may_begin:
-            return Begin(ladder[0])
-        # With fewer than eta trials at a rung nobody is in its top 1/eta.
-        last = last_resort(trials, objectives)
-        return Continue(last.number, next_rung(last.share, ladder)) if last else None
+            return Begin(self._ladder.rungs[0])
+        return self._ladder.finish(trials)  # with fewer than eta trials at a rung nobody is in its top 1/eta

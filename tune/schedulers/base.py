@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from heliostat.tune.space.values import Listed, Range
 from heliostat.tune.trials import Begin, Continue, Objective, Trial
+
+Axis = Listed | Range
+"""The values of a key that may change on the same weights."""
 
 Perturb = Callable[[Mapping[str, Any], random.Random], Mapping[str, Any]]
 """Values near the given ones, or drawn anew, that a trial can go on with on the same weights."""
@@ -27,20 +30,6 @@ class Scheduler(Protocol):
 
 
 @dataclass(frozen=True)
-class Axis:
-    """A key whose value may change on the same weights: a value has a place in [0, 1]."""
-
-    at: Callable[[float], Any]
-    """The value at a place."""
-    place: Callable[[Any], float]
-    """Where a value is; for a number beyond the ends it may be outside of [0, 1]."""
-    size: float = math.inf
-    """The number of values, with equal parts of [0, 1]; infinite for a range."""
-    is_ordered: bool = True
-    """Whether neighbours are alike, as numbers are."""
-
-
-@dataclass(frozen=True)
 class Settings:
     """What schedulers are built from; each takes what it needs."""
 
@@ -51,9 +40,9 @@ class Settings:
     """Of this many trials at a rung one goes on; above 1."""
     seed: int = 0
     perturb: Perturb | None = None
-    """What PBT and PB2 change values with."""
+    """What PBT and PB2 change values with; see `explore.perturb_in`."""
     axes: Mapping[str, Axis] = field(default_factory=dict)
-    """By key; PB2 models those that are ordered."""
+    """By key, what PB2 models; see `explore.axes_of`. Values without an order are left to `perturb`."""
 
     def __post_init__(self) -> None:
         assert self.objectives

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from heliostat.tune import dominance
 from heliostat.tune.dominance import Point
-from heliostat.tune.ranking import NEAR, best_first, is_lost, point
+from heliostat.tune.memo import PerTrial
+from heliostat.tune.ranking import NEAR, best_first, best_point, is_lost
 from heliostat.tune.trials import Continue, Objective, Trial
 
 
@@ -36,26 +37,89 @@ def rungs(grace: float, eta: float) -> tuple[float, ...]:
     return (*found, 1.0) if found else (grace, 1.0) if grace < 1 - NEAR else (1.0,)
 
 
-def places(trials: Sequence[Trial], rungs: Sequence[float], objectives: Sequence[Objective]) -> list[list[Place]]:
-    """Who has reached each rung."""
-    found: list[list[Place]] = [[] for _ in rungs]
-    worst = (math.inf,) * len(objectives)
-    for trial in trials:
-        scores = trial.scores
-        points = [point(score, objectives) for score in scores]
-        lost = bool(trial.error) or (bool(points) and points[-1] == worst)
-        share, until, best, seen = trial.share + NEAR, trial.until - NEAR, worst, 0
-        for rung, there in zip(rungs, found, strict=True):
-            waits = until <= rung
-            if waits and lost:
-                there.append(Place(worst, trial.number, False))
-            if share < rung or (waits and (lost or trial.stopped)):
-                break  # a stopped one is as if it had never come: its place is for those who can go on
-            while seen < len(scores) and scores[seen].share <= rung + NEAR:
-                best = min(best, points[seen])
-                seen += 1
-            there.append(Place(best, trial.number, waits))
-    return found
+class Ladder:
+    """The rungs that trials of one kind climb."""
+
+    def __init__(self, rungs: Sequence[float], objectives: Sequence[Objective], eta: float) -> None:
+        self.rungs, self._objectives, self._eta = rungs, objectives, eta
+        self._places = PerTrial(self._places_of)
+        self._between = PerTrial(self._is_between)
+
+    def next_above(self, share: float) -> float:
+        """The lowest rung above `share`."""
+        return next((rung for rung in self.rungs if rung > share + NEAR), 1.0)
+
+    def decide(self, trials: Sequence[Trial]) -> Continue | None:
+        """The promotion from the highest rung with a promotable trial.
+
+        Before that, a trial that waits between rungs, as after a change of scheduler, goes on to the next one.
+        """
+        for trial, is_between in zip(trials, self._between.of(trials), strict=True):
+            if is_between:
+                return Continue(trial.number, self.next_above(trial.share))
+        found = self.places(trials)
+        for index in reversed(range(len(self.rungs) - 1)):
+            number = promotable(found[index], self._eta)
+            if number is not None:
+                return Continue(number, self.rungs[index + 1])
+        return None
+
+    def finish(self, trials: Sequence[Trial]) -> Continue | None:
+        """What is left to do when no further trial will begin.
+
+        With several objectives a rung's front may be larger than its top 1/eta: it goes on in full. If nobody has been
+        trained to the end, the best of those that wait goes on.
+        """
+        return (len(self._objectives) > 1 and self._rest_of_front(trials)) or self._last_resort(trials)
+
+    def _rest_of_front(self, trials: Sequence[Trial]) -> Continue | None:
+        """Who waits in the front of the lowest rung that has such a one, once all that will come to it have."""
+        lowest = min((trial.until for trial in trials if trial.is_training), default=math.inf)
+        for rung, above, there in zip(self.rungs, self.rungs[1:], self.places(trials), strict=False):
+            if lowest <= rung + NEAR:
+                return None
+            fronts = dominance.fronts([place.value for place in there])
+            for place in (there[index] for index in (fronts[0] if fronts else ())):
+                if place.is_open and place.value[0] < math.inf:
+                    return Continue(place.number, above)
+        return None
+
+    def _last_resort(self, trials: Sequence[Trial]) -> Continue | None:
+        """The best of those that wait, if nothing is in training and nobody has been trained in full."""
+        if any(trial.is_training for trial in trials):
+            return None
+        for trial in best_first(trials, self._objectives):
+            if is_lost(trial, self._objectives) or not trial.scores or trial.share > 1 - NEAR:
+                return None
+            if waits(trial):
+                return Continue(trial.number, self.next_above(trial.share))
+        return None
+
+    def places(self, trials: Sequence[Trial]) -> list[list[Place]]:
+        """Who has reached each rung, by number."""
+        found: list[list[Place]] = [[] for _ in self.rungs]
+        for own in self._places.of(trials):
+            for there, place in zip(found, own, strict=False):
+                there.append(place)
+        return found
+
+    def _places_of(self, trial: Trial) -> list[Place]:
+        """The trial at each rung, from the lowest to the last that it has reached."""
+        worst, lost = (math.inf,) * len(self._objectives), is_lost(trial, self._objectives)
+        found: list[Place] = []
+        for rung in self.rungs:
+            is_last = trial.until <= rung + NEAR
+            if is_last and lost:
+                found.append(Place(worst, trial.number, False))
+            # A stopped one is as if it had never come here: its place is for those who can go on.
+            if trial.share < rung - NEAR or (is_last and (lost or trial.stopped)):
+                break
+            found.append(Place(best_point(trial, self._objectives, rung), trial.number, is_last))
+        return found
+
+    def _is_between(self, trial: Trial) -> bool:
+        at_rung = any(abs(trial.share - rung) <= NEAR for rung in self.rungs)
+        return not at_rung and waits(trial) and not is_lost(trial, self._objectives)
 
 
 def promotable(rung: Sequence[Place], eta: float) -> int | None:
@@ -69,44 +133,6 @@ def promotable(rung: Sequence[Place], eta: float) -> int | None:
     return None
 
 
-def promotion(
-    trials: Sequence[Trial], rungs: Sequence[float], objectives: Sequence[Objective], eta: float
-) -> Continue | None:
-    """The promotion from the highest rung that has a promotable trial."""
-    found = places(trials, rungs, objectives)
-    for index in reversed(range(len(rungs) - 1)):
-        number = promotable(found[index], eta)
-        if number is not None:
-            return Continue(number, rungs[index + 1])
-    return None
-
-
-def next_rung(share: float, rungs: Sequence[float]) -> float:
-    """The lowest rung above `share`."""
-    return next((rung for rung in rungs if rung > share + NEAR), 1.0)
-
-
-def between_rungs(trials: Sequence[Trial], rungs: Sequence[float], objectives: Sequence[Objective]) -> Continue | None:
-    """A trial that waits where no rung is, as after a change of scheduler, goes on to the next one."""
-    known = {round(rung / NEAR) for rung in rungs}
-    for trial in trials:
-        if round(trial.share / NEAR) not in known and waits(trial) and not is_lost(trial, objectives):
-            return Continue(trial.number, next_rung(trial.share, rungs))
-    return None
-
-
 def waits(trial: Trial) -> bool:
     """Whether the trial could go on, and is not told to."""
     return not (trial.error or trial.stopped or trial.is_training or trial.share > 1 - NEAR)
-
-
-def last_resort(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial | None:
-    """The best of those that wait, if nothing is in training and nobody has been trained in full."""
-    if any(trial.is_training for trial in trials):
-        return None
-    for trial in best_first(trials, objectives):
-        if is_lost(trial, objectives) or not trial.scores or trial.share > 1 - NEAR:
-            return None
-        if waits(trial):
-            return trial
-    return None

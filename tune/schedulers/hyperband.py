@@ -8,47 +8,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
 
 from heliostat.tune.schedulers.base import Settings
-from heliostat.tune.schedulers.halving import between_rungs, last_resort, next_rung, promotion, rungs
+from heliostat.tune.schedulers.halving import Ladder, rungs
 from heliostat.tune.trials import Begin, Continue, Trial
 
 
-@dataclass(frozen=True)
 class HyperBand:
     """Each trial belongs to a bracket by its number; a bracket promotes among its own trials."""
 
-    settings: Settings
+    def __init__(self, settings: Settings) -> None:
+        shares = rungs(settings.grace, settings.eta)
+        self._cycle = brackets(len(shares), settings.eta)
+        self._ladders = [Ladder(shares[first:], settings.objectives, settings.eta) for first in range(len(shares))]
 
     def decide(self, trials: Sequence[Trial], may_begin: bool) -> Begin | Continue | None:
         """As `Scheduler.decide`."""
-        objectives, eta = self.settings.objectives, self.settings.eta
-        ladder = rungs(self.settings.grace, eta)
-        cycle = brackets(len(ladder), eta)
-        members = [
-            ([trial for trial in trials if cycle[trial.number % len(cycle)] == first], ladder[first:])
-            for first in range(len(ladder))
-        ]
-        found = [
-            between_rungs(own, own_rungs, objectives) or promotion(own, own_rungs, objectives, eta)
-            for own, own_rungs in members
-        ]
-        best = max((one for one in found if one), key=lambda one: (one.until, -one.trial), default=None)
-        if best:
-            return best
+        members: list[list[Trial]] = [[] for _ in self._ladders]
+        for trial in trials:
+            members[self._bracket(trial.number)].append(trial)
+        brackets = list(zip(self._ladders, members, strict=True))
+        found = [decision for ladder, own in brackets if (decision := ladder.decide(own))]
+        if found:
+            return max(found, key=lambda one: (one.until, -one.trial))
         if may_begin:
             number = max((trial.number for trial in trials), default=-1) + 1
-            return Begin(ladder[cycle[number % len(cycle)]])
-        for own, own_rungs in members:  # as published, each bracket trains somebody in full
-            if last := last_resort(own, objectives):
-                return Continue(last.number, next_rung(last.share, own_rungs))
-        return None
+            return Begin(self._ladders[self._bracket(number)].rungs[0])
+        # As published, each bracket trains somebody in full.
+        return next((last for ladder, own in brackets if (last := ladder.finish(own))), None)
+
+    def _bracket(self, number: int) -> int:
+        return self._cycle[number % len(self._cycle)]
 
 
-@cache
-def brackets(rungs: int, eta: float) -> tuple[int, ...]:
+def brackets(rungs: int, eta: float) -> list[int]:
     """The rung that each trial of a cycle begins at, by its number.
 
     The bracket that begins s rungs below the end has ⌈(rungs / (s + 1))·eta^s⌉ trials of a cycle, as published. They
@@ -62,4 +55,4 @@ def brackets(rungs: int, eta: float) -> tuple[int, ...]:
         bracket = behind.index(max(behind))
         counts[bracket] += 1
         found.append(bracket)
-    return tuple(found)
+    return found

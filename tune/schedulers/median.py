@@ -8,19 +8,18 @@ from __future__ import annotations
 import statistics
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from heliostat.tune.dominance import Point
-from heliostat.tune.ranking import NEAR, best_point, is_lost, point
+from heliostat.tune.memo import PerTrial
+from heliostat.tune.ranking import NEAR, is_lost, point
 from heliostat.tune.schedulers.base import Settings
 from heliostat.tune.schedulers.halving import waits
-from heliostat.tune.trials import Begin, Continue, Objective, Trial
+from heliostat.tune.trials import Begin, Continue, Trial
 
 ENOUGH = 3
 """Other trials that must have come as far before one can be held against them."""
 
 
-@dataclass(frozen=True)
 class Median:
     """At each validation a trial goes on unless its best is worse than the median of the others' averages until there.
 
@@ -28,37 +27,44 @@ class Median:
     trial is held if it is worse in all of them.
     """
 
-    settings: Settings
+    def __init__(self, settings: Settings) -> None:
+        self._objectives, self._grace = settings.objectives, settings.grace
+        self._course = PerTrial(self._course_of)
 
     def decide(self, trials: Sequence[Trial], may_begin: bool) -> Begin | Continue | None:
         """As `Scheduler.decide`."""
         averages: dict[int, list[list[float]]] = {}
-        for trial in trials:
-            if waits(trial) and not is_lost(trial, self.settings.objectives):
+        courses = self._course.of(trials)
+        for trial, course in zip(trials, courses, strict=True):
+            if course and waits(trial):
                 share = round(trial.share / NEAR)
                 if share not in averages:
-                    averages[share] = self._averages(trials, trial.share)
-                if self._goes_on(trial, averages[share]):
-                    return Continue(trial.number, next_validation(trial.share, self.settings.grace))
-        return Begin(next_validation(0.0, self.settings.grace)) if may_begin else None
+                    there = [other[share][0] for other in courses if share in other]
+                    averages[share] = [sorted(axis) for axis in zip(*there, strict=True)]
+                if goes_on(*course[share], averages[share]):
+                    return Continue(trial.number, next_validation(trial.share, self._grace))
+        return Begin(next_validation(0.0, self._grace)) if may_begin else None
 
-    def _averages(self, trials: Sequence[Trial], share: float) -> list[list[float]]:
-        """The averages of all trials that reached `share`: a sorted list for each objective."""
-        objectives = self.settings.objectives
-        usable = [trial for trial in trials if trial.share > share - NEAR and not is_lost(trial, objectives)]
-        return [sorted(axis) for axis in zip(*(average(one, objectives, share) for one in usable), strict=True)]
-
-    def _goes_on(self, trial: Trial, averages: Sequence[Sequence[float]]) -> bool:
-        if len(averages[0]) <= ENOUGH:  # its own is among them
-            return True
-        best = best_point(trial, self.settings.objectives)
-        own = average(trial, self.settings.objectives, trial.share)
-        return any(best[axis] <= median_without(own[axis], averages[axis]) for axis in range(len(best)))
+    def _course_of(self, trial: Trial) -> dict[int, tuple[Point, Point]]:
+        """The average and the best of the validations until each share, in units of NEAR; nothing if it failed."""
+        if is_lost(trial, self._objectives):
+            return {}
+        points = [point(score, self._objectives) for score in trial.scores]
+        return {
+            round(score.share / NEAR): (average(points[:count]), min(points[:count]))
+            for count, score in enumerate(trial.scores, start=1)
+        }
 
 
-def average(trial: Trial, objectives: Sequence[Objective], share: float) -> Point:
-    """The mean of the trial's validations until `share`, for each objective."""
-    points = [point(score, objectives) for score in trial.scores if score.share < share + NEAR]
+def goes_on(own: Point, best: Point, averages: Sequence[Sequence[float]]) -> bool:
+    """Whether a trial is not worse than the others; `averages` are those of all, sorted, for each objective."""
+    if len(averages[0]) <= ENOUGH:  # its own is among them
+        return True
+    return any(best[axis] <= median_without(own[axis], averages[axis]) for axis in range(len(best)))
+
+
+def average(points: Sequence[Point]) -> Point:
+    """The mean for each objective."""
     return tuple(statistics.fmean(axis) for axis in zip(*points, strict=True))
 
 

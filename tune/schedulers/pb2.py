@@ -18,7 +18,7 @@ from heliostat.tune.dominance import Point
 from heliostat.tune.lineage import values_at
 from heliostat.tune.ranking import NEAR, point
 from heliostat.tune.schedulers.base import Axis
-from heliostat.tune.schedulers.explore import inside
+from heliostat.tune.schedulers.explore import inside, is_ordered
 from heliostat.tune.schedulers.pbt import Pbt, point_at
 from heliostat.tune.trials import Objective, Origin, Trial
 
@@ -38,7 +38,7 @@ class Pb2(Pbt):
     def explore(self, trials: Sequence[Trial], donor: Trial, share: float, rng: random.Random) -> Mapping[str, Any]:
         """The ordered axes where the upper confidence bound of the improvement is highest, the rest as PBT."""
         values = dict(super().explore(trials, donor, share, rng))
-        axes = {key: axis for key, axis in self.settings.axes.items() if axis.is_ordered and key in values}
+        axes = {key: axis for key, axis in self.settings.axes.items() if is_ordered(axis) and key in values}
         known = [one for trial in trials for one in intervals(trials, trial, self.settings.objectives, axes)]
         if not axes or len(known) <= len(axes) + 1:
             return values
@@ -107,15 +107,17 @@ def _upper_bound(points: np.ndarray, gains: np.ndarray, pending: np.ndarray, can
     """
     import numpy as np
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    with warnings.catch_warnings():
+    # On one thread, so that sums have the same order on every machine; the matrices are small.
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # lengths that are fixed are at their bounds
         model = _process(points.shape[1]).fit(points, gains.clip(-2, 2))
-    deviation = _process(points.shape[1], model.kernel_)
-    deviation.fit(np.vstack([points, pending]), np.zeros(len(points) + len(pending)))
-    _, sigma = deviation.predict(candidates, return_std=True)
-    beta = 0.2 + max(0.0, math.log(0.4 * len(points)))
-    return np.asarray(model.predict(candidates) + math.sqrt(beta) * sigma)
+        deviation = _process(points.shape[1], model.kernel_)
+        deviation.fit(np.vstack([points, pending]), np.zeros(len(points) + len(pending)))
+        _, sigma = deviation.predict(candidates, return_std=True)
+        beta = 0.2 + max(0.0, math.log(0.4 * len(points)))
+        return np.asarray(model.predict(candidates) + math.sqrt(beta) * sigma)
 
 
 def _process(features: int, fitted: Any = None) -> Any:

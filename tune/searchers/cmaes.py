@@ -13,7 +13,7 @@ import cmaes
 import numpy as np
 
 from heliostat.infra.errors import ConfigError
-from heliostat.tune.searchers.memo import PerTrial
+from heliostat.tune.memo import PerTrial
 from heliostat.tune.searchers.searcher import Setup, Values, rng_of
 from heliostat.tune.space.values import Range
 from heliostat.tune.trials import Trial

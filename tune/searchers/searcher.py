@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from heliostat.tune.searchers.memo import PerTrial
+from heliostat.tune.memo import PerTrial
 from heliostat.tune.space.space import Space
 from heliostat.tune.space.values import same
 from heliostat.tune.trials import Objective, Trial

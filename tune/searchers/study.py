@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from heliostat.tune.searchers.memo import PerTrial
+from heliostat.tune.memo import PerTrial
 from heliostat.tune.searchers.searcher import Setup
 from heliostat.tune.trials import Trial
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -59,7 +59,8 @@ class Simulation:
     seconds: float = 0.0
     idle: float = 0.0
     """Part of the gangs' time in which they waited."""
-    _states: dict[tuple[int, float], Any] = field(default_factory=dict)
+    states: dict[tuple[int, float], Any] = field(default_factory=dict)
+    """By trial and share."""
     _running: list[tuple[float, int]] = field(default_factory=list)
 
     def run(self) -> Simulation:
@@ -113,22 +114,22 @@ class Simulation:
             assert not before.error
             assert before.share < decision.until <= 1
             origin = decision.origin or Origin(number, before.share)
-            state = self._states[origin.trial, origin.share]
+            state = self.states[origin.trial, origin.share]
             self.table[number] = go_on(before, decision)
-        trial = self._trained(self.table[number], state)
+        trial = self.train(self.table[number], state)
         self.results.append(trial)
         self.trained += trial.share - self.table[number].share
         return trial.share - self.table[number].share
 
-    def _trained(self, trial: Trial, state: Any) -> Trial:
+    def train(self, trial: Trial, state: Any) -> Trial:
         """The trial at the end of its job, or where it diverged."""
         scores = list(trial.scores)
         share = trial.share
         while share < trial.until:
             end = next_validation(share, self.grace)
             state, loss = self.problem.train(state, trial.values, trial.number, share, end)
-            self._states[trial.number, end] = state
-            scores.append(Score(end, round(1000 * end), {"loss": loss}))
+            self.states[trial.number, end] = state
+            scores.append(Score(end, round(1000 * end), {"loss": loss, "size": trial.values.get("size", 1.0)}))
             if not math.isfinite(loss):
                 return replace(trial, scores=tuple(scores), error="loss: not finite")
             share = end
@@ -177,6 +178,25 @@ class PowerLaws:
 
     def _draw(self, *what: object) -> random.Random:
         return random.Random(f"{self.seed}:{what}")
+
+
+@dataclass
+class SizedPowerLaws(PowerLaws):
+    """Models of random sizes, of which the larger ones end lower, with some scatter."""
+
+    def propose(self, number: int) -> dict[str, Any]:
+        draw = self._draw("size", number)
+        size, luck = draw.random(), draw.random()
+        return {**super().propose(number), "size": size, "floor": 0.05 + 0.35 * (0.6 * (1 - size) + 0.4 * luck)}
+
+
+def hypervolume(points: Iterable[tuple[float, float]]) -> float:
+    """The area that two objectives dominate, up to (1, 1.05): Zitzler, Thiele 1999."""
+    area, lowest = 0.0, 1.05
+    for first, second in sorted(points):
+        area += (1 - first) * max(0.0, lowest - second)
+        lowest = min(lowest, second)
+    return area
 
 
 @dataclass

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from heliostat.tune.ranking import best_first
+from heliostat.tune.ranking import best_first, pareto_front
 from heliostat.tune.schedulers.asha import Asha
 from heliostat.tune.schedulers.base import Settings
 from heliostat.tune.schedulers.halving import rungs
 from heliostat.tune.trials import Begin, Continue, Objective, Score, Trial
-from tests.unit.tune.simulated import PowerLaws, Simulation
+from tests.unit.tune.simulated import PowerLaws, Simulation, SizedPowerLaws, hypervolume
 
 LOSS = (Objective("loss", "min"),)
 BOTH = (Objective("loss", "min"), Objective("size", "min"))
@@ -154,3 +154,32 @@ def test_sixteen_configurations_come_within_a_hundredth_of_the_best_of_the_grid_
     assert statistics.median(gaps) <= 0.01
     assert statistics.median(steps) <= 0.3
     assert sum(gap <= 0.01 for gap in gaps) >= 32
+
+
+def test_a_front_that_is_larger_than_the_top_goes_on_in_full_once_all_have_come() -> None:
+    asha = Asha(Settings(BOTH, grace=0.25, eta=4))
+    values = [(0.1, 9.0), (0.2, 5.0), (0.5, 1.0), (0.6, 9.0)]
+    table = [Trial(k, {}, 0.25, (Score(0.25, 1, {"loss": a, "size": b}),)) for k, (a, b) in enumerate(values)]
+    table[0] = replace(table[0], until=1.0)
+    assert asha.decide(table, True) == Begin(0.25)
+    assert asha.decide([*table, Trial(4, {}, 0.25)], False) is None
+    assert asha.decide(table, False) == Continue(1, 1.0)
+    table[1] = replace(table[1], until=1.0)
+    assert asha.decide(table, False) == Continue(2, 1.0)
+    table[2] = replace(table[2], until=1.0)
+    assert asha.decide(table, False) is None
+
+
+def test_several_objectives_give_the_front_of_full_runs_at_two_fifths_of_their_steps() -> None:
+    shares, steps = [], []
+    for seed in range(20):
+        problem, asha = SizedPowerLaws(seed), Asha(Settings(BOTH, 1 / 16, 4))
+        found = Simulation(asha, problem, 32, 1 / 16, 2, 8, random.Random(seed)).run()
+        grid = [values for values in map(problem.propose, range(32)) if values["diverges_at"] > 1]
+        front = [trial.values for trial in pareto_front(found.table, BOTH)]
+        areas = [hypervolume((problem.error(one, 1.0), one["size"]) for one in some) for some in (front, grid)]
+        shares.append(areas[0] / areas[1])
+        steps.append(found.trained / 32)
+    assert statistics.median(shares) >= 0.99
+    assert min(shares) >= 0.95
+    assert statistics.median(steps) <= 0.4

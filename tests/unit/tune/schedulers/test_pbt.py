@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,17 +15,16 @@ from heliostat.tune.lineage import schedule, values_at
 from heliostat.tune.ranking import best_first
 from heliostat.tune.schedulers.base import Axis, Scheduler, Settings
 from heliostat.tune.schedulers.catalog import build_scheduler
-from heliostat.tune.schedulers.explore import perturbed
+from heliostat.tune.schedulers.explore import axes_of, perturb_in, perturbed
 from heliostat.tune.schedulers.pb2 import intervals
+from heliostat.tune.space.domains import Domain
+from heliostat.tune.space.space import Space
+from heliostat.tune.space.values import Listed, Range
 from heliostat.tune.trials import Begin, Continue, Objective, Origin, Score, Stretch, Trial, go_on
 from tests.unit.tune.simulated import FallingRate, Quadratic, Simulation
 
 LOSS = (Objective("loss", "min"),)
-LINEAR = Axis(at=lambda place: place, place=lambda value: value)
-LOG = Axis(
-    at=lambda place: math.exp(math.log(1e-4) + place * math.log(1e3)),
-    place=lambda value: (math.log(value) - math.log(1e-4)) / math.log(1e3),
-)
+LINEAR, LOG = Range(0.0, 1.0), Range(1e-4, 1e-1, is_log=True)
 
 
 def twice(values: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
@@ -105,7 +105,9 @@ def test_failed_and_stopped_trials_are_no_part_of_the_population() -> None:
     assert PBT.decide([trial(0, 0.5, 0.4, 0.3, 0.2)], False) is None
 
 
-def simulate(name: str, problem: Any, axes: dict[str, Axis], trials: int, gangs: int = 2, seed: int = 0) -> Simulation:
+def simulate(
+    name: str, problem: Any, axes: Mapping[str, Axis], trials: int, gangs: int = 2, seed: int = 0
+) -> Simulation:
     def perturb(values: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
         return perturbed(values, rng, axes)
 
@@ -124,6 +126,13 @@ def test_on_the_published_example_a_population_does_what_no_fixed_values_can(nam
     alone = simulate("none", Quadratic(), axes, 4)
     assert best_loss(alone) == pytest.approx(-0.39, abs=0.01)
     assert best_loss(simulate(name, Quadratic(), axes, 4)) < -1.1
+
+
+@pytest.mark.parametrize(("name", "trials"), [("pbt", 8), ("pb2", 4)])
+def test_where_the_best_rate_falls_a_schedule_beats_every_fixed_rate(name: str, trials: int) -> None:
+    fixed = [best_loss(simulate("none", FallingRate(seed), {"rate": LOG}, 16, seed=seed)) for seed in range(3)]
+    found = [best_loss(simulate(name, FallingRate(seed), {"rate": LOG}, trials, seed=seed)) for seed in range(3)]
+    assert statistics.median(found) < 0.8 * min(fixed)
 
 
 @pytest.mark.parametrize("name", ["pbt", "pb2"])
@@ -170,16 +179,33 @@ def test_an_improvement_counts_from_the_weights_that_were_taken_over() -> None:
 
 
 def test_values_stay_inside_and_change_as_their_kind_does() -> None:
-    grid = [16, 32, 64, 128]
-    ordered = Axis(lambda place: grid[min(int(place * 4), 3)], lambda value: (grid.index(value) + 0.5) / 4, 4)
-    words = ["cosine", "linear"]
-    choice = Axis(lambda place: words[min(int(place * 2), 1)], lambda value: (words.index(value) + 0.5) / 2, 2, False)
-    axes = {"rate": LOG, "batch": ordered, "schedule": choice}
+    batches, words = [16, 32, 64, 128], ["cosine", "linear"]
+    axes: dict[str, Axis] = {
+        "rate": LOG,
+        "batch": Listed(batches, is_ordered=True),
+        "schedule": Listed(words, is_ordered=False),
+    }
     values = {"rate": 0.09, "batch": 128, "schedule": "cosine", "rank": 8}
     found = [perturbed(values, random.Random(seed), axes) for seed in range(200)]
-    assert all(one["rank"] == 8 and 1e-4 <= one["rate"] <= 0.1 * (1 + 1e-9) for one in found)
-    assert {one["batch"] for one in found} == set(grid)
+    assert all(one["rank"] == 8 and 1e-4 <= one["rate"] <= 0.1 for one in found)
+    assert {one["batch"] for one in found} == set(batches)
     assert sum(one["batch"] in (64, 128) for one in found) > 150
     assert {one["schedule"] for one in found} == set(words)
-    near = [one["rate"] for one in found if one["rate"] == pytest.approx(0.072) or one["rate"] == pytest.approx(0.1)]
-    assert len(near) > 120
+    assert sum(one["rate"] in (pytest.approx(0.072), pytest.approx(0.1)) for one in found) > 120
+
+
+def test_only_the_given_keys_change_and_conditions_still_hold() -> None:
+    space = Space(
+        {
+            "schedule": Domain(choice=["cosine", "constant"]),
+            "warmup": Domain(uniform=(0.0, 0.5), when={"schedule": "cosine"}),
+            "train.adapter.rank": Domain(choice=[4, 8, 16]),
+        }
+    )
+    perturb = perturb_in(space, {"schedule", "warmup"})
+    values = {"schedule": "cosine", "warmup": 0.1, "train.adapter.rank": 16}
+    found = [perturb(values, random.Random(seed)) for seed in range(100)]
+    assert {one["train.adapter.rank"] for one in found} == {16}
+    assert all(("warmup" in one) == (one["schedule"] == "cosine") for one in found)
+    assert {one["schedule"] for one in found} == {"cosine", "constant"}
+    assert set(axes_of(space, {"warmup", "other"})) == {"warmup"}
