@@ -49,11 +49,11 @@ def test_what_decides_is_first_and_its_range_lies_above_the_others(evaluator: st
 @pytest.mark.parametrize("evaluator", EVALUATORS)
 def test_where_nothing_matters_keys_are_not_told_from_chance(evaluator: str) -> None:
     by_chance: list[bool] = []
-    for seed in range(4):
+    for seed in range(3):
         rng = random.Random(seed)
-        trials = [trial(number, [rng.random()], configuration(rng)) for number in range(40)]
+        trials = [trial(number, [rng.random()], configuration(rng)) for number in range(30)]
         by_chance += [one.is_chance for one in found(state(trials), evaluator).keys]
-    assert sum(by_chance) >= 0.75 * len(by_chance)
+    assert sum(by_chance) >= 0.7 * len(by_chance)
 
 
 def test_chance_is_what_more_than_one_deal_in_twenty_gives() -> None:
