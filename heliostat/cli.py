@@ -26,6 +26,7 @@ from heliostat.commands import (
     render,
     stages,
     submit,
+    trials,
 )
 from heliostat.infra.errors import StoppedError
 
@@ -56,6 +57,7 @@ for name, group in (
     ("keys", keys),
     ("experiment", experiment),
     ("jobs", jobs),
+    ("trials", trials),
     ("monitor", monitor),
     ("render", render),
 ):

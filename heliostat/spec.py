@@ -80,6 +80,11 @@ class Spec(StrictModel):
             raise ValueError(f"data.columns.label: null given, and task is {self.task}; the classes' column is needed")
         if self.data.split.stratify and not (classifies or (generates and label)):
             raise ValueError(f"data.split.stratify: true given, and task {self.task} has no classes here")
+        if self.train.early_stopping and not self.data.split.validation:
+            raise ValueError(
+                "train.early_stopping: given, and data.split.validation is 0; what no longer improves is seen on that "
+                "split, so it needs more"
+            )
         if self.train.promote == "better" and not self.data.split.test:
             raise ValueError(
                 "train.promote: better given, and data.split.test is 0; versions are compared on that split"

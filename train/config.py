@@ -6,9 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.config.types import Fraction, Positive
 from heliostat.train.models.config import AdapterConfig
 from heliostat.train.parallel.config import RANK_KEYS, ParallelConfig
+
+
+class EarlyStoppingConfig(StrictModel):
+    """When a run ends before its last step: its metric has not improved in some validations."""
+
+    patience: Positive
+    """Validations in a row in which the task's metric does not improve; the run ends after the last of them."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """An improvement is larger than this, counted from the last validation that was one."""
 
 
 class TrainConfig(ParallelConfig):
@@ -39,6 +49,9 @@ class TrainConfig(ParallelConfig):
     seed: Annotated[int, Field(ge=0)] = 0
     validate_every: Positive | None = None
     """Steps between validations; once an epoch if omitted."""
+    early_stopping: EarlyStoppingConfig | None = None
+    """`{patience: 3}` ends the run when three validations in a row bring nothing new; the best weights are published.
+    The learning rate still follows `epochs`."""
     checkpoint_every: Positive | None = None
     """Steps between checkpoints; at each validation if omitted."""
     keep_checkpoints: Positive = 2

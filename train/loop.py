@@ -21,6 +21,7 @@ from heliostat.train.checkpoints.checkpoint import Checkpoints
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.batches import BatchPlan
 from heliostat.train.data.rows import Rows
+from heliostat.train.early_stopping import Patience
 from heliostat.train.engine import learning_rate, set_learning_rate
 from heliostat.train.evaluation.evaluate import evaluate
 from heliostat.train.parallel.distributed import World
@@ -51,6 +52,7 @@ class Run:
     on_evaluated: Callable[[int], None] = lambda _: None
     """Called with the number of records of each pass of a validation."""
     notices: Notices = field(default_factory=Notices)
+    patience: Patience = field(default_factory=Patience)
     clocks: Clocks = field(default_factory=Clocks)
 
     @cached_property
@@ -64,23 +66,29 @@ def fit(run: Run) -> Iterator[Report]:
 
     Resumes from the newest complete checkpoint if `run.checkpoints` has one, and saves another when workers or the
     driver are about to stop. Raises StoppedError then, and TrainingError if the loss or gradients are NaN or infinite
-    in too many steps in a row.
+    in too many steps in a row. Ends early once `run.patience` is over.
     """
     plan = BatchPlan(run.rows.lengths, run.rows.targets, run.train.global_batch_size, run.train.seed)
     steps = total_steps(run.train, plan.steps_per_epoch)
     every = run.train.validate_every or min(steps, plan.steps_per_epoch)
-    start = run.checkpoints.restore(run.engine) if run.checkpoints else 0
+    if run.world.is_first:
+        run.patience.check(-(-steps // every))
+    start = resume(run)
     watch = NonFiniteGuard(run.world, run.train.max_skipped_steps, start)
     for step in range(start, steps):
+        if run.patience.is_over:  # also where a run resumes after its last step
+            break
         stats = train_step(run, plan, step, steps)
         run.on_step(stats)
         watch.check(stats)
-        done, last = step + 1, step + 1 == steps
+        done = step + 1
         notice = run.notices.ask() if stats.asks else ""
-        report = Report(done, steps, validate(run)) if last or done % every == 0 else None
-        is_due = last or notice or done % (run.train.checkpoint_every or every) == 0
+        report = Report(done, steps, validate(run)) if done == steps or done % every == 0 else None
+        improves = report is not None and run.patience.saw(report, run.world)
+        last = done == steps or run.patience.is_over
+        is_due = last or improves or notice or done % (run.train.checkpoint_every or every) == 0
         if run.checkpoints and stats.is_finite and is_due:
-            run.checkpoints.save(run.engine, done, report.metrics if report else {})
+            run.checkpoints.save(run.engine, done, report.metrics if report else {}, run.patience.state())
             if notice in ("save", "hold"):
                 run.checkpoints.wait()  # what is trained beyond it may be lost
                 run.notices.saved()
@@ -92,6 +100,15 @@ def fit(run: Run) -> Iterator[Report]:
             stop(run, done)
     if run.checkpoints:
         run.checkpoints.wait()
+
+
+def resume(run: Run) -> int:
+    """Restores the newest complete checkpoint, if there is one; returns the steps that it has taken."""
+    if not run.checkpoints:
+        return 0
+    start = run.checkpoints.restore(run.engine)
+    run.patience.resume(run.checkpoints.restored.get("patience", {}))
+    return start
 
 
 def stop(run: Run, done: int) -> NoReturn:

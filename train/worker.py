@@ -18,13 +18,14 @@ from heliostat.infra.log_fields import identify
 from heliostat.infra.memory import freeze_heap
 from heliostat.infra.metrics.catalogue import TRAINING
 from heliostat.infra.metrics.export import Exporter, Record
-from heliostat.infra.registry.published import PublishedModel
+from heliostat.infra.registry.published import EarlyStop, PublishedModel
 from heliostat.infra.storage.measured import observed
 from heliostat.infra.storage.store import open_store
 from heliostat.infra.tracing import semconv
 from heliostat.infra.tracing.tracer import traced
 from heliostat.train.build import RunInputs, build_run, load_run_inputs
 from heliostat.train.checkpoints.checkpoint import Checkpoints
+from heliostat.train.early_stopping import patience_of
 from heliostat.train.evaluation.evaluate import Evaluation, evaluate, findings
 from heliostat.train.job import Job
 from heliostat.train.loop import Run, fit
@@ -84,12 +85,18 @@ def train(job: Job, channel: Any, exporter: Exporter) -> None:
             for report in fit(run):
                 post_event(channel, world, "report", asdict(report))
                 ray.train.report(report.metrics)
+        early = run.patience.stop()
+        if early:
+            post_event(channel, world, "early_stop", {"step": early.step, "message": early.words})
         restore_best(run)
         rows = parts.rows("test")
         test = evaluate(run.task, run.engine, rows, world, job.train, run.on_evaluated)
-        description = describe(job, parts, run.engine.module, test)
+        description = describe(job, parts, run.engine.module, test, early)
         published = publish(run, parts.base, description, job.spec, open_store(job.storage), test)
-    post_event(channel, world, "result", {**asdict(published), **findings(run.task, test, rows, parts.base)})
+    found = findings(run.task, test, rows, parts.base)
+    post_event(
+        channel, world, "result", {**asdict(published), **found, "stopped_early": early.words if early else None}
+    )
 
 
 @contextmanager
@@ -132,6 +139,7 @@ def build_observed_run(
         on_step=step_reporter(job, channel, world, peak, record),
         on_evaluated=evaluation_reporter(job, world, record),
         notices=RayNotices(world, channel),
+        patience=patience_of(job.train.early_stopping, parts.task.metric, parts.task.mode),
     )
 
 
@@ -150,6 +158,7 @@ def contract(job: Job) -> dict[str, Any]:
         "betas",
         "class_weights",
         "tensor_parallel",
+        "early_stopping",
     )
     settings = {f"train.{key}": value for key, value in job.train.model_dump(mode="json", include=set(keys)).items()}
     if job.train.tensor_parallel > 1:  # checkpoints of split layers cannot be loaded with another layout
@@ -167,7 +176,9 @@ def restore_best(run: Run) -> None:
         points.restore(run.engine, best)
 
 
-def describe(job: Job, parts: RunInputs, model: torch.nn.Module, test: Evaluation) -> PublishedModel:
+def describe(
+    job: Job, parts: RunInputs, model: torch.nn.Module, test: Evaluation, early: EarlyStop | None
+) -> PublishedModel:
     """The metadata of the published model."""
     return PublishedModel(
         name=job.name,
@@ -179,6 +190,7 @@ def describe(job: Job, parts: RunInputs, model: torch.nn.Module, test: Evaluatio
         run_id=job.run_id,
         data_fingerprint=job.data_fingerprint,
         metrics=test.metrics,
+        stopped_early=early,
         heliostat_version=__version__,
         created=datetime.now(timezone.utc),
     )

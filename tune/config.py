@@ -4,51 +4,76 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from heliostat.infra.config.strict import StrictModel
+from heliostat.infra.config.types import Positive
+from heliostat.tune.space.domains import Domain
+from heliostat.tune.space.space import Space, check_points
 
-SEARCHABLE = ("learning_rate", "global_batch_size", "warmup", "weight_decay", "schedule", "epochs")
-"""The keys of `train` that a search can vary without restarting workers."""
+Amount = Annotated[float, Field(gt=0)]
 
 
-class Domain(StrictModel):
-    """A distribution of values; exactly one key must be given."""
+class BudgetConfig(StrictModel):
+    """What a search may spend, over all resumes; when one is used up, running trials are stored and the search ends."""
 
-    choice: list[Any] | None = None
-    uniform: tuple[float, float] | None = None
-    loguniform: tuple[float, float] | None = None
+    hours: Amount | None = None
+    """In which a driver runs."""
+    worker_hours: Amount | None = None
+    """Hours of workers, idle ones too: two workers use up an hour in 30 minutes."""
 
 
 class TuneConfig(StrictModel):
-    """A search over `train` keys."""
+    """A search over keys of the spec."""
 
     space: dict[str, Domain] = {}
-    """`train` key -> domain, such as `learning_rate: {loguniform: [1e-5, 1e-3]}`."""
-    trials: Annotated[int, Field(gt=0)] = 8
-    concurrent: Annotated[int, Field(gt=0)] = 1
-    """Trials that run at the same time, each on `train.workers` workers (the minimum)."""
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Key -> domain, such as `learning_rate: {loguniform: [1e-5, 1e-3]}`; a key without a dot is one of `train`."""
+    points: list[dict[str, Any]] = []
+    """Configurations to try first; keys that are left out are drawn."""
+    trials: Positive = 8
+    concurrent: Positive | None = None
+    """Most trials that run at the same time, each on `train.workers` workers (the minimum); as many as the cluster has
+    room for if omitted."""
+    lag: Annotated[int, Field(ge=0)] | Literal["none"] | None = None
+    """Each decision sees all results but those of so many works before it, so that a seed gives one search, whatever
+    ends first; `lag` + 1 trials run at the same time at most. A quarter of `trials` if omitted; `none` decides by what
+    is there: the fastest, and never twice the same."""
+    epochs: Amount | None = None
     """Epochs of the longest trial; `train.epochs` if omitted."""
     grace: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of a trial before the scheduler may stop it, and between its validations."""
-    scheduler: Literal["asha", "none"] = "asha"
-    search: Literal["random", "optuna"] = "optuna"
+    scheduler: Literal["asha", "hyperband", "median", "none"] = "asha"
+    search: Literal["random", "grid", "tpe", "gp", "cmaes", "optuna"] = "tpe"
+    """Who proposes values; `optuna` is the former name of `tpe`."""
     seed: Annotated[int, Field(ge=0)] = 0
+    budget: BudgetConfig = BudgetConfig()
+    max_failures: Annotated[int, Field(ge=0)] = 2
+    """Times that a trial may go on from its last checkpoint after its workers were lost."""
+    resume: Literal["never", "auto"] = "never"
+    """`auto`: go on with the spec's newest search if it has not ended; for drivers that may be restarted."""
+    scale_learning_rate: Literal["none", "sqrt", "linear"] = "none"
+    """How a trial's learning rate follows its global batch, from that of `train`."""
+
+    @property
+    def decision_lag(self) -> int | None:
+        """Works whose results a decision does not see; None without a fixed number."""
+        if self.lag == "none":
+            return None
+        return self.trials // 4 if self.lag is None else self.lag
+
+    @property
+    def most_gangs(self) -> int:
+        """Most trials at the same time."""
+        by_lag = self.trials if self.decision_lag is None else self.decision_lag + 1
+        return min(by_lag, self.concurrent or by_lag)
 
     @field_validator("space")
     @classmethod
-    def _known(cls, space: dict[str, Domain]) -> dict[str, Domain]:
-        for key, domain in space.items():
-            if key not in SEARCHABLE:
-                raise ValueError(f"{key!r} cannot be searched; allowed: {', '.join(SEARCHABLE)}")
-            given = domain.model_dump(exclude_none=True)
-            if len(given) != 1:
-                raise ValueError(f"{key!r} needs exactly one of choice, uniform, loguniform")
-            ((kind, values),) = given.items()
-            if kind == "choice" and not values:
-                raise ValueError(f"{key!r}: choice is empty")
-            if kind != "choice" and not (values[0] < values[1] and (kind == "uniform" or values[0] > 0)):
-                low = "0 < low < high" if kind == "loguniform" else "low < high"
-                raise ValueError(f"{key!r}: {kind} {list(values)} given; needs {low}")
+    def _has_no_circle(cls, space: dict[str, Domain]) -> dict[str, Domain]:
+        Space(space)
         return space
+
+    @model_validator(mode="after")
+    def _points_are_inside(self) -> TuneConfig:
+        check_points(Space(self.space), self.points)
+        return self

@@ -1,129 +1,204 @@
-"""Groups of workers that stay alive between trials.
+"""A gang: workers that stay alive between trials, as the driver sees them.
 
-Starting workers, importing frameworks and loading data takes far longer than a short trial. A gang does it once:
-Ray Tune reuses its trainable for the next trial (`reuse_actors`), and with it the workers, which live in the trial's
-placement group and end with it.
+Starting workers, importing frameworks and loading data takes far longer than a short trial. A gang does it once. Its
+workers live in a placement group of their own and end with it.
 """
 
 from __future__ import annotations
 
-import gc
-import math
-import os
-import socket
-from collections.abc import Iterator
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import ray
-from ray import tune
-
-from heliostat.infra.log_fields import identify
-from heliostat.infra.memory import freeze_heap
+from heliostat.infra.errors import StoppedError
 from heliostat.train.config import TrainConfig
-from heliostat.train.job import Job
-from heliostat.train.telemetry.stats import Report
-from heliostat.tune.config import TuneConfig
-from heliostat.tune.space import trial_config
+from heliostat.train.launch import innermost
+from heliostat.tune.work import Place, TrialMemoryError
+
+START_SECONDS = 600.0
+"""For workers to start, and for a trial to begin: models may be read from a slow storage."""
+STILL_SECONDS = 60.0
+"""A worker that has done nothing for so long, and for five of its steps, hangs."""
+WATCH_SECONDS = 5.0
+TOGETHER_SECONDS = 5.0
+"""After one worker has raised an error, the others do too within this time, or they wait for it for ever."""
 
 
-class Member:
-    """One worker of a gang: a process in the process group, with the data loaded.
-
-    What trains is imported in its methods: the Gang, which only names this class, starts its workers 3 s earlier.
-    """
-
-    def __init__(self, job: dict[str, Any], tune_config: dict[str, Any]) -> None:
-        from heliostat.train.parallel.distributed import configure_process
-
-        self._job = Job.model_validate(job)
-        self._tune = TuneConfig.model_validate(tune_config)
-        self._engine: Any = None
-        self._reports: Iterator[Report] = iter(())
-        configure_process(self._job.train.cpus_per_worker)
-
-    def address(self) -> tuple[str, int]:
-        """A host and a free port of this node, for the process group."""
-        with socket.socket() as free:
-            free.bind(("", 0))
-            return ray.util.get_node_ip_address(), free.getsockname()[1]
-
-    def join(self, rank: int, host: str, port: int) -> None:
-        """Joins the process group and loads the data."""
-        import torch
-
-        from heliostat.train.build import load_run_inputs
-        from heliostat.train.parallel.distributed import join
-
-        identify(run=self._job.run_id, model=self._job.name)
-        size = self._job.train.workers.min
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": "0"}
-        os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
-        self._world = join("cuda" if torch.cuda.is_available() else "cpu")
-        self._inputs = load_run_inputs(self._job)
-        freeze_heap()  # of a trial's objects, none are there yet
-
-    def begin(self, values: dict[str, Any]) -> None:
-        """Starts a trial from the base model, with `values` merged over the `train` section."""
-        from heliostat.train.build import build_run
-        from heliostat.train.loop import fit
-        from heliostat.train.micro_batch import fit_micro_batch
-
-        self.end()
-        trial = trial_config(self._job.train, self._tune, values)
-        train = with_validations(trial, self._tune.grace, self._inputs.rows("train"))
-        run = fit_micro_batch(lambda limit: build_run(self._inputs, train, self._world, limit), None)
-        self._engine, self._reports = run.engine, fit(run)
-
-    def advance(self) -> dict[str, Any]:
-        """Trains to the next validation; returns its metrics, and `progress` in percent of the whole trial."""
-        report = next(self._reports)
-        return {**report.metrics, "progress": round(100 * report.step / report.steps), "step": report.step}
-
-    def end(self) -> None:
-        """Drops the current trial, if any, and frees its memory."""
-        self._reports = iter(())
-        if self._engine is not None:
-            self._engine.destroy()
-            self._engine = None
-            gc.collect()
+class GangLostError(Exception):
+    """A worker died or hangs, or workers no longer agree: the gang has to be replaced, its trial can go on."""
 
 
-def with_validations(train: TrainConfig, share: float, rows: Any) -> TrainConfig:
-    """`train` with a validation after each `share` of its steps."""
-    from heliostat.train.data.batches import BatchPlan
-    from heliostat.train.loop import total_steps
-
-    plan = BatchPlan(rows.lengths, rows.targets, train.global_batch_size, train.seed)
-    steps = total_steps(train, plan.steps_per_epoch)
-    return train.model_copy(update={"validate_every": math.ceil(share * steps)})
+class TrialStoppedError(Exception):
+    """The trial was stopped after a checkpoint, as it was asked to."""
 
 
-class Gang(tune.Trainable):
-    """Ray Tune's trainable for a gang: runs one trial at a time and keeps the workers between trials."""
+class TrialError(Exception):
+    """The trial cannot work; the gang can go on with another one."""
 
-    def setup(self, config: dict[str, Any], job: dict[str, Any], tune_config: dict[str, Any], use_gpu: bool) -> None:
-        """Starts the workers in the trial's placement group and begins the first trial."""
-        train = Job.model_validate(job).train
-        member = ray.remote(num_cpus=train.cpus_per_worker, num_gpus=1 if use_gpu else 0)(Member)
-        self._members = [member.remote(job, tune_config) for _ in range(train.workers.min)]
-        host, port = ray.get(self._members[0].address.remote())
-        ray.get([actor.join.remote(rank, host, port) for rank, actor in enumerate(self._members)])
-        self._all("begin", config)
 
-    def step(self) -> dict[str, Any]:
-        """Trains to the next validation."""
-        result = self._all("advance")[0]
-        return {**result, "done": result["progress"] >= 100}
+@dataclass(frozen=True)
+class Crew:
+    """Where gangs come from, and what each is made of."""
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begins the next trial on the same workers."""
-        self._all("begin", new_config)
-        return True
+    workers: int
+    cpus: int
+    gpus: float
 
-    def cleanup(self) -> None:
-        """Ends the workers."""
-        for actor in getattr(self, "_members", ()):
-            ray.kill(actor)
+    @classmethod
+    def of(cls, train: TrainConfig, use_gpu: bool) -> Crew:
+        """Of the `train` section: the least workers that it allows."""
+        return cls(train.workers.min, train.cpus_per_worker, 1.0 if use_gpu else 0.0)
 
-    def _all(self, method: str, *arguments: Any) -> list[Any]:
-        return ray.get([getattr(actor, method).remote(*arguments) for actor in self._members])
+    @property
+    def bundle(self) -> dict[str, float]:
+        """Resources of a worker."""
+        return {"CPU": float(self.cpus), **({"GPU": self.gpus} if self.gpus else {})}
+
+    def has_room(self) -> bool:
+        """Whether the cluster has room for one more gang now."""
+        import ray
+
+        free = ray.available_resources()
+        return all(free.get(name, 0.0) >= amount * self.workers for name, amount in self.bundle.items())
+
+    def hire(self) -> Gang:
+        """A gang, which is still to be started."""
+        return Gang(self)
+
+
+class Gang:
+    """Workers in a process group."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self.holds: tuple[int, float] | None = None
+        """The trial that is in its memory, and the share up to which it is trained."""
+        self._members: list[Any] = []
+        self._group: Any = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has its resources."""
+        return bool(self._members)
+
+    async def start(self) -> None:
+        """Waits for resources and starts the workers; raises GangLostError if they do not come up."""
+        import ray
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        from heliostat.tune.member import TRAINS, Member
+
+        crew = self._crew
+        self._group = placement_group([crew.bundle] * crew.workers, strategy="PACK")
+        while not await asyncio.to_thread(self._group.wait, 1):
+            pass
+        actor: Any = ray.remote(**TRAINS)(Member)
+        for index in range(crew.workers):
+            place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
+            options = {"num_cpus": crew.cpus, "num_gpus": crew.gpus, "scheduling_strategy": place}
+            self._members.append(actor.options(**options).remote(crew.cpus))
+        host, port = (await self._answers([self._members[0].address.remote()], START_SECONDS))[0]
+        joins = [one.join.remote(rank, crew.workers, host, port) for rank, one in enumerate(self._members)]
+        await self._answers(joins, START_SECONDS)
+
+    async def begin(self, job: dict[str, Any], share: float, place: Place, limit: int | None) -> int:
+        """Starts a trial, or goes on with one; returns the step that it is at. See `Member.begin`."""
+        self.holds = None
+        calls = [one.begin.remote(job, share, place, limit) for one in self._members]
+        return int((await self._answers(calls, START_SECONDS))[0])
+
+    async def advance(self) -> dict[str, Any]:
+        """Trains to the next validation; see `Member.advance`. Raises GangLostError if a worker dies or hangs."""
+        calls = [one.advance.remote() for one in self._members]
+        watching = asyncio.create_task(self._watch())
+        try:
+            found: dict[str, Any] = (await self._answers(calls, None, watching))[0]
+        finally:
+            watching.cancel()
+        return found
+
+    def stop(self) -> None:
+        """Makes `advance` end with a TrialStoppedError, after a checkpoint."""
+        for member in self._members:
+            member.stop.remote()
+
+    async def settle(self) -> None:
+        """Waits until the last checkpoints are stored."""
+        await self._answers([one.settle.remote() for one in self._members], START_SECONDS)
+
+    def close(self) -> None:
+        """Ends the workers and gives their resources back. Idempotent."""
+        import ray
+        from ray.util.placement_group import remove_placement_group
+
+        for member in self._members:
+            ray.kill(member)
+        self._members = []
+        if self._group is not None:
+            remove_placement_group(self._group)
+            self._group = None
+
+    async def _answers(
+        self, calls: Sequence[Any], seconds: float | None, watching: asyncio.Task[None] | None = None
+    ) -> list[Any]:
+        """The answers of all workers; the first error of one decides, once the others have ended too or do not."""
+        tasks = [asyncio.ensure_future(_of(call)) for call in calls]
+        every = asyncio.ensure_future(asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION))
+        try:
+            await asyncio.wait({every, *([watching] if watching else [])}, return_when=asyncio.FIRST_COMPLETED)
+            if watching and watching.done():
+                watching.result()
+            if any(task.done() and task.exception() for task in tasks):
+                await asyncio.wait(tasks, timeout=TOGETHER_SECONDS)
+                raise self._judge([task.exception() if task.done() else None for task in tasks])
+            if not all(task.done() for task in tasks):
+                raise GangLostError(f"no answer in {seconds:.0f} s")
+            return [task.result() for task in tasks]
+        finally:
+            for task in (every, *tasks):
+                task.cancel()
+
+    def _judge(self, errors: Sequence[BaseException | None]) -> Exception:
+        """What errors of workers (None: none) mean for the gang and its trial."""
+        import ray
+
+        for error in errors:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, TrialMemoryError):
+                return cause
+            if isinstance(cause, StoppedError):
+                return TrialStoppedError(str(cause))
+        if any(isinstance(error, ray.exceptions.RayActorError) for error in errors):
+            return GangLostError("a worker has died")
+        first = next(error for error in errors if error is not None)
+        if any(error is None for error in errors):
+            return GangLostError(f"one worker failed, others wait for it: {innermost(first)}")
+        return TrialError(innermost(first))
+
+    async def _watch(self) -> None:
+        """Returns never; raises GangLostError once a worker has done nothing for too long."""
+        import ray
+
+        since, before = time.monotonic(), [0]
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            calls = [_of(one.pulse.remote()) for one in self._members]
+            try:
+                pulses = await asyncio.wait_for(asyncio.gather(*calls), STILL_SECONDS)
+            except asyncio.TimeoutError:
+                raise GangLostError(f"a worker has not answered for {STILL_SECONDS:.0f} s") from None
+            except ray.exceptions.RayError:
+                continue  # a worker has died: the call that trains says so
+            passes = [pulse.passes for pulse in pulses]
+            if passes != before:
+                since, before = time.monotonic(), passes
+            still = max(STILL_SECONDS, 5 * max(pulse.step_seconds for pulse in pulses))
+            if time.monotonic() - since > still:
+                raise GangLostError(f"no step in {still:.0f} s")
+
+
+async def _of(call: Any) -> Any:
+    return await call

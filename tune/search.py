@@ -1,153 +1,146 @@
-"""A search over learning rate, batch size and other `train` keys: Ray Tune schedules trials, gangs run them."""
+"""A search over keys of a spec: a scheduler and a searcher decide, gangs train, a journal keeps all of it."""
 
 from __future__ import annotations
 
-import math
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from signal import Signals
 from typing import Any
 
-from heliostat.infra.errors import TrainingError
-from heliostat.infra.metrics.export import Exporter
-from heliostat.train import tasks
-from heliostat.train.job import Job
-from heliostat.train.launch import innermost, resolve_use_gpu
+from heliostat.cluster.session.interrupts import first_signal
+from heliostat.infra import log
+from heliostat.infra.errors import ConfigError, StoppedError, TrainingError
+from heliostat.infra.storage.base import Store
+from heliostat.infra.storage.lease import leased
 from heliostat.tune.config import TuneConfig
-from heliostat.tune.schedulers import build_scheduler
-from heliostat.tune.searchers import build_searcher
-from heliostat.tune.space import build_space, check_space
+from heliostat.tune.decisions import Decisions, Scheduler, Searcher
+from heliostat.tune.driver import Budget, Driver, Jobs, Settings
+from heliostat.tune.gang import Crew
+from heliostat.tune.history import History
+from heliostat.tune.journal import Journal
+from heliostat.tune.ranking import best_first, is_lost
+from heliostat.tune.trials import Objective, Trial
+
+TAKEN_OVER = "another process has taken the search over"
+_log = log.get(__name__)
 
 
 @dataclass(frozen=True)
-class Trial:
-    """The result of one configuration."""
+class Plan:
+    """What a search is made of."""
 
+    name: str
+    """Of the model."""
     id: str
-    values: dict[str, Any]
-    """The values that were tried, by `train` key."""
-    metrics: dict[str, float]
-    """Metrics of its last validation."""
-    progress: int
-    """Percent of the longest trial that was run."""
-    seconds: float
-    outcome: str
-    """`finished`, `stopped` by the scheduler, or `failed`."""
-    error: str | None = None
+    """Of the search."""
+    config: TuneConfig
+    objective: Objective
+    scheduler: Scheduler
+    searcher: Searcher
+    make_job: Jobs
+    crew: Crew
+    contract: Mapping[str, Any]
+    """Settings that a resumed search must share with this one: key -> value."""
+    space: Mapping[str, Any]
+    """The searched keys and their domains, for the record."""
+    budget: Budget
+
+    @property
+    def prefix(self) -> str:
+        """Of the search in storage."""
+        return f"runs/{self.name}/{self.id}"
+
+    @property
+    def what(self) -> str:
+        """The search in messages."""
+        return f"search {self.id} of {self.name}"
 
 
 @dataclass(frozen=True)
 class Search:
-    """A finished search: its trials, best first; those that failed or have no finite metric last."""
+    """A search that has ended: its trials in the order of their numbers."""
 
-    trials: list[Trial]
-    metric: str
+    trials: Sequence[Trial]
+    objective: Objective
+    spent: Mapping[str, float]
+    """`seconds` and `worker_seconds`, over all resumes."""
+    ended: str | None
+    """Why it ended before nothing was left to do."""
+    steps_again: Mapping[int, int]
+    """Trial -> optimizer steps that were trained once more after a loss."""
 
     @property
     def best(self) -> Trial:
-        """The trial with the best metric; raises TrainingError if none has finished with a finite one."""
-        if is_usable(self.trials[0], self.metric):
-            return self.trials[0]
-        errors = [trial.error for trial in self.trials if trial.error]
-        if len(errors) == len(self.trials):
-            raise TrainingError(f"all {len(errors)} trials failed; the first: {errors[0]}")
-        failed = f"; {len(errors)} failed, the first: {errors[0]}" if errors else ""
-        raise TrainingError(f"none of {len(self.trials)} trials has a finite {self.metric}{failed}")
+        """The best trial; raises TrainingError if none has a usable result."""
+        objectives = (self.objective,)
+        usable = [one for one in best_first(self.trials, objectives) if one.scores and not is_lost(one, objectives)]
+        if usable:
+            return usable[0]
+        failed = [trial.error for trial in self.trials if trial.error]
+        if failed and len(failed) == len(self.trials):
+            raise TrainingError(f"all {len(failed)} trials failed; the first: {failed[0]}")
+        why = f"; {len(failed)} failed, the first: {failed[0]}" if failed else ""
+        raise TrainingError(f"none of {len(self.trials)} trials has a finite {self.objective.metric}{why}")
 
 
-def is_usable(trial: Trial, metric: str) -> bool:
-    """Whether a trial can be the best: it did not fail, and its metric is a number."""
-    return trial.outcome != "failed" and math.isfinite(trial.metrics.get(metric, math.nan))
+def search(plan: Plan, store: Store, on_change: Callable[[Driver], None]) -> Search:
+    """Runs the search on the Ray cluster that this process has joined, or goes on with it if its journal is there.
 
-
-def best_first(trials: Iterable[Trial], metric: str, mode: str) -> list[Trial]:
-    """The trials by `metric` (`mode` is `min` or `max`); those that cannot be the best come last, in their order."""
-    sign = 1 if mode == "min" else -1
-    return sorted(trials, key=lambda one: (0, sign * one.metrics[metric]) if is_usable(one, metric) else (1, 0.0))
-
-
-def search(job: Job, config: TuneConfig, on_trial: Callable[[Mapping[str, Any]], None]) -> Search:
-    """Runs the search on the Ray cluster that this process has joined.
-
-    `on_trial` is called with a mapping after each validation and at the end of each trial: `id`, `values`, `result`
-    (metrics and `progress` in percent) and `over`. Raises ConfigError if the space contains a value that `train`
-    rejects.
+    `on_change` is called after whatever happens to a trial. Raises ResourceError if another process runs the search,
+    ConfigError if it was begun with another objective, model or data, StoppedError if a signal ended it, whose running
+    trials are stored first, and TrainingError if trial after trial fails.
     """
-    from heliostat.tune.progress import Progress
+    journal = Journal(store, plan.prefix, plan.what)
+    received: list[Signals] = []
+    driver: Driver | None = None
 
-    check_space(job.train, config)
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new output prints a banner whatever `verbose` says
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C must end the command, not only the search
-    task = tasks.get(job.task)
-    with tempfile.TemporaryDirectory(prefix="heliostat-tune-") as scratch, closing(Exporter()) as exporter:
-        callbacks = (Progress(on_trial), search_metrics(job, config, exporter))
-        results = build_tuner(job, config, resolve_use_gpu(job.train), scratch, callbacks).fit()
-        trials = [as_trial(result, config) for result in results]
-    return Search(best_first(trials, task.metric, task.mode), task.metric)
+    def stop(reason: str) -> None:
+        if driver:
+            driver.stop(reason)
+
+    def signalled(number: Signals) -> None:
+        received.append(number)
+        _log.warning("%s: running trials are stored; a second signal does not wait for that", number.name)
+        stop(f"stopped by {number.name}")
+
+    with leased(store, f"{plan.prefix}/driver", plan.what, lambda: stop(TAKEN_OVER)), closing(journal):
+        driver = begun(plan, journal, on_change)
+        with first_signal(signalled):
+            asyncio.run(driver.run())
+    if received:
+        raise StoppedError(f"{plan.what} stopped; --resume goes on with it", received[0])
+    return Search(driver.trials(), plan.objective, driver.spent(), driver.ended, driver.decisions.steps_again())
 
 
-def search_metrics(job: Job, config: TuneConfig, exporter: Exporter) -> Any:
-    """The callback that exports how the search gets on."""
-    from heliostat.tune.telemetry import SearchMetrics
+def begun(plan: Plan, journal: Journal, on_change: Callable[[Driver], None]) -> Driver:
+    """The driver of the search, with all that its journal knows."""
+    config = plan.config
+    decisions = Decisions(plan.scheduler, plan.searcher, config.trials, config.decision_lag)
+    history = History(decisions).take(journal.read())
+    if history.begun:
+        _check_contract(plan, history.begun[0]["contract"])
+    settings = _settings(plan, len(history.begun) + 1)
+    driver = Driver(decisions, journal, plan.make_job, plan.crew, settings, on_change)
+    driver.resume(history.scores, history.spent, history.handled)
+    about = {"contract": plan.contract, "space": plan.space, "objective": asdict(plan.objective)}
+    journal.add("driver", {**about, "trials": config.trials})
+    return driver
 
-    task, labels = tasks.get(job.task), {"model": job.name, "search": job.run_id}
-    return SearchMetrics(exporter, labels, config.trials, config.concurrent, task.metric, task.mode)
 
-
-def build_tuner(job: Job, config: TuneConfig, use_gpu: bool, scratch: str, callbacks: Iterable[Any]) -> Any:
-    """Builds Ray Tune's Tuner of gangs; starts nothing."""
-    from ray import tune
-
-    from heliostat.tune.gang import Gang
-
-    task = tasks.get(job.task)
-    parts = {
-        "job": job.model_dump(mode="json"),
-        "tune_config": config.model_dump(mode="json"),
-        "use_gpu": use_gpu,
-    }
-    worker = {"CPU": float(job.train.cpus_per_worker), **({"GPU": 1.0} if use_gpu else {})}
-    bundles = tune.PlacementGroupFactory([{}] + [worker] * job.train.workers.min)
-    return tune.Tuner(
-        tune.with_resources(tune.with_parameters(Gang, **parts), bundles),
-        param_space=build_space(config),
-        tune_config=tune.TuneConfig(
-            metric=task.metric,
-            mode=task.mode,
-            num_samples=config.trials,
-            max_concurrent_trials=config.concurrent,
-            scheduler=build_scheduler(config),
-            search_alg=build_searcher(config),
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name=job.run_id,
-            storage_path=scratch,
-            verbose=0,
-            callbacks=list(callbacks),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        ),
+def _settings(plan: Plan, owner: int) -> Settings:
+    config = plan.config
+    return Settings(
+        plan.prefix, owner, config.grace, config.max_failures, config.most_gangs, plan.objective, plan.budget
     )
 
 
-def as_trial(result: Any, config: TuneConfig) -> Trial:
-    """Converts Ray Tune's result to a Trial."""
-    metrics = result.metrics or {}
-    progress = int(metrics.get("progress", 0))
-    outcome = "failed" if result.error else "finished" if progress >= 100 else "stopped"
-    numbers = {key: value for key, value in metrics.items() if isinstance(value, float) and "/" not in key}
-    return Trial(
-        id=str(metrics.get("trial_id", "?")),
-        values={key: result.config[key] for key in config.space} if result.config else {},
-        metrics={
-            key: value
-            for key, value in numbers.items()
-            if key not in ("time_this_iter_s", "time_total_s", "time_since_restore")
-        },
-        progress=progress,
-        seconds=float(metrics.get("time_total_s", 0.0)),
-        outcome=outcome,
-        error=innermost(result.error) if result.error else None,
-    )
+def _check_contract(plan: Plan, before: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a setting with which trials would no longer compare."""
+    for key, value in before.items():
+        if plan.contract.get(key) != value:
+            raise ConfigError(
+                f"{key}: {plan.contract.get(key)!r} given, but {plan.what} was begun with {value!r}; "
+                "resume it with that, or start a new one"
+            )

@@ -30,6 +30,16 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """A part of a trial before it took over weights or was given other values."""
+
+    until: float
+    """The share at which it ended; it began at 0, or where the one before it ended."""
+    values: Mapping[str, Any]
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True)
 class Trial:
     """One configuration."""
 
@@ -46,6 +56,9 @@ class Trial:
     stopped: str | None = None
     """Why it shall not go on though it could: a user's stop, or the end of the search."""
     origin: Origin | None = None
+    """Whose weights it began with, or went on with last; None for its own."""
+    past: tuple[Stretch, ...] = ()
+    """What it was trained with before `values` and `origin` (population based training)."""
 
     @property
     def share(self) -> float:
@@ -58,8 +71,9 @@ class Trial:
         return not self.error and not self.stopped and self.share < self.until
 
     def at(self, share: float) -> Trial:
-        """The trial as it was when it had reached `share`."""
-        return replace(self, scores=tuple(score for score in self.scores if score.share <= share), error=None)
+        """The trial as it was when it had reached `share`: in a short trial the first validation may be beyond it."""
+        until = tuple(score for score in self.scores if score.share <= share)
+        return replace(self, scores=until or self.scores[:1], error=None)
 
 
 @dataclass(frozen=True)
@@ -98,4 +112,13 @@ class Continue:
     origin: Origin | None = None
     """Weights and optimizer that it takes over instead of its own (population based training)."""
     values: Mapping[str, Any] = field(default_factory=dict)
-    """What it is trained with from here, where that changes."""
+    """All that it is trained with from here, where that changes."""
+
+
+def go_on(trial: Trial, decision: Continue) -> Trial:
+    """The trial once it is decided that it goes on."""
+    trial = replace(trial, until=decision.until)
+    if decision.origin is None and not decision.values:
+        return trial
+    past = (*trial.past, Stretch(trial.share, trial.values, trial.origin))
+    return replace(trial, values=decision.values or trial.values, origin=decision.origin, past=past)

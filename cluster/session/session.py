@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,12 @@ def _local(config: ClusterConfig, key: str, cpus: float, gpus: float, dashboard:
     mark = processes.new_process_mark()
     with applied(local_environment()), watching(mark) as watcher:
         try:
-            with applied({processes.MARK: mark}), _without_helpers(dashboard), _out_of_our_group(watcher):
+            with (
+                applied({processes.MARK: mark}),
+                _without_helpers(dashboard),
+                _with_free_agent_port(),
+                _out_of_our_group(watcher),
+            ):
                 _init("Ray on this machine", **_local_options(config, dashboard))
             with nullcontext() if dashboard else scrape.discoverable():
                 yield
@@ -181,6 +187,22 @@ def _without_helpers(dashboard: bool) -> Iterator[None]:
     finally:
         for name, method in before.items():
             setattr(Node, name, method)
+
+
+@contextmanager
+def _with_free_agent_port() -> Iterator[None]:
+    """Lets the node's agent choose its HTTP port; Ray's is 52365, and `ray.init` has no option for it.
+
+    Of two Rays on a machine, the one whose agent finds 52365 taken takes no jobs ("No available agent to submit job").
+    """
+    from ray._private.parameter import RayParams
+
+    before = RayParams.__init__
+    RayParams.__init__ = partialmethod(before, dashboard_agent_listen_port=0)
+    try:
+        yield
+    finally:
+        RayParams.__init__ = before
 
 
 @contextmanager

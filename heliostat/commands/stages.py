@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from heliostat.commands.common import DryRun, ModelOption, Overrides, SpecArgument, planned, stages
-from heliostat.infra.errors import ConfigError
 from heliostat.infra.installed import TRAINING, require
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.spec import load_spec
@@ -37,10 +36,18 @@ def train(
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run, or with --run.")] = False,
     run: Annotated[str | None, typer.Option("--run", help="Name of the run; goes on with one of that name.")] = None,
+    from_search: Annotated[
+        str | None, typer.Option(metavar="SEARCH[/TRIAL]", help="With the values of its best trial, or of this one.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train, evaluate and publish the next version."""
     loaded = load_spec(spec, overrides or [])
+    if from_search:
+        from heliostat.pipeline.searches import searched
+
+        loaded, said = searched(loaded, from_search)
+        typer.echo(said)
     if planned(loaded, dry_run, "prepare, train, evaluate, publish"):
         return
     from heliostat.infra.registry import registry
@@ -84,23 +91,30 @@ def tune(
     spec: SpecArgument,
     overrides: Overrides = None,
     search_only: Annotated[bool, typer.Option("--search-only", help="Do not train the best trial in full.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest search, or with --search.")] = False,
+    search: Annotated[str | None, typer.Option("--search", help="Name of the search.")] = None,
+    page: Annotated[bool, typer.Option("--page", help="Show it in a browser too, on this machine only.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Search learning rate, batch size and their like; then train the best trial in full and publish it."""
     loaded = load_spec(spec, overrides or [])
-    if not loaded.tune.space:
-        raise ConfigError("tune.space: empty; give at least one key, such as learning_rate: {loguniform: [1e-5, 1e-3]}")
+    from heliostat.pipeline.trial_spec import check_space
+
+    check_space(loaded)
     if planned(loaded, dry_run, f"prepare, {loaded.tune.trials} trials, train the best, publish"):
         return
     from heliostat.infra.registry import registry
-    from heliostat.pipeline import prepare, train, tune
+    from heliostat.pipeline import prepare, runs, searches, train, tune
 
+    name = searches.find_search(loaded, search, resume)
     registry.check(loaded.storage)
     with stages(loaded) as view:
-        prepared = prepare.run(loaded, view)
-        best, _ = tune.run(loaded, prepared, view)
-        if not search_only:
-            train.run(best, prepared, view)
+        best, _ = tune.run(loaded, prepare.run(loaded, view), view, name, with_page=page)
+        record = runs.read_run(loaded, f"{name}-best")
+        if record.get("status") == "finished":
+            view.say(f"the best trial was trained in full before: {runs.published(record)}")
+        elif not search_only:
+            train.run(best, prepare.run(best, view), view, f"{name}-best")
 
 
 @app.command()

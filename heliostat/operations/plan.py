@@ -112,8 +112,9 @@ def show_costs(
     found = [
         (device, estimate(model, spec.train, rows.lengths, int(rows.targets.sum()), device, mfu)) for device in devices
     ]
+    most = ", at most (train.early_stopping)" if spec.train.early_stopping else ""
     view.table(
-        f"Training on {len(rows)} records with {spec.train.workers.max} accelerators, MFU {mfu:.0%}",
+        f"Training on {len(rows)} records with {spec.train.workers.max} accelerators, MFU {mfu:.0%}{most}",
         ("accelerator", "minutes", "USD"),
         [[device.name, cost.seconds / 60, "-" if cost.usd is None else f"{cost.usd:.2f}"] for device, cost in found],
     )

@@ -19,7 +19,7 @@ def workers(spec: Spec, overlay: str, job: str = "train") -> Pods:
     if job in ("prepare", "evaluate"):
         return Pods(1, found.most_workers or max(1, math.ceil(train.workers.max * train.cpus_per_worker / found.cpus)))
     each = _workers_of_a_pod(spec, overlay, found)
-    trials = spec.tune.concurrent * train.workers.min if job == "tune" else 0
+    trials = spec.tune.most_gangs * train.workers.min if job == "tune" and spec.tune.concurrent else 0
     key = "tune.concurrent times train.workers" if trials > train.workers.max else "train.workers"
     return _pods(key, train.workers.min, max(train.workers.max, trials), each, overlay, found.most_workers)
 

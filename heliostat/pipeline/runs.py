@@ -16,6 +16,9 @@ from heliostat.infra.config.strict import dump_yaml
 from heliostat.infra.errors import ConfigError, NotFoundError
 from heliostat.spec import Spec
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Of a run or a search: a folder in storage."""
+
 
 def new_run_id() -> str:
     """A unique id that sorts by time and is valid as a file name."""
@@ -55,7 +58,7 @@ def find_run(spec: Spec, name: str | None, resume: bool) -> str | None:
     Raises ConfigError for a name that is no valid folder name, and with `resume` if there is no run or it has
     finished.
     """
-    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+    if name and not NAME.fullmatch(name):
         raise ConfigError(
             f"--run: {name!r} given; letters, digits, dots, dashes and underscores are allowed, 64 at most"
         )

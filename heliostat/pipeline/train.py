@@ -68,6 +68,8 @@ def _run(spec: Spec, prepared: Prepared, view: View, run_id: str) -> TrainingRes
                 on_event(event)
 
             result = launch(job, handle)
+        if result.get("stopped_early"):
+            run.tag("heliostat.stopped_early", result["stopped_early"])
         model = gate(spec, register(spec, run, result), prepared, view)
         curves = merge_curves(run, seen, tasks.get(spec.task).metric) if record else seen
         trained = TrainingResult(run_id, model, result, run.url, curves)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from heliostat.results import TrainingResult
     from heliostat.serve.deploy.launch import Endpoint
     from heliostat.train.data.prepared import Prepared
-    from heliostat.tune.search import Search
 
 Advance = Callable[[str, int, int], None]
 """Arguments: the current stage, the amount done, and the total (0 if unknown)."""
@@ -77,31 +76,14 @@ class View:
                     shown = list(event["metrics"].items())[:SHOWN_METRICS]
                     numbers = ", ".join(f"{name} {number(value)}" for name, value in shown)
                     bar.say(f"  step {event['step']}: validation {numbers}")
+                elif event["kind"] == "early_stop":
+                    bar.say(f"  stopped early {event['message']}")
                 elif event["kind"] == "memory":
                     size = event["micro_batch_size"]
                     text = f"  worker {event['rank']}: out of memory with {size} records in a pass"
                     bar.say(f"{text}; the run goes on with {size // 2}")
 
             yield on_event
-
-    @contextmanager
-    def trials(self, total: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-        """Shows a bar for the trials of a search, and prints a line for each finished trial."""
-        with progress_bar(self.console) as bar:
-            bar.show("tune: starting workers", total=100 * total)
-            over: set[str] = set()
-            latest: dict[str, int] = {}
-
-            def on_trial(event: Mapping[str, Any]) -> None:
-                identity, result = event["id"], event["result"]
-                latest[identity] = 100 if event["over"] else result.get("progress", 0)
-                tried = ", ".join(f"{key} {number(value)}" for key, value in event["values"].items())
-                bar.show(f"tune: {tried}", sum(latest.values()))
-                if event["over"] and identity not in over:
-                    over.add(identity)
-                    bar.say(f"  trial {len(over)} of {total}: {tried}")
-
-            yield on_trial
 
     def prepared(self, prepared: Prepared) -> None:
         """Prints the record counts of prepared data."""
@@ -112,22 +94,6 @@ class View:
         self.table(title, ["records", "count"], counts)
         if prepared.labels:
             self.say(f"labels: {', '.join(prepared.labels)}")
-
-    def searched(self, search: Search) -> None:
-        """Prints the trials, best first."""
-        keys = list(search.trials[0].values)
-        rows = [
-            [
-                trial.id,
-                *(trial.values.get(key, "") for key in keys),
-                trial.metrics.get(search.metric, "-"),
-                f"{trial.progress} %",
-                round(trial.seconds, 1),
-                trial.error or trial.outcome,
-            ]
-            for trial in search.trials
-        ]
-        self.table("Trials, best first", ["trial", *keys, search.metric, "ran", "seconds", "outcome"], rows)
 
     def trained(self, trained: TrainingResult) -> None:
         """Prints loss curve, test metrics, confusion matrix, published version, and the report's location."""

@@ -46,7 +46,7 @@ BEST = Metric(
     (*_SEARCH, "metric"),
 )
 
-TRIAL_STATES = ("waiting", "running", "finished", "stopped", "failed")
+TRIAL_STATES = ("waiting", "running", "paused", "finished", "stopped", "failed")
 LABELS = {
     "search": Label("Id of the search; a process has one."),
     "metric": Label("What a search compares trials by; one for each task."),

@@ -48,6 +48,29 @@ class BaseModel(StrictModel):
     """SHA-256 of the bundle's manifest."""
 
 
+class EarlyStop(StrictModel):
+    """Where and why a run ended before its last step (`train.early_stopping`)."""
+
+    step: int
+    """The last one that it took."""
+    steps: int
+    """Those that it would have taken."""
+    metric: str
+    patience: int
+    """Validations in a row in which the metric did not improve by more than `min_delta`."""
+    min_delta: float
+    since: int
+    """The step of the last validation that improved; 0 if none did."""
+
+    @property
+    def words(self) -> str:
+        """The same in words, such as `after step 40 of 100: …`."""
+        by = f" by more than {self.min_delta:g}" if self.min_delta else ""
+        many = "1 validation" if self.patience == 1 else f"{self.patience} validations"
+        since = f", since step {self.since}" if self.since else ""
+        return f"after step {self.step} of {self.steps}: {self.metric} has not improved{by} in {many}{since}"
+
+
 class PublishedModel(StrictModel):
     """Where a published model comes from and how it is to be asked."""
 
@@ -67,6 +90,8 @@ class PublishedModel(StrictModel):
     data_fingerprint: str
     metrics: dict[str, float]
     """Measured on the test split."""
+    stopped_early: EarlyStop | None = None
+    """Set where the run ended before its last step, since it no longer improved."""
     heliostat_version: str
     created: datetime
     inputs: Inputs | None = None

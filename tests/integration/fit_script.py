@@ -27,6 +27,7 @@ from heliostat.train.config import TrainConfig
 from heliostat.train.data.batches import BatchPlan
 from heliostat.train.data.prepared import Prepared, open_prepared
 from heliostat.train.data.rows import Rows
+from heliostat.train.early_stopping import patience_of
 from heliostat.train.engine import gathered_weights
 from heliostat.train.loop import fit
 from heliostat.train.micro_batch import probe
@@ -79,7 +80,8 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
 
     points = Checkpoints(open_store(str(folder / "storage")), place, world, {}) if place else None
     run = build_run(RunInputs(task, folder / "model", prepared), config, world, None)
-    run, engine = replace(run, checkpoints=points, on_step=on_step), run.engine
+    patience = patience_of(config.early_stopping, task.metric, task.mode)
+    run, engine = replace(run, checkpoints=points, on_step=on_step, patience=patience), run.engine
     try:
         if probed:
             probe(run, probed)
@@ -93,7 +95,7 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
     engine.destroy()
     metrics = reports[-1].metrics if reports else None
     told = {"losses": losses, "norms": norms, "waits": waits, "streams": streams}
-    return {**told, "metrics": metrics, "sums": sums, "error": error}
+    return {**told, "metrics": metrics, "sums": sums, "error": error, "patience": patience.state()}
 
 
 def main(folder: Path, runs: list[dict[str, Any]]) -> None:

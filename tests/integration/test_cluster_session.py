@@ -13,6 +13,7 @@ import grpc  # type: ignore[import-untyped]
 import psutil  # type: ignore[import-untyped]
 import pytest
 import ray
+from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
 from ray.core.generated.gcs_service_pb2 import GetAllNodeInfoRequest
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
@@ -50,13 +51,19 @@ def ray_variables() -> dict[str, str]:
 
 def listening(those: list[psutil.Process]) -> set[str]:
     """Hosts that the processes listen on."""
+    return {host for host, _ in addresses(those)}
+
+
+def addresses(those: list[psutil.Process]) -> set[tuple[str, int]]:
+    """Hosts and ports that the processes listen on."""
     found = set()
     for process in those:
         try:
             sockets = process.net_connections()
         except psutil.Error:
             continue
-        found |= {one.laddr.ip.removeprefix("::ffff:") for one in sockets if one.status == psutil.CONN_LISTEN}
+        mine = [one.laddr for one in sockets if one.status == psutil.CONN_LISTEN]
+        found |= {(address.ip.removeprefix("::ffff:"), address.port) for address in mine}
     return found
 
 
@@ -71,6 +78,13 @@ def name_of(process: psutil.Process) -> str:
 @pytest.mark.usefixtures("local")
 def test_it_listens_on_the_loopback_only() -> None:
     assert listening(psutil.Process().children(recursive=True)) == {"127.0.0.1"}
+
+
+@pytest.mark.usefixtures("local")
+def test_it_leaves_the_port_of_agents_to_a_ray_that_takes_jobs() -> None:
+    found = {port for _, port in addresses(psutil.Process().children(recursive=True))}
+    assert found
+    assert DEFAULT_DASHBOARD_AGENT_LISTEN_PORT not in found
 
 
 def test_its_token_is_made_for_this_user_alone(local: None, home: Path) -> None:

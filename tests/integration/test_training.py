@@ -167,6 +167,18 @@ RUNS: dict[str, dict[str, Any]] = {
         for stage in range(4)
         for part, stop in (("left alone", {}), ("cut off", {"stop_at": 7}), ("resumed", {}))
     },
+    **{
+        f"early stopping, {part}": {
+            "zero_stage": 1,
+            "dropout": 0.1,
+            "early_stopping": {"patience": 1, "min_delta": 1.0},
+            "validate_every": 4,
+            "checkpoint_every": 5,
+            "checkpoints": f"patience-{part == 'left alone'}",
+            **stop,
+        }
+        for part, stop in (("left alone", {}), ("cut off", {"stop_at": 7}), ("resumed", {}))
+    },
     "dropout, computed again": {
         "zero_stage": 2,
         "dropout": 0.1,
@@ -248,6 +260,17 @@ def test_a_step_that_is_no_number_changes_nothing_and_the_run_goes_on(
     assert after["losses"][:4] == before["losses"]
     assert after["sums"] == before["sums"]
     assert after["metrics"] == before["metrics"]
+
+
+def test_a_run_that_ends_early_ends_at_the_same_step_when_it_is_resumed(
+    together: dict[str, dict[str, Any]],
+) -> None:
+    alone, cut, resumed = (together[f"early stopping, {part}"] for part in ("left alone", "cut off", "resumed"))
+    assert len(alone["losses"]) == 8
+    assert alone["patience"] == {**alone["patience"], "since": 4, "waited": 1, "step": 8, "steps": STEPS}
+    assert cut["losses"] == alone["losses"][:7]
+    assert resumed["losses"] == alone["losses"][5:]
+    assert (resumed["sums"], resumed["patience"]) == (alone["sums"], alone["patience"])
 
 
 def test_steps_that_stay_no_numbers_end_the_run_and_are_named(together: dict[str, dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 import time
@@ -67,13 +68,18 @@ class Checkpoints:
     """Called from a background thread when this rank's part of a checkpoint is stored."""
     mode: str = "max"
     metric: str = "accuracy"
+    restored: Mapping[str, Any] = field(default_factory=dict)
+    """The record that was restored last."""
     _uploader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
     _pending: Future[None] | None = None
     _attempt: str = ""
 
-    def save(self, engine: Any, step: int, metrics: Mapping[str, float]) -> None:
+    def save(
+        self, engine: Any, step: int, metrics: Mapping[str, float], patience: Mapping[str, Any] | None = None
+    ) -> None:
         """Copies this rank's state and stores the copy in the background; first waits for the previous checkpoint.
 
+        `patience` is what the record holds of early stopping.
         Raises StorageError if storing that one failed, naming the rank and what it was doing.
         """
         started = time.perf_counter()
@@ -88,6 +94,7 @@ class Checkpoints:
             "world_size": self.world.size,
             "zero_stage": engine.zero_optimization_stage(),
             "contract": dict(self.contract),
+            "patience": dict(patience or {}),
         }
         has_state = self.world.gather(np.array(bool(files)))  # without sharding, only rank 0 has state
         writers = [int(rank) for rank in np.flatnonzero(has_state)]
@@ -121,6 +128,7 @@ class Checkpoints:
         name = hashlib.sha256(json.dumps([record["shards"], same]).encode()).hexdigest()[:16]
         folder = fill(cache_folder() / "resume" / name, lambda folder: self._fetch(record, folder, convert=not same))
         load_shards(engine, folder, from_universal=not same)
+        self.restored = record
         self.world.sum(0.0)  # barrier: all ranks of this node have read it
         shutil.rmtree(folder, ignore_errors=True)
         return record["step"]
@@ -134,8 +142,8 @@ class Checkpoints:
         return json.loads(self.store.read_bytes(f"{pointer['prefix']}/{RECORD}"))
 
     def best(self) -> dict[str, Any] | None:
-        """The record of the complete checkpoint with the best validation metric; None if none has one."""
-        scored = [record for record in self.records() if self.metric in record["metrics"]]
+        """The record of the complete checkpoint with the best validation metric; None if none has a finite one."""
+        scored = [one for one in self.records() if math.isfinite(one["metrics"].get(self.metric, math.nan))]
         pick = max if self.mode == "max" else min
         return pick(scored, key=lambda record: record["metrics"][self.metric], default=None)
 

@@ -89,6 +89,13 @@ def test_a_report_says_what_share_of_the_tokens_was_unknown(spec: Spec) -> None:
     assert "2.50%" in Path(place).read_text()
 
 
+def test_a_report_says_that_a_run_has_ended_early(spec: Spec) -> None:
+    early = "after step 4 of 9: accuracy has not improved"
+    said = [Path(write(spec, FakeRun(), trained(stopped_early=one)) or "").read_text() for one in (early, None)]
+    assert early in said[0]
+    assert "stopped early" not in said[1]
+
+
 def test_a_search_without_validation_records_is_refused(spec: Spec) -> None:
     data = spec.data.model_copy(update={"split": Split(validation=0)})
     with pytest.raises(ConfigError, match=r"data\.split\.validation: 0 given; a search compares its trials by that sp"):

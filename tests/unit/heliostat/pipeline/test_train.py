@@ -14,7 +14,7 @@ from rich.console import Console
 from heliostat.cli import app
 from heliostat.cluster.session.interrupts import Terminated, signals_as_interrupt
 from heliostat.commands import stages
-from heliostat.infra import waiting
+from heliostat.infra import tracking, waiting
 from heliostat.infra.errors import ConfigError, ResourceError, UnreachableError
 from heliostat.infra.registry import registry
 from heliostat.infra.storage import lease
@@ -49,9 +49,9 @@ def silent(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-def run(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> TrainingResult:
+def run(spec: Spec, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> TrainingResult:
     """A run whose workers publish at once."""
-    result = {**RESULT, "url": f"{spec.storage.url}/models/sentiment/{RUN}"}
+    result = {**RESULT, **changes, "url": f"{spec.storage.url}/models/sentiment/{RUN}"}
 
     def launch(_: object, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         on_event(result)
@@ -93,6 +93,15 @@ def test_a_run_with_an_mlflow_that_answers_is_registered_at_once(spec: Spec, mon
     assert (trained.model.version, trained.model.aliases) == (1, ("production",))
     assert read_run(spec, RUN)["version"] == 1
     assert list(waiting.stored(spec.storage)) == []
+
+
+@pytest.mark.parametrize("early", ["after step 4 of 9: accuracy has not improved", None])
+def test_mlflow_knows_of_a_run_that_has_ended_early(
+    early: str | None, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(spec, monkeypatch, stopped_early=early)
+    (found,) = tracking.client(spec.storage).search_runs(["1"])
+    assert found.data.tags.get("heliostat.stopped_early") == early
 
 
 @pytest.mark.parametrize("command", [["train", "sentiment"], ["tune", "sentiment", "tune.trials=1"]])

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from heliostat.train.data.prepared import Prepared
+from heliostat.tune.state import SearchState
+from heliostat.tune.trials import Objective, Score, Trial
+from heliostat.view.search import searching
 from heliostat.view.terminal import View
 
 
@@ -31,12 +34,19 @@ def test_labels_and_paths_are_printed_as_they_are(
     view.report("/data/[/x]/report.html")
     with view.progress("[/prepare]") as advance:
         advance("[/read]", 1, 2)
-    with view.trials(1) as on_trial:
-        on_trial({"id": "a", "values": {"schedule": "[/x]"}, "result": {}, "over": True})
+    trial = Trial(0, {"schedule": "[/x]"}, 1.0, (Score(1.0, 1, {"loss": 1.0}),))
+    with searching(view.console) as update:
+        update(SearchState("s", (Objective("loss", "min"),), (trial,), wanted=1))
     said = capsys.readouterr().out
     assert all(said.count(name) >= 3 for name in names)
     assert "/data/[/x]/report.html" in said
     assert "schedule [/x]" in said
+
+
+def test_a_run_that_ends_early_says_where_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    with View().training() as on_event:
+        on_event({"kind": "early_stop", "step": 4, "message": "after step 4 of 9: accuracy has not improved"})
+    assert "  stopped early after step 4 of 9: accuracy has not improved" in capsys.readouterr().out.splitlines()
 
 
 def test_the_share_of_unknown_tokens_is_shown_beside_the_counts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,6 +104,15 @@ def test_a_smaller_loss_is_better_where_the_task_says_so(store: Store) -> None:
     assert best["step"] == 2
 
 
+def test_a_metric_that_is_no_number_is_not_the_best(store: Store) -> None:
+    points = checkpoints(store)
+    for step, accuracy in ((1, float("nan")), (2, 0.5), (3, float("inf")), (4, 0.4)):
+        save(points, step, accuracy)
+    best = points.best()
+    assert best is not None
+    assert best["step"] == 2
+
+
 def test_a_save_that_was_cut_off_is_not_seen(store: Store) -> None:
     points = checkpoints(store)
     save(points, 10)

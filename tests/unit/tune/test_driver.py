@@ -1,0 +1,278 @@
+"""A search loses nothing: not with its driver, not with a gang, and it decides alike whatever happens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliostat.infra.errors import ConfigError, ResourceError, TrainingError
+from heliostat.infra.storage.local import LocalStore
+from heliostat.tune import driver as drivers
+from heliostat.tune.driver import Driver
+from heliostat.tune.gang import GangLostError, TrialError
+from heliostat.tune.history import look
+from heliostat.tune.ranking import best_first, outcome
+from heliostat.tune.requests import Request, ask
+from heliostat.tune.trials import Trial
+from heliostat.tune.work import TrialMemoryError
+from tests.unit.tune.gangs import LOSS, STEPS, FakeGang, Workshop, config, driver_of, loss_of, plan, run
+
+
+def store(folder: Path) -> LocalStore:
+    return LocalStore(str(folder))
+
+
+def told(trials: list[Trial]) -> list[Any]:
+    """What is known of trials, times apart."""
+    return [
+        (one.values, one.until, one.error, [(score.share, score.step, score.metrics) for score in one.scores])
+        for one in trials
+    ]
+
+
+def test_a_seed_gives_one_search_whatever_the_number_of_gangs_and_their_speed(tmp_path: Path) -> None:
+    found = []
+    for room in (1, 2, 5):
+        workshop = Workshop(room, delays=random.Random(room))
+        driver = run(plan(config(trials=12, search="tpe"), workshop), store(tmp_path / str(room)))
+        assert len(workshop.hired) == min(room, 3)  # a lag of 2: three at a time
+        found.append((driver.decisions.works, told(driver.trials())))
+    assert found[0] == found[1] == found[2]
+    assert {outcome(trial) for trial in driver.trials()} == {"finished", "paused"}
+
+
+def test_a_search_killed_after_any_write_ends_as_one_left_alone(tmp_path: Path) -> None:
+    made = config(trials=8, search="tpe")
+    alone = Workshop()
+    whole = run(plan(made, alone), store(tmp_path / "whole"))
+    journal = tmp_path / "whole" / "runs" / "m" / "s" / "journal"
+    groups = sorted(journal.iterdir())
+    for kept in range(len(groups)):
+        folder = tmp_path / f"cut-{kept}"
+        (folder / "runs/m/s/journal").mkdir(parents=True)
+        for group in groups[:kept]:
+            shutil.copy(group, folder / "runs/m/s/journal" / group.name)
+        workshop = Workshop(2, stored=set(alone.stored))
+        driver = run(plan(made, workshop), store(folder))
+        assert driver.decisions.works == whole.decisions.works
+        assert told(driver.trials()) == told(whole.trials())
+        ends = [rate for rate, step in alone.trained if step == STEPS]
+        again = [rate for rate, step in workshop.trained if step == STEPS]
+        assert len(again) <= len(ends)
+
+
+def test_a_search_without_a_lag_goes_on_as_it_was_decided(tmp_path: Path) -> None:
+    made = config(trials=8, lag="none", concurrent=3)
+    workshop = Workshop(3, delays=random.Random(1))
+    first = driver_of(plan(made, workshop), store(tmp_path), lambda driver: _stop_at(driver, 5))
+    asyncio.run(first.run())
+    before = first.decisions.works
+    second = run(plan(made, workshop), store(tmp_path))
+    assert second.decisions.works[: len(before)] == before
+    assert sum(trial.share == 1 for trial in second.trials()) >= 1
+    finished = [step for step in workshop.trained if step[1] == STEPS]
+    assert len(finished) == len(set(finished))
+
+
+def _stop_at(driver: Driver, scores: int) -> None:
+    if sum(len(trial.scores) for trial in driver.trials()) >= scores:
+        driver.stop("enough")
+
+
+def test_a_stopped_search_stores_what_runs_and_trains_no_step_twice(tmp_path: Path) -> None:
+    made, workshop = config(grace=0.5, scheduler="none", trials=3), Workshop(delays=random.Random(0))
+    first = driver_of(plan(made, workshop), store(tmp_path))
+    workshop.on_step = lambda gang: first.stop("enough") if gang.step == 5 else None
+    asyncio.run(first.run())
+    assert first.ended == "enough"
+    at_stop = workshop.trained[-1][1]
+    assert at_stop in (6, 7)
+    workshop.on_step = lambda _: None
+    run(plan(made, workshop), store(tmp_path))
+    assert workshop.trained[at_stop][1] == at_stop + 1
+    assert len(workshop.trained) == len(set(workshop.trained)) == 3 * STEPS
+
+
+def test_a_budget_ends_a_search_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    made, workshop = config(trials=4), Workshop()
+    limit = [3]
+
+    def budget(spent: Any) -> str | None:
+        assert spent["seconds"] >= 0
+        return "tune.budget.hours: used up" if len(workshop.trained) >= limit[0] else None
+
+    first = run(plan(made, workshop, budget=budget), store(tmp_path))
+    assert first.ended == "tune.budget.hours: used up"
+    assert not any(trial.share == 1 for trial in first.trials())
+    limit[0] = 10**6
+    second = run(plan(made, workshop, budget=budget), store(tmp_path))
+    assert second.ended is None
+    assert any(trial.share == 1 for trial in second.trials())
+    assert second.spent()["seconds"] > first.spent()["seconds"]
+
+
+def test_more_trials_go_on_and_what_was_trained_is_kept(tmp_path: Path) -> None:
+    workshop = Workshop()
+    first = run(plan(config(trials=4), workshop), store(tmp_path))
+    steps = len(workshop.trained)
+    second = run(plan(config(trials=8), workshop), store(tmp_path))
+    assert [trial.values for trial in second.trials()[:4]] == [trial.values for trial in first.trials()]
+    assert len(second.trials()) == 8
+    assert len(set(workshop.trained)) == len(workshop.trained) > steps
+    third = run(plan(config(trials=8), workshop), store(tmp_path))
+    assert third.decisions.works == second.decisions.works
+    assert told(third.trials()) == told(second.trials())
+
+
+def test_a_gang_that_is_lost_is_replaced_and_its_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    lost: list[FakeGang] = []
+
+    def on_step(gang: FakeGang) -> None:
+        if gang.step == 5 and len(lost) < 2:
+            lost.append(gang)
+            raise GangLostError("a worker has died")
+
+    workshop = Workshop(on_step=on_step)
+    driver = run(plan(config(scheduler="none", trials=2), workshop), store(tmp_path))
+    assert [outcome(trial) for trial in driver.trials()] == ["finished", "finished"]
+    assert [gang.is_closed for gang in workshop.hired] == [True] * 3
+    assert [step for _, step in workshop.trained] == [1, 2, 3, 4, 5, 5, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_trial_that_loses_gang_after_gang_fails_and_the_search_goes_on(tmp_path: Path) -> None:
+    def on_step(gang: FakeGang) -> None:
+        if gang.place and gang.place.source.endswith("/0"):
+            raise GangLostError("a worker has died")
+
+    driver = run(plan(config(scheduler="none", trials=2, max_failures=1), Workshop(on_step=on_step)), store(tmp_path))
+    assert [trial.error for trial in driver.trials()] == ["a worker has died", None]
+
+
+def test_a_trial_that_cannot_work_fails_once_with_its_reason(tmp_path: Path) -> None:
+    def on_step(gang: FakeGang) -> None:
+        if gang.place and gang.place.source.endswith("/1"):
+            raise TrialError("no such activation")
+
+    workshop = Workshop(on_step=on_step)
+    driver = run(plan(config(trials=6), workshop), store(tmp_path))
+    assert driver.trials()[1].error == "no such activation"
+    assert len(workshop.hired) == 1
+    assert best_first(driver.trials(), [LOSS])[-1].number == 1
+
+
+def test_failures_in_a_row_end_the_search_with_the_first_reason(tmp_path: Path) -> None:
+    def on_step(gang: FakeGang) -> None:
+        raise TrialError(f"no rate {gang.values['learning_rate']:.3f}")
+
+    workshop = Workshop(on_step=on_step)
+    driver = driver_of(plan(config(trials=20), workshop), store(tmp_path))
+    with pytest.raises(TrainingError, match=r"^5 trials in a row failed; the first: no rate 0\.\d+$"):
+        asyncio.run(driver.run())
+    assert all(gang.is_closed for gang in workshop.hired)
+
+
+def test_a_metric_that_is_no_number_ends_its_trial_at_once(tmp_path: Path) -> None:
+    def loss(values: Any, step: int) -> float:
+        return math.nan if values["learning_rate"] > 0.5 else loss_of(values, step)
+
+    workshop = Workshop(loss=loss)
+    driver = run(plan(config(scheduler="none", trials=6), workshop), store(tmp_path))
+    for trial in driver.trials():
+        is_high = trial.values["learning_rate"] > 0.5
+        assert trial.error == ("loss: not finite at step 2" if is_high else None)
+        assert len([step for rate, step in workshop.trained if rate == trial.values["learning_rate"]]) == (
+            2 if is_high else STEPS
+        )
+    assert best_first(driver.trials(), [LOSS])[0].error is None
+
+
+def test_out_of_memory_halves_the_micro_batch_and_is_recorded(tmp_path: Path) -> None:
+    def on_step(gang: FakeGang) -> None:
+        size = gang.limit or 8
+        if size > 2:
+            raise TrialMemoryError(size)
+
+    driver = run(plan(config(scheduler="none", trials=1), Workshop(on_step=on_step)), store(tmp_path))
+    assert driver.trials()[0].share == 1
+    assert driver.decisions.results[0].micro_batch == 2
+
+
+def test_a_driver_that_was_suspended_writes_nothing_after_another_has_gone_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, workshop = config(trials=4), Workshop()
+    monkeypatch.setattr(drivers, "SUSPENDED_SECONDS", -1.0)  # each turn of the loop is the first after a suspension
+    first = driver_of(plan(made, workshop), store(tmp_path))
+    taken: list[Driver] = []
+
+    def on_step(gang: FakeGang) -> None:
+        if not taken and len(workshop.trained) == 3:
+            first._journal.flush()
+            taken.append(driver_of(plan(made, Workshop()), store(tmp_path)))
+            taken[0]._journal.flush()
+
+    workshop.on_step = on_step
+    with pytest.raises(ResourceError, match=r"^search s of m: another process has taken it over"):
+        asyncio.run(first.run())
+    journal = tmp_path / "runs/m/s/journal"
+    newest = max(journal.iterdir())
+    assert '"driver"' in newest.read_text()
+    assert all(gang.is_closed for gang in workshop.hired)
+
+
+def test_another_objective_model_or_data_is_refused_with_what_differs(tmp_path: Path) -> None:
+    run(plan(config(trials=2), Workshop(), contract={"data": "a", "train.seed": 0}), store(tmp_path))
+    with pytest.raises(ConfigError, match=r"^data: 'b' given, but search s of m was begun with 'a'"):
+        run(plan(config(trials=2), Workshop(), contract={"data": "b", "train.seed": 0}), store(tmp_path))
+
+
+def test_a_trial_that_a_user_stops_goes_on_no_further_and_a_clone_starts_from_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drivers, "REQUEST_SECONDS", 0.0)
+    monkeypatch.setattr(drivers, "TICK_SECONDS", 0.005)
+    place = store(tmp_path)
+    workshop = Workshop(delays=random.Random(0))
+    asked: list[int] = []
+
+    def on_step(gang: FakeGang) -> None:
+        if gang.place and gang.place.source.endswith("/0") and gang.step == 3 and not asked:
+            asked.append(0)
+            ask(place, "runs/m/s", Request("stop", 0))
+            ask(place, "runs/m/s", Request("clone", 0, {"learning_rate": 0.3}))
+
+    workshop.on_step = on_step
+    driver = run(plan(config(scheduler="none", trials=3), workshop), place)
+    stopped, *others, clone = driver.trials()
+    assert (outcome(stopped), stopped.stopped) == ("stopped", "stopped by a user")
+    assert {outcome(trial) for trial in (*others, clone)} == {"finished"}
+    assert len(driver.trials()) == 4
+    assert clone.origin
+    assert clone.origin.trial == 0
+    first = min(step for rate, step in workshop.trained if rate == 0.3)
+    assert first == stopped.at(clone.origin.share).scores[-1].step + 1 > 1
+    assert place.list("runs/m/s/requests") == []
+    again = run(plan(config(scheduler="none", trials=3), workshop), place)
+    assert told(again.trials()) == told(driver.trials())
+    state = look(place, "runs/m/s", "s")
+    assert told(list(state.trials)) == told(driver.trials())
+    assert (state.wanted, state.note, state.searched) == (3, "", ())
+
+
+def test_a_search_is_looked_at_while_it_runs(tmp_path: Path) -> None:
+    place, seen = store(tmp_path), []
+
+    def on_change(driver: Driver) -> None:
+        driver._journal.flush()
+        if driver.running:
+            seen.append((told(list(look(place, "runs/m/s", "s").trials)), told(driver.trials())))
+
+    asyncio.run(driver_of(plan(config(trials=3), Workshop()), place, on_change).run())
+    assert len(seen) > 5
+    assert all(there == here for there, here in seen)

@@ -1,0 +1,21 @@
+"""When a search has spent enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from heliostat.tune.config import BudgetConfig
+from heliostat.tune.driver import Budget
+
+
+def budget_of(config: BudgetConfig) -> Budget:
+    """Says which key of `tune.budget` is used up; None while none is."""
+    limits = {"hours": ("seconds", config.hours), "worker_hours": ("worker_seconds", config.worker_hours)}
+
+    def used_up(spent: Mapping[str, float]) -> str | None:
+        for key, (name, limit) in limits.items():
+            if limit is not None and spent[name] >= 3600 * limit:
+                return f"tune.budget.{key}: {limit:g} used up"
+        return None
+
+    return used_up

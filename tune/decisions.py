@@ -1,0 +1,184 @@
+"""What to train next, by logical time: each decision sees the results of a fixed set of earlier works.
+
+Works are numbered in the order in which they are decided. Decision k sees the results of all works but the last `lag`,
+taken in by their numbers, whoever was quicker: so a seed gives one search, with one gang or many, and after any kill.
+Where these results leave nothing to do, the next ones are taken in, one by one. Without a lag, a decision sees whatever
+is there, which is faster and not repeatable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from heliostat.tune.trials import Begin, Continue, Origin, Trial, go_on
+from heliostat.tune.work import Result, Work
+
+
+class Scheduler(Protocol):
+    """Decides how far trials are trained."""
+
+    def decide(self, trials: Sequence[Trial], may_begin: bool) -> Begin | Continue | None:
+        """What to do next, given these results; None: nothing before there are more of them."""
+
+
+class Searcher(Protocol):
+    """Proposes values."""
+
+    def propose(self, trials: Sequence[Trial], number: int) -> Mapping[str, Any] | None:
+        """The values of trial `number`, given these results; None if the space is used up."""
+
+
+class _Nobody:
+    """Decides and proposes nothing."""
+
+    def decide(self, trials: Sequence[Trial], may_begin: bool) -> None:
+        return None
+
+    def propose(self, trials: Sequence[Trial], number: int) -> None:
+        return None
+
+
+class Decisions:
+    """The works of a search so far, what has come of them, and what comes next."""
+
+    def __init__(self, scheduler: Scheduler, searcher: Searcher, trials: int, lag: int | None) -> None:
+        """`trials` is the most there may be, clones apart; without a `lag`, decisions see all that has arrived."""
+        self._scheduler, self._searcher, self._most, self._lag = scheduler, searcher, trials, lag
+        self.works: list[Work] = []
+        self.results: dict[int, Result] = {}
+        """By the number of the work, in the order of arrival."""
+        self.is_over = False
+        """Whether nothing is left to do or to wait for."""
+        self.is_used_up = False
+        """Whether every configuration of the space has been proposed."""
+        self._trials: list[Trial] = []
+        self._begun = 0
+        self._taken_in: set[int] = set()
+        self._fresh: list[int] = []
+
+    @classmethod
+    def to_read(cls) -> Decisions:
+        """For what was decided before, where nothing more is."""
+        return cls(_Nobody(), _Nobody(), 0, None)
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """The trials as the next decision sees them."""
+        return self._trials
+
+    @property
+    def open_works(self) -> list[Work]:
+        """The works without a result."""
+        return [work for work in self.works if work.number not in self.results]
+
+    def arrived(self, result: Result) -> None:
+        """Notes a result; it counts when its turn has come."""
+        self.results[result.work] = result
+
+    def next(self) -> Work | None:
+        """The next work; None while results are awaited, and once the search is over."""
+        if not self._take_in_due():
+            return None
+        while (work := self._decide()) is None:
+            if len(self._taken_in) == len(self.works):
+                self.is_over = True
+                return None
+            if not self._take_in_next():
+                return None
+        self._add(work)
+        return work
+
+    def replay(self, work: Work) -> None:
+        """Takes a decision that was made before, and the results that it saw."""
+        for number in work.seen:
+            self._take_in(number)
+        self._add(work)
+
+    def stop(self, trial: int, reason: str) -> None:
+        """From the next decision on, the trial does not go on."""
+        self._trials[trial] = replace(self._trials[trial], stopped=reason)
+
+    def clone(self, origin: Origin, values: Mapping[str, Any], until: float) -> Work:
+        """The work of a new trial with these values, which starts from where `origin` was."""
+        work = Work(len(self.works), len(self._trials), values, until, origin, tuple(self._fresh))
+        self._add(work)
+        return work
+
+    def current(self) -> list[Trial]:
+        """The trials with all results that have arrived, whether their turn has come or not."""
+        late = [self.results[work.number] for work in self.works if self._is_late(work.number)]
+        trials = {trial.number: trial for trial in self._trials}
+        for result in late:
+            number = self.works[result.work].trial
+            trials[number] = _with_result(trials[number], result)
+        return list(trials.values())
+
+    def steps_again(self) -> dict[int, int]:
+        """Trial -> optimizer steps that were trained once more after a loss."""
+        found: dict[int, int] = {}
+        for number, result in self.results.items():
+            trial = self.works[number].trial
+            found[trial] = found.get(trial, 0) + result.steps_again
+        return found
+
+    def _is_late(self, number: int) -> bool:
+        return number in self.results and number not in self._taken_in
+
+    def _take_in_due(self) -> bool:
+        """Takes in what the next decision has to see; whether all of that was there."""
+        if self._lag is None:
+            for number in [number for number in self.results if number not in self._taken_in]:
+                self._take_in(number)
+            return True
+        while len(self._taken_in) < len(self.works) - self._lag:
+            if not self._take_in_next():
+                return False
+        return True
+
+    def _take_in_next(self) -> bool:
+        """Takes in the result of the first work that has not been taken in; whether it was there."""
+        waiting: Iterator[int] = (work.number for work in self.works if work.number not in self._taken_in)
+        number = next(waiting)
+        if number not in self.results:
+            return False
+        self._take_in(number)
+        return True
+
+    def _take_in(self, number: int) -> None:
+        trial = self.works[number].trial
+        self._trials[trial] = _with_result(self._trials[trial], self.results[number])
+        self._taken_in.add(number)
+        self._fresh.append(number)
+
+    def _decide(self) -> Work | None:
+        may_begin = self._begun < self._most and not self.is_used_up
+        decision = self._scheduler.decide(self._trials, may_begin)
+        number, seen = len(self.works), tuple(self._fresh)
+        if isinstance(decision, Continue):
+            values = decision.values or self._trials[decision.trial].values
+            return Work(number, decision.trial, values, decision.until, decision.origin, seen)
+        if decision is None:
+            return None
+        proposed = self._searcher.propose(self._trials, len(self._trials))
+        if proposed is None:
+            self.is_used_up = True
+            return self._decide()
+        return Work(number, len(self._trials), proposed, decision.until, None, seen)
+
+    def _add(self, work: Work) -> None:
+        self._fresh = []
+        self.works.append(work)
+        self.is_over = False
+        if work.trial == len(self._trials):
+            self._begun += work.origin is None  # a clone is one more than was asked for
+            self._trials.append(Trial(work.trial, work.values, work.until, origin=work.origin))
+        else:
+            before = self._trials[work.trial]
+            values = {} if work.values == before.values else work.values
+            self._trials[work.trial] = go_on(before, Continue(work.trial, work.until, work.origin, values))
+
+
+def _with_result(trial: Trial, result: Result) -> Trial:
+    return replace(trial, scores=(*trial.scores, *result.scores), error=result.error)

@@ -1,0 +1,378 @@
+"""The loop of a search: gangs take works, train them, and tell what came of them.
+
+    pool ──work──▶ gang ──scores──▶ journal, decisions ──▶ next work
+
+Each gang is a task of one event loop. A gang that dies or hangs is replaced, and its trial goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from heliostat.infra import log
+from heliostat.infra.errors import HeliostatError, TrainingError
+from heliostat.tune.decisions import Decisions
+from heliostat.tune.gang import Crew, Gang, GangLostError, TrialError, TrialStoppedError
+from heliostat.tune.journal import Journal
+from heliostat.tune.requests import Request, asked
+from heliostat.tune.trials import Objective, Origin, Score, Trial
+from heliostat.tune.work import Place, Result, TrialMemoryError, Work
+
+TICK_SECONDS = 1.0
+PATIENCE_SECONDS = 60.0
+"""How long a gang waits for a checkpoint that another gang is storing."""
+REQUEST_SECONDS = 2.0
+SAVE_SECONDS = 120.0
+"""How long a search that is stopped waits for checkpoints of its running trials."""
+SUSPENDED_SECONDS = 10.0
+"""A driver that did nothing for so long was suspended, and looks whether the search is still its own."""
+FAILURES_IN_A_ROW = 5
+"""So many trials that fail, with none that does not in between, end a search."""
+_log = log.get(__name__)
+
+
+Budget = Callable[[Mapping[str, float]], str | None]
+"""Takes what has been spent; says which budget is used up, None if none is."""
+
+
+class Jobs(Protocol):
+    """Makes the description that a gang's workers get of a trial."""
+
+    def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The job of a trial with these values; raises HeliostatError if they cannot work."""
+
+
+@dataclass
+class Progress:
+    """A work on its way."""
+
+    scores: list[Score] = field(default_factory=list)
+    failures: int = 0
+    limit: int | None = None
+    """The most records in a micro-batch, once memory has run out."""
+    steps_again: int = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How trials are run."""
+
+    prefix: str
+    """Of the search in storage."""
+    owner: int
+    """Of which driver of the search this one is, from 1."""
+    grace: float
+    max_failures: int
+    most_gangs: int
+    objective: Objective
+    budget: Budget
+
+
+class Driver:
+    """Runs a search to its end, or until it is stopped."""
+
+    def __init__(
+        self,
+        decisions: Decisions,
+        journal: Journal,
+        make_job: Jobs,
+        crew: Crew,
+        settings: Settings,
+        on_change: Callable[[Driver], None],
+    ) -> None:
+        self.decisions, self._journal, self._make_job = decisions, journal, make_job
+        self._crew, self._settings, self._on_change = crew, settings, on_change
+        self.running: dict[int, Progress] = {}
+        """By the number of the work."""
+        self.ended: str | None = None
+        """Why the search ends before nothing is left to do; None if it does not."""
+        self._spent_before = {"seconds": 0.0, "worker_seconds": 0.0}
+        self._waiting: list[Work] = []
+        self._progress: dict[int, Progress] = {}
+        self._stored: dict[tuple[int, float], int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gangs: set[Gang] = set()
+        self._news = asyncio.Event()
+        self._started = self._ticked = time.monotonic()
+        self._over = self._asked = 0.0
+        self._handled: set[str] = set()
+        self._worker_seconds = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._failed_in_a_row: list[str] = []
+        journal.seconds = self.spent
+
+    def spent(self) -> dict[str, float]:
+        """Seconds in which a driver ran, and those of workers, idle ones too."""
+        here = {"seconds": (self._over or time.monotonic()) - self._started, "worker_seconds": self._worker_seconds}
+        return {name: self._spent_before[name] + value for name, value in here.items()}
+
+    async def _take_requests(self) -> None:
+        """Does what other processes ask for, once for each request."""
+        if time.monotonic() - self._asked < REQUEST_SECONDS:
+            return
+        self._asked = time.monotonic()
+        store, prefix = self._journal.store, self._settings.prefix
+        for request in await asyncio.to_thread(asked, store, prefix):
+            if request.key not in self._handled:
+                self._handled.add(request.key)
+                self._journal.add("request", {"key": request.key})
+                (self._stop_trial if request.kind == "stop" else self._clone)(request)
+            await asyncio.to_thread(store.delete, request.key)
+
+    def _stop_trial(self, request: Request) -> None:
+        reason = "stopped by a user"
+        self.decisions.stop(request.trial, reason)
+        self._journal.add("stop", {"trial": request.trial, "reason": reason})
+        for work in [work for work in self._waiting if work.trial == request.trial]:
+            self._waiting.remove(work)
+            self._end(work, self._progress.get(work.number, Progress()), None)
+
+    def _clone(self, request: Request) -> None:
+        share = self.trials()[request.trial].share
+        until = min(1.0, round(share + self._settings.grace, 9))
+        work = self.decisions.clone(Origin(request.trial, share), request.values, until)
+        self._journal.add("work", work)
+        self._waiting.append(work)
+
+    def resume(self, scores: Mapping[int, list[Score]], spent: Mapping[str, float], handled: Collection[str]) -> None:
+        """Puts the works that have no result yet in front; `scores` are what was known of them.
+
+        `spent` is what earlier drivers have, `handled` the requests that they took up.
+        """
+        self._handled.update(handled)
+        self._spent_before.update(spent)
+        self._waiting = self.decisions.open_works
+        self._progress = {work.number: Progress(list(scores.get(work.number, ()))) for work in self._waiting}
+
+    def stop(self, reason: str) -> None:
+        """Ends the search; what is trained by then is kept. May be called from a signal handler or another thread."""
+        self.ended = self.ended or reason
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    async def run(self) -> None:
+        """Trains until nothing is left to do, a budget is used up or `stop` is called; gives all resources back."""
+        self._loop = asyncio.get_running_loop()
+        self._on_change(self)
+        try:
+            while not self._is_over():
+                self._tick()
+                await self._take_requests()
+                self._decide()
+                self._hire()
+                self._news.clear()
+                waiting = asyncio.create_task(self._news.wait())
+                done, _ = await asyncio.wait(
+                    {waiting, *self._tasks}, timeout=TICK_SECONDS, return_when="FIRST_COMPLETED"
+                )
+                waiting.cancel()
+                for task in done & self._tasks:
+                    self._tasks.discard(task)
+                    task.result()  # raises what no trial is to blame for
+            if self.ended:
+                await self._save()
+        finally:
+            await self._dismiss()
+            self._over = time.monotonic()
+        self._on_change(self)
+        self._journal.add("end", {"reason": self.ended or ""})
+        await asyncio.to_thread(self._journal.flush)
+
+    def _is_over(self) -> bool:
+        return bool(self.ended) or (self.decisions.is_over and not self._waiting and not self.running)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if now - self._ticked > SUSPENDED_SECONDS:
+            self._journal.check_owner()
+        self._worker_seconds += (now - self._ticked) * sum(gang.is_up for gang in self._gangs) * self._crew.workers
+        self._ticked = now
+        self._journal.keep_writing()
+        if used_up := self._settings.budget(self.spent()):
+            self.stop(used_up)
+
+    def _decide(self) -> None:
+        """Asks for more works while gangs would take them."""
+        while len(self._waiting) < self._most_gangs and not self.ended:
+            work = self.decisions.next()
+            if work is None:
+                return
+            self._journal.add("work", work)
+            self._waiting.append(work)
+
+    @property
+    def _most_gangs(self) -> int:
+        return self._settings.most_gangs
+
+    def _hire(self) -> None:
+        """Starts a gang if there is work and room for one more; the first one waits for room."""
+        wanted = len(self._waiting) + len(self.running)
+        if self.ended or len(self._gangs) >= min(wanted, self._most_gangs):
+            return
+        if not self._gangs or self._crew.has_room():
+            gang = self._crew.hire()
+            self._gangs.add(gang)
+            self._tasks.add(asyncio.create_task(self._employ(gang)))
+
+    async def _employ(self, gang: Gang) -> None:
+        """A gang's life: it starts, takes one work after the other, and ends with the search or its workers."""
+        try:
+            await gang.start()
+            while (work := await self._take(gang)) is not None:
+                await self._train(gang, work)
+            await gang.settle()
+        except GangLostError as error:
+            _log.warning("a gang is replaced: %s", error)
+        except TrialStoppedError:
+            await gang.settle()
+        finally:
+            self._gangs.discard(gang)
+            gang.close()
+            self._news.set()
+
+    async def _take(self, gang: Gang) -> Work | None:
+        """The next work for a gang, rather the one whose trial it holds; None at the end of the search."""
+        while not self._is_over():
+            if self._waiting:
+                trials = self.decisions.trials
+                own = [one for one in self._waiting if gang.holds == (one.trial, trials[one.trial].share)]
+                work = (own or self._waiting)[0]
+                self._waiting.remove(work)
+                return work
+            self._decide()
+            if not self._waiting:
+                await asyncio.sleep(0.02)
+        return None
+
+    async def _train(self, gang: Gang, work: Work) -> None:
+        """Trains a work on a gang and notes how it ended; puts it back if the gang is lost."""
+        progress = self._progress.setdefault(work.number, Progress())
+        self.running[work.number] = progress
+        self._on_change(self)
+        try:
+            error = await self._advance(gang, work, progress)
+        except (GangLostError, TrialMemoryError) as lost:
+            self.running.pop(work.number)
+            gang.holds = None
+            if (failure := self._failure(work, progress, lost)) is None:
+                self._waiting.insert(0, work)
+                raise GangLostError(str(lost)) from lost
+            self._end(work, progress, failure)
+            raise GangLostError(str(lost)) from lost
+        except TrialStoppedError:
+            self.running.pop(work.number)
+            raise
+        self.running.pop(work.number)
+        self._end(work, progress, error)
+
+    def _failure(self, work: Work, progress: Progress, lost: Exception) -> str | None:
+        """Why the trial cannot go on; None if it can."""
+        if isinstance(lost, TrialMemoryError):
+            if lost.micro_batch <= 1:
+                return "out of memory with one record in a micro-batch"
+            progress.limit = lost.micro_batch // 2
+            _log.warning("trial %d: out of memory, goes on with micro-batches of %d", work.trial, progress.limit)
+            return None
+        progress.failures += 1
+        return str(lost) if progress.failures > self._settings.max_failures else None
+
+    async def _advance(self, gang: Gang, work: Work, progress: Progress) -> str | None:
+        """Trains until the work's share is reached; returns why the trial cannot go on, None if it can."""
+        known = [*self.decisions.trials[work.trial].scores, *progress.scores]
+        share = known[-1].share if known else 0.0
+        try:
+            if gang.holds != (work.trial, share) or work.origin:
+                job = await self._job(work)
+                step = await gang.begin(job, self._settings.grace, self._place(work, known), progress.limit)
+                progress.steps_again += self._lost_steps(work, known, step)
+            while share < work.until:
+                score = self._score(await gang.advance())
+                if score.share <= share:
+                    continue  # trained again after a loss
+                share = score.share
+                progress.scores.append(score)
+                self._journal.add("score", {"work": work.number, "score": _data(score)})
+                self._on_change(self)
+                if self.decisions.trials[work.trial].stopped:
+                    break
+                if not math.isfinite(score.metrics.get(self._settings.objective.metric, math.nan)):
+                    gang.holds = None
+                    return f"{self._settings.objective.metric}: not finite at step {score.step}"
+        except TrialError as error:
+            gang.holds = None
+            return str(error)
+        gang.holds = (work.trial, share)
+        return None
+
+    async def _job(self, work: Work) -> dict[str, Any]:
+        try:
+            return await asyncio.to_thread(self._make_job, work.values)
+        except HeliostatError as error:
+            raise TrialError(str(error)) from error
+
+    def _score(self, found: Mapping[str, Any]) -> Score:
+        """The score of a validation: the k-th belongs to the share k · grace, though steps are whole."""
+        every = math.ceil(self._settings.grace * found["steps"])
+        share = 1.0 if found["step"] >= found["steps"] else min(1.0, found["step"] // every * self._settings.grace)
+        return Score(round(share, 9), found["step"], dict(found["metrics"]), found["seconds"])
+
+    def _place(self, work: Work, known: list[Score]) -> Place:
+        own = f"{self._settings.prefix}/trials/{work.trial}"
+        source, step = own, known[-1].step if known else 0
+        if work.origin and not self._progress[work.number].scores:
+            source = f"{self._settings.prefix}/trials/{work.origin.trial}"
+            step = self.trials()[work.origin.trial].at(work.origin.share).scores[-1].step
+        return Place(
+            f"{own}/{self._settings.owner:03d}", source, step, PATIENCE_SECONDS if len(self._gangs) > 1 else 1.0
+        )
+
+    def _lost_steps(self, work: Work, known: list[Score], step: int) -> int:
+        """Steps that were trained and are not in the checkpoint, which are trained once more."""
+        lost = (known[-1].step if known else 0) - step
+        if work.origin or lost <= 0:
+            return 0
+        _log.warning("trial %d: no checkpoint of step %d, goes on from step %d", work.trial, known[-1].step, step)
+        return lost
+
+    def _end(self, work: Work, progress: Progress, error: str | None) -> None:
+        result = Result(work.number, tuple(progress.scores), error, progress.steps_again, progress.limit)
+        self._progress.pop(work.number, None)
+        self.decisions.arrived(result)
+        self._journal.add("result", result)
+        self._failed_in_a_row = [*self._failed_in_a_row, error] if error else []
+        if len(self._failed_in_a_row) >= FAILURES_IN_A_ROW:
+            raise TrainingError(f"{FAILURES_IN_A_ROW} trials in a row failed; the first: {self._failed_in_a_row[0]}")
+        self._on_change(self)
+        self._news.set()
+
+    async def _save(self) -> None:
+        """Waits until running trials have stopped at a checkpoint and all of them are stored."""
+        for gang in self._gangs:
+            gang.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=SAVE_SECONDS)
+
+    async def _dismiss(self) -> None:
+        """Ends all gangs."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for gang in list(self._gangs):
+            gang.close()
+
+    def trials(self) -> list[Trial]:
+        """All trials as they are now, with the scores of works on their way."""
+        found = {trial.number: trial for trial in self.decisions.current()}
+        for number, progress in self.running.items():
+            trial = found[self.decisions.works[number].trial]
+            found[trial.number] = replace(trial, scores=(*trial.scores, *progress.scores))
+        return list(found.values())
+
+
+def _data(score: Score) -> dict[str, Any]:
+    return {"share": score.share, "step": score.step, "metrics": dict(score.metrics), "seconds": score.seconds}

@@ -1,0 +1,41 @@
+"""What the weights of a trial were trained with, where trials take over the weights of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from heliostat.tune.ranking import NEAR
+from heliostat.tune.trials import Stretch, Trial
+
+
+def values_at(trial: Trial, share: float) -> Mapping[str, Any]:
+    """The values with which the trial was trained to `share`."""
+    return _stretch(trial, share)[1].values
+
+
+def schedule(trials: Sequence[Trial], number: int, share: float | None = None) -> list[tuple[float, Mapping[str, Any]]]:
+    """What led to the weights that trial `number` has at `share` (what it has reached, if omitted).
+
+    Pairs of a share and the values that were trained with until it, by share, across all trials whose weights were
+    taken over: what `train` has to repeat for the same weights.
+    """
+    table = {trial.number: trial for trial in trials}
+    at = table[number].share if share is None else share
+    found: list[tuple[float, Mapping[str, Any]]] = []
+    while at > NEAR:
+        start, stretch = _stretch(table[number], at)
+        if not found or found[0][1] != stretch.values:
+            found.insert(0, (at, stretch.values))
+        number, at = (stretch.origin.trial, stretch.origin.share) if stretch.origin else (number, start)
+    return found
+
+
+def _stretch(trial: Trial, share: float) -> tuple[float, Stretch]:
+    """The stretch in which the trial reached `share`, and where it began."""
+    start = 0.0
+    for stretch in trial.past:
+        if share <= stretch.until + NEAR:
+            return start, stretch
+        start = stretch.until
+    return start, Stretch(trial.until, trial.values, trial.origin)

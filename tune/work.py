@@ -1,0 +1,66 @@
+"""What a gang is given, what comes back, and where a trial's checkpoints are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heliostat.tune.trials import Origin, Score
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stretch of a trial, from where it is to the share `until`."""
+
+    number: int
+    """From 0, in the order in which they were decided."""
+    trial: int
+    values: Mapping[str, Any]
+    until: float
+    origin: Origin | None = None
+    """The trial that it starts from, in place of itself."""
+    seen: tuple[int, ...] = ()
+    """Numbers of the works whose results were taken in before this was decided, and after the decision before."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a stretch ended."""
+
+    work: int
+    scores: tuple[Score, ...] = ()
+    error: str | None = None
+    """Why the trial cannot go on."""
+    steps_again: int = 0
+    """Optimizer steps that were trained once more, since a gang or the driver was lost."""
+    micro_batch: int | None = None
+    """Records in a micro-batch, where memory had run out with more."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a trial's checkpoints are in storage, and which one it goes on from."""
+
+    prefix: str
+    """New ones are stored there."""
+    source: str
+    """That of the trial whose weights and optimizer it starts with: below it the checkpoint is looked for."""
+    step: int
+    """That of the last validation that is known, 0 if there is none: the checkpoint is this one, or one before it if
+    that is not there, or one of the trial's own that was stored before its next validation."""
+    patience_seconds: float
+    """How long to wait for it: another gang may still be storing it."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the trial goes on from its own checkpoint."""
+        return self.prefix.startswith(f"{self.source}/")
+
+
+class TrialMemoryError(MemoryError):
+    """Memory ran out with micro-batches of `micro_batch` records."""
+
+    def __init__(self, micro_batch: int) -> None:
+        super().__init__(micro_batch)
+        self.micro_batch = micro_batch
