@@ -2,6 +2,9 @@
 
 Trials are compared by their places among all, best first: one that was stopped early counts as worse than those that
 went on, one that failed as the worst, and a loss that exploded no more than any other bad one.
+
+Shares add up to one even where nothing matters. So each evaluator is also asked about the same trials with their places
+dealt out anew: a key that does not get more than in each of those deals is not told from chance.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import json
 import math
 import random
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +28,11 @@ LEAST_TRIALS = 10
 """Fewer say nothing: a key that does nothing would look as good as any."""
 LEAST_BEST = 5
 """Trials that PED-ANOVA needs among the best (its documentation), which are a tenth of all otherwise."""
-SEEDS = {PED_ANOVA: 10, FANOVA: 5}
-"""Resamples of the trials."""
-MOST_TRIALS = {PED_ANOVA: 200, FANOVA: 100}
+SEEDS, DEALS = {PED_ANOVA: 10, FANOVA: 5}, {PED_ANOVA: 40, FANOVA: 10}
+"""Resamples of the trials, and deals of their places."""
+MOST_TRIALS = {PED_ANOVA: 200, FANOVA: 60}
 """Of all: more take seconds, and change little."""
-_TREES = 16
+_TREES = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Importance:
     """The tenth percentile."""
     high: float
     """The ninetieth percentile."""
+    is_chance: bool
+    """Whether it is no more important than where the places of the trials are dealt out at random."""
 
 
 @dataclass(frozen=True)
@@ -93,43 +98,68 @@ def importances(
     note = f"Left out: {', '.join(left_out)}, which {why}." if left_out else ""
     if len(varied) < 2:
         return Importances(evaluator, len(ranked), note=f"There is nothing to compare. {note}".strip())
-    study = _study(ranked, varied, MOST_TRIALS[evaluator])
-    samples = [_evaluated(study, varied, evaluator, seed) for seed in range(SEEDS[evaluator])]
-    found = [_summary(key, [sample[key] for sample in samples]) for key in varied]
+    trials = _told(ranked, varied, MOST_TRIALS[evaluator])
+    deals = [_evaluated(_dealt(trials, seed), varied, evaluator, seed) for seed in range(DEALS[evaluator])]
+    once = _evaluated(trials, varied, evaluator, 0)
+    samples = [_evaluated(_resampled(trials, seed), varied, evaluator, seed) for seed in range(SEEDS[evaluator])]
+    found = [_summary(key, samples, is_chance(once[key], [deal[key] for deal in deals])) for key in varied]
     found.sort(key=lambda one: -one.mean)
     return Importances(evaluator, len(ranked), tuple(found), note)
 
 
-def _summary(key: str, shares: Sequence[float]) -> Importance:
-    ordered = sorted(shares)
-    tail = round(0.1 * (len(ordered) - 1))
-    return Importance(key, sum(shares) / len(shares), ordered[tail], ordered[len(ordered) - 1 - tail])
+Sample = Mapping[str, float]
+"""Key -> its importance as the evaluator gives it."""
 
 
-def _study(ranked: Sequence[Trial], distributions: Mapping[str, Any], most: int) -> Any:
-    """A study of the trials, or of `most` of them, evenly over their places."""
+def is_chance(importance: float, dealt: Sequence[float]) -> bool:
+    """Whether more than one in twenty deals gave a key as much: a permutation test."""
+    return sum(one >= importance for one in dealt) > len(dealt) / 20
+
+
+def _summary(key: str, samples: Sequence[Sample], by_chance: bool) -> Importance:
+    shares = sorted(sample[key] / (sum(sample.values()) or 1.0) for sample in samples)
+    tail = round(0.1 * (len(shares) - 1))
+    return Importance(key, sum(shares) / len(shares), shares[tail], shares[len(shares) - 1 - tail], by_chance)
+
+
+def _told(ranked: Sequence[Trial], distributions: Mapping[str, Any], most: int) -> list[Any]:
+    """The trials as Optuna's, each with its place as its value; of more than `most` so many, evenly over the places."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     count = min(len(ranked), most)
     places = [round(at * (len(ranked) - 1) / (count - 1)) for at in range(count)]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.add_trials([_told(ranked[place], place, distributions) for place in places])
-    return study
+    study.add_trials([_trial(ranked[place], place, distributions) for place in places])
+    return study.get_trials(deepcopy=False)  # with ids, which evaluators tell them apart by
 
 
-def _evaluated(study: Any, distributions: Mapping[str, Any], evaluator: str, seed: int) -> dict[str, float]:
-    """Each key's share, of a bootstrap resample of the study's trials."""
-    trials = study.get_trials(deepcopy=False)
-    sample = random.Random(seed).choices(trials, k=len(trials))
-    resampled = copy.copy(study)
-    resampled.get_trials = lambda **_: sample  # adding them to a study anew would copy each, which takes far longer
-    present = sorted({key for trial in sample for key in trial.params})
+def _resampled(trials: Sequence[Any], seed: int) -> list[Any]:
+    """A bootstrap resample."""
+    return random.Random(seed).choices(trials, k=len(trials))
+
+
+def _dealt(trials: Sequence[Any], seed: int) -> list[Any]:
+    """The trials, each with the place of another one."""
+    places = [trial.value for trial in trials]
+    random.Random(seed).shuffle(places)
+    found = [copy.copy(trial) for trial in trials]
+    for trial, place in zip(found, places, strict=True):
+        trial.value = place
+    return found
+
+
+def _evaluated(trials: Sequence[Any], keys: Iterable[str], evaluator: str, seed: int) -> Sample:
+    """The importances in these trials."""
+    import optuna
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.get_trials = lambda **_: trials  # adding them would copy each, which takes longer than the evaluation
+    present = sorted({key for trial in trials for key in trial.params})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = _evaluator(evaluator, len(sample), seed).evaluate(resampled, params=present)
-    total = sum(found.values())
-    return {key: float(found.get(key, 0.0) / total) if total else 0.0 for key in distributions}
+        found = _evaluator(evaluator, len(trials), seed).evaluate(study, params=present)
+    return {key: float(found.get(key, 0.0)) for key in keys}
 
 
 def _evaluator(name: str, trials: int, seed: int) -> Any:
@@ -140,7 +170,7 @@ def _evaluator(name: str, trials: int, seed: int) -> Any:
     return PedAnovaImportanceEvaluator(target_quantile=max(0.1, LEAST_BEST / trials))
 
 
-def _told(trial: Trial, place: int, distributions: Mapping[str, Any]) -> Any:
+def _trial(trial: Trial, place: int, distributions: Mapping[str, Any]) -> Any:
     """The trial as Optuna's, with its place among all as its value."""
     from optuna.trial import create_trial
 

@@ -55,6 +55,7 @@ class Pages:
         self._importances: tuple[int, Sequence[Importances]] | None = None
         self._asked_at: float | None = None
         self._is_over = False
+        self._is_last = False
         self._was_told = threading.Event()
 
     def html(self) -> tuple[bytes, bool]:
@@ -65,7 +66,7 @@ class Pages:
                 self._html = self._made().encode("utf-8", "replace")
                 ended = time.monotonic()
                 self._keeps_until = ended + (ended - begun) * _PART
-            return self._html, self._is_over
+            return self._html, self._is_last
 
     def last_was_sent(self) -> None:
         """A browser has the last page now."""
@@ -76,14 +77,15 @@ class Pages:
         with self._lock:
             self._is_over, self._keeps_until = True, 0.0
             asked_at = self._asked_at
+            is_known = self._is_last
         patience = self._refresh_seconds + 2.0
-        if asked_at is not None and time.monotonic() - asked_at < patience:
+        if not is_known and asked_at is not None and time.monotonic() - asked_at < patience:
             self._was_told.wait(patience)
 
     def _made(self) -> str:
         page = self._state()
-        is_over = page.is_over or self._is_over
-        return render(page, None if is_over else self._refresh_seconds, self._known(page))
+        self._is_last = page.is_over or self._is_over
+        return render(page, None if self._is_last else self._refresh_seconds, self._known(page))
 
     def _known(self, page: PageState) -> Sequence[Importances]:
         """The importances, which a few more trials do not change."""

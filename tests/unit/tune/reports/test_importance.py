@@ -9,7 +9,7 @@ import warnings
 import pytest
 
 from heliostat.infra.errors import ConfigError
-from heliostat.tune.reports.importance import EVALUATORS, LEAST_TRIALS, Importances, importances
+from heliostat.tune.reports.importance import EVALUATORS, LEAST_TRIALS, Importances, importances, is_chance
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Trial
 from tests.trials import state, trial
@@ -40,10 +40,28 @@ def found(of: SearchState, evaluator: str) -> Importances:
 @pytest.mark.parametrize("evaluator", EVALUATORS)
 def test_what_decides_is_first_and_its_range_lies_above_the_others(evaluator: str) -> None:
     first, *others = found(searched(150), evaluator).keys
-    assert first.key == "learning_rate"
+    assert (first.key, first.is_chance) == ("learning_rate", False)
     assert all(first.low > other.high for other in others)
     assert sum(one.mean for one in (first, *others)) == pytest.approx(1)
     assert all(0 <= one.low <= one.high <= 1 for one in (first, *others))
+
+
+@pytest.mark.parametrize("evaluator", EVALUATORS)
+def test_where_nothing_matters_keys_are_not_told_from_chance(evaluator: str) -> None:
+    by_chance: list[bool] = []
+    for seed in range(3):
+        rng = random.Random(seed)
+        trials = [trial(number, [rng.random()], configuration(rng)) for number in range(30)]
+        by_chance += [one.is_chance for one in found(state(trials), evaluator).keys]
+    assert sum(by_chance) >= 0.7 * len(by_chance)
+
+
+def test_chance_is_what_more_than_one_deal_in_twenty_gives() -> None:
+    dealt = [float(value) for value in range(40)]
+    assert is_chance(37.0, dealt)
+    assert not is_chance(38.0, dealt)
+    assert is_chance(9.0, dealt[:10]), "of ten deals none may give as much"
+    assert not is_chance(9.5, dealt[:10])
 
 
 def test_what_is_left_out_is_named() -> None:

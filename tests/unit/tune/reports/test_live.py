@@ -50,6 +50,13 @@ def search() -> Search:
     return Search()
 
 
+@pytest.fixture
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end does not wait for a browser."""
+    monkeypatch.setattr(Pages, "end", lambda self: None)
+
+
+@pytest.mark.usefixtures("no_wait")
 def test_the_page_shows_the_search_as_it_is_now(search: Search) -> None:
     with serve_page(search) as url:
         assert url.startswith("http://127.0.0.1:")
@@ -61,6 +68,7 @@ def test_the_page_shows_the_search_as_it_is_now(search: Search) -> None:
         until(lambda: "3 of 8" in ask(url)[1], "the new trials", 30)
 
 
+@pytest.mark.usefixtures("no_wait")
 def test_only_this_machine_under_its_own_name_is_answered(search: Search) -> None:
     with serve_page(search) as url:
         assert ask(url, Host="evil.example")[0] == 421
@@ -74,9 +82,9 @@ def test_only_this_machine_under_its_own_name_is_answered(search: Search) -> Non
     assert search.asked == 1, "requests that are refused cost nothing"
 
 
-def test_a_search_that_is_over_has_a_page_that_stays(search: Search) -> None:
+def test_a_search_that_is_over_has_a_page_that_stays_and_nothing_is_waited_for(search: Search) -> None:
     search.is_over = True
-    with serve_page(search) as url:
+    with serve_page(search, refresh_seconds=3600) as url:
         assert REFRESH not in ask(url)[1]
 
 
@@ -110,12 +118,12 @@ def never_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float | None
 
 
 def test_where_nobody_looks_the_end_waits_for_nobody(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = Pages(search, 5)
+    nobody, somebody = Pages(search, 5), Pages(search, 5)
+    somebody.html()
     with never_waiting(monkeypatch) as waited:
-        pages.end()
+        nobody.end()
         assert waited == []
-        pages.html()
-        pages.end()
+        somebody.end()
         assert waited == [7]
 
 
