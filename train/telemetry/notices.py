@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from heliostat.infra import log
-from heliostat.train.parallel.distributed import World
+
+if TYPE_CHECKING:
+    from heliostat.train.parallel.distributed import World  # torch, which the driver's channel does without
 
 Notice = Literal["", "save", "hold", "stop"]
 """Nothing; a node will be removed, or the workers change; a node is about to go; the driver was asked to stop."""

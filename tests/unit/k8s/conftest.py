@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -131,18 +133,40 @@ def rendered(overlay: str, folder: Path, is_served: bool = True) -> dict[str, st
     return found
 
 
+EVERY_TARGET = [*TARGETS, *(f"rendered {overlay}" for overlay in OVERLAYS)]
+
+
+@cache
+def manifests_of(target: str) -> Manifests:
+    """One of EVERY_TARGET: of the repository, or what is rendered from a spec over an overlay.
+
+    Built once for all tests of a process, which only read it.
+    """
+    kind, _, overlay = target.partition(" ")
+    if kind != "rendered":
+        return Manifests(target, build(K8S / target))
+    with TemporaryDirectory() as folder:
+        rendered(overlay, Path(folder))
+        return Manifests(target, build(Path(folder)))
+
+
 @pytest.fixture(scope="session", params=TARGETS)
 def committed(request: pytest.FixtureRequest) -> Manifests:
     """Each target of the repository in turn."""
-    return Manifests(request.param, build(K8S / request.param))
+    return manifests_of(request.param)
 
 
-@pytest.fixture(scope="session", params=[*TARGETS, *(f"rendered {overlay}" for overlay in OVERLAYS)])
-def manifests(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Manifests:
+@pytest.fixture(scope="session", params=EVERY_TARGET)
+def manifests(request: pytest.FixtureRequest) -> Manifests:
     """Each target in turn, and what is rendered from a spec over each overlay."""
-    kind, _, overlay = request.param.partition(" ")
-    if kind != "rendered":
-        return Manifests(request.param, build(K8S / request.param))
-    folder = tmp_path_factory.mktemp("rendered")
-    rendered(overlay, folder)
-    return Manifests(request.param, build(folder))
+    return manifests_of(request.param)
+
+
+@pytest.fixture(scope="session")
+def definitions_read_once() -> Iterator[None]:
+    """The validator of objects would read megabytes of definitions for each of them."""
+    from kubernetes_validate import utils  # type: ignore[import-untyped]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "schema_contents", cache(utils.schema_contents))
+        yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,10 @@ from typer.testing import CliRunner
 
 from heliostat import __version__
 from heliostat.cli import app
-from heliostat.cluster.kubernetes.build import build, built
+from heliostat.cluster.kubernetes.build import LOADER
 from heliostat.cluster.kubernetes.folder import write
 from heliostat.cluster.kubernetes.helm import chart
-from heliostat.cluster.kubernetes.overlays import OVERLAYS
-from tests.unit.k8s.conftest import IMAGES, K8S, TARGETS, Manifests, rendered
+from tests.unit.k8s.conftest import EVERY_TARGET, IMAGES, Manifests, manifests_of
 
 DIGEST = f"sha256:{'7a' * 32}"
 CHANGED: dict[str, Any] = {
@@ -29,26 +29,30 @@ CHANGED: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=[*TARGETS, *(f"rendered {overlay}" for overlay in OVERLAYS)])
+@pytest.fixture(scope="module", params=EVERY_TARGET)
 def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifests, Path]:
     """Objects, and the folder of their chart."""
-    kind, _, overlay = request.param.partition(" ")
-    place = tmp_path_factory.mktemp("chart")
-    objects = built(rendered(overlay, place / "folder")) if kind == "rendered" else build(K8S / request.param)
-    write(place / "mood", chart(objects, "mood", __version__))
-    return Manifests(request.param, objects), place / "mood"
+    manifests, place = manifests_of(request.param), tmp_path_factory.mktemp("chart") / "mood"
+    write(place, chart(manifests.objects, "mood", __version__))
+    return manifests, place
+
+
+@cache
+def by_default(folder: Path) -> list[dict[str, Any]]:
+    """The objects of a chart with its own values."""
+    return templated(folder)
 
 
 def templated(folder: Path, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """As `helm template` gives them."""
     with Chart.load(folder) as loaded:
         texts = loaded.render(values, name="mood", namespace="models").values()
-    return [one for text in texts for one in yaml.safe_load_all(text) if one]
+    return [one for text in texts for one in yaml.load_all(text, Loader=LOADER) if one]
 
 
 def test_the_default_values_give_what_kustomize_builds(target: tuple[Manifests, Path]) -> None:
     manifests, folder = target
-    found = templated(folder)
+    found = by_default(folder)
     assert len(found) == len(manifests.objects)
     for one in manifests.objects:
         assert one in found, one["metadata"]["name"]
@@ -97,7 +101,7 @@ def test_texts_with_braces_reach_the_cluster_as_they_are(target: tuple[Manifests
     """Alerts and dashboards have templates of their own."""
     manifests, folder = target
     assert ("{{" in json.dumps(manifests.objects)) == (manifests.target != "base")
-    assert json.dumps(templated(folder)).count("{{") == json.dumps(manifests.objects).count("{{")
+    assert json.dumps(by_default(folder)).count("{{") == json.dumps(manifests.objects).count("{{")
 
 
 def test_the_same_objects_give_the_same_chart(target: tuple[Manifests, Path]) -> None:

@@ -29,6 +29,7 @@ def test_k8s_holds_yaml_and_what_yaml_reads() -> None:
     assert {file.suffix for file in files} <= {".yaml", ".env"}
 
 
+@pytest.mark.usefixtures("definitions_read_once")
 @pytest.mark.parametrize("release", [OLDEST, NEWEST])
 def test_objects_are_what_kubernetes_knows(manifests: Any, release: str) -> None:
     checked = 0

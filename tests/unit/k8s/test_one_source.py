@@ -14,14 +14,14 @@ import pytest
 import yaml
 
 from heliostat.cluster.kubernetes import kustomization
-from heliostat.cluster.kubernetes.build import build, built
+from heliostat.cluster.kubernetes.build import built
 from heliostat.cluster.kubernetes.overlays import OVERLAYS, package
 from heliostat.cluster.kubernetes.pods import CLUSTERS
 from heliostat.infra.config.strict import build as parsed
 from heliostat.operations.render import workload
 from heliostat.serve.args import AppArgs
 from heliostat.spec import Spec, load_spec
-from tests.unit.k8s.conftest import K8S, Manifests
+from tests.unit.k8s.conftest import Manifests, manifests_of
 
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 LISTENS = ("host", "port")
@@ -51,7 +51,7 @@ def images(manifests: Manifests) -> dict[str, str]:
 @cache
 def both(overlay: str) -> tuple[Manifests, Manifests]:
     """The committed overlay, and the recipe rendered over it."""
-    committed = Manifests(overlay, build(K8S / "overlays" / overlay))
+    committed = manifests_of(f"overlays/{overlay}")
     spec = load_spec("sentiment", overrides(committed))
     args = application(committed)["args"]
     served = AppArgs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import random
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,38 @@ import yaml
 from typer.testing import CliRunner
 
 from heliostat.cli import app
+from heliostat.cluster.kubernetes.build import LOADER
 from heliostat.cluster.kubernetes.plain import dump, plain
+from tests.unit.k8s.conftest import Manifests
 from tests.unit.k8s.golden import FILE, RENEW, golden
 
 
-def test_the_text_has_all_objects_and_no_other(manifests: Any) -> None:
-    documents = list(yaml.safe_load_all(plain(manifests.objects)))
+@cache
+def text_of(manifests: Manifests) -> str:
+    """All objects of a target as one text."""
+    return plain(manifests.objects)
+
+
+@cache
+def documents_of(manifests: Manifests) -> list[dict[str, Any]]:
+    """What is read of that text."""
+    return list(yaml.load_all(text_of(manifests), Loader=LOADER))
+
+
+def test_the_text_has_all_objects_and_no_other(manifests: Manifests) -> None:
+    documents = documents_of(manifests)
     assert len(documents) == len(manifests.objects)
     assert all(one in documents for one in manifests.objects)
 
 
-def test_the_same_objects_give_the_same_bytes_in_whatever_order_they_come(manifests: Any) -> None:
+def test_the_same_objects_give_the_same_bytes_in_whatever_order_they_come(manifests: Manifests) -> None:
     mixed = random.Random(7).sample(manifests.objects, len(manifests.objects))
     assert mixed != manifests.objects
-    assert plain(mixed) == plain(manifests.objects)
+    assert plain(mixed) == text_of(manifests)
 
 
-def test_what_others_stand_on_comes_first(manifests: Any) -> None:
-    kinds = [one["kind"] for one in yaml.safe_load_all(plain(manifests.objects))]
+def test_what_others_stand_on_comes_first(manifests: Manifests) -> None:
+    kinds = [one["kind"] for one in documents_of(manifests)]
     assert kinds[: kinds.index("ServiceAccount")] == ["NetworkPolicy"] * kinds.count("NetworkPolicy")
     assert kinds[-3:] == ["RayCluster", "RayJob", "RayService"]
     last_read = max(

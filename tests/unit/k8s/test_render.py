@@ -28,14 +28,13 @@ from heliostat.operations import render as operation
 from heliostat.serve.replica.ingress import check_ingress
 from heliostat.serve.replica.scaling import draining
 from heliostat.spec import Spec, load_spec
-from tests.unit.k8s.conftest import IMAGES, Manifests, args_of, rendered, spec_of
+from tests.unit.k8s.conftest import IMAGES, Manifests, args_of, manifests_of, rendered, spec_of
 
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
-def built(overlay: str, place: Path, is_served: bool = True) -> Manifests:
-    rendered(overlay, place, is_served)
-    return Manifests(overlay, build(place))
+def rendered_over(overlay: str) -> Manifests:
+    return manifests_of(f"rendered {overlay}")
 
 
 def workload(overlay: str, **more: Any) -> Any:
@@ -57,7 +56,7 @@ def test_the_same_spec_gives_the_same_bytes_and_changes_nothing_the_second_time(
 
 @each_overlay
 def test_the_job_trains_the_spec_under_the_name_of_its_run(overlay: str, tmp_path: Path) -> None:
-    found = built(overlay, tmp_path)
+    found = rendered_over(overlay)
     job = found.only("RayJob")
     words = shlex.split(job["spec"]["entrypoint"])
     assert job["metadata"]["name"] == "mood-7"
@@ -76,8 +75,8 @@ def test_the_job_trains_the_spec_under_the_name_of_its_run(overlay: str, tmp_pat
 
 
 @each_overlay
-def test_the_endpoint_is_the_version_that_is_named(overlay: str, tmp_path: Path) -> None:
-    service = built(overlay, tmp_path).only("RayService")
+def test_the_endpoint_is_the_version_that_is_named(overlay: str) -> None:
+    service = rendered_over(overlay).only("RayService")
     (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
     assert (service["metadata"]["name"], application["name"], application["route_prefix"]) == ("mood", "mood", "/mood")
     args = application["args"]
@@ -93,29 +92,30 @@ def test_the_endpoint_is_the_version_that_is_named(overlay: str, tmp_path: Path)
 
 
 @each_overlay
-def test_the_ingress_is_set_to_what_replicas_ask_of_it(overlay: str, tmp_path: Path) -> None:
-    settings = built(overlay, tmp_path).only("ConfigMap", "heliostat-environment")["data"]
+def test_the_ingress_is_set_to_what_replicas_ask_of_it(overlay: str) -> None:
+    settings = rendered_over(overlay).only("ConfigMap", "heliostat-environment")["data"]
     check_ingress(spec_of(overlay).serve, settings)
 
 
 @each_overlay
 def test_without_an_endpoint_nothing_of_it_is_left(overlay: str, tmp_path: Path) -> None:
-    found = built(overlay, tmp_path, is_served=False)
+    rendered(overlay, tmp_path, is_served=False)
+    found = Manifests(overlay, build(tmp_path))
     assert not found.of("RayService")
     assert not found.of("PodDisruptionBudget")
     assert found.only("RayJob")
 
 
-def test_a_budget_lets_one_pod_go(tmp_path: Path) -> None:
-    found = built("production", tmp_path)
+def test_a_budget_lets_one_pod_go() -> None:
+    found = rendered_over("production")
     (group,) = found.only("RayService")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     assert (group["minReplicas"], group["maxReplicas"]) == (3, 5)
     assert found.only("PodDisruptionBudget", "heliostat-serve")["spec"]["minAvailable"] == 2
 
 
 @each_overlay
-def test_the_sizes_of_overlays_are_those_of_their_manifests(overlay: str, tmp_path: Path) -> None:
-    found = built(overlay, tmp_path)
+def test_the_sizes_of_overlays_are_those_of_their_manifests(overlay: str) -> None:
+    found = rendered_over(overlay)
     for pod in found.pods():
         if pod.role == "worker":
             limits = pod.spec["containers"][0]["resources"]["limits"]

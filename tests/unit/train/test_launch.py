@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from heliostat.infra.metrics.catalogue import LABELS
 from heliostat.train.launch import DriverChannel, innermost, reason
 
@@ -45,3 +48,9 @@ def test_the_channel_says_why_workers_begin_anew() -> None:
     told += [channel.begin(), channel.begin()]
     assert told == ["", "lost_worker", "resize", "out_of_memory", "lost_worker"]
     assert {*told} == {"", *LABELS["restart_reason"].values}
+
+
+def test_the_channel_is_a_process_without_torch() -> None:
+    heavy = "print([one for one in ('torch', 'pandas', 'ray.train') if one in sys.modules])"
+    program = f"import sys; from heliostat.train.launch import DriverChannel; {heavy}"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
