@@ -21,8 +21,8 @@ class TrainingResult:
     run_id: str
     model: ModelVersion
     result: Mapping[str, Any]
-    """`metrics` on the test split, `confusion`, `reliability`, `worst`, `labels`, `url`, `digest`, `size_bytes`; of a run
-    that ended before its last step, `stopped_early` in words."""
+    """`metrics` on the test split, `confusion`, `reliability`, `worst`, `labels`, `url`, `digest`, `size_bytes`; of a
+    run that ended before its last step, `stopped_early` in words."""
     tracking_url: str
     curves: Curves
     """Curves of the whole run, such as `train/loss` and `validation/accuracy`."""
