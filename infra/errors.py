@@ -12,6 +12,7 @@ HeliostatError            exit code 1
 │   └── UnreachableError  a server does not answer
 ├── ResourceError         too few CPUs or GPUs, a port in use, no cluster
 ├── TrainingError         a run failed for a reason that the user can act on
+│   └── RecordTooLargeError  one record in a pass does not fit in memory
 ├── JobError              a job on a cluster failed; the exit code of its command
 └── StoppedError          Ctrl-C or a signal stopped the command; exit code 128 + the signal's number
 
@@ -72,6 +73,10 @@ class ResourceError(HeliostatError):
 
 class TrainingError(HeliostatError):
     """A run failed for a reason that the user can act on."""
+
+
+class RecordTooLargeError(TrainingError):
+    """One record in a pass does not fit in memory."""
 
 
 class JobError(HeliostatError):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from inspect import getclosurevars
 from typing import Any
 
 import torch
+from torch._tensor_str import printoptions
 
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.batches import accumulation
@@ -89,17 +91,33 @@ def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None
     optimizer = torch.optim.AdamW(groups, lr=train.learning_rate, betas=train.betas, fused=True)
     if isinstance(model, Network):
         optimizer.register_step_post_hook(lambda *_: model.stepped())
-    engine, *_ = deepspeed.initialize(
-        model=model,
-        optimizer=optimizer,
-        config=sized(deepspeed_config(train, world.size, micro), model),
-        dist_init_required=False,
-    )
+    with printoptions(threshold=0, edgeitems=0):  # stage 3 builds a message of all parameters, and prints it nowhere
+        engine, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            config=sized(deepspeed_config(train, world.size, micro), model),
+            dist_init_required=False,
+        )
     check_split(engine.module, train.tensor_parallel)
     engine.train()  # transformers loads models in eval mode: no dropout, and no sequence parallelism
     if train.zero_stage == 0:
         (_keep_gradient_norm if train.precision == "fp32" else _forget_first_step)(engine)
     return engine
+
+
+def release(engine: Any) -> None:
+    """Ends an engine. Once the caller drops it too, model and optimizer state are freed at the next collection.
+
+    At ZeRO stage 3, DeepSpeed's own `destroy` leaves both in module globals: its stack of modules in a forward pass
+    keeps the model, and a cache without bound each submodule that was fetched. The next engine would see the stack.
+    """
+    from deepspeed.runtime.zero import parameter_offload
+    from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator as Coordinator
+
+    engine.destroy()
+    parameter_offload.FWD_MODULE_STACK.clear()
+    timed = vars(Coordinator)["_PartitionedParameterCoordinator__params_to_release"]
+    getclosurevars(timed).nonlocals["func"].cache_clear()
 
 
 def compile_layers(model: torch.nn.Module) -> None:

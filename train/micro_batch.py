@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from heliostat.infra.errors import TrainingError
-from heliostat.train.engine import set_learning_rate
+from heliostat.infra.errors import RecordTooLargeError
+from heliostat.train.engine import release, set_learning_rate
 from heliostat.train.loop import Run, accumulate
 
 USABLE = 0.9
@@ -41,10 +41,39 @@ def fit_micro_batch(make_run: Callable[[int | None], Run], limit: int | None) ->
         raise out_of_memory_error(run) from error
     if room >= run.engine.train_micro_batch_size_per_gpu():
         return run
-    run.engine.destroy()
+    release(run.engine)
     del run
     gc.collect()
     return make_run(room)
+
+
+class PassTooLargeError(RuntimeError):
+    """A pass of `size` records ran out of memory on `rank`. No error for users: half as many may fit."""
+
+    def __init__(self, size: int, rank: int) -> None:
+        super().__init__(size, rank)  # what it is pickled by, on its way to the driver
+        self.size, self.rank = size, rank
+
+    def __str__(self) -> str:
+        return f"worker {self.rank}: out of memory with {self.size} records in a pass"
+
+
+@contextmanager
+def sizing_out_of_memory(run: Run) -> Iterator[None]:
+    """Raises PassTooLargeError where the block runs out of memory.
+
+    RecordTooLargeError if a pass was a single record.
+    The other ranks learn nothing of it and wait in a collective operation for this one: the driver has to end them.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = run.engine.train_micro_batch_size_per_gpu()
+        if size == 1:
+            raise out_of_memory_error(run) from error
+        raise PassTooLargeError(size, run.world.rank) from error
 
 
 @contextmanager
@@ -56,20 +85,16 @@ def report_out_of_memory(run: Run, channel: Any) -> Iterator[None]:
     import ray
 
     try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        size = run.engine.train_micro_batch_size_per_gpu()
-        if size == 1:
-            raise out_of_memory_error(run) from error
-        ray.get(channel.shrink.remote(size, run.world.rank))
+        with sizing_out_of_memory(run):
+            yield
+    except PassTooLargeError as error:
+        ray.get(channel.shrink.remote(error.size, error.rank))
         raise
 
 
-def out_of_memory_error(run: Run) -> TrainingError:
+def out_of_memory_error(run: Run) -> RecordTooLargeError:
     """The error for a run of which not even one record fits."""
-    return TrainingError(
+    return RecordTooLargeError(
         f"worker {run.world.rank}: out of memory with one record in a pass; lower data.max_length, set "
         "train.activation_checkpointing, or share more out (train.zero_stage, train.workers): heliostat plan"
     )

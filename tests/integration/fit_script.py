@@ -7,11 +7,13 @@ first record makes the loss no number, and `probed`, the records of a trial befo
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from weakref import ref
 
 import numpy as np
 import torch
@@ -28,7 +30,7 @@ from heliostat.train.data.batches import BatchPlan
 from heliostat.train.data.prepared import Prepared, open_prepared
 from heliostat.train.data.rows import Rows
 from heliostat.train.early_stopping import patience_of
-from heliostat.train.engine import gathered_weights
+from heliostat.train.engine import gathered_weights, release
 from heliostat.train.loop import fit
 from heliostat.train.micro_batch import probe
 from heliostat.train.models.bases import rows_of
@@ -92,10 +94,14 @@ def train(folder: Path, prepared: Prepared, world: World, values: dict[str, Any]
     except TrainingError as failure:
         error = str(failure)
     sums = {name: float(value.double().sum()) for name, value in gathered_weights(engine)}
-    engine.destroy()
+    release(engine)
+    model = ref(engine.module)
+    del run, engine
+    gc.collect()
     metrics = reports[-1].metrics if reports else None
     told = {"losses": losses, "norms": norms, "waits": waits, "streams": streams}
-    return {**told, "metrics": metrics, "sums": sums, "error": error, "patience": patience.state()}
+    return {**told, "metrics": metrics, "sums": sums, "error": error, "patience": patience.state(),
+            "freed": model() is None}  # fmt: skip
 
 
 def main(folder: Path, runs: list[dict[str, Any]]) -> None:

@@ -262,6 +262,12 @@ def test_a_step_that_is_no_number_changes_nothing_and_the_run_goes_on(
     assert after["metrics"] == before["metrics"]
 
 
+def test_nothing_is_left_of_a_run_in_the_processes_that_go_on_with_the_next(
+    together: dict[str, dict[str, Any]],
+) -> None:
+    assert [name for name, run in together.items() if not run["freed"]] == []
+
+
 def test_a_run_that_ends_early_ends_at_the_same_step_when_it_is_resumed(
     together: dict[str, dict[str, Any]],
 ) -> None:

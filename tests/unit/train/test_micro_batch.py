@@ -1,3 +1,4 @@
+import pickle
 import weakref
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,7 +10,13 @@ import torch
 from heliostat.infra.errors import TrainingError
 from heliostat.train import micro_batch
 from heliostat.train.loop import Run
-from heliostat.train.micro_batch import fit_micro_batch, fitting, is_out_of_memory, report_out_of_memory
+from heliostat.train.micro_batch import (
+    PassTooLargeError,
+    fit_micro_batch,
+    fitting,
+    is_out_of_memory,
+    report_out_of_memory,
+)
 from heliostat.train.parallel.distributed import World
 
 
@@ -90,9 +97,15 @@ def channel(monkeypatch: pytest.MonkeyPatch) -> FakeChannel:
 
 
 def test_running_out_of_memory_is_told_with_the_size_and_the_rank(channel: FakeChannel) -> None:
-    with pytest.raises(torch.OutOfMemoryError), report_out_of_memory(run_on(World(1, 2, "cuda")), channel):
+    with pytest.raises(PassTooLargeError) as error, report_out_of_memory(run_on(World(1, 2, "cuda")), channel):
         raise torch.OutOfMemoryError
+    assert isinstance(error.value.__cause__, torch.OutOfMemoryError)
     assert channel.told == [(8, 1)]
+
+
+def test_what_ran_out_of_memory_survives_the_way_to_the_driver() -> None:
+    error = pickle.loads(pickle.dumps(PassTooLargeError(8, 1)))
+    assert (error.size, error.rank, str(error)) == (8, 1, "worker 1: out of memory with 8 records in a pass")
 
 
 def test_other_errors_are_not_told(channel: FakeChannel) -> None:
