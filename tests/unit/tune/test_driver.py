@@ -262,7 +262,7 @@ def test_a_trial_that_a_user_stops_goes_on_no_further_and_a_clone_starts_from_it
     assert told(again.trials()) == told(driver.trials())
     state = look(place, "runs/m/s", "s")
     assert told(list(state.trials)) == told(driver.trials())
-    assert (state.wanted, state.note, state.searched) == (3, "", ())
+    assert (state.wanted, state.note, state.searched) == (3, "", ("learning_rate",))
 
 
 def test_a_search_is_looked_at_while_it_runs(tmp_path: Path) -> None:
