@@ -108,17 +108,21 @@ class Gang:
         """Starts a trial, or goes on with one; returns the step that it is at. See `Member.begin`."""
         self.holds = None
         calls = [one.begin.remote(job, share, place, limit) for one in self._members]
-        return int((await self._answers(calls, START_SECONDS))[0])
+        return int((await self._watched(calls, START_SECONDS, has_steps=False))[0])
 
     async def advance(self) -> dict[str, Any]:
         """Trains to the next validation; see `Member.advance`. Raises GangLostError if a worker dies or hangs."""
         calls = [one.advance.remote() for one in self._members]
-        watching = asyncio.create_task(self._watch())
+        found: dict[str, Any] = (await self._watched(calls, None, has_steps=True))[0]
+        return found
+
+    async def _watched(self, calls: Sequence[Any], seconds: float | None, has_steps: bool) -> list[Any]:
+        """The answers, while it is watched that workers answer and, if that is to be, take steps."""
+        watching = asyncio.create_task(self._watch(has_steps))
         try:
-            found: dict[str, Any] = (await self._answers(calls, None, watching))[0]
+            return await self._answers(calls, seconds, watching)
         finally:
             watching.cancel()
-        return found
 
     def stop(self) -> None:
         """Makes `advance` end with a TrialStoppedError, after a checkpoint."""
@@ -178,7 +182,7 @@ class Gang:
             return GangLostError(f"one worker failed, others wait for it: {innermost(first)}")
         return TrialError(innermost(first))
 
-    async def _watch(self) -> None:
+    async def _watch(self, has_steps: bool) -> None:
         """Returns never; raises GangLostError once a worker has done nothing for too long."""
         import ray
 
@@ -193,7 +197,7 @@ class Gang:
             except ray.exceptions.RayError:
                 continue  # a worker has died: the call that trains says so
             passes = [pulse.passes for pulse in pulses]
-            if passes != before:
+            if passes != before or not has_steps:
                 since, before = time.monotonic(), passes
             still = max(STILL_SECONDS, 5 * max(pulse.step_seconds for pulse in pulses))
             if time.monotonic() - since > still:

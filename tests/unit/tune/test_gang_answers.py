@@ -87,6 +87,24 @@ def test_out_of_memory_and_a_stop_are_told_apart() -> None:
         advance(*[Worker(failed(StoppedError("stopped after step 3")))] * 2)
 
 
+def test_a_worker_that_does_not_answer_costs_the_gang_before_it_takes_steps_too() -> None:
+    class Suspended(Worker):
+        async def _pulse(self) -> Pulse:
+            await asyncio.sleep(3600)
+            raise AssertionError
+
+    async def begin(*workers: Worker) -> Any:
+        gang = Gang(Crew(1, 1, 0.0))
+        gang._members = list(workers)
+        return await gang._watched([one.advance.remote() for one in workers], 60, has_steps=False)
+
+    with pytest.raises(GangLostError, match="a worker has not answered for 0 s"):
+        asyncio.run(begin(Suspended(None)))
+    slow = Worker(None, works=False)
+    slow.advance = Method(lambda: asyncio.sleep(1, "ready"))
+    assert asyncio.run(begin(slow)) == ["ready"]
+
+
 def test_workers_that_do_nothing_cost_the_gang_and_slow_ones_do_not() -> None:
     with pytest.raises(GangLostError, match=r"no step in 0 s"):
         advance(Worker(None, works=False), Worker(None, works=False))
