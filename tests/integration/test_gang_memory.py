@@ -28,7 +28,6 @@ TRAIN = {
 }  # fmt: skip
 
 
-@ray.remote(num_cpus=1)
 class Member:
     """A worker of a gang of two."""
 
@@ -52,7 +51,8 @@ class Member:
         from heliostat.train.loop import fit
         from heliostat.train.micro_batch import sizing_out_of_memory
 
-        task, done = tasks.get("text-classification"), []
+        task = tasks.get("text-classification")
+        done: list[tuple[float, int]] = []
         prepared = open_prepared(StorageConfig(url=str(folder / "storage")), fingerprint)
         run = build_run(RunInputs(task, folder / "model", prepared), build(TrainConfig, TRAIN), self.world, limit)
         loss = task.loss
@@ -81,7 +81,7 @@ def gang() -> tuple[list[Any], list[int]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    members = [Member.remote() for _ in range(2)]
+    members = [ray.remote(num_cpus=1)(Member).remote() for _ in range(2)]
     return members, ray.get([member.join.remote(rank, port) for rank, member in enumerate(members)])
 
 
@@ -118,7 +118,7 @@ def test_the_trial_goes_on_with_half_the_micro_batch_on_a_gang_that_takes_its_pl
     assert found == Failure("memory", "worker 1: out of memory with 12 records in a pass", 6)
     for member in members:
         ray.kill(member)
-    until(lambda: all(map(is_gone, processes)))
+    until(lambda: all(map(is_gone, processes)), "members gone", 60)
 
     members, _ = gang()
     resumed = settle([member.train.remote(tmp_path, fingerprint, found.limit, None) for member in members])
