@@ -17,11 +17,11 @@ from typing import Any, Protocol
 from heliostat.infra import log
 from heliostat.infra.errors import HeliostatError, TrainingError
 from heliostat.tune.decisions import Decisions
-from heliostat.tune.gang import Crew, Gang, GangLostError, TrialError, TrialStoppedError
+from heliostat.tune.gang import Crew, Gang, GangLostError, MemoryOutError, TrialError, TrialStoppedError
 from heliostat.tune.journal import Journal
 from heliostat.tune.requests import Request, asked
 from heliostat.tune.trials import Objective, Origin, Score, Trial
-from heliostat.tune.work import Place, Result, TrialMemoryError, Work
+from heliostat.tune.work import Place, Result, Work
 
 TICK_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
@@ -254,58 +254,56 @@ class Driver:
         progress = self._progress.setdefault(work.number, Progress())
         self.running[work.number] = progress
         self._on_change(self)
+        error: str | None = None
         try:
             error = await self._advance(gang, work, progress)
-        except (GangLostError, TrialMemoryError) as lost:
-            self.running.pop(work.number)
-            gang.holds = None
-            if (failure := self._failure(work, progress, lost)) is None:
-                self._waiting.insert(0, work)
-                raise GangLostError(str(lost)) from lost
-            self._end(work, progress, failure)
-            raise GangLostError(str(lost)) from lost
         except TrialStoppedError:
             self.running.pop(work.number)
             raise
-        self.running.pop(work.number)
+        except TrialError as failed:
+            error, gang.holds = str(failed), None
+            if not failed.keeps_gang:
+                self._end(work, progress, error)
+                raise GangLostError(error) from failed
+        except (GangLostError, MemoryOutError) as lost:
+            self._put_back(work, progress, lost)
+            raise GangLostError(str(lost)) from lost
         self._end(work, progress, error)
 
-    def _failure(self, work: Work, progress: Progress, lost: Exception) -> str | None:
-        """Why the trial cannot go on; None if it can."""
-        if isinstance(lost, TrialMemoryError):
-            if lost.micro_batch <= 1:
-                return "out of memory with one record in a micro-batch"
-            progress.limit = lost.micro_batch // 2
-            _log.warning("trial %d: out of memory, goes on with micro-batches of %d", work.trial, progress.limit)
-            return None
-        progress.failures += 1
-        return str(lost) if progress.failures > self._settings.max_failures else None
+    def _put_back(self, work: Work, progress: Progress, lost: Exception) -> None:
+        """Lets a work whose gang was lost go on with another one; too many losses are its end."""
+        if isinstance(lost, MemoryOutError):
+            progress.limit = lost.limit
+            _log.warning("trial %d: %s; it goes on with %d", work.trial, lost, lost.limit)
+        else:
+            progress.failures += 1
+        if progress.failures > self._settings.max_failures:
+            self._end(work, progress, str(lost))
+        else:
+            self.running.pop(work.number)
+            self._waiting.insert(0, work)
 
     async def _advance(self, gang: Gang, work: Work, progress: Progress) -> str | None:
         """Trains until the work's share is reached; returns why the trial cannot go on, None if it can."""
         known = [*self.decisions.trials[work.trial].scores, *progress.scores]
         share = known[-1].share if known else 0.0
-        try:
-            if gang.holds != (work.trial, share) or work.origin:
-                job = await self._job(work)
-                step = await gang.begin(job, self._settings.grace, self._place(work, known), progress.limit)
-                progress.steps_again += self._lost_steps(work, known, step)
-            while share < work.until:
-                score = self._score(await gang.advance())
-                if score.share <= share:
-                    continue  # trained again after a loss
-                share = score.share
-                progress.scores.append(score)
-                self._journal.add("score", {"work": work.number, "score": _data(score)})
-                self._on_change(self)
-                if self.decisions.trials[work.trial].stopped:
-                    break
-                if not math.isfinite(score.metrics.get(self._settings.objective.metric, math.nan)):
-                    gang.holds = None
-                    return f"{self._settings.objective.metric}: not finite at step {score.step}"
-        except TrialError as error:
-            gang.holds = None
-            return str(error)
+        if gang.holds != (work.trial, share) or work.origin:
+            job = await self._job(work)
+            step = await gang.begin(job, self._settings.grace, self._place(work, known), progress.limit)
+            progress.steps_again += self._lost_steps(work, known, step)
+        gang.holds = None
+        while share < work.until:
+            score = self._score(await gang.advance())
+            if score.share <= share:
+                continue  # trained again after a loss
+            share = score.share
+            progress.scores.append(score)
+            self._journal.add("score", {"work": work.number, "score": _data(score)})
+            self._on_change(self)
+            if self.decisions.trials[work.trial].stopped:
+                break
+            if not math.isfinite(score.metrics.get(self._settings.objective.metric, math.nan)):
+                return f"{self._settings.objective.metric}: not finite at step {score.step}"
         gang.holds = (work.trial, share)
         return None
 
@@ -340,6 +338,7 @@ class Driver:
         return lost
 
     def _end(self, work: Work, progress: Progress, error: str | None) -> None:
+        self.running.pop(work.number, None)
         result = Result(work.number, tuple(progress.scores), error, progress.steps_again, progress.limit)
         self._progress.pop(work.number, None)
         self.decisions.arrived(result)

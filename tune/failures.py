@@ -8,25 +8,17 @@ members all came to the same end together can take another one.
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import ray
 from pydantic import ValidationError
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from heliostat.infra.errors import HeliostatError, RecordTooLargeError
 from heliostat.train.launch import FULL_NODE, innermost
 from heliostat.train.micro_batch import PassTooLargeError
 
-GRACE_SECONDS = 3.0
-"""How long the other members have to say what happened to them, after the first one has failed.
-
-A member whose process is gone is told of later than those whose connection to it broke.
-"""
 BROKEN = ("Connection closed", "Connection reset", "Broken pipe", "connection failure", "NCCL", "Gloo", "gloo")
 """Marks of the errors that a member raises for what befell another one."""
 
@@ -42,32 +34,6 @@ class Failure:
     """Of `memory`: the most records of a micro-batch that the trial goes on with; the global batch stays."""
     keeps_gang: bool = False
     """Whether the gang can take another trial; it has to be replaced otherwise."""
-
-
-def settle(calls: Sequence[Any], timeout_seconds: float = math.inf, grace_seconds: float = GRACE_SECONDS) -> list[Any]:
-    """What the members' calls (Ray's object references) came to, in their order: a value or an exception.
-
-    Waits for all of them, for `timeout_seconds` at most, and for `grace_seconds` once one has failed; None for those
-    that have not answered.
-    """
-    found: dict[Any, Any] = {}
-    until = time.monotonic() + timeout_seconds
-    while waiting := [call for call in calls if call not in found]:
-        left = max(0.0, until - time.monotonic())
-        ready, _ = ray.wait(waiting, timeout=None if math.isinf(left) else left)
-        if not ready:
-            break
-        found[ready[0]] = _outcome(ready[0])
-        if isinstance(found[ready[0]], Exception):
-            until = min(until, time.monotonic() + grace_seconds)  # one more failure makes it no later
-    return [found.get(call) for call in calls]
-
-
-def _outcome(call: Any) -> Any:
-    try:
-        return ray.get(call)
-    except RayError as error:
-        return getattr(error, "cause", None) or error
 
 
 def failure(outcomes: Sequence[Any], micro_batch_size: int) -> Failure | None:

@@ -14,8 +14,7 @@ from typing import Any
 
 from heliostat.infra.errors import StoppedError
 from heliostat.train.config import TrainConfig
-from heliostat.train.launch import innermost
-from heliostat.tune.work import Place, TrialMemoryError
+from heliostat.tune.work import Place
 
 START_SECONDS = 600.0
 """For workers to start, and for a trial to begin: models may be read from a slow storage."""
@@ -35,7 +34,20 @@ class TrialStoppedError(Exception):
 
 
 class TrialError(Exception):
-    """The trial cannot work; the gang can go on with another one."""
+    """The trial cannot work."""
+
+    def __init__(self, reason: str, keeps_gang: bool = True) -> None:
+        super().__init__(reason)
+        self.keeps_gang = keeps_gang
+        """Whether the gang can go on with another one."""
+
+
+class MemoryOutError(Exception):
+    """Memory ran out: the gang has to be replaced, its trial goes on with micro-batches of at most `limit` records."""
+
+    def __init__(self, reason: str, limit: int) -> None:
+        super().__init__(reason)
+        self.limit = limit
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,8 @@ class Gang:
         self._crew = crew
         self.holds: tuple[int, float] | None = None
         """The trial that is in its memory, and the share up to which it is trained."""
+        self.micro_batch = 1
+        """Records in a micro-batch of the trial."""
         self._members: list[Any] = []
         self._group: Any = None
 
@@ -108,7 +122,9 @@ class Gang:
         """Starts a trial, or goes on with one; returns the step that it is at. See `Member.begin`."""
         self.holds = None
         calls = [one.begin.remote(job, share, place, limit) for one in self._members]
-        return int((await self._watched(calls, START_SECONDS, has_steps=False))[0])
+        begun = (await self._watched(calls, START_SECONDS, has_steps=False))[0]
+        self.micro_batch = begun["micro_batch"]
+        return int(begun["step"])
 
     async def advance(self) -> dict[str, Any]:
         """Trains to the next validation; see `Member.advance`. Raises GangLostError if a worker dies or hangs."""
@@ -157,7 +173,7 @@ class Gang:
                 watching.result()
             if any(task.done() and task.exception() for task in tasks):
                 await asyncio.wait(tasks, timeout=TOGETHER_SECONDS)
-                raise self._judge([task.exception() if task.done() else None for task in tasks])
+                raise self._error([_outcome(task) for task in tasks])
             if not all(task.done() for task in tasks):
                 raise GangLostError(f"no answer in {seconds:.0f} s")
             return [task.result() for task in tasks]
@@ -165,22 +181,19 @@ class Gang:
             for task in (every, *tasks):
                 task.cancel()
 
-    def _judge(self, errors: Sequence[BaseException | None]) -> Exception:
-        """What errors of workers (None: none) mean for the gang and its trial."""
-        import ray
+    def _error(self, outcomes: Sequence[Any]) -> Exception:
+        """What the outcomes of workers, of which one is an error, mean for the gang and its trial."""
+        from heliostat.tune.failures import failure
 
-        for error in errors:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, TrialMemoryError):
-                return cause
-            if isinstance(cause, StoppedError):
-                return TrialStoppedError(str(cause))
-        if any(isinstance(error, ray.exceptions.RayActorError) for error in errors):
-            return GangLostError("a worker has died")
-        first = next(error for error in errors if error is not None)
-        if any(error is None for error in errors):
-            return GangLostError(f"one worker failed, others wait for it: {innermost(first)}")
-        return TrialError(innermost(first))
+        if any(isinstance(one, StoppedError) for one in outcomes):
+            return TrialStoppedError()
+        found = failure(outcomes, self.micro_batch)
+        assert found is not None
+        if found.kind == "lost":
+            return GangLostError(found.reason)
+        if found.limit:
+            return MemoryOutError(found.reason, found.limit)
+        return TrialError(found.reason, found.keeps_gang)
 
     async def _watch(self, has_steps: bool) -> None:
         """Returns never; raises GangLostError once a worker has done nothing for too long."""
@@ -206,3 +219,11 @@ class Gang:
 
 async def _of(call: Any) -> Any:
     return await call
+
+
+def _outcome(task: asyncio.Task[Any]) -> Any:
+    """What a worker's call has come to: a value or an error, that of the worker's own code if there is one; or None."""
+    if not task.done():
+        return None
+    error = task.exception()
+    return task.result() if error is None else getattr(error, "cause", None) or error

@@ -20,7 +20,7 @@ from heliostat.infra.log_fields import identify
 from heliostat.infra.memory import freeze_heap
 from heliostat.train.job import Job
 from heliostat.train.telemetry.stats import Report, StepStats
-from heliostat.tune.work import Place, TrialMemoryError
+from heliostat.tune.work import Place
 
 TRAINS = {"concurrency_groups": {"watch": 1}}
 """Options of the actor: `pulse` answers while a trial is trained."""
@@ -74,10 +74,10 @@ class Member:
         os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
         self._world = join("cuda" if torch.cuda.is_available() else "cpu")
 
-    def begin(self, job: dict[str, Any], share: float, place: Place, limit: int | None) -> int:
-        """Starts a trial, or goes on with one, validated after each `share` of its steps; returns the step it is at.
+    def begin(self, job: dict[str, Any], share: float, place: Place, limit: int | None) -> dict[str, int]:
+        """Starts a trial, or goes on with one, validated after each `share` of its steps.
 
-        Micro-batches have at most `limit` records.
+        Returns the `step` that it is at, and its `micro_batch`: the records of one, at most `limit`.
         """
         from heliostat.train.build import build_run
         from heliostat.train.loop import fit
@@ -92,22 +92,18 @@ class Member:
         self._run = self._watched(built, described, place)
         self._reports = fit(self._run)
         self._started = time.perf_counter()
-        return int(self._run.checkpoints.find_start())
+        micro_batch = self._run.engine.train_micro_batch_size_per_gpu()
+        return {"step": self._run.checkpoints.find_start(), "micro_batch": micro_batch}
 
     def advance(self) -> dict[str, Any]:
-        """Trains to the next validation: its `step` of `steps`, `metrics`, `seconds` and the size of micro-batches.
+        """Trains to the next validation: its `step` of `steps`, `metrics` and `seconds`.
 
-        Raises TrialMemoryError if memory runs out.
+        Raises PassTooLargeError if memory runs out.
         """
-        from heliostat.train.micro_batch import is_out_of_memory
+        from heliostat.train.micro_batch import sizing_out_of_memory
 
-        micro = self._run.engine.train_micro_batch_size_per_gpu()
-        try:
+        with sizing_out_of_memory(self._run):
             report = next(self._reports)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise TrialMemoryError(micro) from error
-            raise
         now, self._started = time.perf_counter(), self._started
         seconds, self._started = now - self._started, now
         return {
@@ -115,7 +111,6 @@ class Member:
             "steps": report.steps,
             "metrics": report.metrics,
             "seconds": seconds,
-            "micro_batch": micro,
         }
 
     def settle(self) -> None:
@@ -136,11 +131,13 @@ class Member:
 
     def end(self) -> None:
         """Drops the current trial, if any; its last checkpoint is stored while the next one begins."""
+        from heliostat.train.engine import release
+
         self._reports = iter(())
         if self._run is not None:
             self._storing.wait()  # at most two trials' states are kept in memory
             self._storing = self._run.checkpoints.released()
-            self._run.engine.destroy()
+            release(self._run.engine)
             self._run = None
             gc.collect()
 

@@ -56,11 +56,3 @@ class Place:
     def is_own(self) -> bool:
         """Whether the trial goes on from its own checkpoint."""
         return self.prefix.startswith(f"{self.source}/")
-
-
-class TrialMemoryError(MemoryError):
-    """Memory ran out with micro-batches of `micro_batch` records."""
-
-    def __init__(self, micro_batch: int) -> None:
-        super().__init__(micro_batch)
-        self.micro_batch = micro_batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import RayError
 
 from heliostat.infra.config.strict import build
 from heliostat.infra.storage.config import StorageConfig
@@ -19,7 +21,8 @@ from heliostat.train import tasks
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.prepared import prepare
-from heliostat.tune.failures import Failure, failure, settle
+from heliostat.tune.failures import Failure, failure
+from heliostat.tune.gang import TOGETHER_SECONDS
 from tests.waiting import until
 
 TRAIN = {
@@ -76,6 +79,25 @@ class Member:
         return done
 
 
+def settle(calls: list[Any], seconds: float = 120) -> list[Any]:
+    """What the members' calls came to: a value or an exception; None for those that wait for one that failed."""
+
+    def outcome(call: Any) -> Any:
+        try:
+            return ray.get(call)
+        except RayError as error:
+            return getattr(error, "cause", None) or error
+
+    found: dict[Any, Any] = {}
+    until = time.monotonic() + seconds
+    while (waiting := [call for call in calls if call not in found]) and time.monotonic() < until:
+        for call in ray.wait(waiting, timeout=1)[0]:
+            found[call] = outcome(call)
+            if isinstance(found[call], Exception):
+                until = min(until, time.monotonic() + TOGETHER_SECONDS)
+    return [found.get(call) for call in calls]
+
+
 def gang() -> tuple[list[Any], list[int]]:
     """Two members that have joined, and the ids of their processes."""
     with socket.socket() as free:
@@ -114,7 +136,7 @@ def test_the_trial_goes_on_with_half_the_micro_batch_on_a_gang_that_takes_its_pl
         member.train.remote(tmp_path, fingerprint, None, 8 if rank == 1 else None)
         for rank, member in enumerate(members)
     ]
-    found = failure(settle(calls, timeout_seconds=120), 12)
+    found = failure(settle(calls), 12)
     assert found == Failure("memory", "worker 1: out of memory with 12 records in a pass", 6)
     for member in members:
         ray.kill(member)

@@ -15,12 +15,11 @@ from heliostat.infra.errors import ConfigError, ResourceError, TrainingError
 from heliostat.infra.storage.local import LocalStore
 from heliostat.tune import driver as drivers
 from heliostat.tune.driver import Driver
-from heliostat.tune.gang import GangLostError, TrialError
+from heliostat.tune.gang import GangLostError, MemoryOutError, TrialError
 from heliostat.tune.history import look
 from heliostat.tune.ranking import best_first, outcome
 from heliostat.tune.requests import Request, ask
 from heliostat.tune.trials import Trial
-from heliostat.tune.work import TrialMemoryError
 from tests.unit.tune.gangs import LOSS, STEPS, FakeGang, Workshop, config, driver_of, loss_of, plan, run
 
 
@@ -196,7 +195,7 @@ def test_out_of_memory_halves_the_micro_batch_and_is_recorded(tmp_path: Path) ->
     def on_step(gang: FakeGang) -> None:
         size = gang.limit or 8
         if size > 2:
-            raise TrialMemoryError(size)
+            raise MemoryOutError(f"out of memory with {size}", size // 2)
 
     driver = run(plan(config(scheduler="none", trials=1), Workshop(on_step=on_step)), store(tmp_path))
     assert driver.trials()[0].share == 1
