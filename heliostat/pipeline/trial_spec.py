@@ -11,8 +11,6 @@ from pydantic import BaseModel
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
 from heliostat.spec import Spec
-from heliostat.tune.space.domains import Domain
-from heliostat.tune.space.values import Range
 
 SECTIONS = ("train", "data", "model")
 """What training reads."""
@@ -72,22 +70,17 @@ def check_space(spec: Spec) -> None:
         raise ConfigError(
             "data.split.validation: 0 given; a search compares its trials by that split, so it needs more"
         )
+    known: dict[str, str] = {}
     for key, domain in spec.tune.space.items():
         check_key(key)
+        if (other := known.setdefault(full_key(key), key)) != key:
+            raise ConfigError(f"tune.space.{key}: the same key as tune.space.{other}; one of them is allowed")
         parents = {parent: domain.alternatives(parent)[0] for parent in domain.when}
-        for value in _samples(domain):
+        for value in domain.to_check():
             try:
                 trial_spec(spec, {**parents, key: value})
             except ConfigError as error:
                 raise ConfigError(f"tune.space.{key}: {value!r} given; {error}") from None
-
-
-def _samples(domain: Domain) -> list[Any]:
-    """All values that are written out, and the ends of a range."""
-    values = domain.values
-    if isinstance(values, Range):
-        return [values.low, values.high]
-    return list(values.values) if isinstance(values.values, list) else [values.values[0], values.values[-1]]
 
 
 def check_key(key: str) -> None:
