@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from heliostat.tune.ranking import best_first, is_lost
-from heliostat.tune.reports.table import ENDED, FAILED, RUNNING, STATES, Row, row, rows, state_of
+from heliostat.tune.reports.table import ENDED, FAILED, RUNNING, STATES, Row, one_line, row, rows, state_of
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Trial
 from heliostat.view.progress import VARIABLE, Bar, progress_bar
@@ -36,7 +36,7 @@ def searching(console: Console, before: SearchState | None = None) -> Iterator[C
     Trials that had ended `before`, in a search that is resumed, get no line.
     """
     said = _Said(before)
-    if console.is_terminal and os.environ.get(VARIABLE) != "json":
+    if console.is_terminal and not console.is_dumb_terminal and os.environ.get(VARIABLE) != "json":
         with _Table(console) as table:
             yield lambda state: _update(table, said, state, (FAILED,))
         return
@@ -185,7 +185,7 @@ def measured(state: SearchState, best: Mapping[str, float]) -> str:
 
 def tried(values: Mapping[str, Any]) -> str:
     """A trial's values in a line."""
-    return ", ".join(f"{key} {number(value)}" for key, value in values.items())
+    return one_line(", ".join(f"{key} {number(value)}" for key, value in values.items()))
 
 
 def done(state: SearchState) -> float:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from heliostat.tune.reports.drawing import MOST_DOTS, MOST_LINES
+from heliostat.tune.reports.drawing import MOST_DOTS, MOST_LINES, subject
+from heliostat.tune.reports.parallel import Parallel, parallel
+from heliostat.tune.reports.plots import curves, slices
 from heliostat.tune.reports.search_report import render, shorter
 from heliostat.tune.state import PageState
 from heliostat.tune.trials import Origin, Score, Trial
@@ -123,12 +125,14 @@ def test_thousands_of_trials_are_drawn_in_part_which_the_page_says_and_listed_in
     assert len([one for tag, one in page.elements if tag == "tr"]) > count
 
 
-def test_the_best_are_on_top_and_those_that_failed_are_marked() -> None:
-    page = Page(render(FEW))
-    kinds = [(one["class"] or "").split()[1] for one in trials_in(page, "path")]
-    assert kinds.count("failed") > 0
-    first = kinds.index("top")
-    assert "rest" in kinds[:first], "drawn before, so beneath"
+def test_the_best_are_on_top_in_each_chart() -> None:
+    of = subject(FEW)
+    charts = [parallel(of), curves(of), *slices(of)]
+    drawn = [chart.lines if isinstance(chart, Parallel) else chart.marks for chart in charts if chart]
+    assert len(drawn) == 5
+    for marks in drawn[:3]:
+        assert marks[-1].text.startswith("trial 12, finished at 100 %: accuracy 0.84, ")
+        assert "failed" in marks[0].kind
 
 
 def test_without_trials_the_page_says_so() -> None:
