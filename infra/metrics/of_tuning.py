@@ -17,7 +17,7 @@ GANGS_WANTED = Metric(
     "heliostat_tune_gangs_wanted",
     "gauge",
     "1",
-    "Gangs of workers that the search would use now: as many as `tune.lag` and `tune.concurrent` allow, or trials are left.",
+    "Gangs of workers that the search would use now: what `tune.lag` and `tune.concurrent` allow, or the trials left.",
     "Whether the cluster has room for them: as many trials should run.",
     _SEARCH,
 )
