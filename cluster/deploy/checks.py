@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from heliostat.cluster.deploy import room
@@ -19,6 +19,8 @@ KUBERNETES = (1, 30)
 KUBERAY = (1, 7, 0)
 """The same of KubeRay's operator: jobs have its `preRunningDeadlineSeconds`."""
 OPERATOR = "app.kubernetes.io/component=kuberay-operator"
+OPERATORS_CONTAINER = "kuberay-operator"
+"""Its name in KubeRay's Helm chart and in its kustomize manifests alike."""
 MISSING = {
     "ray.io": "KubeRay is not installed here: helm install kuberay-operator kuberay/kuberay-operator",
     "monitoring.coreos.com": "the Prometheus operator is not installed here; leave components/monitoring out",
@@ -65,7 +67,7 @@ def _unknown_kinds(api: Api, manifests: list[Manifest]) -> list[str]:
 
 def _old_operator(api: Api, say: Callable[[str], None]) -> Iterator[str]:
     operators = _allowed(lambda: api.all_of("apps/v1", "Deployment", labels=OPERATOR, everywhere=True), NOTHING)
-    images = [one["image"] for found in operators for one in found["spec"]["template"]["spec"]["containers"]]
+    images = [_operators_own(found["spec"]["template"]["spec"]["containers"])["image"] for found in operators]
     versions = [(image, tuple(map(int, match.groups()))) for image in images if (match := _VERSION.search(image))]
     if not versions:
         say("the version of KubeRay's operator is not to be seen here")
@@ -74,6 +76,13 @@ def _old_operator(api: Api, say: Callable[[str], None]) -> Iterator[str]:
         for image, version in versions
         if version < KUBERAY
     )
+
+
+def _operators_own(containers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The operator's of its pod's containers, beside which a mesh or an agent may have put others: by name, or the
+    first."""
+    named = [one for one in containers if one["name"] == OPERATORS_CONTAINER]
+    return (named or containers)[0]
 
 
 _VERSION = re.compile(r":v?(\d+)\.(\d+)\.(\d+)")

@@ -19,8 +19,9 @@ OPERATOR = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
     "metadata": {"name": "kuberay-operator", "labels": {"app.kubernetes.io/component": "kuberay-operator"}},
-    "spec": {"template": {"spec": {"containers": [{"image": "quay.io/kuberay/operator:v1.7.0"}]}}},
-}
+    "spec": {"template": {"spec": {"containers": [
+        {"name": "kuberay-operator", "image": "quay.io/kuberay/operator:v1.7.0"}]}}},
+}  # fmt: skip
 READY = {"observedGeneration": 10**6, "readyReplicas": 1, "updatedReplicas": 1}
 
 

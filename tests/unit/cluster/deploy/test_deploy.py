@@ -296,6 +296,24 @@ def test_an_operator_that_is_too_old_is_refused(
         check(api, endpoint(objects), lambda line: None)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_container_beside_the_operator_is_not_taken_for_it(
+    api: Api, kubernetes: FakeKubernetes, objects: list[Manifest], place: int
+) -> None:
+    found = kubernetes.all_of("Deployment")[0]
+    containers = found["spec"]["template"]["spec"]["containers"]
+    containers.insert(place, {"name": "istio-proxy", "image": "docker.io/istio/proxyv2:1.2.3"})
+    kubernetes.write(found, namespace="")
+
+    check(api, endpoint(objects), lambda line: None)
+
+    [operator] = [one for one in containers if one["name"] == "kuberay-operator"]
+    operator["image"] = "ghcr.io/us/operator:v1.6.0"
+    kubernetes.write(found, namespace="")
+    with pytest.raises(KubernetesError, match=r"KubeRay's operator is 1\.6\.0 \(ghcr"):
+        check(api, endpoint(objects), lambda line: None)
+
+
 def test_a_missing_secret_and_a_refused_object_are_both_named(
     api: Api, kubernetes: FakeKubernetes, objects: list[Manifest]
 ) -> None:
