@@ -14,6 +14,7 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.infra.config.strict import StrictModel, apply_overrides, build, read_yaml
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.config import StorageConfig
+from heliostat.searchable import check_keys
 from heliostat.serve.config import ServeConfig, check_names
 from heliostat.train.config import TrainConfig, check_network, check_task
 from heliostat.train.data.config import DataConfig
@@ -65,6 +66,11 @@ class Spec(StrictModel):
         check_task(self.train, self.task)
         if self.model.network:
             check_network(self.train, self.model.network)
+        return self
+
+    @model_validator(mode="after")
+    def _a_search_varies_what_it_can(self) -> Spec:
+        check_keys(list(self.tune.space), type(self))
         return self
 
     @model_validator(mode="after")

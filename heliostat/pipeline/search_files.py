@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from heliostat.infra.config.strict import dump_yaml
-from heliostat.pipeline.trial_spec import full_key
+from heliostat.searchable import full_key
 from heliostat.spec import Spec
 from heliostat.tune.space.values import Listed
 from heliostat.tune.state import PageState, SearchState

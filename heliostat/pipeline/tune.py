@@ -12,7 +12,8 @@ from heliostat.pipeline import prepare
 from heliostat.pipeline.job import make_job
 from heliostat.pipeline.search_files import last_state, page_of, running_state, write_files
 from heliostat.pipeline.searches import new_search, read_search, write_search
-from heliostat.pipeline.trial_spec import check_space, full_key, trial_spec, with_values
+from heliostat.pipeline.trial_spec import check_space, trial_spec, with_values
+from heliostat.searchable import full_key
 from heliostat.spec import Spec
 from heliostat.tune.state import SearchState
 from heliostat.view.search import searching, show_search

@@ -57,6 +57,9 @@ WORK: dict[str, tuple[list[str], int, str]] = {
     "serve": (["sentiment"], 1, "models:/sentiment@production"),
     "status": ([], 0, NOTHING_RUNS),
     "stop": ([], 1, NOTHING_RUNS),
+    "trials clone": (["m", "0", "learning_rate=1"], 1, "m: no search yet in"),
+    "trials list": (["m"], 1, "m: no search yet in"),
+    "trials stop": (["m", "0"], 1, "m: no search yet in"),
     "submit": (["train", "sentiment", "--address", "http://127.0.0.1:1"], 1, "nothing answers there"),
 }
 """What works where only serving is installed: arguments, exit code, and what is said."""

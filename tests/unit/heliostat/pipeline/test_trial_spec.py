@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
 from heliostat.pipeline.trial_spec import check_space, trial_spec, with_values
 from heliostat.spec import Spec, load_spec
@@ -16,8 +17,8 @@ def spec(*overrides: str, space: dict[str, Any] | None = None, recipe: str = "ta
     loaded = load_spec(recipe, overrides)
     if space is None:
         return loaded
-    tune = type(loaded.tune).model_validate({**loaded.tune.model_dump(exclude_unset=True), "space": space})
-    return loaded.model_copy(update={"tune": tune})
+    values = loaded.model_dump(mode="json", exclude_unset=True)
+    return build(Spec, {**values, "tune": {**values["tune"], "space": space}})
 
 
 def test_a_key_without_a_dot_is_one_of_train_and_others_are_those_of_the_spec() -> None:
