@@ -49,6 +49,9 @@ class TuneConfig(StrictModel):
     budget: BudgetConfig = BudgetConfig()
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Times that a trial may go on from its last checkpoint after its workers were lost."""
+    checkpoint_bytes: Positive = 20_000_000_000
+    """Most bytes of paused trials' checkpoints in storage; with more, those of the worst are deleted, which would start
+    over if they were promoted."""
     resume: Literal["never", "auto"] = "never"
     """`auto`: go on with the spec's newest search if it has not ended; for drivers that may be restarted."""
     scale_learning_rate: Literal["none", "sqrt", "linear"] = "none"

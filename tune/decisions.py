@@ -69,6 +69,11 @@ class Decisions:
         return self._trials
 
     @property
+    def has_lag(self) -> bool:
+        """Whether decisions see results in a fixed order."""
+        return self._lag is not None
+
+    @property
     def open_works(self) -> list[Work]:
         """The works without a result."""
         return [work for work in self.works if work.number not in self.results]

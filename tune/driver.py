@@ -20,6 +20,7 @@ from heliostat.tune.decisions import Decisions
 from heliostat.tune.gang import Crew, Gang, GangLostError, MemoryOutError, TrialError, TrialStoppedError
 from heliostat.tune.journal import Journal
 from heliostat.tune.requests import Request, asked
+from heliostat.tune.retention import retain
 from heliostat.tune.trials import Objective, Origin, Score, Trial
 from heliostat.tune.work import Place, Result, Work
 
@@ -33,6 +34,10 @@ SUSPENDED_SECONDS = 10.0
 """A driver that did nothing for so long was suspended, and looks whether the search is still its own."""
 FAILURES_IN_A_ROW = 5
 """So many trials that fail, with none that does not in between, end a search."""
+FAILED_STARTS = 3
+"""So many gangs that do not come up, one after the other, end a search."""
+RETAIN_SECONDS = 15.0
+"""Between looks at the size of checkpoints."""
 _log = log.get(__name__)
 
 
@@ -71,6 +76,8 @@ class Settings:
     most_gangs: int
     objective: Objective
     budget: Budget
+    checkpoint_bytes: int
+    """Most bytes of checkpoints of paused trials."""
 
 
 class Driver:
@@ -94,16 +101,16 @@ class Driver:
         self._spent_before = {"seconds": 0.0, "worker_seconds": 0.0}
         self._waiting: list[Work] = []
         self._progress: dict[int, Progress] = {}
-        self._stored: dict[tuple[int, float], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._gangs: set[Gang] = set()
         self._news = asyncio.Event()
         self._started = self._ticked = time.monotonic()
-        self._over = self._asked = 0.0
+        self._over = self._asked = self._retained = 0.0
         self._handled: set[str] = set()
         self._worker_seconds = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed_in_a_row: list[str] = []
+        self._failed_starts = 0
         journal.seconds = self.spent
 
     def spent(self) -> dict[str, float]:
@@ -123,6 +130,15 @@ class Driver:
                 self._journal.add("request", {"key": request.key})
                 (self._stop_trial if request.kind == "stop" else self._clone)(request)
             await asyncio.to_thread(store.delete, request.key)
+
+    async def _retain(self, *, now: bool = False) -> None:
+        """Deletes checkpoints that nobody needs, or that are too many."""
+        if not now and time.monotonic() - self._retained < RETAIN_SECONDS:
+            return
+        self._retained = time.monotonic()
+        what = (self._settings.prefix, self.trials(), self._settings.objective, self._settings.checkpoint_bytes)
+        for number in await asyncio.to_thread(retain, self._journal.store, *what):
+            _log.warning("trial %d: its checkpoint is deleted for tune.checkpoint_bytes; it would start over", number)
 
     def _stop_trial(self, request: Request) -> None:
         reason = "stopped by a user"
@@ -163,7 +179,9 @@ class Driver:
             while not self._is_over():
                 self._tick()
                 await self._take_requests()
-                self._decide()
+                await self._retain()
+                if self.decisions.has_lag or not self._gangs or self._crew.has_room():
+                    self._decide()  # others are decided when a gang asks for one
                 self._hire()
                 self._news.clear()
                 waiting = asyncio.create_task(self._news.wait())
@@ -179,6 +197,7 @@ class Driver:
         finally:
             await self._dismiss()
             self._over = time.monotonic()
+        await self._retain(now=True)
         self._on_change(self)
         self._journal.add("end", {"reason": self.ended or ""})
         await asyncio.to_thread(self._journal.flush)
@@ -197,8 +216,10 @@ class Driver:
             self.stop(used_up)
 
     def _decide(self) -> None:
-        """Asks for more works while gangs would take them."""
+        """Asks for more works while gangs would take them; without a lag, for no more than can begin now."""
         while len(self._waiting) < self._most_gangs and not self.ended:
+            if not self.decisions.has_lag and self._waiting:
+                return
             work = self.decisions.next()
             if work is None:
                 return
@@ -222,7 +243,7 @@ class Driver:
     async def _employ(self, gang: Gang) -> None:
         """A gang's life: it starts, takes one work after the other, and ends with the search or its workers."""
         try:
-            await gang.start()
+            await self._start(gang)
             while (work := await self._take(gang)) is not None:
                 await self._train(gang, work)
             await gang.settle()
@@ -234,6 +255,19 @@ class Driver:
             self._gangs.discard(gang)
             gang.close()
             self._news.set()
+
+    async def _start(self, gang: Gang) -> None:
+        """Starts a gang; raises TrainingError if that fails again and again, or always will."""
+        try:
+            await gang.start()
+        except TrialError as error:
+            raise TrainingError(f"workers do not start: {error}") from error
+        except GangLostError as error:
+            self._failed_starts += 1
+            if self._failed_starts >= FAILED_STARTS:
+                raise TrainingError(f"workers do not start: {error}") from error
+            raise
+        self._failed_starts = 0
 
     async def _take(self, gang: Gang) -> Work | None:
         """The next work for a gang, rather the one whose trial it holds; None at the end of the search."""

@@ -132,7 +132,14 @@ def begun(plan: Plan, journal: Journal, on_change: Callable[[Driver], None]) -> 
 def _settings(plan: Plan, owner: int) -> Settings:
     config = plan.config
     return Settings(
-        plan.prefix, owner, config.grace, config.max_failures, config.most_gangs, plan.objective, plan.budget
+        prefix=plan.prefix,
+        owner=owner,
+        grace=config.grace,
+        max_failures=config.max_failures,
+        most_gangs=config.most_gangs,
+        objective=plan.objective,
+        budget=plan.budget,
+        checkpoint_bytes=config.checkpoint_bytes,
     )
 
 

@@ -30,7 +30,7 @@ def find_search(spec: Spec, name: str | None, resume: bool) -> str:
         raise ConfigError(f"--resume: no {which} of {spec.name} in {spec.storage.url}")
     if record and name and not resume and spec.tune.resume == "never":
         raise ConfigError(f"--search: {name} exists; --resume goes on with it, another name begins a new one")
-    if found and (name or resume or record.get("status") == "running"):
+    if found and (name or resume or record.get("status") in ("running", "stopped")):
         return found
     return new_search()
 

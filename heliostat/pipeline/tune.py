@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config.strict import dump_yaml
+from heliostat.infra.errors import NotFoundError, ResourceError
 from heliostat.pipeline import prepare
 from heliostat.pipeline.job import make_job
 from heliostat.pipeline.search_files import last_state, page_of, running_state, write_files
@@ -132,11 +133,14 @@ def _following(spec: Spec, plan: Plan, view: View, with_page: bool) -> Iterator[
         about = {"mlflow": tracked.id, "spec": dump_yaml(spec)}
         write_search(spec, plan.id, {**about, "status": "running"})
         metrics = SearchMetrics(exporter, {"model": spec.name, "search": plan.id}, plan.config.most_gangs)
-        newest = Newest(SearchState(plan.id, (plan.objective,), wanted=spec.tune.trials, keys=tuple(spec.tune.space)))
+        before = _before(spec, plan)
+        newest = Newest(
+            before or SearchState(plan.id, (plan.objective,), wanted=spec.tune.trials, keys=tuple(spec.tune.space))
+        )
         try:
             with (
                 _page(spec, plan, newest, view, with_page),
-                searching(view.console) as show,
+                searching(view.console, before) as show,
                 logging_trials(spec.storage, spec.name, tracked, is_resumed=bool(record)) as log,
             ):
                 following = (newest.take, show, metrics.update, log)
@@ -147,10 +151,25 @@ def _following(spec: Spec, plan: Plan, view: View, with_page: bool) -> Iterator[
                         follow(state)
 
                 yield changed
-        finally:
-            place = write_files(spec, plan, newest.state, tracked)
-        write_search(spec, plan.id, {**about, "status": "finished"})
+        except ResourceError:  # the search is another process's, which writes these
+            raise
+        except BaseException:
+            write_files(spec, plan, newest.state, tracked)
+            raise
+        place = write_files(spec, plan, newest.state, tracked)
+        write_search(spec, plan.id, {**about, "status": "stopped" if newest.state.note else "finished"})
     view.say(f"Report of the search: {place}")
+
+
+def _before(spec: Spec, plan: Plan) -> SearchState | None:
+    """How the search stood when it was interrupted; None for a new one."""
+    from heliostat.infra.storage.store import open_store
+    from heliostat.tune.history import look
+
+    try:
+        return look(open_store(spec.storage), plan.prefix, plan.id)
+    except NotFoundError:
+        return None
 
 
 class Newest:

@@ -19,6 +19,7 @@ from heliostat.tune.gang import GangLostError, MemoryOutError, TrialError
 from heliostat.tune.history import look
 from heliostat.tune.ranking import best_first, outcome
 from heliostat.tune.requests import Request, ask
+from heliostat.tune.retention import retain
 from heliostat.tune.trials import Trial
 from tests.unit.tune.gangs import LOSS, STEPS, FakeGang, Workshop, config, driver_of, loss_of, plan, run
 
@@ -275,3 +276,34 @@ def test_a_search_is_looked_at_while_it_runs(tmp_path: Path) -> None:
     asyncio.run(driver_of(plan(config(trials=3), Workshop()), place, on_change).run())
     assert len(seen) > 5
     assert all(there == here for there, here in seen)
+
+
+def test_workers_that_do_not_start_end_the_search_and_are_not_started_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start(gang: FakeGang) -> None:
+        raise GangLostError("no module named net")
+
+    monkeypatch.setattr(FakeGang, "start", start)
+    workshop = Workshop()
+    with pytest.raises(TrainingError, match=r"^workers do not start: no module named net$"):
+        run(plan(config(trials=4), workshop), store(tmp_path))
+    assert [gang.is_closed for gang in workshop.hired] == [True] * drivers.FAILED_STARTS
+
+
+def test_without_a_lag_a_decision_sees_all_results_that_are_there(tmp_path: Path) -> None:
+    driver = run(plan(config(trials=6, lag="none"), Workshop()), store(tmp_path))
+    assert all(work.seen == ((work.number - 1,) if work.number else ()) for work in driver.decisions.works)
+
+
+def test_checkpoints_that_nobody_needs_are_deleted_and_the_worst_above_the_size(tmp_path: Path) -> None:
+    place = store(tmp_path)
+    driver = run(plan(config(trials=8), Workshop()), place)
+    paused = [trial for trial in best_first(driver.trials(), [LOSS]) if outcome(trial) == "paused"]
+    assert len(paused) > 3
+    for trial in driver.trials():
+        place.write_bytes(f"runs/m/s/trials/{trial.number}/001/00000002-a/rank-00000/x", bytes(10))
+    gone = retain(place, "runs/m/s", driver.trials(), LOSS, 25)
+    assert gone == [trial.number for trial in reversed(paused[2:])]
+    left = {entry.key.split("/")[4] for entry in place.list("runs/m/s/trials")}
+    assert left == {str(trial.number) for trial in paused[:2]}

@@ -48,6 +48,8 @@ def test_a_resume_takes_the_newest_or_the_named_one(spec: Spec) -> None:
     assert find_search(spec, None, True) == "b"
     assert find_search(spec, "a", True) == "a"
     assert find_search(resuming(spec, "auto"), None, False) == "b"
+    write_search(spec, "b", {"status": "stopped"})  # by a budget or a signal
+    assert find_search(resuming(spec, "auto"), None, False) == "b"
     write_search(spec, "b", {"status": "finished"})
     assert find_search(resuming(spec, "auto"), None, False).startswith("search-")
     assert find_search(spec, None, True) == "b"  # with more trials, or a larger budget
