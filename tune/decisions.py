@@ -128,6 +128,11 @@ class Decisions:
             found[trial] = found.get(trial, 0) + result.steps_again
         return found
 
+    def micro_batch(self, trial: int) -> int | None:
+        """The most records in a micro-batch of a trial for which memory has run out; None if it has not."""
+        of_trial = (result for number, result in self.results.items() if self.works[number].trial == trial)
+        return min((result.micro_batch for result in of_trial if result.micro_batch), default=None)
+
     def _is_late(self, number: int) -> bool:
         return number in self.results and number not in self._taken_in
 

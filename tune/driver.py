@@ -163,7 +163,10 @@ class Driver:
         self._handled.update(handled)
         self._spent_before.update(spent)
         self._waiting = self.decisions.open_works
-        self._progress = {work.number: Progress(list(scores.get(work.number, ()))) for work in self._waiting}
+        self._progress = {
+            work.number: Progress(list(scores.get(work.number, ())), limit=self.decisions.micro_batch(work.trial))
+            for work in self._waiting
+        }
 
     def stop(self, reason: str) -> None:
         """Ends the search; what is trained by then is kept. May be called from a signal handler or another thread."""
@@ -285,7 +288,7 @@ class Driver:
 
     async def _train(self, gang: Gang, work: Work) -> None:
         """Trains a work on a gang and notes how it ended; puts it back if the gang is lost."""
-        progress = self._progress.setdefault(work.number, Progress())
+        progress = self._progress.setdefault(work.number, Progress(limit=self.decisions.micro_batch(work.trial)))
         self.running[work.number] = progress
         self._on_change(self)
         error: str | None = None

@@ -192,15 +192,23 @@ def test_a_metric_that_is_no_number_ends_its_trial_at_once(tmp_path: Path) -> No
     assert best_first(driver.trials(), [LOSS])[0].error is None
 
 
-def test_out_of_memory_halves_the_micro_batch_and_is_recorded(tmp_path: Path) -> None:
+def test_out_of_memory_halves_the_micro_batch_of_its_trial_on_any_gang_and_is_recorded(tmp_path: Path) -> None:
+    sizes: list[tuple[bool, int]] = []
+
     def on_step(gang: FakeGang) -> None:
-        size = gang.limit or 8
-        if size > 2:
+        size, is_first = gang.limit or 8, bool(gang.place and gang.place.source.endswith("/0"))
+        sizes.append((is_first, size))
+        if is_first and size > 2:
             raise MemoryOutError(f"out of memory with {size}", size // 2)
 
-    driver = run(plan(config(scheduler="none", trials=1), Workshop(on_step=on_step)), store(tmp_path))
-    assert driver.trials()[0].share == 1
-    assert driver.decisions.results[0].micro_batch == 2
+    made = config(scheduler="median", trials=4, lag=2)
+    driver = run(plan(made, Workshop(2, on_step=on_step, delays=random.Random(0))), store(tmp_path))
+    assert not any(trial.error for trial in driver.trials())
+    of_first = [driver.decisions.results[work.number] for work in driver.decisions.works if work.trial == 0]
+    assert len(of_first) > 1
+    assert {result.micro_batch for result in of_first} == {2}
+    assert [size for is_first, size in sizes if is_first and size > 2] == [8, 4]
+    assert {size for is_first, size in sizes if not is_first} == {8}
 
 
 def test_a_driver_that_was_suspended_writes_nothing_after_another_has_gone_on(
