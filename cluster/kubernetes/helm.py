@@ -99,7 +99,7 @@ class _Chart:
 
     def _job(self, one: Manifest) -> Iterator[tuple[Any, Any, str, str]]:
         name = self.values["names"]["job"] = one["metadata"]["name"]
-        if one["spec"]["entrypoint"].endswith(f"--run {name}"):
+        if one["spec"]["entrypoint"].endswith((f"--run {name}", f"--search {name}")):
             yield one["spec"], "entrypoint", "{{ .Values.names.job }}", name
         yield one["metadata"], "name", "{{ .Values.names.job | quote }}", ""
 

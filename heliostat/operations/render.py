@@ -208,6 +208,8 @@ def _overrides(spec: Spec, overlay: str, job: str) -> tuple[str, ...]:
 def _options(job: str, name: str, model: str | None) -> tuple[str, ...]:
     if job == "train":
         return ("--run", name)
+    if job == "tune":
+        return ("tune.resume=auto", "--search", name)
     return ("--model", model) if job == "evaluate" and model else ()
 
 

@@ -17,6 +17,7 @@ from heliostat.infra.tracing.span import traceparent
 from heliostat.infra.tracing.tracer import traced
 from heliostat.operations.jobs import WHAT, follow_job
 from heliostat.pipeline.runs import new_run_id
+from heliostat.pipeline.searches import new_search
 from heliostat.pipeline.train import NEXT
 from heliostat.spec import Spec
 from heliostat.view import progress
@@ -62,11 +63,13 @@ def submit_command(submission: Submission, address: str, wait: bool) -> None:
 def _arguments(submission: Submission) -> str:
     """What follows the spec on the command line of the job.
 
-    A run that is to be tried again has a name, by which the next attempt goes on after its newest checkpoint.
+    A run or a search that is to be tried again has a name, by which the next attempt goes on with it.
     """
     names_a_run = submission.command == "train" and submission.retries and submission.spec.train.resume != "auto"
     if names_a_run:
         return f" --run {new_run_id()}"
+    if submission.command == "tune" and submission.retries and submission.spec.tune.resume != "auto":
+        return f" tune.resume=auto --search {new_search()}"
     return " --detach" if submission.command == "serve" else ""
 
 

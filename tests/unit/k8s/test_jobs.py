@@ -56,7 +56,7 @@ def test_the_job_runs_a_command_that_there_is_with_the_spec_that_is_mounted(
     [
         ("prepare", "mood-prepare-1", []),
         ("train", "mood-1", ["--run", "mood-1"]),
-        ("tune", "mood-tune-1", []),
+        ("tune", "mood-tune-1", ["tune.resume=auto", "--search", "mood-tune-1"]),
         ("evaluate", "mood-evaluate-1", ["--model", MODEL]),
     ],
 )

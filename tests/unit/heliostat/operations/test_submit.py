@@ -131,8 +131,16 @@ def test_a_job_is_not_submitted_again_where_that_does_not_help(
 ) -> None:
     cluster = attempts(*ends)
     with pytest.raises(JobError):
-        submit_command(Submission("tune", load_spec("digits"), "digits", {}, None, 2), "http://head:8265", wait=True)
-    assert [line for _, line in cluster.submitted] == ["tune spec.yaml"] * expected
+        submit_command(Submission("prepare", load_spec("digits"), "digits", {}, None, 2), "http://head:8265", wait=True)
+    assert [line for _, line in cluster.submitted] == ["prepare spec.yaml"] * expected
+
+
+def test_a_search_that_is_submitted_again_goes_on(attempts: Callable[..., Attempts]) -> None:
+    cluster = attempts(("FAILED", None), ("SUCCEEDED", 0))
+    submit_command(Submission("tune", load_spec("digits"), "digits", {}, None, 2), "http://head:8265", wait=True)
+    first, second = [line for _, line in cluster.submitted]
+    assert first == second
+    assert re.fullmatch(r"tune spec\.yaml tune\.resume=auto --search search-\d{8}-\d{6}-[0-9a-f]{4}", first)
 
 
 def test_serving_as_a_job_ends_when_the_endpoint_answers(attempts: Callable[..., Attempts]) -> None:
