@@ -89,7 +89,7 @@ def test_a_name_that_the_job_makes_too_long_is_refused() -> None:
         ("prepare", ["train.workers={min: 4, max: 6}"], (1, 3)),
         ("evaluate", ["train.workers={min: 4, max: 6}"], (1, 3)),
         ("tune", ["train.workers={min: 4, max: 6}"], (2, 3)),
-        ("tune", ["train.workers={min: 4, max: 6}", "tune.concurrent=3"], (2, 6)),
+        ("tune", ["train.workers={min: 4, max: 6}", "tune.concurrent=3", "tune.lag=none"], (2, 6)),
     ],
 )
 def test_the_cluster_is_as_large_as_the_job_needs(job: str, overrides: list[str], pods: tuple[int, int]) -> None:
