@@ -87,8 +87,11 @@ def test_its_autoscaler_tells_how_many_nodes_there_are(cluster: ClusterRecord) -
 
     def exposed() -> str:
         agent = json.loads(targets.read_text())[0]["targets"][0]
-        with urllib.request.urlopen(f"http://{agent}/metrics", timeout=30) as answer:
-            return str(answer.read(), "utf-8")
+        try:
+            with urllib.request.urlopen(f"http://{agent}/metrics", timeout=30) as answer:
+                return str(answer.read(), "utf-8")
+        except OSError:  # it is listed a moment before it listens
+            return ""
 
     until(targets.exists, "Ray lists what to scrape", 60)
     until(lambda: ACTIVE_NODES in (text := exposed()) and NODE_CPUS in text, "nodes are counted", 60)
