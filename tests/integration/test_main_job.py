@@ -160,5 +160,6 @@ def test_a_search_finds_the_better_rate_and_gives_everything_back(
             time.sleep(0.2)
         assert ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"]
     table = next((tmp_path / "storage").rglob("trials.csv")).read_text().splitlines()
-    assert table[0].startswith("trial,global_batch_size,learning_rate,accuracy")
+    assert table[0].startswith("trial,state,reason,share,steps")
+    assert "values.learning_rate,values.global_batch_size,best.accuracy" in table[0]
     assert len(table) == 5
