@@ -161,5 +161,5 @@ def test_a_search_finds_the_better_rate_and_gives_everything_back(
         assert ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"]
     table = next((tmp_path / "storage").rglob("trials.csv")).read_text().splitlines()
     assert table[0].startswith("trial,state,reason,share,steps")
-    assert "values.learning_rate,values.global_batch_size,best.accuracy" in table[0]
+    assert "values.global_batch_size,values.learning_rate,best.accuracy" in table[0]
     assert len(table) == 5
