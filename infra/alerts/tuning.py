@@ -19,7 +19,7 @@ def _trials(state: str) -> str:
 
 FAILING = Alert(
     "HeliostatTrialsFail",
-    f"{_trials('failed')} >= {FAILED_TRIALS} unless {_trials('finished|stopped')} > 0",
+    f"{_trials('failed')} >= {FAILED_TRIALS} unless {_trials('finished|stopped|paused')} > 0",
     "0s",
     "warning",
     "The first {{ $value }} trials of search {{ $labels.search }} of {{ $labels.model }} failed, and no other ended",

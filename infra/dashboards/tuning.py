@@ -21,7 +21,7 @@ def of_searches(metric: Metric, by: str = "", where: str = "") -> str:
 
 TRIALS = Panel(
     "Trials",
-    "Trials of all chosen searches: those that wait, run, finished, were stopped early by the scheduler, failed.",
+    "Trials of all chosen searches: those that wait, run, are paused by the scheduler, finished, were stopped, failed.",
     "short",
     (Query(f"sum by (state) ({of_searches(of_tuning.TRIALS, 'state')})", "{{state}}"),),
     is_stacked=True,

@@ -135,8 +135,12 @@ CASES = (
         "The first 3 trials of search s1 of m failed, and no other ended",
     ),
     Case(
-        "HeliostatTrialsFail", "another one was stopped by the scheduler", "8m",
+        "HeliostatTrialsFail", "another one was stopped", "8m",
         trials(failed="0 2x20", finished="0x20", stopped="0 0 1x20"),
+    ),
+    Case(
+        "HeliostatTrialsFail", "another one was paused by the scheduler", "8m",
+        trials(failed="0 2x20", finished="0x20", stopped="0x20", paused="0 0 1x20"),
     ),
     Case("HeliostatTrialsFail", "one failed so far", "8m", trials(failed="0 1x20", finished="0x20", stopped="0x20")),
 )  # fmt: skip
