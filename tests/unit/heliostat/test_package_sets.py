@@ -29,7 +29,7 @@ WORK: dict[str, tuple[list[str], int, str]] = {
     "bench": (["http://127.0.0.1:1/x"], 1, "no answer"),
     "deploy": (["sentiment", "--context", "test"], 1, "pip install 'heliostat[kubernetes]' brings it"),
     "destroy": (["--context", "test"], 1, "pip install 'heliostat[kubernetes]' brings it"),
-    "doctor": ([], 0, "not installed: deepspeed, "),
+    "doctor": ([], 0, "not installed: cmaes, deepspeed, "),
     "experiment promote": (["shop"], 1, NOTHING_RUNS),
     "experiment show": (["shop"], 2, "none of shop runs"),
     "experiment stop": (["shop"], 1, NOTHING_RUNS),
