@@ -92,7 +92,7 @@ def stock_seconds(folder: str) -> float:
         trainer.fit()
 
     tuner = tune.Tuner(
-        tune.with_resources(trial, {"CPU": 0}),
+        tune.with_resources(trial, {"CPU": 0.1}),
         param_space={"learning_rate": tune.loguniform(1e-5, 1e-3)},
         tune_config=tune.TuneConfig(num_samples=STOCK_TRIALS, max_concurrent_trials=1),
         run_config=tune.RunConfig(storage_path=f"{folder}/stock", name="stock", verbose=0),
