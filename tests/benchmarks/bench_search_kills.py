@@ -76,7 +76,7 @@ def killed(storage: Path, name: str, after_seconds: float, whole: list[dict[str,
     with command(storage, name, "--resume") as driver:
         driver.wait()
     again = rows(storage, name)
-    kept = [row["number"] for row in again if row["state"] == "finished"]
+    kept = [row["trial"] for row in again if row["state"] == "finished"]
     return {
         "killed_after_seconds": round(after_seconds, 1),
         "finished_then": len(finished),
@@ -93,7 +93,7 @@ def finished_trials(storage: Path, name: str) -> list[int]:
         words, capture_output=True, text=True, env={**os.environ, "HELIOSTAT_STORAGE": str(storage)}, check=False
     )
     found = json.loads(said.stdout) if said.returncode == 0 else []  # killed before it had begun
-    return [row["number"] for row in found if row["state"] == "finished"]
+    return [row["trial"] for row in found if row["state"] == "finished"]
 
 
 if __name__ == "__main__":
