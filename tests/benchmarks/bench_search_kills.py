@@ -3,6 +3,7 @@
     python -m tests.benchmarks.bench_search_kills 20
 
 Marks: all finished trials kept, at most 5 % of the steps trained twice, the table equal to that of a search left alone.
+Steps since a validation that was still to come are lost with the driver and are not counted: nobody knows of them.
 """
 
 from __future__ import annotations
