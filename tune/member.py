@@ -18,6 +18,7 @@ import ray
 
 from heliostat.infra.log_fields import identify
 from heliostat.infra.memory import freeze_heap
+from heliostat.train.config import TrainConfig
 from heliostat.train.job import Job
 from heliostat.train.telemetry.stats import Report, StepStats
 from heliostat.tune.work import Place
@@ -48,10 +49,11 @@ class Member:
 
     def __init__(self, cpus: int) -> None:
         from heliostat.train.parallel.distributed import configure_process
+        from heliostat.tune.notices import StopNotices
 
         self._inputs: dict[str, Any] = {}
         self._run: Any = None
-        self._notices: Any = None
+        self._notices = StopNotices()
         self._storing: Any = NothingStoring()
         self._reports: Iterator[Report] = iter(())
         self._pulse = Pulse(0, 0.0)
@@ -87,9 +89,10 @@ class Member:
         described = Job.model_validate(job)
         identify(run=described.run_id, model=described.name)
         inputs = self._load(described)
-        train = with_validations(described.train, share, inputs.rows("train"))
+        steps = steps_of(described.train, inputs.rows("train"))
+        train = described.train.model_copy(update={"validate_every": math.ceil(share * steps)})
         built = fit_micro_batch(lambda most: build_run(inputs, train, self._world, most), limit)
-        self._run = self._watched(built, described, place)
+        self._run = self._watched(built, described, place, steps)
         self._reports = fit(self._run)
         self._started = time.perf_counter()
         micro_batch = self._run.engine.train_micro_batch_size_per_gpu()
@@ -126,7 +129,7 @@ class Member:
 
     @ray.method(concurrency_group="watch")
     def stop(self) -> None:
-        """Makes `advance` store a checkpoint after the current step and raise StoppedError."""
+        """Makes `advance`, this one or the next, store a checkpoint after its step and raise StoppedError."""
         self._notices.is_asked = True
 
     def end(self) -> None:
@@ -145,26 +148,20 @@ class Member:
         """The base model's files and the prepared data, which trials share."""
         from heliostat.train.build import load_run_inputs
 
-        key = f"{job.data_fingerprint} {job.model.model_dump_json()}"
+        key = f"{job.data_fingerprint} {job.model.model_dump_json()} {job.data.model_dump_json()}"
         if key not in self._inputs:
             self._inputs[key] = load_run_inputs(job)
             if len(self._inputs) == 1:
                 freeze_heap()  # of a trial's objects, none are there yet
         return self._inputs[key]
 
-    def _watched(self, run: Any, job: Job, place: Place) -> Any:
+    def _watched(self, run: Any, job: Job, place: Place, steps: int) -> Any:
         from dataclasses import replace
 
         from heliostat.infra.storage.store import open_store
-        from heliostat.train.data.batches import BatchPlan
-        from heliostat.train.loop import total_steps
         from heliostat.tune.checkpoints import TrialCheckpoints
-        from heliostat.tune.notices import StopNotices
 
-        plan = BatchPlan(run.rows.lengths, run.rows.targets, run.train.global_batch_size, run.train.seed)
-        steps = total_steps(run.train, plan.steps_per_epoch)
         points = TrialCheckpoints(open_store(job.storage), place, self._world, run.train, steps, run.task)
-        self._notices = StopNotices()
         watched = {"on_step": self._stepped, "on_evaluated": self._validated, "notices": self._notices}
         return replace(run, checkpoints=points, **watched)
 
@@ -175,11 +172,10 @@ class Member:
         self._pulse = Pulse(self._pulse.passes + 1, self._pulse.step_seconds)
 
 
-def with_validations(train: Any, share: float, rows: Any) -> Any:
-    """The `train` section with a validation after each `share` of its steps."""
+def steps_of(train: TrainConfig, rows: Any) -> int:
+    """Optimizer steps of a whole trial."""
     from heliostat.train.data.batches import BatchPlan
     from heliostat.train.loop import total_steps
 
     plan = BatchPlan(rows.lengths, rows.targets, train.global_batch_size, train.seed)
-    steps = total_steps(train, plan.steps_per_epoch)
-    return train.model_copy(update={"validate_every": math.ceil(share * steps)})
+    return total_steps(train, plan.steps_per_epoch)
