@@ -86,6 +86,8 @@ class Run:
         self.connection = connection
         self.ends_as = "FINISHED"
         """Its status where its block ends without an exception."""
+        self.is_left = False
+        """Whether another process goes on with it: then the end of its block tells MLflow nothing."""
         self._waiting = waiting
         self._due = time.monotonic() + _FLUSH_SECONDS
 
@@ -181,7 +183,8 @@ def start_run(
         status = "KILLED"
         raise
     finally:
-        run.close(status)
+        if not run.is_left:
+            run.close(status)
         if parent is None:
             connection.say_what_waits()
 

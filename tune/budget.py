@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from heliostat.tune.config import BudgetConfig
-from heliostat.tune.driver import Budget
+
+Budget = Callable[[Mapping[str, float]], str | None]
+"""Takes what has been spent; says which budget is used up, None if none is."""
 
 
 def budget_of(config: BudgetConfig) -> Budget:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from heliostat.tune.trials import Begin, Continue, Origin, Trial, go_on
+from heliostat.tune.trials import Begin, Continue, Origin, Score, Trial, go_on
 from heliostat.tune.work import Result, Work
 
 
@@ -111,14 +111,21 @@ class Decisions:
         self._add(work)
         return work
 
-    def current(self) -> list[Trial]:
-        """The trials with all results that have arrived, whether their turn has come or not."""
-        late = [self.results[work.number] for work in self.works if self._is_late(work.number)]
-        trials = {trial.number: trial for trial in self._trials}
-        for result in late:
-            number = self.works[result.work].trial
-            trials[number] = _with_result(trials[number], result)
-        return list(trials.values())
+    def current(self, under_way: Mapping[int, Sequence[Score]]) -> list[Trial]:
+        """The trials with all results that have arrived, whether their turn has come or not.
+
+        `under_way` has the scores of works without a result, by their numbers.
+        """
+        trials = list(self._trials)
+        for number, result in self.results.items():
+            if number not in self._taken_in:
+                trial = self.works[number].trial
+                trials[trial] = _with_result(trials[trial], result)
+        for number, scores in under_way.items():
+            if scores:
+                trial = self.works[number].trial
+                trials[trial] = replace(trials[trial], scores=(*trials[trial].scores, *scores))
+        return trials
 
     def steps_again(self) -> dict[int, int]:
         """Trial -> optimizer steps that were trained once more after a loss."""
@@ -132,9 +139,6 @@ class Decisions:
         """The most records in a micro-batch of a trial for which memory has run out; None if it has not."""
         of_trial = (result for number, result in self.results.items() if self.works[number].trial == trial)
         return min((result.micro_batch for result in of_trial if result.micro_batch), default=None)
-
-    def _is_late(self, number: int) -> bool:
-        return number in self.results and number not in self._taken_in
 
     def _take_in_due(self) -> bool:
         """Takes in what the next decision has to see; whether all of that was there."""

@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from heliostat.infra import log
-from heliostat.infra.errors import HeliostatError, TrainingError
+from heliostat.infra.errors import HeliostatError, StorageError, TrainingError
+from heliostat.tune.budget import Budget
 from heliostat.tune.decisions import Decisions
 from heliostat.tune.gang import Crew, Gang, GangLostError, MemoryOutError, TrialError, TrialStoppedError
 from heliostat.tune.journal import Journal
 from heliostat.tune.requests import Request, asked
 from heliostat.tune.retention import retain
 from heliostat.tune.trials import Objective, Origin, Score, Trial
-from heliostat.tune.work import Place, Result, Work
+from heliostat.tune.work import Place, Progress, Result, Work, score_of
 
 TICK_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
@@ -41,26 +43,8 @@ RETAIN_SECONDS = 15.0
 _log = log.get(__name__)
 
 
-Budget = Callable[[Mapping[str, float]], str | None]
-"""Takes what has been spent; says which budget is used up, None if none is."""
-
-
-class Jobs(Protocol):
-    """Makes the description that a gang's workers get of a trial."""
-
-    def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The job of a trial with these values; raises HeliostatError if they cannot work."""
-
-
-@dataclass
-class Progress:
-    """A work on its way."""
-
-    scores: list[Score] = field(default_factory=list)
-    failures: int = 0
-    limit: int | None = None
-    """The most records in a micro-batch, once memory has run out."""
-    steps_again: int = 0
+MakeJob = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""The job of a trial with these values, for a gang's workers; raises HeliostatError if they cannot work."""
 
 
 @dataclass(frozen=True)
@@ -84,31 +68,26 @@ class Driver:
     """Runs a search to its end, or until it is stopped."""
 
     def __init__(
-        self,
-        decisions: Decisions,
-        journal: Journal,
-        make_job: Jobs,
-        crew: Crew,
-        settings: Settings,
-        on_change: Callable[[Driver], None],
+        self, decisions: Decisions, journal: Journal, make_job: MakeJob, crew: Crew, settings: Settings
     ) -> None:
         self.decisions, self._journal, self._make_job = decisions, journal, make_job
-        self._crew, self._settings, self._on_change = crew, settings, on_change
-        self.running: dict[int, Progress] = {}
-        """By the number of the work."""
+        self._crew, self._settings = crew, settings
+        self.on_change: Callable[[Driver], None] = lambda _: None
+        """Called after whatever happens to a trial, and each second."""
+        self.running: set[int] = set()
+        """Numbers of the works that a gang trains."""
         self.ended: str | None = None
         """Why the search ends before nothing is left to do; None if it does not."""
         self._spent_before = {"seconds": 0.0, "worker_seconds": 0.0}
         self._waiting: list[Work] = []
         self._progress: dict[int, Progress] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._gangs: set[Gang] = set()
+        self._gangs: dict[Gang, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._started = self._ticked = time.monotonic()
         self._over = self._asked = self._retained = 0.0
         self._handled: set[str] = set()
         self._worker_seconds = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._failed_in_a_row: list[str] = []
         self._failed_starts = 0
         journal.seconds = self.spent
@@ -118,40 +97,49 @@ class Driver:
         here = {"seconds": (self._over or time.monotonic()) - self._started, "worker_seconds": self._worker_seconds}
         return {name: self._spent_before[name] + value for name, value in here.items()}
 
+    async def _serve_others(self) -> None:
+        """Does what other processes ask for, and deletes checkpoints that nobody needs, now and then."""
+        if time.monotonic() - self._asked >= REQUEST_SECONDS:
+            self._asked = time.monotonic()
+            await _if_storage_answers(self._take_requests())
+        if time.monotonic() - self._retained >= RETAIN_SECONDS:
+            self._retained = time.monotonic()
+            await _if_storage_answers(self._retain())
+
     async def _take_requests(self) -> None:
-        """Does what other processes ask for, once for each request."""
-        if time.monotonic() - self._asked < REQUEST_SECONDS:
-            return
-        self._asked = time.monotonic()
         store, prefix = self._journal.store, self._settings.prefix
         for request in await asyncio.to_thread(asked, store, prefix):
             if request.key not in self._handled:
                 self._handled.add(request.key)
                 self._journal.add("request", {"key": request.key})
-                (self._stop_trial if request.kind == "stop" else self._clone)(request)
+                self._do(request)
             await asyncio.to_thread(store.delete, request.key)
 
-    async def _retain(self, *, now: bool = False) -> None:
-        """Deletes checkpoints that nobody needs, or that are too many."""
-        if not now and time.monotonic() - self._retained < RETAIN_SECONDS:
-            return
-        self._retained = time.monotonic()
+    def _do(self, request: Request) -> None:
+        trial = next((one for one in self.trials() if one.number == request.trial), None)
+        if trial and request.kind == "stop":
+            self._stop_trial(trial.number)
+        elif trial and request.kind == "clone" and trial.scores:
+            self._clone(trial, request.values)
+        else:
+            _log.warning("%s of trial %d is asked for, which cannot be", request.kind, request.trial)
+
+    async def _retain(self) -> None:
         what = (self._settings.prefix, self.trials(), self._settings.objective, self._settings.checkpoint_bytes)
         for number in await asyncio.to_thread(retain, self._journal.store, *what):
             _log.warning("trial %d: its checkpoint is deleted for tune.checkpoint_bytes; it would start over", number)
 
-    def _stop_trial(self, request: Request) -> None:
+    def _stop_trial(self, trial: int) -> None:
         reason = "stopped by a user"
-        self.decisions.stop(request.trial, reason)
-        self._journal.add("stop", {"trial": request.trial, "reason": reason})
-        for work in [work for work in self._waiting if work.trial == request.trial]:
+        self.decisions.stop(trial, reason)
+        self._journal.add("stop", {"trial": trial, "reason": reason})
+        for work in [work for work in self._waiting if work.trial == trial]:
             self._waiting.remove(work)
             self._end(work, self._progress.get(work.number, Progress()), None)
 
-    def _clone(self, request: Request) -> None:
-        share = self.trials()[request.trial].share
-        until = min(1.0, round(share + self._settings.grace, 9))
-        work = self.decisions.clone(Origin(request.trial, share), request.values, until)
+    def _clone(self, trial: Trial, values: Mapping[str, Any]) -> None:
+        until = min(1.0, round(trial.share + self._settings.grace, 9))
+        work = self.decisions.clone(Origin(trial.number, trial.share), values, until)
         self._journal.add("work", work)
         self._waiting.append(work)
 
@@ -172,41 +160,42 @@ class Driver:
         """Ends the search; what is trained by then is kept. May be called from a signal handler or another thread."""
         self.ended = self.ended or reason
         if self._loop:
-            self._loop.call_soon_threadsafe(self._news.set)
+            self._loop.call_soon_threadsafe(self._wake)
 
     async def run(self) -> None:
         """Trains until nothing is left to do, a budget is used up or `stop` is called; gives all resources back."""
         self._loop = asyncio.get_running_loop()
-        self._on_change(self)
         try:
             while not self._is_over():
                 self._tick()
-                await self._take_requests()
-                await self._retain()
+                await self._serve_others()
                 if self.decisions.has_lag or not self._gangs or self._crew.has_room():
                     self._decide()  # others are decided when a gang asks for one
                 self._hire()
-                self._news.clear()
-                waiting = asyncio.create_task(self._news.wait())
-                done, _ = await asyncio.wait(
-                    {waiting, *self._tasks}, timeout=TICK_SECONDS, return_when="FIRST_COMPLETED"
-                )
-                waiting.cancel()
-                for task in done & self._tasks:
-                    self._tasks.discard(task)
-                    task.result()  # raises what no trial is to blame for
+                await self._change()
+                self._check_gangs()
             if self.ended:
                 await self._save()
         finally:
             await self._dismiss()
             self._over = time.monotonic()
-        await self._retain(now=True)
-        self._on_change(self)
+        await _if_storage_answers(self._retain())
+        self.on_change(self)
         self._journal.add("end", {"reason": self.ended or ""})
         await asyncio.to_thread(self._journal.flush)
 
     def _is_over(self) -> bool:
         return bool(self.ended) or (self.decisions.is_over and not self._waiting and not self.running)
+
+    def _wake(self) -> None:
+        """Ends the waiting of the loop, and of gangs without work."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _change(self) -> None:
+        """Waits for news, a second at most."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._news.wait(), TICK_SECONDS)
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -217,31 +206,31 @@ class Driver:
         self._journal.keep_writing()
         if used_up := self._settings.budget(self.spent()):
             self.stop(used_up)
+        self.on_change(self)
 
     def _decide(self) -> None:
-        """Asks for more works while gangs would take them; without a lag, for no more than can begin now."""
-        while len(self._waiting) < self._most_gangs and not self.ended:
-            if not self.decisions.has_lag and self._waiting:
-                return
+        """Asks for as many works as gangs could take; without a lag, for one at a time."""
+        most = self._settings.most_gangs if self.decisions.has_lag else 1
+        while len(self._waiting) < most and not self.ended:
             work = self.decisions.next()
             if work is None:
                 return
             self._journal.add("work", work)
             self._waiting.append(work)
 
-    @property
-    def _most_gangs(self) -> int:
-        return self._settings.most_gangs
-
     def _hire(self) -> None:
         """Starts a gang if there is work and room for one more; the first one waits for room."""
         wanted = len(self._waiting) + len(self.running)
-        if self.ended or len(self._gangs) >= min(wanted, self._most_gangs):
+        if self.ended or len(self._gangs) >= min(wanted, self._settings.most_gangs):
             return
         if not self._gangs or self._crew.has_room():
             gang = self._crew.hire()
-            self._gangs.add(gang)
-            self._tasks.add(asyncio.create_task(self._employ(gang)))
+            self._gangs[gang] = asyncio.create_task(self._employ(gang))
+
+    def _check_gangs(self) -> None:
+        """Forgets gangs that are gone; raises what ended one if no trial is to blame for it."""
+        for gang in [gang for gang, task in self._gangs.items() if task.done()]:
+            self._gangs.pop(gang).result()
 
     async def _employ(self, gang: Gang) -> None:
         """A gang's life: it starts, takes one work after the other, and ends with the search or its workers."""
@@ -255,9 +244,8 @@ class Driver:
         except TrialStoppedError:
             await gang.settle()
         finally:
-            self._gangs.discard(gang)
             gang.close()
-            self._news.set()
+            self._wake()
 
     async def _start(self, gang: Gang) -> None:
         """Starts a gang; raises TrainingError if that fails again and again, or always will."""
@@ -283,19 +271,19 @@ class Driver:
                 return work
             self._decide()
             if not self._waiting:
-                await asyncio.sleep(0.02)
+                await self._change()
         return None
 
     async def _train(self, gang: Gang, work: Work) -> None:
         """Trains a work on a gang and notes how it ended; puts it back if the gang is lost."""
         progress = self._progress.setdefault(work.number, Progress(limit=self.decisions.micro_batch(work.trial)))
-        self.running[work.number] = progress
-        self._on_change(self)
+        self.running.add(work.number)
+        self.on_change(self)
         error: str | None = None
         try:
             error = await self._advance(gang, work, progress)
         except TrialStoppedError:
-            self.running.pop(work.number)
+            self.running.discard(work.number)
             raise
         except TrialError as failed:
             error, gang.holds = str(failed), None
@@ -317,7 +305,7 @@ class Driver:
         if progress.failures > self._settings.max_failures:
             self._end(work, progress, str(lost))
         else:
-            self.running.pop(work.number)
+            self.running.discard(work.number)
             self._waiting.insert(0, work)
 
     async def _advance(self, gang: Gang, work: Work, progress: Progress) -> str | None:
@@ -330,13 +318,13 @@ class Driver:
             progress.steps_again += self._lost_steps(work, known, step)
         gang.holds = None
         while share < work.until:
-            score = self._score(await gang.advance())
+            score = score_of(await gang.advance(), self._settings.grace)
             if score.share <= share:
                 continue  # trained again after a loss
             share = score.share
             progress.scores.append(score)
-            self._journal.add("score", {"work": work.number, "score": _data(score)})
-            self._on_change(self)
+            self._journal.add("score", {"work": work.number, "score": asdict(score)})
+            self.on_change(self)
             if self.decisions.trials[work.trial].stopped:
                 break
             if not math.isfinite(score.metrics.get(self._settings.objective.metric, math.nan)):
@@ -349,12 +337,6 @@ class Driver:
             return await asyncio.to_thread(self._make_job, work.values)
         except HeliostatError as error:
             raise TrialError(str(error)) from error
-
-    def _score(self, found: Mapping[str, Any]) -> Score:
-        """The score of a validation: the k-th belongs to the share k · grace, though steps are whole."""
-        every = math.ceil(self._settings.grace * found["steps"])
-        share = 1.0 if found["step"] >= found["steps"] else min(1.0, found["step"] // every * self._settings.grace)
-        return Score(round(share, 9), found["step"], dict(found["metrics"]), found["seconds"])
 
     def _place(self, work: Work, known: list[Score]) -> Place:
         own = f"{self._settings.prefix}/trials/{work.trial}"
@@ -375,7 +357,7 @@ class Driver:
         return lost
 
     def _end(self, work: Work, progress: Progress, error: str | None) -> None:
-        self.running.pop(work.number, None)
+        self.running.discard(work.number)
         result = Result(work.number, tuple(progress.scores), error, progress.steps_again, progress.limit)
         self._progress.pop(work.number, None)
         self.decisions.arrived(result)
@@ -383,32 +365,31 @@ class Driver:
         self._failed_in_a_row = [*self._failed_in_a_row, error] if error else []
         if len(self._failed_in_a_row) >= FAILURES_IN_A_ROW:
             raise TrainingError(f"{FAILURES_IN_A_ROW} trials in a row failed; the first: {self._failed_in_a_row[0]}")
-        self._on_change(self)
-        self._news.set()
+        self.on_change(self)
+        self._wake()
 
     async def _save(self) -> None:
         """Waits until running trials have stopped at a checkpoint and all of them are stored."""
-        for gang in self._gangs:
+        ready = [gang for gang in self._gangs if gang.is_ready]
+        for gang in ready:
             gang.stop()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=SAVE_SECONDS)
+        if ready:
+            await asyncio.wait([self._gangs[gang] for gang in ready], timeout=SAVE_SECONDS)
 
     async def _dismiss(self) -> None:
         """Ends all gangs."""
-        for task in self._tasks:
+        for task in self._gangs.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for gang in list(self._gangs):
-            gang.close()
+        await asyncio.gather(*self._gangs.values(), return_exceptions=True)
 
     def trials(self) -> list[Trial]:
         """All trials as they are now, with the scores of works on their way."""
-        found = {trial.number: trial for trial in self.decisions.current()}
-        for number, progress in self.running.items():
-            trial = found[self.decisions.works[number].trial]
-            found[trial.number] = replace(trial, scores=(*trial.scores, *progress.scores))
-        return list(found.values())
+        return self.decisions.current({number: one.scores for number, one in self._progress.items()})
 
 
-def _data(score: Score) -> dict[str, Any]:
-    return {"share": score.share, "step": score.step, "metrics": dict(score.metrics), "seconds": score.seconds}
+async def _if_storage_answers(work: Coroutine[Any, Any, None]) -> None:
+    """Does what a search can do without."""
+    try:
+        await work
+    except StorageError as error:
+        _log.warning("%s; the search goes on and tries again", error)

@@ -89,6 +89,8 @@ class Gang:
         """The trial that is in its memory, and the share up to which it is trained."""
         self.micro_batch = 1
         """Records in a micro-batch of the trial."""
+        self.is_ready = False
+        """Whether its workers have started."""
         self._members: list[Any] = []
         self._group: Any = None
 
@@ -117,6 +119,7 @@ class Gang:
         host, port = (await self._answers([self._members[0].address.remote()], START_SECONDS))[0]
         joins = [one.join.remote(rank, crew.workers, host, port) for rank, one in enumerate(self._members)]
         await self._answers(joins, START_SECONDS)
+        self.is_ready = True
 
     async def begin(self, job: dict[str, Any], share: float, place: Place, limit: int | None) -> int:
         """Starts a trial, or goes on with one; returns the step that it is at. See `Member.begin`."""

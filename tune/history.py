@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from heliostat.infra.errors import NotFoundError
@@ -11,7 +11,7 @@ from heliostat.infra.storage.base import Store
 from heliostat.tune.decisions import Decisions
 from heliostat.tune.journal import Event, Journal, result_from, score_from, work_from
 from heliostat.tune.state import SearchState
-from heliostat.tune.trials import Objective, Score, Trial
+from heliostat.tune.trials import Objective, Score
 
 
 @dataclass
@@ -56,21 +56,13 @@ class History:
             case "end":
                 self.ended = data["reason"]
 
-    def trials(self) -> list[Trial]:
-        """All trials, with what is known of the works on their way."""
-        found = {trial.number: trial for trial in self.decisions.current()}
-        for number, scores in self.scores.items():
-            trial = found[self.decisions.works[number].trial]
-            found[trial.number] = replace(trial, scores=(*trial.scores, *scores))
-        return list(found.values())
-
 
 def look(store: Store, prefix: str, name: str) -> SearchState:
     """How the search stands, or has ended; raises NotFoundError if there is none."""
     history = History(Decisions.to_read()).take(Journal(store, prefix, name).read())
     if not history.begun:
         raise NotFoundError(f"{store.url}/{prefix}: no search")
-    begun, trials = history.begun[-1], history.trials()
+    begun, trials = history.begun[-1], history.decisions.current(history.scores)
     running = () if history.ended is not None else {trial.number for trial in trials if trial.is_training}
     return SearchState(
         name=name,

@@ -42,6 +42,7 @@ class Journal:
         self._unwritten: list[Event] = []
         self._writer = ThreadPoolExecutor(1, "journal")
         self._writing: Future[None] | None = None
+        self._is_lost = False
         self.seconds: Callable[[], Mapping[str, float]] = dict
         """What has been spent by this driver; written with each group of events."""
 
@@ -59,7 +60,12 @@ class Journal:
         self.keep_writing()
 
     def keep_writing(self) -> None:
-        """Begins to write what is there, if nothing is being written; raises what the last writing failed with."""
+        """Begins to write what is there, if nothing is being written; raises what the last writing failed with.
+
+        ResourceError if the search has been taken over.
+        """
+        if self._is_lost:
+            raise ResourceError(self._taken_over)
         if self._writing and not self._writing.done():
             return
         writing, self._writing = self._writing, None
@@ -79,6 +85,10 @@ class Journal:
     def close(self) -> None:
         """Ends the writing; what is not written by then is lost."""
         self._writer.shutdown(wait=True)
+
+    def lose(self) -> None:
+        """Notes that another driver has taken the search over; may be called from another thread."""
+        self._is_lost = True
 
     def check_owner(self) -> None:
         """Raises ResourceError if another driver has written since: the search has been taken over."""

@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from heliostat.infra import log
 from heliostat.infra.storage.base import Store
+
+_log = log.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,14 @@ def ask(store: Store, prefix: str, request: Request) -> None:
 
 
 def asked(store: Store, prefix: str) -> list[Request]:
-    """The requests that nobody has taken up, oldest first."""
-    keys = [entry.key for entry in store.list(f"{prefix}/requests")]
-    return [Request(**json.loads(store.read_bytes(key)), key=key) for key in keys]
+    """The requests that nobody has taken up, oldest first; what is none is deleted."""
+    return [found for entry in store.list(f"{prefix}/requests") if (found := _read(store, entry.key))]
+
+
+def _read(store: Store, key: str) -> Request | None:
+    try:
+        return Request(**json.loads(store.read_bytes(key)), key=key)
+    except (ValueError, TypeError) as error:
+        _log.warning("%s/%s is no request: %s; it is deleted", store.url, key, error)
+        store.delete(key)
+        return None

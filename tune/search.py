@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from signal import Signals
 from typing import Any
@@ -14,16 +14,16 @@ from heliostat.infra import log
 from heliostat.infra.errors import ConfigError, StoppedError, TrainingError
 from heliostat.infra.storage.base import Store
 from heliostat.infra.storage.lease import leased
+from heliostat.tune.budget import Budget
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.decisions import Decisions, Scheduler, Searcher
-from heliostat.tune.driver import Budget, Driver, Jobs, Settings
+from heliostat.tune.driver import Driver, MakeJob, Settings
 from heliostat.tune.gang import Crew
 from heliostat.tune.history import History
 from heliostat.tune.journal import Journal
 from heliostat.tune.ranking import best_first, is_lost
 from heliostat.tune.trials import Objective, Trial
 
-TAKEN_OVER = "another process has taken the search over"
 _log = log.get(__name__)
 
 
@@ -39,7 +39,7 @@ class Plan:
     objective: Objective
     scheduler: Scheduler
     searcher: Searcher
-    make_job: Jobs
+    make_job: MakeJob
     crew: Crew
     contract: Mapping[str, Any]
     """Settings that a resumed search must share with this one: key -> value."""
@@ -64,12 +64,6 @@ class Search:
 
     trials: Sequence[Trial]
     objective: Objective
-    spent: Mapping[str, float]
-    """`seconds` and `worker_seconds`, over all resumes."""
-    ended: str | None
-    """Why it ended before nothing was left to do."""
-    steps_again: Mapping[int, int]
-    """Trial -> optimizer steps that were trained once more after a loss."""
 
     @property
     def best(self) -> Trial:
@@ -86,43 +80,52 @@ class Search:
 
 
 def search(plan: Plan, store: Store, on_change: Callable[[Driver], None]) -> Search:
-    """Runs the search on the Ray cluster that this process has joined, or goes on with it if its journal is there.
+    """Runs the search, or goes on with it if its journal is there; see `driving` and `run`."""
+    with driving(plan, store) as driver:
+        driver.on_change = on_change
+        return run(plan, driver)
 
-    `on_change` is called after whatever happens to a trial. Raises ResourceError if another process runs the search,
-    ConfigError if it was begun with another objective, model or data, StoppedError if a signal ended it, whose running
-    trials are stored first, and TrainingError if trial after trial fails.
+
+@contextmanager
+def driving(plan: Plan, store: Store) -> Iterator[Driver]:
+    """The driver of the search, with all that its journal knows; nobody else drives it during the block.
+
+    Raises ResourceError if another process runs the search, ConfigError if it was begun with another objective, model
+    or data.
     """
     journal = Journal(store, plan.prefix, plan.what)
-    received: list[Signals] = []
-    driver: Driver | None = None
+    with leased(store, f"{plan.prefix}/driver", plan.what, journal.lose), closing(journal):
+        yield begun(plan, journal)
 
-    def stop(reason: str) -> None:
-        if driver:
-            driver.stop(reason)
+
+def run(plan: Plan, driver: Driver) -> Search:
+    """Runs the search on the Ray cluster that this process has joined.
+
+    Raises StoppedError if a signal ended it, whose running trials are stored first, ResourceError if another process
+    has taken it over, and TrainingError if trial after trial fails.
+    """
+    received: list[Signals] = []
 
     def signalled(number: Signals) -> None:
         received.append(number)
         _log.warning("%s: running trials are stored; a second signal does not wait for that", number.name)
-        stop(f"stopped by {number.name}")
+        driver.stop(f"stopped by {number.name}")
 
-    with leased(store, f"{plan.prefix}/driver", plan.what, lambda: stop(TAKEN_OVER)), closing(journal):
-        driver = begun(plan, journal, on_change)
-        with first_signal(signalled):
-            asyncio.run(driver.run())
+    with first_signal(signalled):
+        asyncio.run(driver.run())
     if received:
         raise StoppedError(f"{plan.what} stopped; --resume goes on with it", received[0])
-    return Search(driver.trials(), plan.objective, driver.spent(), driver.ended, driver.decisions.steps_again())
+    return Search(driver.trials(), plan.objective)
 
 
-def begun(plan: Plan, journal: Journal, on_change: Callable[[Driver], None]) -> Driver:
+def begun(plan: Plan, journal: Journal) -> Driver:
     """The driver of the search, with all that its journal knows."""
     config = plan.config
     decisions = Decisions(plan.scheduler, plan.searcher, config.trials, config.decision_lag)
     history = History(decisions).take(journal.read())
     if history.begun:
         _check_contract(plan, history.begun[0]["contract"])
-    settings = _settings(plan, len(history.begun) + 1)
-    driver = Driver(decisions, journal, plan.make_job, plan.crew, settings, on_change)
+    driver = Driver(decisions, journal, plan.make_job, plan.crew, _settings(plan, len(history.begun) + 1))
     driver.resume(history.scores, history.spent, history.handled)
     about = {"contract": plan.contract, "space": plan.space, "objective": asdict(plan.objective)}
     journal.add("driver", {**about, "trials": config.trials})

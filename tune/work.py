@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from heliostat.tune.trials import Origin, Score
@@ -22,6 +23,17 @@ class Work:
     """The trial that it starts from, in place of itself."""
     seen: tuple[int, ...] = ()
     """Numbers of the works whose results were taken in before this was decided, and after the decision before."""
+
+
+@dataclass
+class Progress:
+    """A work on its way."""
+
+    scores: list[Score] = field(default_factory=list)
+    failures: int = 0
+    limit: int | None = None
+    """The most records in a micro-batch, once memory has run out."""
+    steps_again: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,3 +68,13 @@ class Place:
     def is_own(self) -> bool:
         """Whether the trial goes on from its own checkpoint."""
         return self.prefix.startswith(f"{self.source}/")
+
+
+def score_of(found: Mapping[str, Any], grace: float) -> Score:
+    """The score of a validation that `Member.advance` returns.
+
+    The k-th belongs to the share k · grace, though steps are whole.
+    """
+    every = math.ceil(grace * found["steps"])
+    share = 1.0 if found["step"] >= found["steps"] else min(1.0, found["step"] // every * grace)
+    return Score(round(share, 9), found["step"], dict(found["metrics"]), found["seconds"])

@@ -109,12 +109,14 @@ def tune(
     name = searches.find_search(loaded, search, resume)
     registry.check(loaded.storage)
     with stages(loaded) as view:
-        best, _ = tune.run(loaded, prepare.run(loaded, view), view, name, with_page=page)
-        record = runs.read_run(loaded, f"{name}-best")
-        if record.get("status") == "finished":
-            view.say(f"the best trial was trained in full before: {runs.published(record)}")
-        elif not search_only:
-            train.run(best, prepare.run(best, view), view, f"{name}-best")
+        best, found = tune.run(loaded, prepare.run(loaded, view), view, name, with_page=page)
+        if not search_only:
+            run = f"{name}-trial-{found.best.number}"
+            record = runs.read_run(loaded, run)
+            if record.get("status") == "finished":
+                view.say(f"trial {found.best.number} was trained in full before: {runs.published(record)}")
+            else:
+                train.run(best, prepare.run(best, view), view, run)
 
 
 @app.command()

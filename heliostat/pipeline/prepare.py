@@ -23,13 +23,6 @@ def run(spec: Spec, view: View) -> Prepared:
     return prepared
 
 
-def prepared_quietly(spec: Spec) -> Prepared:
-    """As `run`, with nothing shown: for data that values of a search change."""
-    from heliostat.train.data.prepared import prepare as prepare_data
-
-    return prepare_data(spec.data, encoder_of(spec), spec.storage, lambda *_: None)
-
-
 def prepared_data(spec: Spec) -> Prepared | None:
     """The prepared data if nothing has changed since, else None; needs no Ray."""
     from heliostat.train.data.prepared import find_prepared

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from heliostat.infra.config.strict import dump_yaml
@@ -10,45 +9,27 @@ from heliostat.searchable import full_key
 from heliostat.spec import Spec
 from heliostat.tune.space.values import Listed
 from heliostat.tune.state import PageState, SearchState
-from heliostat.tune.trials import Trial
 
 if TYPE_CHECKING:
     from heliostat.infra.tracked_run import Run
     from heliostat.tune.driver import Driver
-    from heliostat.tune.search import Plan, Search
+    from heliostat.tune.search import Plan
 
 
 def running_state(spec: Spec, plan: Plan, driver: Driver) -> SearchState:
-    """How a search stands that a driver runs."""
-    running = {driver.decisions.works[number].trial for number in driver.running}
-    return _state(spec, plan, driver.trials(), driver.spent(), running, driver.ended, driver.decisions.steps_again())
-
-
-def last_state(spec: Spec, plan: Plan, found: Search) -> SearchState:
-    """How a search has ended."""
-    return _state(spec, plan, found.trials, found.spent, (), found.ended, found.steps_again)
-
-
-def _state(
-    spec: Spec,
-    plan: Plan,
-    trials: Sequence[Trial],
-    spent: Mapping[str, float],
-    running: Collection[int],
-    note: str | None,
-    steps_again: Mapping[int, int],
-) -> SearchState:
+    """How a search stands that a driver runs, or has ended."""
+    spent = driver.spent()
     return SearchState(
         name=plan.id,
         objectives=(plan.objective,),
-        trials=trials,
-        running=running,
+        trials=driver.trials(),
+        running={driver.decisions.works[number].trial for number in driver.running},
         elapsed_seconds=spent["seconds"],
         worker_hours=spent["worker_seconds"] / 3600,
         wanted=spec.tune.trials,
-        note=note or "",
+        note=driver.ended or "",
         keys=tuple(spec.tune.space),
-        repeated_steps=steps_again,
+        repeated_steps=driver.decisions.steps_again(),
     )
 
 

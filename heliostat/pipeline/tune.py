@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config.strict import dump_yaml
-from heliostat.infra.errors import NotFoundError, ResourceError
-from heliostat.pipeline import prepare
-from heliostat.pipeline.job import make_job
-from heliostat.pipeline.search_files import last_state, page_of, running_state, write_files
+from heliostat.infra.errors import ResourceError
+from heliostat.pipeline.search_files import page_of, running_state, write_files
 from heliostat.pipeline.searches import new_search, read_search, write_search
-from heliostat.pipeline.trial_spec import check_space, trial_spec, with_values
+from heliostat.pipeline.trial_jobs import TrialJobs
+from heliostat.pipeline.trial_spec import check_space, with_values
 from heliostat.searchable import full_key
 from heliostat.spec import Spec
 from heliostat.tune.state import SearchState
@@ -22,8 +21,11 @@ from heliostat.view.terminal import View
 
 if TYPE_CHECKING:
     from heliostat.train.data.prepared import Prepared
-    from heliostat.tune.driver import Driver
+    from heliostat.tune.driver import Driver, MakeJob
     from heliostat.tune.search import Plan, Search
+
+TELL_SECONDS = 0.5
+"""Between looks at a search that runs."""
 
 
 def run(
@@ -32,20 +34,25 @@ def run(
     """The spec with the values of the best trial, and the search: a new one, or `name`, which goes on where it ended.
 
     `with_page` serves a page of it meanwhile, on the loopback. Logged to MLflow as a run with a child per trial. Raises
-    ConfigError for a space that training cannot use, and TrainingError if no trial has a usable result.
+    ConfigError for a space that training cannot use, ResourceError if another process runs the search, and
+    TrainingError if no trial has a usable result.
     """
     from heliostat.infra.storage.store import open_store
     from heliostat.tune import search
 
     check_space(spec)
-    plan = make_plan(spec, prepared, name or new_search())
-    with _following(spec, plan, view, with_page) as changed:
-        found = search.search(plan, open_store(spec.storage), changed)
-    show_search(view, last_state(spec, plan, found))
+    name = name or new_search()
+    jobs = TrialJobs(spec, name, prepared)
+    jobs.prepare(view)
+    plan = make_plan(spec, prepared, jobs, name)
+    with search.driving(plan, open_store(spec.storage)) as driver:  # only its owner writes what follows
+        with _following(spec, plan, driver, view, with_page):
+            found = search.run(plan, driver)
+        show_search(view, running_state(spec, plan, driver))
     return with_values(spec, found.best.values), found
 
 
-def make_plan(spec: Spec, prepared: Prepared, name: str) -> Plan:
+def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> Plan:
     """What the search is made of; starts nothing."""
     from heliostat.train import tasks
     from heliostat.train.launch import resolve_use_gpu
@@ -67,33 +74,12 @@ def make_plan(spec: Spec, prepared: Prepared, name: str) -> Plan:
         objective=objective,
         scheduler=build_scheduler(config.scheduler, Settings((objective,), config.grace, seed=config.seed)),
         searcher=build_searcher(config.search, Space(config.space), (objective,), config.seed, config.points),
-        make_job=Jobs(spec, prepared, name),
+        make_job=make_job,
         crew=Crew.of(spec.train, resolve_use_gpu(spec.train)),
         contract=contract(spec, prepared),
         space={key: domain.model_dump(exclude_none=True) for key, domain in config.space.items()},
         budget=budget_of(config.budget),
     )
-
-
-class Jobs:
-    """Makes the jobs of trials; data that a value changes are prepared once for it."""
-
-    def __init__(self, spec: Spec, prepared: Prepared, name: str) -> None:
-        self._spec, self._name = spec, name
-        self._prepared = {_of_data(spec): prepared}
-
-    def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The job of a trial with these values; raises HeliostatError if they cannot work."""
-        spec = trial_spec(self._spec, values)
-        key = _of_data(spec)
-        if key not in self._prepared:
-            self._prepared[key] = prepare.prepared_quietly(spec)
-        return make_job(spec, self._prepared[key], self._name).model_dump(mode="json")
-
-
-def _of_data(spec: Spec) -> str:
-    """What prepared data follow from."""
-    return json.dumps([spec.task, spec.data.model_dump(mode="json"), spec.model.model_dump(mode="json")])
 
 
 OPERATIONAL = ("workers", "use_gpu", "cpus_per_worker", "resume", "promote", "max_failures", "keep_checkpoints")
@@ -106,25 +92,27 @@ def contract(spec: Spec, prepared: Prepared) -> dict[str, Any]:
     train = spec.train.model_dump(mode="json", exclude={*OPERATIONAL, "checkpoint_every", "validate_every"})
     model = spec.model.model_dump(mode="json", exclude_none=True)
     settings = {
-        "task": spec.task,
-        "data": prepared.fingerprint,
         **{f"model.{key}": value for key, value in model.items()},
         **{f"train.{key}": value for key, value in train.items()},
-        "tune.epochs": spec.tune.epochs,
-        "tune.grace": spec.tune.grace,
     }
-    return {key: value for key, value in settings.items() if not any(one.startswith(key) for one in searched)}
+    tune = {"tune.epochs": spec.tune.epochs, "tune.grace": spec.tune.grace}
+    fixed = {"task": spec.task, "data": prepared.fingerprint, **tune}
+    return fixed | {key: value for key, value in settings.items() if not any(_is_below(one, key) for one in searched)}
+
+
+def _is_below(key: str, other: str) -> bool:
+    return key == other or key.startswith(f"{other}.")
 
 
 @contextmanager
-def _following(spec: Spec, plan: Plan, view: View, with_page: bool) -> Iterator[Callable[[Driver], None]]:
-    """Shows, exports and logs how the search stands, whenever its driver says that it has changed."""
+def _following(spec: Spec, plan: Plan, driver: Driver, view: View, with_page: bool) -> Iterator[None]:
+    """Shows, exports and logs how the search stands while its driver runs; in the end its files are stored."""
     from heliostat.infra.metrics.export import Exporter
     from heliostat.infra.tracked_run import start_run
     from heliostat.tune.reports.tracking import logging_trials
     from heliostat.tune.telemetry import SearchMetrics
 
-    record = read_search(spec, plan.id)
+    record, newest = read_search(spec, plan.id), Newest(running_state(spec, plan, driver))
     tags = {"heliostat.kind": "search"}
     with (
         start_run(spec.storage, spec.name, plan.id, plan.space, tags, run_id=record.get("mlflow")) as tracked,
@@ -133,25 +121,16 @@ def _following(spec: Spec, plan: Plan, view: View, with_page: bool) -> Iterator[
         about = {"mlflow": tracked.id, "spec": dump_yaml(spec)}
         write_search(spec, plan.id, {**about, "status": "running"})
         metrics = SearchMetrics(exporter, {"model": spec.name, "search": plan.id}, plan.config.most_gangs)
-        before = _before(spec, plan)
-        newest = Newest(
-            before or SearchState(plan.id, (plan.objective,), wanted=spec.tune.trials, keys=tuple(spec.tune.space))
-        )
         try:
             with (
                 _page(spec, plan, newest, view, with_page),
-                searching(view.console, before) as show,
+                searching(view.console, newest.state) as show,
                 logging_trials(spec.storage, spec.name, tracked, is_resumed=bool(record)) as log,
+                _told(spec, plan, driver, (newest.take, show, metrics.update, log)),
             ):
-                following = (newest.take, show, metrics.update, log)
-
-                def changed(driver: Driver) -> None:
-                    state = running_state(spec, plan, driver)
-                    for follow in following:
-                        follow(state)
-
-                yield changed
-        except ResourceError:  # the search is another process's, which writes these
+                yield
+        except ResourceError:  # the search is another process's now, and so are its run in MLflow and its files
+            tracked.is_left = True
             raise
         except BaseException:
             write_files(spec, plan, newest.state, tracked)
@@ -161,19 +140,31 @@ def _following(spec: Spec, plan: Plan, view: View, with_page: bool) -> Iterator[
     view.say(f"Report of the search: {place}")
 
 
-def _before(spec: Spec, plan: Plan) -> SearchState | None:
-    """How the search stood when it was interrupted; None for a new one."""
-    from heliostat.infra.storage.store import open_store
-    from heliostat.tune.history import look
+@contextmanager
+def _told(spec: Spec, plan: Plan, driver: Driver, followers: Sequence[Callable[[SearchState], None]]) -> Iterator[None]:
+    """Tells the followers how the search stands: as often as costs little with a thousand trials, and at last."""
+    last = 0.0
 
+    def tell(driver: Driver) -> None:
+        nonlocal last
+        last = time.monotonic()
+        state = running_state(spec, plan, driver)
+        for follow in followers:
+            follow(state)
+
+    driver.on_change = lambda driver: tell(driver) if time.monotonic() - last >= TELL_SECONDS else None
     try:
-        return look(open_store(spec.storage), plan.prefix, plan.id)
-    except NotFoundError:
-        return None
+        yield
+    except ResourceError:
+        raise
+    except BaseException:
+        tell(driver)
+        raise
+    tell(driver)
 
 
 class Newest:
-    """The newest state of a search."""
+    """The newest state of a search, for threads that ask at any time."""
 
     def __init__(self, state: SearchState) -> None:
         self.state = state

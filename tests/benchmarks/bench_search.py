@@ -15,6 +15,7 @@ from rich.console import Console
 
 from heliostat.infra.storage.store import open_store
 from heliostat.pipeline import prepare, sessions
+from heliostat.pipeline.trial_jobs import TrialJobs
 from heliostat.pipeline.tune import make_plan
 from heliostat.spec import Spec, load_spec
 from heliostat.tune.driver import Driver
@@ -70,7 +71,9 @@ def ours(spec: Spec, name: str) -> list[float]:
         for number in driver.decisions.results:
             ended.setdefault(number, time.perf_counter())
 
-    found = search(make_plan(spec, prepared, name), open_store(spec.storage), on_change)
+    found = search(
+        make_plan(spec, prepared, TrialJobs(spec, name, prepared), name), open_store(spec.storage), on_change
+    )
     own = [sum(score.seconds for score in trial.scores) for trial in found.trials]
     SEEN.extend(own[1:])
     return [round(ended[one] - ended[one - 1] - own[one], 2) for one in range(1, TRIALS)]

@@ -16,6 +16,7 @@ from rich.console import Console
 from heliostat.cluster.session.leftovers import leftovers
 from heliostat.infra.storage.store import open_store
 from heliostat.pipeline import prepare, sessions
+from heliostat.pipeline.trial_jobs import TrialJobs
 from heliostat.pipeline.tune import make_plan
 from heliostat.spec import Spec, load_spec
 from heliostat.tune import gang as gangs
@@ -42,7 +43,7 @@ def known(folder: Path) -> Iterator[tuple[Spec, Callable[[str], Plan]]]:
     spec = load_spec("tabular", [*SETTINGS, f"storage.url={folder}"])
     with sessions.session(spec):
         prepared = prepare.run(spec, QUIET)
-        yield spec, lambda name: make_plan(spec, prepared, name)
+        yield spec, lambda name: make_plan(spec, prepared, TrialJobs(spec, name, prepared), name)
 
 
 def told(found: Search) -> list[Any]:

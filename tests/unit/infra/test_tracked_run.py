@@ -73,6 +73,13 @@ def test_a_run_goes_on_where_it_was(storage: StorageConfig) -> None:
     assert (kept.info.status, kept.data.params) == ("FINISHED", {"a": "1", "b": "3"})
 
 
+def test_a_run_that_another_process_goes_on_with_is_not_ended(storage: StorageConfig) -> None:
+    with pytest.raises(ValueError, match="taken over"), start_run(storage, "e", "n", {}, {}) as run:
+        run.is_left = True
+        raise ValueError("taken over")
+    assert tracking.client(storage).get_run(run.id).info.status == "RUNNING"
+
+
 def test_a_history_is_that_of_the_whole_run(storage: StorageConfig) -> None:
     with start_run(storage, "e", "n", {}, {}) as run:
         for step, loss in enumerate((4.0, 3.0, 2.0), start=1):

@@ -63,6 +63,7 @@ class FakeGang:
     workshop: Workshop
     holds: tuple[int, float] | None = None
     is_up: bool = False
+    is_ready: bool = False
     is_closed: bool = False
     values: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = None
@@ -72,7 +73,7 @@ class FakeGang:
     is_stopping: bool = False
 
     async def start(self) -> None:
-        self.is_up = True
+        self.is_up = self.is_ready = True
 
     async def begin(self, job: dict[str, Any], share: float, place: Place, limit: int | None) -> int:
         self.values, self.place, self.limit, self.every = job, place, limit, math.ceil(share * STEPS)
@@ -136,7 +137,9 @@ def config(**changes: Any) -> TuneConfig:
 
 def driver_of(made: Plan, store: LocalStore, on_change: Callable[[Driver], None] = lambda _: None) -> Driver:
     """A driver that begins the search, or goes on with what is in `store`."""
-    return begun(made, Journal(store, made.prefix, made.what), on_change)
+    driver = begun(made, Journal(store, made.prefix, made.what))
+    driver.on_change = on_change
+    return driver
 
 
 def run(made: Plan, store: LocalStore) -> Driver:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from heliostat.infra.errors import ConfigError, ResourceError, TrainingError
+from heliostat.infra.errors import ConfigError, ResourceError, StorageError, TrainingError
+from heliostat.infra.storage.base import Entry
 from heliostat.infra.storage.local import LocalStore
 from heliostat.tune import driver as drivers
 from heliostat.tune.driver import Driver
@@ -315,3 +316,77 @@ def test_checkpoints_that_nobody_needs_are_deleted_and_the_worst_above_the_size(
     assert gone == [trial.number for trial in reversed(paused[2:])]
     left = {entry.key.split("/")[4] for entry in place.list("runs/m/s/trials")}
     assert left == {str(trial.number) for trial in paused[:2]}
+
+
+def test_a_request_that_makes_no_sense_is_deleted_and_the_search_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(drivers, "REQUEST_SECONDS", 0.0)
+    place = store(tmp_path)
+    place.write_bytes("runs/m/s/requests/1.json", b"{")
+    place.write_bytes("runs/m/s/requests/2.json", b'{"kind": "stop", "trial": 0, "colour": "red"}')
+    for request in (Request("stop", 9), Request("clone", 9, {}), Request("paint", 0)):
+        ask(place, "runs/m/s", request)
+    driver = run(plan(config(scheduler="none", trials=2), Workshop()), place)
+    assert [outcome(trial) for trial in driver.trials()] == ["finished", "finished"]
+    assert place.list("runs/m/s/requests") == []
+    said = [record.getMessage() for record in caplog.records]
+    assert [line for line in said if "1.json is no request" in line]
+    assert [line for line in said if "2.json is no request" in line]
+    assert {line for line in said if "cannot be" in line} == {
+        "stop of trial 9 is asked for, which cannot be",
+        "clone of trial 9 is asked for, which cannot be",
+        "paint of trial 0 is asked for, which cannot be",
+    }
+
+
+class Failing(LocalStore):
+    """A storage that cannot be listed below some folders."""
+
+    def list(self, prefix: str = "") -> list[Entry]:
+        if prefix.endswith(("requests", "trials")):
+            raise StorageError(f"{prefix}: does not answer")
+        return super().list(prefix)
+
+
+def test_a_storage_that_does_not_answer_questions_of_others_ends_no_search(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = run(plan(config(scheduler="none", trials=2), Workshop()), Failing(str(tmp_path)))
+    assert [outcome(trial) for trial in driver.trials()] == ["finished", "finished"]
+    assert "does not answer; the search goes on and tries again" in caplog.text
+
+
+def test_a_driver_whose_lease_was_lost_stores_and_deletes_nothing_more(tmp_path: Path) -> None:
+    place, workshop = store(tmp_path), Workshop(delays=random.Random(0))
+    driver = driver_of(plan(config(scheduler="none", trials=3), workshop), place)
+    known: list[int] = []
+
+    def on_step(gang: FakeGang) -> None:
+        if len(workshop.trained) == 12:
+            driver._journal.flush()
+            driver._journal.lose()
+            known.append(len(place.list("runs/m/s/journal")))
+
+    workshop.on_step = on_step
+    with pytest.raises(ResourceError, match=r"^search s of m: another process has taken it over"):
+        asyncio.run(driver.run())
+    assert len(place.list("runs/m/s/journal")) == known[0]
+    assert not any(gang.is_stopping for gang in workshop.hired)
+    assert all(gang.is_closed for gang in workshop.hired)
+
+
+def test_a_stop_does_not_wait_for_a_gang_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def start(gang: FakeGang) -> None:
+        if len(workshop.hired) > 1:
+            await asyncio.sleep(3600)  # no resources come
+        gang.is_up = gang.is_ready = True
+
+    monkeypatch.setattr(FakeGang, "start", start)
+    monkeypatch.setattr(drivers, "TICK_SECONDS", 0.005)
+    workshop = Workshop(2, delays=random.Random(0))
+    driver = driver_of(plan(config(scheduler="none", trials=3), workshop), store(tmp_path))
+    workshop.on_step = lambda gang: driver.stop("enough") if len(workshop.trained) == 5 else None
+    asyncio.run(asyncio.wait_for(driver.run(), 30))
+    assert driver.ended == "enough"
+    assert [gang.is_closed for gang in workshop.hired] == [True, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from heliostat.infra.metrics import of_tuning
 from heliostat.infra.metrics.export import Exporter
@@ -74,6 +75,22 @@ def test_seconds_are_counted_once() -> None:
     recorded = update(state(first, running=(0,)), state(first, running=(0,)), state(second), state(second))
     assert sum(recorded.of(of_tuning.BUSY_SECONDS).values()) == 4.0
     assert recorded.of(of_tuning.TRIAL_SECONDS)["finished"] == 4.0
+
+
+def test_a_trial_that_fails_after_its_last_validation_tells_its_seconds_too() -> None:
+    bad = trial(0, 1.0, (0.5, math.nan))
+    recorded = update(state(bad, running=(0,)), state(replace(bad, error="loss: not finite at step 1")))
+    assert recorded.of(of_tuning.TRIAL_SECONDS) == {"failed": 2.0}
+    assert recorded.of(of_tuning.BUSY_SECONDS) == {"": 2.0}
+    never = update(state(trial(0, 1.0, error="out of memory")))
+    assert never.of(of_tuning.TRIAL_SECONDS) == {"failed": 0.0}
+
+
+def test_a_search_begins_with_trials_that_wait() -> None:
+    recorded = update(state(wanted=4))
+    assert recorded.of(of_tuning.TRIALS) == dict.fromkeys(of_tuning.TRIAL_STATES, 0) | {"waiting": 4}
+    assert recorded.of(of_tuning.GANGS_WANTED) == {"": 2}
+    assert recorded.of(of_tuning.BUSY_SECONDS) == {"": 0}
 
 
 def test_as_many_gangs_are_wanted_as_there_is_work() -> None:
