@@ -72,7 +72,9 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
         id=name,
         config=config,
         objective=objective,
-        scheduler=build_scheduler(config.scheduler, Settings((objective,), config.grace, seed=config.seed)),
+        scheduler=build_scheduler(
+            config.scheduler, Settings((objective,), config.grace, config.reduction_factor, seed=config.seed)
+        ),
         searcher=build_searcher(config.search, Space(config.space), (objective,), config.seed, config.points),
         make_job=make_job,
         crew=Crew.of(spec.train, resolve_use_gpu(spec.train)),
