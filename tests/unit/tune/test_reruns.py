@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from heliostat.infra.errors import TrainingError
 from heliostat.infra.storage.local import LocalStore
 from heliostat.tune import driver as drivers
 from heliostat.tune.config import TuneConfig
@@ -21,11 +22,11 @@ from heliostat.tune.history import look
 from heliostat.tune.journal import work_from
 from heliostat.tune.ranking import best_first, configurations, outcome
 from heliostat.tune.requests import Request, ask
-from heliostat.tune.reruns import NEW_SEEDS
+from heliostat.tune.reruns import NEW_SEEDS, Reruns
 from heliostat.tune.search import Search
 from heliostat.tune.standing import verdict
 from heliostat.tune.trials import SEED as SEED_KEY
-from heliostat.tune.trials import Trial
+from heliostat.tune.trials import Origin, Score, Trial
 from heliostat.tune.work import Work
 from tests.unit.tune.gangs import LOSS, SEED, STEPS, FakeGang, Workshop, config, driver_of, loss_of, plan, run
 
@@ -262,6 +263,43 @@ def test_a_user_may_stop_a_run_on_a_new_seed(tmp_path: Path, monkeypatch: pytest
     found = verdict(trials, GOALS)
     assert found
     assert {one.number: one.over_seeds.failed for one in found.standings}[trials[4].configuration] == 1
+
+
+def reruns(**changes: Any) -> Reruns:
+    return Reruns(config(**changes), GOALS, SEED)
+
+
+def scored(number: int, loss: float, **more: Any) -> Trial:
+    return Trial(number, {"learning_rate": number / 10}, 1.0, (Score(1.0, STEPS, {"loss": loss}),), **more)
+
+
+def test_new_seeds_are_those_of_no_repeat(tmp_path: Path) -> None:
+    trials = search(tmp_path, trials=3, repeats=3, scheduler="none", confirm=2).trials()
+    searched = set(seeds([one for one in trials if one.confirms is None]))
+    assert searched.isdisjoint(seeds([one for one in trials if one.confirms is not None]))
+
+
+def test_what_a_user_has_stopped_is_not_run_again() -> None:
+    trials = [scored(0, 0.1, stopped="stopped by a user"), scored(1, 0.2), scored(2, 0.3)]
+    work = reruns(confirm=1).confirmation(trials)
+    assert work
+    assert (work.confirms, work.trial, work.until) == (1, 3, 1.0)
+
+
+def test_a_clone_has_no_repeats_and_may_be_the_best() -> None:
+    first = [scored(0, 0.5), replace(scored(1, 0.6), repeats=0)]
+    clone = scored(2, 0.1, origin=Origin(0, 0.5))
+    made = reruns(repeats=2, confirm=1)
+    assert made.repeat([*first, clone]) is None
+    assert best_first(made.table([*first, clone]), GOALS)[0] is clone
+    assert best_first([*first, clone], GOALS)[0] is clone
+
+
+def test_a_winner_is_a_first_run() -> None:
+    lost = [scored(0, 0.1, error="loss exploded"), replace(scored(1, 0.2), repeats=0)]
+    with pytest.raises(TrainingError, match=r"^none of 2 trials has a finite loss; 1 failed, the first: loss"):
+        assert Search(lost, LOSS).best
+    assert Search([*lost, scored(2, 0.9)], LOSS).best.number == 2
 
 
 def test_a_journal_from_before_there_were_repeats_is_read() -> None:

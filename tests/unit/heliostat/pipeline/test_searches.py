@@ -14,9 +14,10 @@ from heliostat.infra.storage.local import LocalStore
 from heliostat.operations import trials
 from heliostat.pipeline.searches import find_search, searched, write_search
 from heliostat.spec import Spec, load_spec
+from heliostat.tune.gang import TrialError
 from heliostat.tune.requests import asked
 from heliostat.tune.reruns import NEW_SEEDS
-from tests.unit.tune.gangs import SEED, Workshop, config, driver_of, loss_of, plan
+from tests.unit.tune.gangs import SEED, FakeGang, Workshop, config, driver_of, loss_of, plan
 
 
 @pytest.fixture
@@ -127,6 +128,20 @@ def test_a_run_takes_the_winner_on_new_seeds_with_the_spec_s_own_seed(spec: Spec
     assert said.startswith(f"trial {second} of sure: "), f"trial {first} is the best on the first seed only"
     assert best.train.seed == spec.train.seed
     assert searched(spec, "sure/5")[0].train.seed == SEED + NEW_SEEDS
+
+
+def test_no_run_on_another_seed_is_the_best_of_its_own(spec: Spec) -> None:
+    def on_step(gang: FakeGang) -> None:
+        if "train.seed" not in gang.values:
+            raise TrialError("loss exploded")
+
+    workshop = Workshop(on_step=on_step)
+    made = plan(config(trials=1, repeats=2, scheduler="none"), workshop, name=spec.name, id="lost")
+    driver = driver_of(made, LocalStore(spec.storage.url))
+    asyncio.run(driver.run())
+    assert driver.trials()[1].share == 1
+    with pytest.raises(ConfigError, match=r"^--from-search: lost given; trials of lost with a result: 1$"):
+        searched(spec, "lost")
 
 
 def test_a_run_on_another_seed_is_no_origin_of_clones(spec: Spec) -> None:
