@@ -94,6 +94,11 @@ class TuneConfig(StrictModel):
 
     @model_validator(mode="after")
     def _can_run_again(self) -> TuneConfig:
+        self.check_runs()
+        return self
+
+    def check_runs(self) -> None:
+        """Raises ValueError where configurations cannot run as often as is asked."""
         if self.confirm > self.trials:
             raise ValueError(f"tune.confirm: {self.confirm} given; tune.trials, {self.trials}, is the most")
         for key, value, least in (("repeats", self.repeats, 1), ("confirm", self.confirm, 0)):
@@ -102,7 +107,6 @@ class TuneConfig(StrictModel):
                     f"tune.{key}: {value} given; {least} is allowed with tune.scheduler: {self.scheduler}, "
                     "whose trials change their values on the way"
                 )
-        return self
 
     @model_validator(mode="after")
     def _points_are_inside(self) -> TuneConfig:

@@ -19,7 +19,7 @@ from heliostat.tune.ranking import best_first, is_lost, means
 from heliostat.tune.reports.table import ENDED, FAILED, RUNNING, STATES, Row, one_line, row, rows, state_of
 from heliostat.tune.standing import Standing, Verdict
 from heliostat.tune.state import SearchState
-from heliostat.tune.trials import Trial
+from heliostat.tune.trials import SEED, Trial
 from heliostat.view.progress import VARIABLE, Bar, progress_bar
 from heliostat.view.terminal import View, number
 
@@ -120,7 +120,8 @@ def line(state: SearchState, one: Row, ended: int) -> str:
     ran = f", ran {one.progress}" if one.share < 1 else ""
     found = ", ".join(part for part in (one.whose, measured(state, one.best)) if part)
     more = (f", {found}" if found else "") + (f": {one.reason}" if one.reason else "")
-    return f"trial {one.number} ({ended} of {state.wanted}): {tried(one.values)}: {one.state}{ran}{more}"
+    values = {key: value for key, value in one.values.items() if key != SEED}  # said by `whose`
+    return f"trial {one.number} ({ended} of {state.wanted}): {tried(values)}: {one.state}{ran}{more}"
 
 
 def table(state: SearchState) -> RenderableType:

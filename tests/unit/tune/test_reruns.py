@@ -328,7 +328,7 @@ def test_what_cannot_be_run_again_is_refused(changes: Mapping[str, Any], message
 def test_a_schedule_is_not_run_again() -> None:
     made = TuneConfig.model_construct(scheduler="pbt", confirm=2, trials=8)
     with pytest.raises(ValueError, match=r"^tune\.confirm: 2 given; 0 is allowed with tune\.scheduler: pbt, whose"):
-        made._can_run_again()
+        made.check_runs()
 
 
 def test_all_runs_are_counted_in_what_a_search_is_to_have() -> None:

@@ -63,6 +63,15 @@ def test_without_a_terminal_there_is_a_line_for_each_trial_that_has_ended_and_no
     ]
 
 
+def test_the_line_of_a_run_on_a_new_seed_says_what_it_confirms() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    with searching(console) as update:
+        update(state(CONFIRMED[:4]))
+    assert lines_of(console)[-1] == (
+        "  trial 3 (4 of 8): learning_rate 0.1, schedule cosine: finished, confirms trial 0 on seed 1000, accuracy 0.8"
+    )
+
+
 def test_a_resumed_search_says_nothing_again_of_trials_that_had_ended() -> None:
     console = Console(file=io.StringIO(), width=200)
     with searching(console, state([FINISHED, PAUSED])) as update:
