@@ -88,7 +88,7 @@ def configurations(trials: Iterable[Trial]) -> list[Configuration]:
 
 def means(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Trial]:
     """A trial for each configuration, best first, with the means of the runs that it is compared by."""
-    return [one for group in _groups(list(trials), objectives) for one in _ordered(group, objectives)]
+    return [one for group in groups(list(trials), objectives) for one in _ordered(group, objectives)]
 
 
 def seeds_of_all(found: Sequence[Configuration], objectives: Sequence[Objective]) -> list[int]:
@@ -101,20 +101,20 @@ def seeds_of_all(found: Sequence[Configuration], objectives: Sequence[Objective]
     return sorted(set.intersection(*ended)) if ended else []
 
 
-def _groups(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Sequence[Trial]]:
+def groups(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Sequence[Trial]]:
     """The configurations as one trial each, in groups, best first: the confirmed by failed runs, then the others."""
     if not any(map(is_again, trials)):
         return [trials]
     found = configurations(trials)
     seeds, repeats = seeds_of_all(found, objectives), max(len(one.runs) for one in found)
-    groups: dict[float, list[Trial]] = {}
+    by_failed: dict[float, list[Trial]] = {}
     for one in found:
         again = one.on(seeds) if one.confirmations else []
         whole = [run for run in again if is_whole(run, objectives)]
         failed = len(again) - len(whole) if whole else math.inf
         runs, least = (whole or again, 1) if again else (one.runs or one.confirmations, repeats)
-        groups.setdefault(failed, []).append(_as_first(one.number, mean(runs, objectives, least)))
-    return [groups[failed] for failed in sorted(groups)]
+        by_failed.setdefault(failed, []).append(_as_first(one.number, mean(runs, objectives, least)))
+    return [by_failed[failed] for failed in sorted(by_failed)]
 
 
 def is_whole(trial: Trial, objectives: Sequence[Objective]) -> bool:
@@ -192,7 +192,7 @@ def pareto_front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> li
 
     With several runs of a configuration these are as `means` has them, among those with new runs if there are any.
     """
-    best = next(iter(_groups(list(trials), objectives)), [])
+    best = next(iter(groups(list(trials), objectives)), [])
     usable = sorted(
         (trial for trial in best if trial.scores and not is_lost(trial, objectives)), key=lambda one: one.number
     )
