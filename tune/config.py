@@ -12,6 +12,9 @@ from heliostat.tune.space.domains import Domain
 from heliostat.tune.space.space import Space, check_points
 
 Amount = Annotated[float, Field(gt=0)]
+Seeds = Annotated[int, Field(ge=1, le=100)]
+SCHEDULES = ("pbt", "pb2")
+"""Schedulers whose trials change their values on the way."""
 
 
 class BudgetConfig(StrictModel):
@@ -31,12 +34,20 @@ class TuneConfig(StrictModel):
     points: list[dict[str, Any]] = []
     """Configurations to try first; keys that are left out are drawn."""
     trials: Positive = 8
+    """Configurations, apart from clones."""
+    repeats: Seeds = 1
+    """Times that each configuration is trained, on a seed of its own each, from `train.seed` on; it is compared by the
+    mean."""
+    confirm: Annotated[int, Field(ge=0)] = 0
+    """So many of the best are trained again in full on new seeds, after the search: the best of these is the winner."""
+    confirm_seeds: Annotated[Seeds, Field(ge=2)] = 3
+    """New seeds on which each of them is trained."""
     concurrent: Positive | None = None
     """Most trials that run at the same time, each on `train.workers` workers (the minimum); as many as the cluster has
     room for if omitted."""
     lag: Annotated[int, Field(ge=0)] | Literal["none"] | None = None
     """Each decision sees all results but those of so many works before it, so that a seed gives one search, whatever
-    ends first; `lag` + 1 trials run at the same time at most. A quarter of `trials` if omitted; `none` decides by what
+    ends first; `lag` + 1 trials run at the same time at most. A quarter of them if omitted; `none` decides by what
     is there: the fastest, and never twice the same."""
     epochs: Amount | None = None
     """Epochs of the longest trial; `train.epochs` if omitted."""
@@ -60,16 +71,21 @@ class TuneConfig(StrictModel):
     """How a trial's learning rate follows its global batch, from that of `train`."""
 
     @property
+    def runs(self) -> int:
+        """Trials of the whole search: repeats and confirmations too."""
+        return self.trials * self.repeats + self.confirm * self.confirm_seeds
+
+    @property
     def decision_lag(self) -> int | None:
         """Works whose results a decision does not see; None without a fixed number."""
         if self.lag == "none":
             return None
-        return self.trials // 4 if self.lag is None else self.lag
+        return self.trials * self.repeats // 4 if self.lag is None else self.lag
 
     @property
     def most_gangs(self) -> int:
         """Most trials at the same time."""
-        by_lag = self.trials if self.decision_lag is None else self.decision_lag + 1
+        by_lag = self.trials * self.repeats if self.decision_lag is None else self.decision_lag + 1
         return min(by_lag, self.concurrent or by_lag)
 
     @field_validator("space")
@@ -77,6 +93,22 @@ class TuneConfig(StrictModel):
     def _has_no_circle(cls, space: dict[str, Domain]) -> dict[str, Domain]:
         Space(space)
         return space
+
+    @model_validator(mode="after")
+    def _can_run_again(self) -> TuneConfig:
+        self.check_runs()
+        return self
+
+    def check_runs(self) -> None:
+        """Raises ValueError where configurations cannot run as often as is asked."""
+        if self.confirm > self.trials:
+            raise ValueError(f"tune.confirm: {self.confirm} given; tune.trials, {self.trials}, is the most")
+        for key, value, least in (("repeats", self.repeats, 1), ("confirm", self.confirm, 0)):
+            if value > least and self.scheduler in SCHEDULES:
+                raise ValueError(
+                    f"tune.{key}: {value} given; {least} is allowed with tune.scheduler: {self.scheduler}, "
+                    "whose trials change their values on the way"
+                )
 
     @model_validator(mode="after")
     def _points_are_inside(self) -> TuneConfig:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from heliostat.tune.reruns import NONE, Reruns
 from heliostat.tune.trials import Begin, Continue, Origin, Score, Trial, go_on
 from heliostat.tune.work import Result, Work
 
@@ -43,9 +44,15 @@ class _Nobody:
 class Decisions:
     """The works of a search so far, what has come of them, and what comes next."""
 
-    def __init__(self, scheduler: Scheduler, searcher: Searcher, trials: int, lag: int | None) -> None:
-        """`trials` is the most there may be, clones apart; without a `lag`, decisions see all that has arrived."""
+    def __init__(
+        self, scheduler: Scheduler, searcher: Searcher, trials: int, lag: int | None, reruns: Reruns = NONE
+    ) -> None:
+        """`trials` is the most configurations there may be, clones apart.
+
+        Without a `lag`, decisions see all that has arrived.
+        """
         self._scheduler, self._searcher, self._most, self._lag = scheduler, searcher, trials, lag
+        self._reruns = reruns
         self.works: list[Work] = []
         self.results: dict[int, Result] = {}
         """By the number of the work, in the order of arrival."""
@@ -167,27 +174,47 @@ class Decisions:
         self._fresh.append(number)
 
     def _decide(self) -> Work | None:
+        if again := self._reruns.repeat(self._trials):
+            return self._numbered(again)
         may_begin = self._begun < self._most and not self.is_used_up
-        decision = self._scheduler.decide(self._trials, may_begin)
+        table = self._reruns.table(self._trials)
+        decision = self._scheduler.decide(table, may_begin)
         number, seen = len(self.works), tuple(self._fresh)
         if isinstance(decision, Continue):
             values = decision.values or self._trials[decision.trial].values
             return Work(number, decision.trial, values, decision.until, decision.origin, seen)
         if decision is None:
-            return None
-        proposed = self._searcher.propose(self._trials, len(self._trials))
+            again = self._reruns.confirmation(self._trials) if self._is_searched() else None
+            return self._numbered(again) if again else None
+        proposed = self._searcher.propose(table, len(table))
         if proposed is None:
             self.is_used_up = True
             return self._decide()
         return Work(number, len(self._trials), proposed, decision.until, None, seen)
+
+    def _is_searched(self) -> bool:
+        """Whether all results of the search itself have been taken in, apart from those that confirm it."""
+        search = (work.number for work in self.works if self._trials[work.trial].confirms is None)
+        return self._taken_in.issuperset(search)
+
+    def _numbered(self, work: Work) -> Work:
+        return replace(work, number=len(self.works), seen=tuple(self._fresh))
 
     def _add(self, work: Work) -> None:
         self._fresh = []
         self.works.append(work)
         self.is_over = False
         if work.trial == len(self._trials):
-            self._begun += work.origin is None  # a clone is one more than was asked for
-            self._trials.append(Trial(work.trial, work.values, work.until, origin=work.origin))
+            trial = Trial(
+                work.trial,
+                work.values,
+                work.until,
+                origin=work.origin,
+                repeats=work.repeats,
+                confirms=work.confirms,
+            )
+            self._begun += work.origin is None and trial.configuration == trial.number  # a clone is one more
+            self._trials.append(trial)
         else:
             before = self._trials[work.trial]
             values = {} if work.values == before.values else work.values

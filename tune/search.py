@@ -21,7 +21,8 @@ from heliostat.tune.driver import Driver, MakeJob, Settings
 from heliostat.tune.gang import Crew
 from heliostat.tune.history import History
 from heliostat.tune.journal import Journal
-from heliostat.tune.ranking import best_first, is_lost
+from heliostat.tune.ranking import best_first, is_again, is_lost
+from heliostat.tune.reruns import NONE, Reruns
 from heliostat.tune.trials import Objective, Trial
 
 _log = log.get(__name__)
@@ -46,6 +47,7 @@ class Plan:
     space: Mapping[str, Any]
     """The searched keys and their domains, for the record."""
     budget: Budget
+    reruns: Reruns = NONE
 
     @property
     def prefix(self) -> str:
@@ -69,7 +71,8 @@ class Search:
     def best(self) -> Trial:
         """The best trial; raises TrainingError if none has a usable result."""
         objectives = (self.objective,)
-        usable = [one for one in best_first(self.trials, objectives) if one.scores and not is_lost(one, objectives)]
+        first = [one for one in best_first(self.trials, objectives) if not is_again(one)]
+        usable = [one for one in first if one.scores and not is_lost(one, objectives)]
         if usable:
             return usable[0]
         failed = [trial.error for trial in self.trials if trial.error]
@@ -121,14 +124,14 @@ def run(plan: Plan, driver: Driver) -> Search:
 def begun(plan: Plan, journal: Journal) -> Driver:
     """The driver of the search, with all that its journal knows."""
     config = plan.config
-    decisions = Decisions(plan.scheduler, plan.searcher, config.trials, config.decision_lag)
+    decisions = Decisions(plan.scheduler, plan.searcher, config.trials, config.decision_lag, plan.reruns)
     history = History(decisions).take(journal.read())
     if history.begun:
         _check_contract(plan, history.begun[0]["contract"])
     driver = Driver(decisions, journal, plan.make_job, plan.crew, _settings(plan, len(history.begun) + 1))
     driver.resume(history.scores, history.spent, history.handled)
     about = {"contract": plan.contract, "space": plan.space, "objective": asdict(plan.objective)}
-    journal.add("driver", {**about, "trials": config.trials})
+    journal.add("driver", {**about, "trials": config.runs})
     return driver
 
 

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from heliostat.tune.ranking import is_again
+from heliostat.tune.standing import Verdict, verdict
 from heliostat.tune.trials import Objective, Trial
 
 
@@ -45,7 +47,13 @@ class SearchState:
     @cached_property
     def searched(self) -> tuple[str, ...]:
         """The keys of the space; those that any trial has where it is not known."""
-        return self.keys or tuple(dict.fromkeys(key for trial in self.trials for key in trial.values))
+        first = (trial for trial in self.trials if not is_again(trial))
+        return self.keys or tuple(dict.fromkeys(key for trial in first for key in trial.values))
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """What runs on several seeds say of the best; None without such runs."""
+        return verdict(self.trials, self.objectives)
 
 
 @dataclass(frozen=True)

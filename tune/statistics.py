@@ -47,6 +47,12 @@ class Difference:
         """Whether the interval leaves zero out; None if there is none."""
         return None if self.low is None or self.high is None else not self.low <= 0 <= self.high
 
+    @property
+    def interval(self) -> str:
+        """The mean, and the ends of the interval if there is one."""
+        ends = "" if self.low is None or self.high is None else f" ({self.low:.4g} to {self.high:.4g})"
+        return f"{self.mean:.4g}{ends}"
+
     def sentence(self, one: str, other: str) -> str:
         """The difference in words; `one` and `other` name the configurations."""
         if math.isnan(self.mean):

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+SEED = "train.seed"
+"""The key of the seed that a run draws from: its first weights, its dropout, the order of its records."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -46,7 +49,8 @@ class Trial:
     number: int
     """From 0, in the order in which they were proposed."""
     values: Mapping[str, Any]
-    """By key of `tune.space`; keys whose condition does not hold are left out."""
+    """By key of `tune.space`; keys whose condition does not hold are left out. A further run of a configuration has its
+    own `SEED` among them."""
     until: float
     """The share that it was told to train to."""
     scores: tuple[Score, ...] = ()
@@ -59,6 +63,15 @@ class Trial:
     """Whose weights it began with, or went on with last; None for its own."""
     past: tuple[Stretch, ...] = ()
     """What it was trained with before `values` and `origin` (population based training)."""
+    repeats: int | None = None
+    """The trial whose configuration it runs once more on another seed, as part of the search (`tune.repeats`)."""
+    confirms: int | None = None
+    """The same, after the search (`tune.confirm`)."""
+
+    @property
+    def configuration(self) -> int:
+        """The number of the first trial of its configuration: its own unless it repeats or confirms that one."""
+        return next((one for one in (self.repeats, self.confirms) if one is not None), self.number)
 
     @property
     def share(self) -> float:

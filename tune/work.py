@@ -23,6 +23,9 @@ class Work:
     """The trial that it starts from, in place of itself."""
     seen: tuple[int, ...] = ()
     """Numbers of the works whose results were taken in before this was decided, and after the decision before."""
+    repeats: int | None = None
+    """As of `Trial`."""
+    confirms: int | None = None
 
 
 @dataclass

@@ -101,7 +101,7 @@ def tune(
     from heliostat.pipeline.trial_spec import check_space
 
     check_space(loaded)
-    if planned(loaded, dry_run, f"prepare, {loaded.tune.trials} trials, train the best, publish"):
+    if planned(loaded, dry_run, f"prepare, {loaded.tune.runs} trials, train the best, publish"):
         return
     from heliostat.infra.registry import registry
     from heliostat.pipeline import prepare, runs, searches, train, tune

@@ -12,7 +12,7 @@ from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.storage.store import open_store
 from heliostat.pipeline.searches import newest_of
 from heliostat.tune.history import look
-from heliostat.tune.ranking import outcome
+from heliostat.tune.ranking import is_again, outcome
 from heliostat.tune.requests import Request, ask
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Trial
@@ -45,6 +45,8 @@ def clone(called: str, storage: StorageConfig, number: int, changes: Sequence[st
         raise ConfigError(f"trial {number} of {name} has nothing that a clone could start from")
     if trial.share == 1:
         raise ConfigError(f"trial {number} of {name} has finished; a clone goes on with one that has not")
+    if is_again(trial):
+        raise ConfigError(f"trial {number} of {name} runs trial {trial.configuration} on another seed; clone that one")
     changed = dict(map(_change, changes))
     unknown = [key for key in changed if key not in state.searched]
     if unknown:

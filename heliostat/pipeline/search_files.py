@@ -26,7 +26,7 @@ def running_state(spec: Spec, plan: Plan, driver: Driver) -> SearchState:
         running={driver.decisions.works[number].trial for number in driver.running},
         elapsed_seconds=spent["seconds"],
         worker_hours=spent["worker_seconds"] / 3600,
-        wanted=spec.tune.trials,
+        wanted=spec.tune.runs,
         note=driver.ended or "",
         keys=tuple(spec.tune.space),
         repeated_steps=driver.decisions.steps_again(),

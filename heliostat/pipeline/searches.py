@@ -48,14 +48,15 @@ def searched(spec: Spec, reference: str) -> tuple[Spec, str]:
     from heliostat.infra.storage.store import open_store
     from heliostat.pipeline.trial_spec import with_values
     from heliostat.tune.history import look
-    from heliostat.tune.ranking import best_first, is_lost
+    from heliostat.tune.ranking import best_first, is_again, is_lost
 
     name, _, number = reference.partition("/")
     state = look(open_store(spec.storage), f"runs/{spec.name}/{name}", name)
-    usable = [trial for trial in state.trials if trial.scores and not is_lost(trial, state.objectives)]
-    chosen = [trial for trial in best_first(usable, state.objectives) if number in ("", str(trial.number))]
+    ranked = best_first(state.trials, state.objectives)
+    usable = [trial for trial in ranked if trial.scores and not is_lost(trial, state.objectives)]
+    chosen = [one for one in usable if number == str(one.number) or (not number and not is_again(one))]
     if not chosen:
-        numbers = ", ".join(str(trial.number) for trial in usable) or "none"
+        numbers = ", ".join(str(one) for one in sorted(trial.number for trial in usable)) or "none"
         raise ConfigError(f"--from-search: {reference} given; trials of {name} with a result: {numbers}")
     best = chosen[0]
     said = ", ".join(f"{key}={value}" for key, value in best.values.items())

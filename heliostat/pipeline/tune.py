@@ -58,6 +58,7 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
     from heliostat.train.launch import resolve_use_gpu
     from heliostat.tune.budget import budget_of
     from heliostat.tune.gang import Crew
+    from heliostat.tune.reruns import Reruns
     from heliostat.tune.schedulers.base import Settings
     from heliostat.tune.schedulers.catalog import build_scheduler
     from heliostat.tune.search import Plan
@@ -81,6 +82,7 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
         contract=contract(spec, prepared),
         space={key: domain.model_dump(exclude_none=True) for key, domain in config.space.items()},
         budget=budget_of(config.budget),
+        reruns=Reruns(config, (objective,), spec.train.seed),
     )
 
 
@@ -97,7 +99,7 @@ def contract(spec: Spec, prepared: Prepared) -> dict[str, Any]:
         **{f"model.{key}": value for key, value in model.items()},
         **{f"train.{key}": value for key, value in train.items()},
     }
-    tune = {"tune.epochs": spec.tune.epochs, "tune.grace": spec.tune.grace}
+    tune = {"tune.epochs": spec.tune.epochs, "tune.grace": spec.tune.grace, "tune.repeats": spec.tune.repeats}
     fixed = {"task": spec.task, "data": prepared.fingerprint, **tune}
     return fixed | {key: value for key, value in settings.items() if not any(_is_below(one, key) for one in searched)}
 

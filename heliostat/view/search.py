@@ -15,10 +15,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from heliostat.tune.ranking import best_first, is_lost
+from heliostat.tune.ranking import best_first, is_lost, means
 from heliostat.tune.reports.table import ENDED, FAILED, RUNNING, STATES, Row, one_line, row, rows, state_of
+from heliostat.tune.standing import Standing, Verdict
 from heliostat.tune.state import SearchState
-from heliostat.tune.trials import Trial
+from heliostat.tune.trials import SEED, Trial
 from heliostat.view.progress import VARIABLE, Bar, progress_bar
 from heliostat.view.terminal import View, number
 
@@ -117,9 +118,10 @@ class _Said:
 def line(state: SearchState, one: Row, ended: int) -> str:
     """A trial that has ended as the search's `ended`th, in one line."""
     ran = f", ran {one.progress}" if one.share < 1 else ""
-    found = measured(state, one.best)
+    found = ", ".join(part for part in (one.whose, measured(state, one.best)) if part)
     more = (f", {found}" if found else "") + (f": {one.reason}" if one.reason else "")
-    return f"trial {one.number} ({ended} of {state.wanted}): {tried(one.values)}: {one.state}{ran}{more}"
+    values = {key: value for key, value in one.values.items() if key != SEED}  # said by `whose`
+    return f"trial {one.number} ({ended} of {state.wanted}): {tried(values)}: {one.state}{ran}{more}"
 
 
 def table(state: SearchState) -> RenderableType:
@@ -173,8 +175,8 @@ def headline(state: SearchState) -> str:
 
 
 def best_values(state: SearchState) -> str:
-    """The objectives of the best trial; empty if there is none."""
-    best = next(iter(best_first(state.trials, state.objectives)), None)
+    """The objectives of the best trial, their means if it has several runs; empty if there is none."""
+    best = next(iter(means(state.trials, state.objectives)), None)
     return "" if best is None or is_lost(best, state.objectives) else measured(state, row(state, best, {}).best)
 
 
@@ -221,9 +223,30 @@ def show_search(view: View, state: SearchState) -> None:
     view.table("Trials, best first", columns, [_final(state, one) for one in found[:MOST_ROWS]])
     if len(found) > MOST_ROWS:
         view.say(f"{len(found) - MOST_ROWS:,} more are in trials.csv")
+    if state.verdict:
+        _show_verdict(view, state, state.verdict)
+
+
+def _show_verdict(view: View, state: SearchState, verdict: Verdict) -> None:
+    """Prints the configurations over their seeds, and whether the best is better than the second."""
+    goal, most = state.objective.metric, verdict.standings[:MOST_ROWS]
+    columns = ["trial", *state.searched, f"mean {goal}", "deviation", "runs", "behind the best"]
+    if most:
+        view.table(f"{verdict.title}, best first", columns, [_stands(state, one) for one in most])
+    for sentence in verdict.sentences:
+        view.say(sentence)
+
+
+def _stands(state: SearchState, one: Standing) -> list[object]:
+    values = [one.values.get(key, "") for key in state.searched]
+    over = one.over_seeds
+    runs = f"{over.runs}, and {over.failed} failed" if over.failed else over.runs
+    spread = "-" if over.deviation is None else over.deviation
+    return [one.number, *values, over.mean, spread, runs, one.behind.interval if one.behind else ""]
 
 
 def _final(state: SearchState, one: Row) -> list[object]:
     values = [one.values.get(key, "") for key in state.searched]
     best = [one.best.get(goal.metric, "-") for goal in state.objectives]
-    return [one.number, *values, *best, one.progress, round(one.seconds, 1), one.reason or one.state]
+    role = f", {one.whose}" if one.whose else ""
+    return [one.number, *values, *best, one.progress, round(one.seconds, 1), f"{one.reason or one.state}{role}"]

@@ -1,6 +1,8 @@
 """The trials of a search as CSV and JSON, with the same columns whatever happened in it.
 
 Fixed columns come first, then those of the space (`values.KEY`), then the metrics (`best.METRIC`, `last.METRIC`).
+`mean` to `behind_high` are of the first objective over the seeds of a configuration, in the row of its first trial;
+`behind` is how much better the best one is, with the ends of its interval.
 """
 
 from __future__ import annotations
@@ -26,6 +28,16 @@ FIXED: dict[str, Callable[[Row], Any]] = {
     "cost": lambda row: None if row.cost is None else round(row.cost, 6),
     "origin_trial": lambda row: row.origin.trial if row.origin else None,
     "origin_share": lambda row: row.origin.share if row.origin else None,
+    "configuration": lambda row: row.configuration,
+    "role": lambda row: row.role,
+    "seed": lambda row: row.seed,
+    "mean": lambda row: row.standing.over_seeds.mean if row.standing else None,
+    "deviation": lambda row: row.standing.over_seeds.deviation if row.standing else None,
+    "runs": lambda row: row.standing.over_seeds.runs if row.standing else None,
+    "failed_runs": lambda row: row.standing.over_seeds.failed if row.standing else None,
+    "behind": lambda row: row.standing.behind.mean if row.standing and row.standing.behind else None,
+    "behind_low": lambda row: row.standing.behind.low if row.standing and row.standing.behind else None,
+    "behind_high": lambda row: row.standing.behind.high if row.standing and row.standing.behind else None,
 }
 """Column -> the value of a row; None is an empty cell."""
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heliostat.infra.errors import ConfigError
-from heliostat.tune.ranking import best_first, is_lost
+from heliostat.tune.ranking import is_lost, means
 from heliostat.tune.state import PageState, SearchState
 from heliostat.tune.trials import Trial
 
@@ -84,7 +84,7 @@ def importances(
     """
     if evaluator not in EVALUATORS:
         raise ConfigError(f"evaluator: {evaluator!r} given; allowed: {', '.join(EVALUATORS)}")
-    ranked = [one for one in best_first(state.trials, state.objectives) if one.error or not one.is_training]
+    ranked = [one for one in means(state.trials, state.objectives) if one.error or not one.is_training]
     valued = sum(not is_lost(one, state.objectives) and bool(one.scores) for one in ranked)
     if valued < LEAST_TRIALS:
         why = f"{LEAST_TRIALS} trials or more with a value are needed; there {'is' if valued == 1 else 'are'} {valued}."

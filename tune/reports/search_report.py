@@ -5,18 +5,18 @@ Values, names and errors are untrusted text, so Jinja2 escapes everything, and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from heliostat.train.evaluation.report.page import figure, percent
-from heliostat.tune.ranking import pareto_front
+from heliostat.tune.ranking import means, pareto_front
 from heliostat.tune.reports.drawing import subject
 from heliostat.tune.reports.importance import Importances, of_page
 from heliostat.tune.reports.parallel import parallel
 from heliostat.tune.reports.plots import curves, pareto, slices
-from heliostat.tune.reports.table import FAILED
+from heliostat.tune.reports.table import FAILED, best_score
 from heliostat.tune.reports.times import sums, times
 from heliostat.tune.state import PageState
 from heliostat.tune.trials import Origin
@@ -32,11 +32,14 @@ def render(page: PageState, refresh_seconds: int | None = None, known: Sequence[
     front = (
         {trial.number for trial in pareto_front(search.trials, search.objectives)} if len(search.objectives) > 1 else ()
     )
+    best = next((row for row in of.rows[:1] if row.best and row.state != FAILED), None)
     return _template().render(
         page=page,
         of=of,
         facts=facts(page),
-        best=next((row for row in of.rows[:1] if row.best and row.state != FAILED), None),
+        best=best,
+        best_metrics=_mean_metrics(page) if best and best.standing else best.best if best else {},
+        verdict=search.verdict,
         shorter=shorter(page),
         curves=curves(of),
         parallel=parallel(of),
@@ -49,6 +52,12 @@ def render(page: PageState, refresh_seconds: int | None = None, known: Sequence[
         with_cost=any(row.cost is not None for row in of.rows),
         refresh_seconds=refresh_seconds,
     )
+
+
+def _mean_metrics(page: PageState) -> Mapping[str, float]:
+    """The means of the metrics of the best configuration's runs."""
+    found = best_score(means(page.search.trials, page.search.objectives)[0], page.search.objectives)
+    return found.metrics if found else {}
 
 
 @cache

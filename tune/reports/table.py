@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from heliostat.tune.ranking import best_first, outcome, point
+from heliostat.tune.standing import Standing
 from heliostat.tune.state import SearchState
-from heliostat.tune.trials import Objective, Origin, Score, Trial
+from heliostat.tune.trials import SEED, Objective, Origin, Score, Trial
 
 RUNNING, WAITING, PAUSED, FINISHED, STOPPED, FAILED = STATES = (
     "training",
@@ -22,6 +23,7 @@ RUNNING, WAITING, PAUSED, FINISHED, STOPPED, FAILED = STATES = (
 """Of a trial: a gang trains it, it waits for a gang, it may be promoted, it was trained in full, it shall not or cannot
 go on."""
 ENDED = (FINISHED, STOPPED, FAILED)
+FIRST, REPEAT, CONFIRMATION = "first", "repeat", "confirmation"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,24 @@ class Row:
     """Metrics of the best validation; empty if none has finite values."""
     last: Mapping[str, float]
     """Metrics of the last validation."""
+    configuration: int
+    """The number of the first trial of its configuration."""
+    role: str
+    """`first`, or `repeat` or `confirmation` of its configuration, with a seed of its own among `values`."""
+    standing: Standing | None
+    """Of the first run of a configuration: its mean over seeds; None where it has but one."""
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of its own; None if it is the spec's `train.seed`."""
+        return self.values.get(SEED)
+
+    @property
+    def whose(self) -> str:
+        """Which configuration it runs once more, and on which seed; empty of a first run."""
+        if self.role == FIRST:
+            return ""
+        return f"{'repeats' if self.role == REPEAT else 'confirms'} trial {self.configuration} on seed {self.seed}"
 
     @property
     def progress(self) -> str:
@@ -79,6 +99,9 @@ def row(state: SearchState, trial: Trial, by_number: Mapping[int, Trial]) -> Row
         origin=trial.origin,
         best=best.metrics if best else {},
         last=trial.scores[-1].metrics if trial.scores else {},
+        configuration=trial.configuration,
+        role=FIRST if trial.configuration == trial.number else REPEAT if trial.confirms is None else CONFIRMATION,
+        standing=state.verdict.of.get(trial.number) if state.verdict else None,
     )
 
 

@@ -11,14 +11,17 @@ from heliostat.infra.errors import StorageError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.tracked_run import PARENT, Run, start_run
 from heliostat.infra.tracking import explained
-from heliostat.tune.ranking import best_first
+from heliostat.tune.ranking import means
 from heliostat.tune.reports.latest import latest
 from heliostat.tune.reports.table import ENDED, FAILED, PAUSED, Row, best_score, row, state_of
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Score, Trial
 
-KIND, NUMBER, STATE, STEP, REASON = (f"heliostat.{name}" for name in ("kind", "trial", "outcome", "step", "reason"))
-"""Tags of a child: its trial's number and state, the last step that was logged, and why it failed or was stopped."""
+KIND, NUMBER, STATE, STEP, REASON, ROLE = (
+    f"heliostat.{name}" for name in ("kind", "trial", "outcome", "step", "reason", "role")
+)
+"""Tags of a child: its trial's number and state, the last step that was logged, why it failed or was stopped, and what
+it is for: a first run, or one that repeats or confirms another one's configuration."""
 _MOST_LETTERS = 1000
 """Of a reason: an error may be pages."""
 _PAGE = 1000
@@ -90,7 +93,7 @@ class TrialRuns:
 
     def _tell_best(self, state: SearchState) -> None:
         """Logs the best trial's values to the search's own run, by the number of trials that were logged."""
-        best = best_score(best_first(state.trials, state.objectives)[0], state.objectives)
+        best = best_score(means(state.trials, state.objectives)[0], state.objectives)
         if best:
             values = {f"best/{one.metric}": best.metrics[one.metric] for one in state.objectives}
             self._parent.log(values, len(self._logged or ()))
@@ -116,7 +119,14 @@ def logging_trials(
 def tags_of(trial: Trial, now: Row) -> dict[str, str]:
     """What a child's tags say of its trial."""
     reason = now.reason[:_MOST_LETTERS]
-    return {KIND: "trial", NUMBER: str(trial.number), STATE: now.state, STEP: str(last_step(trial)), REASON: reason}
+    return {
+        KIND: "trial",
+        NUMBER: str(trial.number),
+        STATE: now.state,
+        STEP: str(last_step(trial)),
+        REASON: reason,
+        ROLE: now.role,
+    }
 
 
 def new_scores(trial: Trial, known: Logged | None) -> Iterator[Score]:

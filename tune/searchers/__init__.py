@@ -17,16 +17,15 @@ def build_searcher(
     objectives: Sequence[Objective],
     seed: int,
     points: Sequence[Mapping[str, Any]] = (),
-    repeats: int = 1,
 ) -> Searcher:
-    """The searcher of that name; see `Searcher` for `points` and `repeats`.
+    """The searcher of that name; see `Searcher` for `points`.
 
     Raises ConfigError if the space is empty, or of a kind that this searcher has no use for.
     """
     if not space.domains:
         raise ConfigError("tune.space: empty; give at least one key, such as learning_rate: {loguniform: [1e-5, 1e-3]}")
     setup = Setup(space, objectives, seed)
-    return Searcher(setup, SEARCHERS[name](setup), points, repeats)
+    return Searcher(setup, SEARCHERS[name](setup), points)
 
 
 def _random(setup: Setup) -> Sampler:

@@ -46,10 +46,10 @@ def rng_of(seed: int, number: int, use: str) -> random.Random:
 class Searcher:
     """Proposes the values of trials; all that it knows follows from the table of trials."""
 
-    def __init__(self, setup: Setup, sampler: Sampler, points: Sequence[Mapping[str, Any]], repeats: int) -> None:
-        """`points` (see `check_points`) are tried first; each configuration is proposed `repeats` times in a row."""
+    def __init__(self, setup: Setup, sampler: Sampler, points: Sequence[Mapping[str, Any]]) -> None:
+        """`points` (see `check_points`) are tried first."""
         self._space, self._seed, self._sampler = setup.space, setup.seed, sampler
-        self._points, self._repeats = points, repeats
+        self._points = points
         self._identities = PerTrial(lambda trial: self._space.identity(trial.values))
 
     def propose(self, trials: Sequence[Trial], number: int) -> Values | None:
@@ -58,8 +58,6 @@ class Searcher:
         `trials` are all that were proposed before, those in training too, in the order of their numbers.
         """
         identities = self._identities.of(trials)
-        if self._is_to_repeat(trials, identities):
-            return dict(trials[-1].values)
         taken = set(identities)
         for point in self._points_left(dict(zip(identities, trials, strict=True))):
             rng = rng_of(self._seed, number, "point")
@@ -69,12 +67,6 @@ class Searcher:
         if self._space.size <= len(taken) and not self._some_left(taken):
             return None
         return self._new(trials, number, taken)
-
-    def _is_to_repeat(self, trials: Sequence[Trial], identities: Sequence[str]) -> bool:
-        if self._repeats == 1 or not trials:
-            return False
-        alike = [trial for trial, one in zip(trials, identities, strict=True) if one == identities[-1]]
-        return len(alike) < self._repeats and not any(trial.error for trial in alike)
 
     def _points_left(self, configurations: Mapping[str, Trial]) -> list[Mapping[str, Any]]:
         """The points that none of the configurations is; each of them stands for one point, the fullest first."""

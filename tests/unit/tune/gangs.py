@@ -14,6 +14,7 @@ from heliostat.tune.config import TuneConfig
 from heliostat.tune.driver import Driver
 from heliostat.tune.gang import TrialStoppedError
 from heliostat.tune.journal import Journal
+from heliostat.tune.reruns import Reruns
 from heliostat.tune.schedulers.base import Settings as SchedulerSettings
 from heliostat.tune.schedulers.catalog import build_scheduler
 from heliostat.tune.search import Plan, begun
@@ -24,6 +25,8 @@ from heliostat.tune.trials import Objective
 from heliostat.tune.work import Place
 
 STEPS = 8
+SEED = 7
+"""Of `train`."""
 LOSS = Objective("loss", "min")
 SPACE = {"learning_rate": Domain(uniform=(0.0, 1.0))}
 
@@ -126,6 +129,7 @@ def plan(config: TuneConfig, workshop: Any, **changes: Any) -> Plan:
         "contract": {},
         "space": {},
         "budget": lambda _: None,
+        "reruns": Reruns(config, objectives, SEED),
     }
     return Plan(**{**parts, **changes})
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pytest
+
 from heliostat.infra.metrics import of_tuning
 from heliostat.infra.metrics.export import Exporter
 from heliostat.infra.metrics.metric import Metric
@@ -98,3 +100,8 @@ def test_as_many_gangs_are_wanted_as_there_is_work() -> None:
     assert sum(update(state(trial(0, 1.0), running=(0,), wanted=1)).of(of_tuning.GANGS_WANTED).values()) == 1
     done = trial(0, 1.0, (1.0, 1.0))
     assert sum(update(state(done, wanted=1)).of(of_tuning.GANGS_WANTED).values()) == 0
+
+
+def test_the_best_value_of_a_configuration_with_several_runs_is_their_mean() -> None:
+    runs = (trial(0, 1.0, (1.0, 0.4)), replace(trial(1, 1.0, (1.0, 0.8)), values={"train.seed": 1}, repeats=0))
+    assert update(state(*runs)).of(of_tuning.BEST) == {"loss": pytest.approx(0.6)}

@@ -14,8 +14,10 @@ from heliostat.infra.storage.local import LocalStore
 from heliostat.operations import trials
 from heliostat.pipeline.searches import find_search, searched, write_search
 from heliostat.spec import Spec, load_spec
+from heliostat.tune.gang import TrialError
 from heliostat.tune.requests import asked
-from tests.unit.tune.gangs import Workshop, config, driver_of, plan
+from heliostat.tune.reruns import NEW_SEEDS
+from tests.unit.tune.gangs import SEED, FakeGang, Workshop, config, driver_of, loss_of, plan
 
 
 @pytest.fixture
@@ -114,3 +116,44 @@ def test_stops_and_clones_are_left_for_the_driver_and_senseless_ones_refused(spe
             call()
     with pytest.raises(NotFoundError, match="other: no search yet in"):
         trials.look_at("other", spec.storage)
+
+
+def test_a_run_takes_the_winner_on_new_seeds_with_the_spec_s_own_seed(spec: Spec) -> None:
+    made = plan(config(trials=4, scheduler="none", confirm=2), Workshop(loss=misled), name=spec.name, id="sure")
+    driver = driver_of(made, LocalStore(spec.storage.url))
+    asyncio.run(driver.run())
+    write_search(spec, "sure", {"status": "finished"})
+    first, second = (one.confirms for one in driver.trials()[4:6])
+    best, said = searched(spec, "sure")
+    assert said.startswith(f"trial {second} of sure: "), f"trial {first} is the best on the first seed only"
+    assert best.train.seed == spec.train.seed
+    assert searched(spec, "sure/5")[0].train.seed == SEED + NEW_SEEDS
+
+
+def test_no_run_on_another_seed_is_the_best_of_its_own(spec: Spec) -> None:
+    def on_step(gang: FakeGang) -> None:
+        if "train.seed" not in gang.values:
+            raise TrialError("loss exploded")
+
+    workshop = Workshop(on_step=on_step)
+    made = plan(config(trials=1, repeats=2, scheduler="none"), workshop, name=spec.name, id="lost")
+    driver = driver_of(made, LocalStore(spec.storage.url))
+    asyncio.run(driver.run())
+    assert driver.trials()[1].share == 1
+    with pytest.raises(ConfigError, match=r"^--from-search: lost given; trials of lost with a result: 1$"):
+        searched(spec, "lost")
+
+
+def test_a_run_on_another_seed_is_no_origin_of_clones(spec: Spec) -> None:
+    made = plan(config(trials=2, repeats=2), Workshop(), name=spec.name, id="twice")
+    driver = driver_of(made, LocalStore(spec.storage.url))
+    asyncio.run(driver.run())
+    paused = next(one for one in driver.trials() if one.share < 1 and one.repeats is not None)
+    with pytest.raises(ConfigError, match=rf"runs trial {paused.configuration} on another seed; clone that one$"):
+        trials.clone(f"{spec.name}/twice", spec.storage, paused.number, ["learning_rate=0.25"])
+
+
+def misled(values: Any, step: int) -> float:
+    """What is best on the first seed is worst on all others."""
+    loss = loss_of(values, step)
+    return 1 - loss if "train.seed" in values else loss

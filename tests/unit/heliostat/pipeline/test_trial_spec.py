@@ -88,3 +88,11 @@ def test_a_search_without_validation_records_is_refused() -> None:
 @pytest.mark.parametrize("recipe", ["chat", "digits", "images", "reviews-lstm", "sentiment", "tabular"])
 def test_the_space_of_each_recipe_holds(recipe: str) -> None:
     check_space(spec(recipe=recipe))
+
+
+def test_a_run_on_another_seed_has_that_seed_and_all_else_of_its_configuration() -> None:
+    base = spec()
+    first, again = (trial_spec(base, {"learning_rate": 1e-4, **seed}) for seed in ({}, {"train.seed": 1003}))
+    assert (first.train.seed, again.train.seed) == (base.train.seed, 1003)
+    assert again.model_copy(update={"train": first.train}) == first
+    assert again.train.model_copy(update={"seed": first.train.seed}) == first.train

@@ -13,7 +13,7 @@ from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Trial
 from heliostat.view.search import MOST_ROWS, headline, searching, seconds_left, show_search, table
 from heliostat.view.terminal import View
-from tests.trials import state, trial
+from tests.trials import CONFIRMED, state, trial
 
 FINISHED, PAUSED = trial(0, [0.5, 0.9, 0.7, 0.8]), trial(1, [0.6, 0.7])
 FAILED, STOPPED = trial(2, [0.5], error="loss is [/nan]\nat step 7"), trial(3, [0.4], stopped="[red]by a user")
@@ -61,6 +61,15 @@ def test_without_a_terminal_there_is_a_line_for_each_trial_that_has_ended_and_no
         "loss is [/nan] at step 7",
         "  trial 3 (3 of 8): learning_rate 0.0001, schedule cosine: stopped, ran 25 %, accuracy 0.4: [red]by a user",
     ]
+
+
+def test_the_line_of_a_run_on_a_new_seed_says_what_it_confirms() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    with searching(console) as update:
+        update(state(CONFIRMED[:4]))
+    assert lines_of(console)[-1] == (
+        "  trial 3 (4 of 8): learning_rate 0.1, schedule cosine: finished, confirms trial 0 on seed 1000, accuracy 0.8"
+    )
 
 
 def test_a_resumed_search_says_nothing_again_of_trials_that_had_ended() -> None:
@@ -157,3 +166,14 @@ def test_the_table_at_the_end_is_cut_and_says_where_the_rest_is(capsys: pytest.C
 def test_a_search_without_trials_has_an_empty_table(capsys: pytest.CaptureFixture[str]) -> None:
     show_search(View(), state([], keys=("learning_rate",)))
     assert "Trials, best first" in capsys.readouterr().out
+
+
+def test_the_end_says_how_those_stand_that_were_run_again(capsys: pytest.CaptureFixture[str]) -> None:
+    show_search(View(), state(CONFIRMED))
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("Run again on new seeds, best first")
+    assert [line.split()[0] for line in lines[at + 4 : at + 6]] == ["1", "0"]
+    assert lines[at + 5].rstrip().endswith("0.03 (0.005159 to 0.05484)")
+    assert any(line.startswith("trial 1 is better than trial 0 by 0.03 (95% interval") for line in lines)
+    assert any(line.rstrip().endswith("finished, confirms trial 0 on seed 1001") for line in lines)
+    assert "best accuracy 0.84, " in headline(state(CONFIRMED))

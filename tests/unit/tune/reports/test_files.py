@@ -7,10 +7,12 @@ import io
 import json
 import math
 
+import pytest
+
 from heliostat.tune.reports.files import FIXED, to_csv, to_json
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Origin, Trial
-from tests.trials import state, trial
+from tests.trials import CONFIRMED, state, trial
 
 ERROR = 'a, "b" [/close]\nTraceback: ; \r\n=1+1'
 KEYS = ("learning_rate", "train.adapter.rank", "schedule")
@@ -27,7 +29,8 @@ def read(found: SearchState) -> list[dict[str, str]]:
 
 def test_a_trial_is_a_line_with_what_is_known_of_it() -> None:
     first, second = read(state(TRIALS, repeated_steps={0: 3}, gang_hour_price=3600))
-    fixed = dict(zip(FIXED, ["0", "paused", "", "0.5", "20", "3", "3.0", "3.0", "7", "0.25"], strict=True))
+    known = ["0", "paused", "", "0.5", "20", "3", "3.0", "3.0", "7", "0.25", "0", "first"]
+    fixed = dict(zip(FIXED, [*known, *[""] * (len(FIXED) - len(known))], strict=True))
     assert first == fixed | {
         "values.learning_rate": "0.001",
         "values.train.adapter.rank": "null",
@@ -62,3 +65,17 @@ def test_json_has_the_same_with_types_and_no_number_that_json_lacks() -> None:
     assert (first["cost"], second["origin_trial"], second["state"]) == (None, None, "failed")
     assert first.keys() == second.keys() == {*FIXED, "values", "best", "last"}
     assert json.loads(to_json(state([]))) == []
+
+
+def test_the_row_of_a_configuration_s_first_trial_has_its_mean_and_how_far_it_is_behind() -> None:
+    found = {row["trial"]: row for row in json.loads(to_json(state(CONFIRMED)))}
+    assert (found[1]["mean"], found[1]["deviation"], found[1]["runs"]) == (pytest.approx(0.84), pytest.approx(0.01), 3)
+    assert (found[1]["behind"], found[1]["failed_runs"], found[0]["runs"]) == (None, 0, 3)
+    assert [found[0][name] for name in ("behind", "behind_low", "behind_high")] == pytest.approx(
+        [0.03, 0.005159, 0.05484], rel=1e-3
+    )
+    assert {found[number]["mean"] for number in (2, 3, 8)} == {None}
+    assert [(row["trial"], row["role"], row["seed"]) for row in read(state(CONFIRMED))][:2] == [
+        ("1", "first", ""),
+        ("6", "confirmation", "1000"),
+    ]

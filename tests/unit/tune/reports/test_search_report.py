@@ -16,7 +16,7 @@ from heliostat.tune.reports.search_report import render, shorter
 from heliostat.tune.state import PageState
 from heliostat.tune.trials import Origin, Score, Trial
 from tests.markup import Page
-from tests.trials import ACCURACY, LATENCY, state, trial
+from tests.trials import ACCURACY, CONFIRMED, LATENCY, SEARCHED, state, trial
 
 ATTACK = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
 
@@ -205,3 +205,19 @@ def test_trials_that_are_shorter_than_the_run_are_told_of() -> None:
     assert said(3, 3) == said(4, 3) == said(None, 3) == said(None, None) == ""
     page = Page(render(replace(FEW, trial_epochs=1, train_epochs=3)))
     assert any("the best learning rate may shift" in text for text in page.texts)
+
+
+def test_runs_on_new_seeds_are_told_with_whether_the_winner_is_real() -> None:
+    page = Page(render(PageState(state(CONFIRMED))))
+    shown = [text for text in page.texts if text]
+    assert "Is the winner real?" in shown
+    assert shown[shown.index("accuracy (max, mean of 3 runs)") + 1] == "0.84"
+    assert any(text.startswith("trial 1 is better than trial 0 by 0.03 (95% interval") for text in shown)
+    assert shown.count("confirms trial 1 on seed 1000") == 1
+    assert "0.03 (0.005159 to 0.05484)" in shown
+    assert "Is the winner real?" not in Page(render(FEW)).texts
+    waiting = replace(CONFIRMED[8], scores=())
+    assert (
+        "2 of the runs on new seeds have not ended."
+        in Page(render(PageState(state([*SEARCHED, waiting, replace(waiting, number=9)])))).texts
+    )

@@ -8,7 +8,7 @@ import pytest
 
 from heliostat.tune.reports.table import STATES, rows
 from heliostat.tune.trials import Origin, Score
-from tests.trials import ACCURACY, LATENCY, state, trial
+from tests.trials import ACCURACY, CONFIRMED, LATENCY, state, trial
 
 FULL, PAUSED = trial(0, [0.5, 0.9, 0.7, 0.8]), trial(1, [0.95])
 
@@ -84,3 +84,14 @@ def test_progress_is_never_rounded_up_to_the_end() -> None:
 
 def test_a_search_without_trials_has_no_rows() -> None:
     assert rows(state([])) == []
+
+
+def test_a_run_on_another_seed_says_whose_configuration_it_is_and_the_first_one_how_it_stands() -> None:
+    found = {row.number: row for row in rows(state(CONFIRMED))}
+    assert (found[7].configuration, found[7].role, found[7].seed) == (1, "confirmation", 1001)
+    assert (found[7].whose, found[7].standing) == ("confirms trial 1 on seed 1001", None)
+    assert (found[1].configuration, found[1].role, found[1].seed, found[1].whose) == (1, "first", None, "")
+    assert found[1].standing
+    assert (found[1].standing.over_seeds.runs, found[2].standing) == (3, None)
+    twice = trial(1, [0.5], {"train.seed": 4}, repeats=0)
+    assert rows(state([trial(0, [0.5]), twice]))[1].whose == "repeats trial 0 on seed 4"

@@ -14,7 +14,7 @@ from heliostat.infra.tracked_run import start_run
 from heliostat.infra.waiting import Waiting
 from heliostat.tune.reports.tracking import TrialRuns, logging_trials
 from heliostat.tune.trials import Trial
-from tests.trials import state, trial
+from tests.trials import CONFIRMED, state, trial
 
 FINISHED, PAUSED = trial(0, [0.5, 0.9, 0.7, 0.8]), trial(1, [0.6, 0.7])
 FAILED, STOPPED = trial(2, [0.5], error="loss is [nan]\nat step 7"), trial(3, [0.4], stopped="by a user")
@@ -143,3 +143,15 @@ def test_a_search_that_breaks_off_keeps_what_had_ended_and_no_paused_trial(stora
         raise KeyboardInterrupt
     assert run.id
     assert children(storage, run.id).keys() == {"trial-0", "trial-2", "trial-3"}
+
+
+def test_a_run_on_another_seed_says_so_and_the_search_has_the_mean_of_the_best(storage: StorageConfig) -> None:
+    parent = search(storage, CONFIRMED)
+    found = children(storage, parent)
+    assert {name: one.data.tags["heliostat.role"] for name, one in found.items() if name in ("trial-1", "trial-6")} == {
+        "trial-1": "first",
+        "trial-6": "confirmation",
+    }
+    assert found["trial-6"].data.params["train.seed"] == "1000"
+    best = tracking.client(storage).get_run(parent).data.metrics["best/accuracy"]
+    assert best == pytest.approx(0.84)

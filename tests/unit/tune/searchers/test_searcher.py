@@ -1,4 +1,4 @@
-"""What all searchers hold to: nothing twice, an end, points first, repeats where asked, the same for the same table."""
+"""What all searchers hold to: nothing twice, an end, points first, the same for the same table."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from heliostat.tune.trials import Objective, Trial
 from tests.unit.tune.searchers.tables import (
     LOSS,
     MIXED,
-    failed,
     finished,
     mixed_loss,
     paused,
     search,
     searcher,
     space,
-    training,
 )
 
 QUICK = ("random", "tpe", "cmaes")
@@ -144,17 +142,6 @@ def test_a_trial_stands_for_one_point_and_a_point_that_is_a_part_of_another_is_t
 def test_a_grid_does_not_come_back_to_a_point() -> None:
     trials = search(searcher("grid", {"a": {"choice": [1, 2]}}, points=[{"a": 2}]), [], lambda values: 0.0, 9)
     assert [trial.values for trial in trials] == [{"a": 2}, {"a": 1}]
-
-
-def test_a_configuration_is_repeated_as_often_as_asked_unless_it_has_failed() -> None:
-    one = searcher("grid", {"a": {"choice": [1, 2]}}, repeats=3)
-    trials = search(one, [], lambda values: 0.0, 100)
-    first, other = trials[0].values["a"], trials[3].values["a"]
-    assert {first, other} == {1, 2}
-    assert [trial.values["a"] for trial in trials] == [first] * 3 + [other] * 3
-    assert one.propose(trials, 6) is None
-    assert one.propose([failed(0, {"a": 1})], 1) == {"a": 2}
-    assert one.propose([training(0, {"a": 1})], 1) == {"a": 1}
 
 
 def test_a_grid_is_gone_through_once_in_an_order_that_follows_from_the_seed() -> None:
