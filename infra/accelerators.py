@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from heliostat.infra.errors import ConfigError
 from heliostat.infra.memory import GIB
 
 TERA = 1e12
@@ -45,3 +48,15 @@ def accelerator_of(device_name: str) -> Accelerator | None:
     """The accelerator with this driver name; None if it is not in the table."""
     words = device_name.upper().replace("-", " ").split()
     return next((one for one in ACCELERATORS if set(one.words) <= set(words)), None)
+
+
+def read_price(text: str, names: Sequence[str]) -> tuple[str, float]:
+    """Name and USD an hour of `NAME=USD`, as `--price` takes it; raises ConfigError for what is none of `names`."""
+    name, _, given = text.partition("=")
+    try:
+        usd = float(given)
+    except ValueError:
+        usd = -1
+    if name not in names or not 0 <= usd < math.inf:
+        raise ConfigError(f"--price: {text!r} given; NAME=USD is allowed, with a name of {', '.join(names)}")
+    return name, usd

@@ -21,6 +21,8 @@ class BudgetConfig(StrictModel):
     """In which a driver runs."""
     worker_hours: Amount | None = None
     """Hours of workers, idle ones too: two workers use up an hour in 30 minutes."""
+    usd: Amount | None = None
+    """What these hours cost, at the price that `heliostat tune --price` gives."""
 
 
 class TuneConfig(StrictModel):

@@ -23,6 +23,7 @@ from heliostat.tune.gang import Crew, Gang, GangLostError, MemoryOutError, Trial
 from heliostat.tune.journal import Journal
 from heliostat.tune.requests import Request, asked
 from heliostat.tune.retention import retain
+from heliostat.tune.spending import Spending
 from heliostat.tune.trials import Objective, Origin, Score, Trial
 from heliostat.tune.work import Place, Progress, Result, Work, score_of
 
@@ -62,6 +63,8 @@ class Settings:
     budget: Budget
     checkpoint_bytes: int
     """Most bytes of checkpoints of paused trials."""
+    worker_hour_usd: float | None = None
+    """What an hour of a worker costs; None if it is not known."""
 
 
 class Driver:
@@ -78,24 +81,27 @@ class Driver:
         """Numbers of the works that a gang trains."""
         self.ended: str | None = None
         """Why the search ends before nothing is left to do; None if it does not."""
-        self._spent_before = {"seconds": 0.0, "worker_seconds": 0.0}
+        self._spending = Spending(crew.workers, settings.worker_hour_usd)
         self._waiting: list[Work] = []
         self._progress: dict[int, Progress] = {}
         self._gangs: dict[Gang, asyncio.Task[None]] = {}
+        self._idle: set[Gang] = set()
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._started = self._ticked = time.monotonic()
-        self._over = self._asked = self._retained = 0.0
+        self._ticked = time.monotonic()
+        self._asked = self._retained = 0.0
         self._handled: set[str] = set()
-        self._worker_seconds = 0.0
         self._failed_in_a_row: list[str] = []
         self._failed_starts = 0
         journal.seconds = self.spent
 
     def spent(self) -> dict[str, float]:
-        """Seconds in which a driver ran, and those of workers, idle ones too."""
-        here = {"seconds": (self._over or time.monotonic()) - self._started, "worker_seconds": self._worker_seconds}
-        return {name: self._spent_before[name] + value for name, value in here.items()}
+        """By this driver and those before it; see `Spending.total`."""
+        return self._spending.total
+
+    def _count(self) -> None:
+        """Counts the time until now, in which as many gangs were up and idle as are now."""
+        self._spending.count(sum(gang.is_up for gang in self._gangs), len(self._idle))
 
     async def _serve_others(self) -> None:
         """Does what other processes ask for, and deletes checkpoints that nobody needs, now and then."""
@@ -149,7 +155,7 @@ class Driver:
         `spent` is what earlier drivers have, `handled` the requests that they took up.
         """
         self._handled.update(handled)
-        self._spent_before.update(spent)
+        self._spending.add(spent)
         self._waiting = self.decisions.open_works
         self._progress = {
             work.number: Progress(list(scores.get(work.number, ())), limit=self.decisions.micro_batch(work.trial))
@@ -177,8 +183,8 @@ class Driver:
             if self.ended:
                 await self._save()
         finally:
+            self._count()
             await self._dismiss()
-            self._over = time.monotonic()
         await _if_storage_answers(self._retain())
         self.on_change(self)
         self._journal.add("end", {"reason": self.ended or ""})
@@ -201,8 +207,8 @@ class Driver:
         now = time.monotonic()
         if now - self._ticked > SUSPENDED_SECONDS:
             self._journal.check_owner()
-        self._worker_seconds += (now - self._ticked) * sum(gang.is_up for gang in self._gangs) * self._crew.workers
         self._ticked = now
+        self._count()
         self._journal.keep_writing()
         if used_up := self._settings.budget(self.spent()):
             self.stop(used_up)
@@ -271,8 +277,17 @@ class Driver:
                 return work
             self._decide()
             if not self._waiting:
-                await self._change()
+                await self._idle_until_news(gang)
         return None
+
+    async def _idle_until_news(self, gang: Gang) -> None:
+        self._count()
+        self._idle.add(gang)
+        try:
+            await self._change()
+        finally:
+            self._count()
+            self._idle.discard(gang)
 
     async def _train(self, gang: Gang, work: Work) -> None:
         """Trains a work on a gang and notes how it ended; puts it back if the gang is lost."""

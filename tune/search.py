@@ -46,11 +46,18 @@ class Plan:
     space: Mapping[str, Any]
     """The searched keys and their domains, for the record."""
     budget: Budget
+    worker_hour_usd: float | None = None
+    """What an hour of a worker costs; None if it is not known."""
 
     @property
     def prefix(self) -> str:
         """Of the search in storage."""
         return f"runs/{self.name}/{self.id}"
+
+    @property
+    def gang_hour_usd(self) -> float | None:
+        """What an hour of a gang costs; None if it is not known."""
+        return None if self.worker_hour_usd is None else self.worker_hour_usd * self.crew.workers
 
     @property
     def what(self) -> str:
@@ -128,7 +135,8 @@ def begun(plan: Plan, journal: Journal) -> Driver:
     driver = Driver(decisions, journal, plan.make_job, plan.crew, _settings(plan, len(history.begun) + 1))
     driver.resume(history.scores, history.spent, history.handled)
     about = {"contract": plan.contract, "space": plan.space, "objective": asdict(plan.objective)}
-    journal.add("driver", {**about, "trials": config.trials})
+    how = {"trials": config.trials, "lag": config.decision_lag, "gang_hour_usd": plan.gang_hour_usd}
+    journal.add("driver", {**about, **how})
     return driver
 
 
@@ -143,6 +151,7 @@ def _settings(plan: Plan, owner: int) -> Settings:
         objective=plan.objective,
         budget=plan.budget,
         checkpoint_bytes=config.checkpoint_bytes,
+        worker_hour_usd=plan.worker_hour_usd,
     )
 
 

@@ -94,22 +94,29 @@ def tune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest search, or with --search.")] = False,
     search: Annotated[str | None, typer.Option("--search", help="Name of the search.")] = None,
     page: Annotated[bool, typer.Option("--page", help="Show it in a browser too, on this machine only.")] = False,
+    price: Annotated[
+        list[str] | None,
+        typer.Option("--price", help="NAME=USD an hour of a worker's accelerator, or CPU=USD of a core."),
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Search learning rate, batch size and their like; then train the best trial in full and publish it."""
     loaded = load_spec(spec, overrides or [])
     from heliostat.pipeline.trial_spec import check_space
+    from heliostat.tune.price import Price
 
     check_space(loaded)
+    given = Price.given(price or [])
     if planned(loaded, dry_run, f"prepare, {loaded.tune.trials} trials, train the best, publish"):
         return
     from heliostat.infra.registry import registry
     from heliostat.pipeline import prepare, runs, searches, train, tune
 
     name = searches.find_search(loaded, search, resume)
+    known = searches.find_price(loaded, name, given)
     registry.check(loaded.storage)
     with stages(loaded) as view:
-        best, found = tune.run(loaded, prepare.run(loaded, view), view, name, with_page=page)
+        best, found = tune.run(loaded, prepare.run(loaded, view), view, name, with_page=page, price=known)
         if not search_only:
             run = f"{name}-trial-{found.best.number}"
             record = runs.read_run(loaded, run)

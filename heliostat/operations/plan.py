@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from heliostat.infra.accelerators import ACCELERATORS, PRICES_OF, Accelerator
+from heliostat.infra.accelerators import ACCELERATORS, PRICES_OF, Accelerator, read_price
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.memory import GIB
 from heliostat.spec import Spec
@@ -57,15 +56,7 @@ def footprint_of(spec: Spec, prepared: Prepared | None) -> Footprint:
 def priced(prices: Sequence[str]) -> tuple[Accelerator, ...]:
     """The accelerators, with known prices overridden by `NAME=USD`."""
     names = [device.name for device in ACCELERATORS]
-    given: dict[str, float] = {}
-    for text in prices:
-        name, _, usd = text.partition("=")
-        try:
-            given[name] = float(usd)
-        except ValueError:
-            given[name] = -1
-        if name not in names or not 0 <= given[name] < math.inf:
-            raise ConfigError(f"--price: {text!r} given; NAME=USD is allowed, with a name of {', '.join(names)}")
+    given = dict(read_price(text, names) for text in prices)
     return tuple(replace(one, usd_per_hour=given.get(one.name, one.usd_per_hour)) for one in ACCELERATORS)
 
 

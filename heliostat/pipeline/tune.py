@@ -22,6 +22,7 @@ from heliostat.view.terminal import View
 if TYPE_CHECKING:
     from heliostat.train.data.prepared import Prepared
     from heliostat.tune.driver import Driver, MakeJob
+    from heliostat.tune.price import Price
     from heliostat.tune.search import Plan, Search
 
 TELL_SECONDS = 0.5
@@ -29,7 +30,13 @@ TELL_SECONDS = 0.5
 
 
 def run(
-    spec: Spec, prepared: Prepared, view: View, name: str | None = None, *, with_page: bool = False
+    spec: Spec,
+    prepared: Prepared,
+    view: View,
+    name: str | None = None,
+    *,
+    with_page: bool = False,
+    price: Price | None = None,
 ) -> tuple[Spec, Search]:
     """The spec with the values of the best trial, and the search: a new one, or `name`, which goes on where it ended.
 
@@ -44,16 +51,16 @@ def run(
     name = name or new_search()
     jobs = TrialJobs(spec, name, prepared)
     jobs.prepare(view)
-    plan = make_plan(spec, prepared, jobs, name)
+    plan = make_plan(spec, prepared, jobs, name, price)
     with search.driving(plan, open_store(spec.storage)) as driver:  # only its owner writes what follows
-        with _following(spec, plan, driver, view, with_page):
+        with _following(spec, plan, driver, view, with_page, price):
             found = search.run(plan, driver)
         show_search(view, running_state(spec, plan, driver))
     return with_values(spec, found.best.values), found
 
 
-def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> Plan:
-    """What the search is made of; starts nothing."""
+def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str, price: Price | None = None) -> Plan:
+    """What the search is made of; starts nothing. Raises ConfigError for the price of what workers do not run on."""
     from heliostat.train import tasks
     from heliostat.train.launch import resolve_use_gpu
     from heliostat.tune.budget import budget_of
@@ -67,6 +74,7 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
 
     task, config = tasks.get(spec.task), spec.tune
     objective = Objective(task.metric, task.mode)
+    crew = Crew.of(spec.train, resolve_use_gpu(spec.train))
     return Plan(
         name=spec.name,
         id=name,
@@ -75,10 +83,11 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
         scheduler=build_scheduler(config.scheduler, Settings((objective,), config.grace, seed=config.seed)),
         searcher=build_searcher(config.search, Space(config.space), (objective,), config.seed, config.points),
         make_job=make_job,
-        crew=Crew.of(spec.train, resolve_use_gpu(spec.train)),
+        crew=crew,
         contract=contract(spec, prepared),
         space={key: domain.model_dump(exclude_none=True) for key, domain in config.space.items()},
         budget=budget_of(config.budget),
+        worker_hour_usd=price.of_worker(crew) if price else None,
     )
 
 
@@ -105,10 +114,13 @@ def _is_below(key: str, other: str) -> bool:
 
 
 @contextmanager
-def _following(spec: Spec, plan: Plan, driver: Driver, view: View, with_page: bool) -> Iterator[None]:
+def _following(
+    spec: Spec, plan: Plan, driver: Driver, view: View, with_page: bool, price: Price | None
+) -> Iterator[None]:
     """Shows, exports and logs how the search stands while its driver runs; in the end its files are stored."""
     from heliostat.infra.metrics.export import Exporter
     from heliostat.infra.tracked_run import start_run
+    from heliostat.tune.budget import BudgetWatch
     from heliostat.tune.reports.tracking import logging_trials
     from heliostat.tune.telemetry import SearchMetrics
 
@@ -118,15 +130,16 @@ def _following(spec: Spec, plan: Plan, driver: Driver, view: View, with_page: bo
         start_run(spec.storage, spec.name, plan.id, plan.space, tags, run_id=record.get("mlflow")) as tracked,
         closing(Exporter()) as exporter,
     ):
-        about = {"mlflow": tracked.id, "spec": dump_yaml(spec)}
+        about = {"mlflow": tracked.id, "spec": dump_yaml(spec), "price": str(price) if price else None}
         write_search(spec, plan.id, {**about, "status": "running"})
+        watch = BudgetWatch(spec.tune.budget, plan.crew.workers)
         metrics = SearchMetrics(exporter, {"model": spec.name, "search": plan.id}, plan.config.most_gangs)
         try:
             with (
                 _page(spec, plan, newest, view, with_page),
                 searching(view.console, newest.state) as show,
                 logging_trials(spec.storage, spec.name, tracked, is_resumed=bool(record)) as log,
-                _told(spec, plan, driver, (newest.take, show, metrics.update, log)),
+                _told(spec, plan, driver, (newest.take, show, metrics.update, watch.update, log)),
             ):
                 yield
         except ResourceError:  # the search is another process's now, and so are its run in MLflow and its files

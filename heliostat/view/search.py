@@ -15,7 +15,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from heliostat.tune.price import usd
 from heliostat.tune.ranking import best_first, is_lost
+from heliostat.tune.reports.spent import summary, worker_hours
 from heliostat.tune.reports.table import ENDED, FAILED, RUNNING, STATES, Row, one_line, row, rows, state_of
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Trial
@@ -166,9 +168,9 @@ def headline(state: SearchState) -> str:
     left = seconds_left(state)
     if left is not None:
         parts.append(f"about {duration(left)} left")
-    parts.append(f"{state.worker_hours:.2f} worker-hours")
+    parts.append(worker_hours(state))
     if state.cost is not None:
-        parts.append(f"cost {state.cost:.2f}")
+        parts.append(f"cost {usd(state.cost)}")
     return ", ".join(parts)
 
 
@@ -221,6 +223,8 @@ def show_search(view: View, state: SearchState) -> None:
     view.table("Trials, best first", columns, [_final(state, one) for one in found[:MOST_ROWS]])
     if len(found) > MOST_ROWS:
         view.say(f"{len(found) - MOST_ROWS:,} more are in trials.csv")
+    if spent := summary(state):
+        view.say(spent)
 
 
 def _final(state: SearchState, one: Row) -> list[object]:
