@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heliostat.infra.errors import ConfigError
 from heliostat.infra.memory import GIB
 
 TERA = 1e12
@@ -51,12 +50,12 @@ def accelerator_of(device_name: str) -> Accelerator | None:
 
 
 def read_price(text: str, names: Sequence[str]) -> tuple[str, float]:
-    """Name and USD an hour of `NAME=USD`, as `--price` takes it; raises ConfigError for what is none of `names`."""
+    """Name and USD an hour of `NAME=USD`; raises ValueError, which says what is allowed, for any other text or name."""
     name, _, given = text.partition("=")
     try:
         usd = float(given)
     except ValueError:
         usd = -1
     if name not in names or not 0 <= usd < math.inf:
-        raise ConfigError(f"--price: {text!r} given; NAME=USD is allowed, with a name of {', '.join(names)}")
+        raise ValueError(f"write NAME=USD, with a name of {', '.join(names)}")
     return name, usd

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.config.types import Positive
+from heliostat.tune.price import CPU, Price
 from heliostat.tune.space.domains import Domain
 from heliostat.tune.space.space import Space, check_points
 
@@ -22,7 +23,7 @@ class BudgetConfig(StrictModel):
     worker_hours: Amount | None = None
     """Hours of workers, idle ones too: two workers use up an hour in 30 minutes."""
     usd: Amount | None = None
-    """What these hours cost, at the price that `heliostat tune --price` gives."""
+    """What these hours cost, at `tune.price`."""
 
 
 class TuneConfig(StrictModel):
@@ -49,6 +50,9 @@ class TuneConfig(StrictModel):
     """Who proposes values; `optuna` is the former name of `tpe`."""
     seed: Annotated[int, Field(ge=0)] = 0
     budget: BudgetConfig = BudgetConfig()
+    price: str | None = None
+    """`NAME=USD`: an hour of the accelerator that a worker has, or of a core (`CPU=0.04`); `heliostat tune --price`
+    sets it. Of all hours of the search, those before a resume too."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Times that a trial may go on from its last checkpoint after its workers were lost."""
     checkpoint_bytes: Positive = 20_000_000_000
@@ -71,6 +75,22 @@ class TuneConfig(StrictModel):
         """Most trials at the same time."""
         by_lag = self.trials if self.decision_lag is None else self.decision_lag + 1
         return min(by_lag, self.concurrent or by_lag)
+
+    @field_validator("price")
+    @classmethod
+    def _is_a_price(cls, price: str | None) -> str | None:
+        if price is not None:
+            Price.read(price)
+        return price
+
+    @model_validator(mode="after")
+    def _money_has_a_price(self) -> TuneConfig:
+        if self.budget.usd and not self.price:
+            raise ValueError(
+                f"tune.budget.usd: {self.budget.usd:g} given without a price; --price NAME=USD is needed, an hour of an "
+                f"accelerator (named as in heliostat plan) or of a core ({CPU}=USD)"
+            )
+        return self
 
     @field_validator("space")
     @classmethod

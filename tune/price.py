@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,23 +23,16 @@ class Price:
     """Of an accelerator, or CPU."""
     usd: float
 
-    def __str__(self) -> str:
-        """As `--price` takes it."""
-        return f"{self.name}={self.usd:g}"
-
     @classmethod
-    def given(cls, texts: Sequence[str]) -> Price | None:
-        """Of `NAME=USD`; None if there is none. Raises ConfigError for an unknown name, or for several."""
-        if len(texts) > 1:
-            raise ConfigError(f"--price: {', '.join(texts)} given; one is allowed, of what the workers run on")
-        names = [CPU, *(device.name for device in ACCELERATORS)]
-        return cls(*read_price(texts[0], names)) if texts else None
+    def read(cls, text: str) -> Price:
+        """Of `NAME=USD`; raises ValueError, which says what is allowed, for what is none."""
+        return cls(*read_price(text, [CPU, *(device.name for device in ACCELERATORS)]))
 
     def of_worker(self, crew: Crew) -> float:
         """USD for an hour of one worker of a gang; raises ConfigError for the price of what it does not run on."""
         if (self.name == CPU) == bool(crew.gpus):
             runs_on, allowed = ("GPUs", "an accelerator's name") if crew.gpus else ("CPUs", CPU)
-            raise ConfigError(f"--price: {self} given, and workers run on {runs_on}; {allowed} is allowed")
+            raise ConfigError(f"tune.price: {self.name} given, and workers run on {runs_on}; {allowed} is allowed")
         return self.usd * (crew.gpus or crew.cpus)
 
 

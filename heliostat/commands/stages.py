@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from heliostat.commands.common import DryRun, ModelOption, Overrides, SpecArgument, planned, stages
+from heliostat.infra.errors import ConfigError
 from heliostat.infra.installed import TRAINING, require
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.spec import load_spec
@@ -101,22 +102,19 @@ def tune(
     dry_run: DryRun = False,
 ) -> None:
     """Search learning rate, batch size and their like; then train the best trial in full and publish it."""
-    loaded = load_spec(spec, overrides or [])
+    loaded = load_spec(spec, [*(overrides or []), *_price(price or [])])
     from heliostat.pipeline.trial_spec import check_space
-    from heliostat.tune.price import Price
 
     check_space(loaded)
-    given = Price.given(price or [])
     if planned(loaded, dry_run, f"prepare, {loaded.tune.trials} trials, train the best, publish"):
         return
     from heliostat.infra.registry import registry
     from heliostat.pipeline import prepare, runs, searches, train, tune
 
     name = searches.find_search(loaded, search, resume)
-    known = searches.find_price(loaded, name, given)
     registry.check(loaded.storage)
     with stages(loaded) as view:
-        best, found = tune.run(loaded, prepare.run(loaded, view), view, name, with_page=page, price=known)
+        best, found = tune.run(loaded, prepare.run(loaded, view), view, name, with_page=page)
         if not search_only:
             run = f"{name}-trial-{found.best.number}"
             record = runs.read_run(loaded, run)
@@ -124,6 +122,13 @@ def tune(
                 view.say(f"trial {found.best.number} was trained in full before: {runs.published(record)}")
             else:
                 train.run(best, prepare.run(best, view), view, run)
+
+
+def _price(given: list[str]) -> list[str]:
+    """What `--price` sets in the spec."""
+    if len(given) > 1:
+        raise ConfigError(f"--price: {', '.join(given)} given; one is allowed, of what the workers run on")
+    return [f"tune.price={price}" for price in given]
 
 
 @app.command()

@@ -56,7 +56,13 @@ def footprint_of(spec: Spec, prepared: Prepared | None) -> Footprint:
 def priced(prices: Sequence[str]) -> tuple[Accelerator, ...]:
     """The accelerators, with known prices overridden by `NAME=USD`."""
     names = [device.name for device in ACCELERATORS]
-    given = dict(read_price(text, names) for text in prices)
+    given: dict[str, float] = {}
+    for text in prices:
+        try:
+            name, usd = read_price(text, names)
+        except ValueError as error:
+            raise ConfigError(f"--price: {text!r} given; {error}") from None
+        given[name] = usd
     return tuple(replace(one, usd_per_hour=given.get(one.name, one.usd_per_hour)) for one in ACCELERATORS)
 
 

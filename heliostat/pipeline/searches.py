@@ -10,7 +10,6 @@ from heliostat.infra.errors import ConfigError, NotFoundError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.pipeline.runs import NAME, new_run_id
 from heliostat.spec import Spec
-from heliostat.tune.price import CPU, Price
 
 
 def find_search(spec: Spec, name: str | None, resume: bool) -> str:
@@ -34,21 +33,6 @@ def find_search(spec: Spec, name: str | None, resume: bool) -> str:
     if found and (name or resume or record.get("status") in ("running", "stopped")):
         return found
     return new_search()
-
-
-def find_price(spec: Spec, name: str, given: Price | None) -> Price | None:
-    """The price of the search `name`: the given one, else that which it was run with before; None if there is none.
-
-    Raises ConfigError for a budget in money without a price.
-    """
-    before = read_search(spec, name).get("price")
-    price = given or Price.given([before] if before else [])
-    if spec.tune.budget.usd and not price:
-        raise ConfigError(
-            f"tune.budget.usd: {spec.tune.budget.usd:g} given without a price; add --price NAME=USD, an hour of an "
-            f"accelerator (as heliostat plan has it) or of a core ({CPU})"
-        )
-    return price
 
 
 def new_search() -> str:

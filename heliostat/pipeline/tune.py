@@ -22,7 +22,6 @@ from heliostat.view.terminal import View
 if TYPE_CHECKING:
     from heliostat.train.data.prepared import Prepared
     from heliostat.tune.driver import Driver, MakeJob
-    from heliostat.tune.price import Price
     from heliostat.tune.search import Plan, Search
 
 TELL_SECONDS = 0.5
@@ -30,13 +29,7 @@ TELL_SECONDS = 0.5
 
 
 def run(
-    spec: Spec,
-    prepared: Prepared,
-    view: View,
-    name: str | None = None,
-    *,
-    with_page: bool = False,
-    price: Price | None = None,
+    spec: Spec, prepared: Prepared, view: View, name: str | None = None, *, with_page: bool = False
 ) -> tuple[Spec, Search]:
     """The spec with the values of the best trial, and the search: a new one, or `name`, which goes on where it ended.
 
@@ -51,20 +44,21 @@ def run(
     name = name or new_search()
     jobs = TrialJobs(spec, name, prepared)
     jobs.prepare(view)
-    plan = make_plan(spec, prepared, jobs, name, price)
+    plan = make_plan(spec, prepared, jobs, name)
     with search.driving(plan, open_store(spec.storage)) as driver:  # only its owner writes what follows
-        with _following(spec, plan, driver, view, with_page, price):
+        with _following(spec, plan, driver, view, with_page):
             found = search.run(plan, driver)
         show_search(view, running_state(spec, plan, driver))
     return with_values(spec, found.best.values), found
 
 
-def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str, price: Price | None = None) -> Plan:
+def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> Plan:
     """What the search is made of; starts nothing. Raises ConfigError for the price of what workers do not run on."""
     from heliostat.train import tasks
     from heliostat.train.launch import resolve_use_gpu
     from heliostat.tune.budget import budget_of
     from heliostat.tune.gang import Crew
+    from heliostat.tune.price import Price
     from heliostat.tune.schedulers.base import Settings
     from heliostat.tune.schedulers.catalog import build_scheduler
     from heliostat.tune.search import Plan
@@ -87,7 +81,7 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str, pric
         contract=contract(spec, prepared),
         space={key: domain.model_dump(exclude_none=True) for key, domain in config.space.items()},
         budget=budget_of(config.budget),
-        worker_hour_usd=price.of_worker(crew) if price else None,
+        worker_hour_usd=Price.read(config.price).of_worker(crew) if config.price else None,
     )
 
 
@@ -114,9 +108,7 @@ def _is_below(key: str, other: str) -> bool:
 
 
 @contextmanager
-def _following(
-    spec: Spec, plan: Plan, driver: Driver, view: View, with_page: bool, price: Price | None
-) -> Iterator[None]:
+def _following(spec: Spec, plan: Plan, driver: Driver, view: View, with_page: bool) -> Iterator[None]:
     """Shows, exports and logs how the search stands while its driver runs; in the end its files are stored."""
     from heliostat.infra.metrics.export import Exporter
     from heliostat.infra.tracked_run import start_run
@@ -130,7 +122,7 @@ def _following(
         start_run(spec.storage, spec.name, plan.id, plan.space, tags, run_id=record.get("mlflow")) as tracked,
         closing(Exporter()) as exporter,
     ):
-        about = {"mlflow": tracked.id, "spec": dump_yaml(spec), "price": str(price) if price else None}
+        about = {"mlflow": tracked.id, "spec": dump_yaml(spec)}
         write_search(spec, plan.id, {**about, "status": "running"})
         watch = BudgetWatch(spec.tune.budget, plan.crew.workers)
         metrics = SearchMetrics(exporter, {"model": spec.name, "search": plan.id}, plan.config.most_gangs)

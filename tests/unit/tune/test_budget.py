@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
 from heliostat.tune import spending
 from heliostat.tune.budget import BudgetWatch, budget_of
-from heliostat.tune.config import BudgetConfig
+from heliostat.tune.config import BudgetConfig, TuneConfig
 from heliostat.tune.gang import Crew
 from heliostat.tune.price import Price, usd
 from heliostat.tune.spending import Spending
@@ -53,35 +54,30 @@ def test_each_budget_ends_a_search_at_its_own_unit() -> None:
 
 
 def test_a_worker_costs_its_accelerator_or_its_cores() -> None:
-    price = Price.given(["CPU=0.05"])
-    assert price == Price("CPU", 0.05)
-    assert price.of_worker(CPUS) == pytest.approx(0.15)
+    assert Price.read("A100 80 GB=3.5") == Price("A100 80 GB", 3.5)
+    assert Price.read("CPU=0.05").of_worker(CPUS) == pytest.approx(0.15)
     assert Price("H100", 4.0).of_worker(GPUS) == 4.0
     assert Price("H100", 4.0).of_worker(Crew(1, 3, 0.25)) == 1.0
-    assert Price.given([str(price)]) == price
-    assert Price.given([]) is None
 
 
 @pytest.mark.parametrize(
-    ("texts", "message"),
+    ("tune", "message"),
     [
-        (["T1000=2"], r"^--price: 'T1000=2' given; NAME=USD is allowed, with a name of CPU, B200, "),
-        (["CPU=-1"], r"^--price: 'CPU=-1' given; "),
-        (["CPU"], r"^--price: 'CPU' given; "),
-        (["CPU=1", "L4=1"], r"^--price: CPU=1, L4=1 given; one is allowed"),
+        ({"price": "T1000=2"}, r"^price: 'T1000=2' given; write NAME=USD, with a name of CPU, B200, "),
+        ({"price": "CPU=-1"}, r"^price: 'CPU=-1' given; "),
+        ({"price": "CPU"}, r"^price: 'CPU' given; "),
+        ({"budget": {"usd": 5}}, r"^tune.budget.usd: 5 given without a price; --price NAME=USD is needed"),
     ],
 )
-def test_a_price_that_is_none_is_refused(texts: list[str], message: str) -> None:
+def test_a_price_that_is_none_and_money_without_one_are_refused(tune: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Price.given(texts)
+        build(TuneConfig, tune)
 
 
-@pytest.mark.parametrize(("price", "crew", "on"), [("CPU=1", GPUS, "GPUs"), ("L4=1", CPUS, "CPUs")])
-def test_the_price_of_what_workers_do_not_run_on_is_refused(price: str, crew: Crew, on: str) -> None:
-    found = Price.given([price])
-    assert found
-    with pytest.raises(ConfigError, match=f"^--price: {price} given, and workers run on {on}; "):
-        found.of_worker(crew)
+@pytest.mark.parametrize(("name", "crew", "on"), [("CPU", GPUS, "GPUs"), ("L4", CPUS, "CPUs")])
+def test_the_price_of_what_workers_do_not_run_on_is_refused(name: str, crew: Crew, on: str) -> None:
+    with pytest.raises(ConfigError, match=f"^tune.price: {name} given, and workers run on {on}; "):
+        Price(name, 1.0).of_worker(crew)
 
 
 def test_small_amounts_are_not_rounded_to_nothing() -> None:

@@ -133,7 +133,7 @@ def test_a_gang_that_waits_for_the_others_is_idle_and_all_hours_have_a_price(tmp
     driver = run(plan(made, Place(2, workers=2), worker_hour_usd=36.0), store(tmp_path))
     spent = driver.spent()
     assert 0 < spent["idle_worker_seconds"] < spent["worker_seconds"] <= 2 * 2 * spent["seconds"]
-    assert spent["usd"] == spent["worker_seconds"] / 100
+    assert spent["usd"] == pytest.approx(spent["worker_seconds"] / 100)
     state = look(store(tmp_path), "runs/m/s", "s")
     assert (state.lag, state.gang_hour_price) == (1, 72.0)
     assert state.cost == pytest.approx(36.0 * state.worker_hours)

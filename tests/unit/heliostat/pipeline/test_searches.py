@@ -12,10 +12,8 @@ import pytest
 from heliostat.infra.errors import ConfigError, NotFoundError
 from heliostat.infra.storage.local import LocalStore
 from heliostat.operations import trials
-from heliostat.pipeline.searches import find_price, find_search, searched, write_search
+from heliostat.pipeline.searches import find_search, searched, write_search
 from heliostat.spec import Spec, load_spec
-from heliostat.tune.config import BudgetConfig
-from heliostat.tune.price import Price
 from heliostat.tune.requests import asked
 from tests.unit.tune.gangs import Workshop, config, driver_of, plan
 
@@ -74,17 +72,6 @@ def test_a_name_that_is_taken_is_refused_unless_it_is_resumed(spec: Spec) -> Non
     write_search(spec, "a", {"status": "finished"})
     with pytest.raises(ConfigError, match=r"^--search: a exists; --resume goes on with it, another name begins a new"):
         find_search(spec, "a", False)
-
-
-def test_a_search_goes_on_at_its_own_price_unless_another_is_given(spec: Spec) -> None:
-    assert find_price(spec, "new", None) is None
-    write_search(spec, "a", {"price": "CPU=0.05"})
-    assert find_price(spec, "a", None) == Price("CPU", 0.05)
-    assert find_price(spec, "a", Price("CPU", 0.1)) == Price("CPU", 0.1)
-    limited = spec.model_copy(update={"tune": spec.tune.model_copy(update={"budget": BudgetConfig(usd=5)})})
-    assert find_price(limited, "a", None)
-    with pytest.raises(ConfigError, match=r"^tune.budget.usd: 5 given without a price; add --price NAME=USD"):
-        find_price(limited, "new", None)
 
 
 def test_a_run_takes_the_values_of_the_best_trial_or_of_a_named_one(spec: Spec, ended: list[Any]) -> None:
