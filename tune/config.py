@@ -53,6 +53,11 @@ class TuneConfig(StrictModel):
     price: str | None = None
     """`NAME=USD`: an hour of the accelerator that a worker has, or of a core (`CPU=0.04`); `heliostat tune --price`
     sets it. Of all hours of the search, those before a resume too."""
+    patience: Positive | None = None
+    """After so many trials, none of which is better than all before it that were trained as far, no further one is
+    begun: those that deserve it are still promoted. All of `trials` are begun if omitted."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """For `patience`, a trial is better by more than this."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Times that a trial may go on from its last checkpoint after its workers were lost."""
     checkpoint_bytes: Positive = 20_000_000_000
@@ -87,8 +92,8 @@ class TuneConfig(StrictModel):
     def _money_has_a_price(self) -> TuneConfig:
         if self.budget.usd and not self.price:
             raise ValueError(
-                f"tune.budget.usd: {self.budget.usd:g} given without a price; --price NAME=USD is needed, an hour of an "
-                f"accelerator (named as in heliostat plan) or of a core ({CPU}=USD)"
+                f"tune.budget.usd: {self.budget.usd:g} given without a price; --price NAME=USD is needed, an hour "
+                f"of an accelerator (named as in heliostat plan) or of a core ({CPU}=USD)"
             )
         return self
 
@@ -97,6 +102,12 @@ class TuneConfig(StrictModel):
     def _has_no_circle(cls, space: dict[str, Domain]) -> dict[str, Domain]:
         Space(space)
         return space
+
+    @model_validator(mode="after")
+    def _a_difference_is_for_patience(self) -> TuneConfig:
+        if self.min_delta and not self.patience:
+            raise ValueError(f"tune.min_delta: {self.min_delta:g} given without tune.patience, which it is for")
+        return self
 
     @model_validator(mode="after")
     def _points_are_inside(self) -> TuneConfig:

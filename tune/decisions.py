@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from heliostat.tune.patience import Patience
 from heliostat.tune.trials import Begin, Continue, Origin, Score, Trial, go_on
 from heliostat.tune.work import Result, Work
 
@@ -43,9 +44,12 @@ class _Nobody:
 class Decisions:
     """The works of a search so far, what has come of them, and what comes next."""
 
-    def __init__(self, scheduler: Scheduler, searcher: Searcher, trials: int, lag: int | None) -> None:
+    def __init__(
+        self, scheduler: Scheduler, searcher: Searcher, trials: int, lag: int | None, patience: Patience | None = None
+    ) -> None:
         """`trials` is the most there may be, clones apart; without a `lag`, decisions see all that has arrived."""
         self._scheduler, self._searcher, self._most, self._lag = scheduler, searcher, trials, lag
+        self._patience = patience
         self.works: list[Work] = []
         self.results: dict[int, Result] = {}
         """By the number of the work, in the order of arrival."""
@@ -72,6 +76,26 @@ class Decisions:
     def has_lag(self) -> bool:
         """Whether decisions see results in a fixed order."""
         return self._lag is not None
+
+    @property
+    def wanted(self) -> int:
+        """How many trials there will be, clones apart."""
+        return max(self._begun, self._most) if self._may_begin else self._begun
+
+    @property
+    def note(self) -> str:
+        """Why there will be fewer trials than were asked for; empty if there may be as many."""
+        if self._begun >= self._most:
+            return ""
+        if self.is_used_up:
+            return f"tune.space: all of its {self._begun} configurations are tried"
+        if self._patience and self._patience.is_used_up:
+            return f"tune.patience: none of the last {self._patience.trials} trials was better than those before"
+        return ""
+
+    @property
+    def _may_begin(self) -> bool:
+        return self._begun < self._most and not self.is_used_up and not (self._patience and self._patience.is_used_up)
 
     @property
     def open_works(self) -> list[Work]:
@@ -165,10 +189,11 @@ class Decisions:
         self._trials[trial] = _with_result(self._trials[trial], self.results[number])
         self._taken_in.add(number)
         self._fresh.append(number)
+        if self._patience:
+            self._patience.take(self._trials[trial])
 
     def _decide(self) -> Work | None:
-        may_begin = self._begun < self._most and not self.is_used_up
-        decision = self._scheduler.decide(self._trials, may_begin)
+        decision = self._scheduler.decide(self._trials, self._may_begin)
         number, seen = len(self.works), tuple(self._fresh)
         if isinstance(decision, Continue):
             values = decision.values or self._trials[decision.trial].values

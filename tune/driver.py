@@ -187,7 +187,7 @@ class Driver:
             await self._dismiss()
         await _if_storage_answers(self._retain())
         self.on_change(self)
-        self._journal.add("end", {"reason": self.ended or ""})
+        self._journal.add("end", {"reason": self.ended or self.decisions.note})
         await asyncio.to_thread(self._journal.flush)
 
     def _is_over(self) -> bool:

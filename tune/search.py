@@ -21,6 +21,7 @@ from heliostat.tune.driver import Driver, MakeJob, Settings
 from heliostat.tune.gang import Crew
 from heliostat.tune.history import History
 from heliostat.tune.journal import Journal
+from heliostat.tune.patience import Patience
 from heliostat.tune.ranking import best_first, is_lost
 from heliostat.tune.trials import Objective, Trial
 
@@ -128,7 +129,8 @@ def run(plan: Plan, driver: Driver) -> Search:
 def begun(plan: Plan, journal: Journal) -> Driver:
     """The driver of the search, with all that its journal knows."""
     config = plan.config
-    decisions = Decisions(plan.scheduler, plan.searcher, config.trials, config.decision_lag)
+    patience = Patience((plan.objective,), config.patience, config.min_delta) if config.patience else None
+    decisions = Decisions(plan.scheduler, plan.searcher, config.trials, config.decision_lag, patience)
     history = History(decisions).take(journal.read())
     if history.begun:
         _check_contract(plan, history.begun[0]["contract"])

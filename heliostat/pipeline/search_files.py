@@ -30,8 +30,8 @@ def running_state(spec: Spec, plan: Plan, driver: Driver) -> SearchState:
         lag=spec.tune.decision_lag,
         cost=spent.get("usd"),
         gang_hour_price=plan.gang_hour_usd,
-        wanted=spec.tune.trials,
-        note=driver.ended or "",
+        wanted=driver.decisions.wanted,
+        note=driver.ended or driver.decisions.note,
         keys=tuple(spec.tune.space),
         repeated_steps=driver.decisions.steps_again(),
     )

@@ -141,7 +141,7 @@ def _following(spec: Spec, plan: Plan, driver: Driver, view: View, with_page: bo
             write_files(spec, plan, newest.state, tracked)
             raise
         place = write_files(spec, plan, newest.state, tracked)
-        write_search(spec, plan.id, {**about, "status": "stopped" if newest.state.note else "finished"})
+        write_search(spec, plan.id, {**about, "status": "stopped" if driver.ended else "finished"})
     view.say(f"Report of the search: {place}")
 
 

@@ -223,6 +223,8 @@ def show_search(view: View, state: SearchState) -> None:
     view.table("Trials, best first", columns, [_final(state, one) for one in found[:MOST_ROWS]])
     if len(found) > MOST_ROWS:
         view.say(f"{len(found) - MOST_ROWS:,} more are in trials.csv")
+    if state.note:
+        view.say(f"ended: {state.note}")
     if spent := summary(state):
         view.say(spent)
 
