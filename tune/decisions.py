@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from heliostat.tune.patience import Patience
-from heliostat.tune.trials import Begin, Continue, Origin, Score, Trial, go_on
+from heliostat.tune.trials import Begin, Continue, Origin, Score, Trial, as_before_failing, go_on
 from heliostat.tune.work import Result, Work
 
 
@@ -135,6 +135,20 @@ class Decisions:
         self._add(work)
         return work
 
+    def retry(self) -> list[Work]:
+        """The works by which all trials that have failed go on; from now on, no new trials are begun."""
+        self._most = self._begun
+        return [self._again(trial.number) for trial in self.current({}) if trial.error and not trial.stopped]
+
+    def _again(self, number: int) -> Work:
+        last = [work for work in self.works if work.trial == number][-1]
+        if last.number not in self._taken_in:
+            self._take_in(last.number)
+        origin = None if self.results[last.number].scores else last.origin
+        work = replace(last, number=len(self.works), origin=origin, seen=tuple(self._fresh), again=True)
+        self._add(work)
+        return work
+
     def current(self, under_way: Mapping[int, Sequence[Score]]) -> list[Trial]:
         """The trials with all results that have arrived, whether their turn has come or not.
 
@@ -213,6 +227,8 @@ class Decisions:
         if work.trial == len(self._trials):
             self._begun += work.origin is None  # a clone is one more than was asked for
             self._trials.append(Trial(work.trial, work.values, work.until, origin=work.origin))
+        elif work.again:
+            self._trials[work.trial] = as_before_failing(self._trials[work.trial])
         else:
             before = self._trials[work.trial]
             values = {} if work.values == before.values else work.values

@@ -131,7 +131,8 @@ def score_from(data: Mapping[str, Any]) -> Score:
 def work_from(data: Mapping[str, Any]) -> Work:
     """The work of an event."""
     origin = Origin(**data["origin"]) if data["origin"] else None
-    return Work(data["number"], data["trial"], data["values"], data["until"], origin, tuple(data["seen"]))
+    again = data.get("again", False)
+    return Work(data["number"], data["trial"], data["values"], data["until"], origin, tuple(data["seen"]), again)
 
 
 def result_from(data: Mapping[str, Any]) -> Result:

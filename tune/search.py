@@ -95,15 +95,17 @@ def search(plan: Plan, store: Store, on_change: Callable[[Driver], None]) -> Sea
 
 
 @contextmanager
-def driving(plan: Plan, store: Store) -> Iterator[Driver]:
+def driving(plan: Plan, store: Store, retry: bool = False) -> Iterator[Driver]:
     """The driver of the search, with all that its journal knows; nobody else drives it during the block.
+
+    With `retry`, its failed trials are tried again, and no new ones are begun.
 
     Raises ResourceError if another process runs the search, ConfigError if it was begun with another objective, model
     or data.
     """
     journal = Journal(store, plan.prefix, plan.what)
     with leased(store, f"{plan.prefix}/driver", plan.what, journal.lose), closing(journal):
-        yield begun(plan, journal)
+        yield begun(plan, journal, retry)
 
 
 def run(plan: Plan, driver: Driver) -> Search:
@@ -126,19 +128,22 @@ def run(plan: Plan, driver: Driver) -> Search:
     return Search(driver.trials(), plan.objective)
 
 
-def begun(plan: Plan, journal: Journal) -> Driver:
-    """The driver of the search, with all that its journal knows."""
+def begun(plan: Plan, journal: Journal, retry: bool = False) -> Driver:
+    """The driver of the search, with all that its journal knows; see `driving`."""
     config = plan.config
     patience = Patience((plan.objective,), config.patience, config.min_delta) if config.patience else None
     decisions = Decisions(plan.scheduler, plan.searcher, config.trials, config.decision_lag, patience)
     history = History(decisions).take(journal.read())
     if history.begun:
         _check_contract(plan, history.begun[0]["contract"])
+    again = decisions.retry() if retry else []
     driver = Driver(decisions, journal, plan.make_job, plan.crew, _settings(plan, len(history.begun) + 1))
     driver.resume(history.scores, history.spent, history.handled)
     about = {"contract": plan.contract, "space": plan.space, "objective": asdict(plan.objective)}
     how = {"trials": config.trials, "lag": config.decision_lag, "gang_hour_usd": plan.gang_hour_usd}
     journal.add("driver", {**about, **how})
+    for work in again:
+        journal.add("work", work)
     return driver
 
 

@@ -23,6 +23,8 @@ class Work:
     """The trial that it starts from, in place of itself."""
     seen: tuple[int, ...] = ()
     """Numbers of the works whose results were taken in before this was decided, and after the decision before."""
+    again: bool = False
+    """Whether the trial had failed, and is tried again as a user asked for."""
 
 
 @dataclass

@@ -94,6 +94,9 @@ def tune(
     search_only: Annotated[bool, typer.Option("--search-only", help="Do not train the best trial in full.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest search, or with --search.")] = False,
     search: Annotated[str | None, typer.Option("--search", help="Name of the search.")] = None,
+    retry: Annotated[
+        str | None, typer.Option("--retry", metavar="failed", help="Try failed trials again and begin no new ones.")
+    ] = None,
     page: Annotated[bool, typer.Option("--page", help="Show it in a browser too, on this machine only.")] = False,
     price: Annotated[
         list[str] | None,
@@ -112,9 +115,11 @@ def tune(
     from heliostat.pipeline import prepare, runs, searches, train, tune
 
     name = searches.find_search(loaded, search, resume)
+    searches.check_retry(loaded, name, retry, resume)
     registry.check(loaded.storage)
     with stages(loaded) as view:
-        best, found = tune.run(loaded, prepare.run(loaded, view), view, name, with_page=page)
+        data = prepare.run(loaded, view)
+        best, found = tune.run(loaded, data, view, name, with_page=page, retry=retry is not None)
         if not search_only:
             run = f"{name}-trial-{found.best.number}"
             record = runs.read_run(loaded, run)

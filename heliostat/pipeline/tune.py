@@ -29,11 +29,18 @@ TELL_SECONDS = 0.5
 
 
 def run(
-    spec: Spec, prepared: Prepared, view: View, name: str | None = None, *, with_page: bool = False
+    spec: Spec,
+    prepared: Prepared,
+    view: View,
+    name: str | None = None,
+    *,
+    with_page: bool = False,
+    retry: bool = False,
 ) -> tuple[Spec, Search]:
     """The spec with the values of the best trial, and the search: a new one, or `name`, which goes on where it ended.
 
-    `with_page` serves a page of it meanwhile, on the loopback. Logged to MLflow as a run with a child per trial. Raises
+    `retry` tries its failed trials again, and begins no new ones. `with_page` serves a page of it meanwhile, on the
+    loopback. Logged to MLflow as a run with a child per trial. Raises
     ConfigError for a space that training cannot use, ResourceError if another process runs the search, and
     TrainingError if no trial has a usable result.
     """
@@ -45,7 +52,7 @@ def run(
     jobs = TrialJobs(spec, name, prepared)
     jobs.prepare(view)
     plan = make_plan(spec, prepared, jobs, name)
-    with search.driving(plan, open_store(spec.storage)) as driver:  # only its owner writes what follows
+    with search.driving(plan, open_store(spec.storage), retry) as driver:  # only its owner writes what follows
         with _following(spec, plan, driver, view, with_page):
             found = search.run(plan, driver)
         show_search(view, running_state(spec, plan, driver))

@@ -76,6 +76,7 @@ def test_each_command_has_help(command: str) -> None:
         (["tune", "sentiment", "--price", "L4=1", "--price", "CPU=1"], ["--price", "L4=1, CPU=1", "one is allowed"]),
         (["tune", "sentiment", "tune.budget.usd=5"], ["tune.budget.usd", "5", "--price NAME=USD"]),
         (["tune", "sentiment", "tune.budget.usd=0"], ["tune.budget.usd", "0", "greater than 0"]),
+        (["tune", "sentiment", "--retry", "failed"], ["--retry", "failed", "--resume"]),
         (["serve", "sentiment", "--canary", "nan"], ["--canary", "nan"]),
         (["keys", "add", "shop", "--days", "0"], ["--days", "0", "above 0"]),
         (["keys", "add", "shop", "--days", "inf"], ["--days", "inf", "at most 36500"]),
