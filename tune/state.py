@@ -32,6 +32,8 @@ class SearchState:
     """Of the worker-hours, USD; None if no price is known."""
     wanted: int = 0
     """Trials that the search is to have."""
+    left: float | None = None
+    """Training that it is likely to need yet, in full trials; None if that is not known."""
     note: str = ""
     """What it waits for, or why it ended: a line."""
     keys: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from heliostat.infra.config.strict import dump_yaml
 from heliostat.searchable import full_key
 from heliostat.spec import Spec
+from heliostat.tune.schedulers.left import training_left
 from heliostat.tune.space.values import Listed
 from heliostat.tune.state import PageState, SearchState
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 def running_state(spec: Spec, plan: Plan, driver: Driver) -> SearchState:
     """How a search stands that a driver runs, or has ended."""
-    spent = driver.spent()
+    spent, trials, decisions = driver.spent(), driver.trials(), driver.decisions
     return SearchState(
         name=plan.id,
         objectives=(plan.objective,),
-        trials=driver.trials(),
+        trials=trials,
         running={driver.decisions.works[number].trial for number in driver.running},
         elapsed_seconds=spent["seconds"],
         worker_hours=spent["worker_seconds"] / 3600,
@@ -30,8 +31,9 @@ def running_state(spec: Spec, plan: Plan, driver: Driver) -> SearchState:
         lag=spec.tune.decision_lag,
         cost=spent.get("usd"),
         gang_hour_price=plan.gang_hour_usd,
-        wanted=driver.decisions.wanted,
-        note=driver.ended or driver.decisions.note,
+        wanted=decisions.wanted,
+        left=0.0 if decisions.is_over else training_left(plan.scheduler, trials, decisions.wanted),
+        note=driver.ended or decisions.note,
         keys=tuple(spec.tune.space),
         repeated_steps=driver.decisions.steps_again(),
     )

@@ -20,7 +20,6 @@ from heliostat.tune.ranking import best_first, is_lost
 from heliostat.tune.reports.spent import summary, worker_hours
 from heliostat.tune.reports.table import ENDED, FAILED, RUNNING, STATES, Row, one_line, row, rows, state_of
 from heliostat.tune.state import SearchState
-from heliostat.tune.trials import Trial
 from heliostat.view.progress import VARIABLE, Bar, progress_bar
 from heliostat.view.terminal import View, number
 
@@ -90,7 +89,9 @@ class _Lines:
         self._bar = bar
 
     def show(self, state: SearchState) -> None:
-        self._bar.show(f"tune: {headline(state)}", 100 * done(state), 100 * max(state.wanted, len(state.trials)))
+        done = trained(state)
+        left = max(state.wanted - done, 0.0) if state.left is None else state.left
+        self._bar.show(f"tune: {headline(state)}", 100 * done, 100 * (done + left))
 
     def say(self, line: str) -> None:
         self._bar.say(line)
@@ -190,21 +191,18 @@ def tried(values: Mapping[str, Any]) -> str:
     return one_line(", ".join(f"{key} {number(value)}" for key, value in values.items()))
 
 
-def done(state: SearchState) -> float:
-    """Trials that have come to where they were told to train to; those on their way count in part."""
-    return sum(part(trial) for trial in state.trials)
-
-
-def part(trial: Trial) -> float:
-    """How much of what it was told to train a trial has trained, in [0, 1]."""
-    return min(1.0, trial.share / trial.until) if trial.is_training and trial.until else 1.0
+def trained(state: SearchState) -> float:
+    """What has been trained, in full trials."""
+    return sum(trial.share for trial in state.trials)
 
 
 def seconds_left(state: SearchState) -> float | None:
-    """Time that the trials that are left will take if they are like those before; None before the first has ended."""
-    finished = done(state)
-    left = max(state.wanted, len(state.trials)) - finished
-    return state.elapsed_seconds * left / finished if finished >= 1 and state.elapsed_seconds else None
+    """Time that the training that is left will take if it is as fast as that before, which waiting and starting is a
+    part of; None before the first trial has come to rest."""
+    done = trained(state)
+    if state.left is None or not done or all(trial.is_training for trial in state.trials):
+        return None
+    return state.elapsed_seconds * state.left / done
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,6 @@ import pytest
 
 from heliostat.infra.config.strict import build
 from heliostat.infra.errors import ConfigError
-from heliostat.tune import spending
 from heliostat.tune.budget import BudgetWatch, budget_of
 from heliostat.tune.config import BudgetConfig, TuneConfig
 from heliostat.tune.gang import Crew
@@ -23,7 +22,7 @@ CPUS, GPUS = Crew(2, 3, 0.0), Crew(2, 3, 1.0)
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that `Spending` reads."""
     now = [100.0]
-    monkeypatch.setattr(spending.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("heliostat.tune.spending.time.monotonic", lambda: now[0])
     return now
 
 
