@@ -37,6 +37,9 @@ class TuneConfig(StrictModel):
     concurrent: Positive | None = None
     """Most trials that run at the same time, each on `train.workers` workers (the minimum); as many as the cluster has
     room for if omitted."""
+    gpus_per_trial: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of a GPU that a trial of one worker has, with as much of its memory: 0.5 lets two trials of a small model
+    share one. A whole GPU for each worker if omitted."""
     lag: Annotated[int, Field(ge=0)] | Literal["none"] | None = None
     """Each decision sees all results but those of so many works before it, so that a seed gives one search, whatever
     ends first; `lag` + 1 trials run at the same time at most. A quarter of `trials` if omitted; `none` decides by what

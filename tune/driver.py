@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from heliostat.infra import log
-from heliostat.infra.errors import HeliostatError, StorageError, TrainingError
+from heliostat.infra.errors import HeliostatError, TrainingError
 from heliostat.tune.budget import Budget
 from heliostat.tune.decisions import Decisions
 from heliostat.tune.gang import Crew, Gang, GangLostError, MemoryOutError, TrialError, TrialStoppedError
 from heliostat.tune.journal import Journal
+from heliostat.tune.outage import if_storage_answers
 from heliostat.tune.requests import Request, asked
 from heliostat.tune.retention import retain
 from heliostat.tune.spending import Spending
@@ -107,10 +108,10 @@ class Driver:
         """Does what other processes ask for, and deletes checkpoints that nobody needs, now and then."""
         if time.monotonic() - self._asked >= REQUEST_SECONDS:
             self._asked = time.monotonic()
-            await _if_storage_answers(self._take_requests())
+            await if_storage_answers(self._take_requests())
         if time.monotonic() - self._retained >= RETAIN_SECONDS:
             self._retained = time.monotonic()
-            await _if_storage_answers(self._retain())
+            await if_storage_answers(self._retain())
 
     async def _take_requests(self) -> None:
         store, prefix = self._journal.store, self._settings.prefix
@@ -185,7 +186,7 @@ class Driver:
         finally:
             self._count()
             await self._dismiss()
-        await _if_storage_answers(self._retain())
+        await if_storage_answers(self._retain())
         self.on_change(self)
         self._journal.add("end", {"reason": self.ended or self.decisions.note})
         await asyncio.to_thread(self._journal.flush)
@@ -400,11 +401,3 @@ class Driver:
     def trials(self) -> list[Trial]:
         """All trials as they are now, with the scores of works on their way."""
         return self.decisions.current({number: one.scores for number, one in self._progress.items()})
-
-
-async def _if_storage_answers(work: Coroutine[Any, Any, None]) -> None:
-    """Does what a search can do without."""
-    try:
-        await work
-    except StorageError as error:
-        _log.warning("%s; the search goes on and tries again", error)

@@ -75,7 +75,7 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
 
     task, config = tasks.get(spec.task), spec.tune
     objective = Objective(task.metric, task.mode)
-    crew = Crew.of(spec.train, resolve_use_gpu(spec.train))
+    crew = Crew.of(spec.train, resolve_use_gpu(spec.train), config.gpus_per_trial)
     return Plan(
         name=spec.name,
         id=name,
