@@ -44,7 +44,6 @@ RETAIN_SECONDS = 15.0
 """Between looks at the size of checkpoints."""
 _log = log.get(__name__)
 
-
 MakeJob = Callable[[Mapping[str, Any]], dict[str, Any]]
 """The job of a trial with these values, for a gang's workers; raises HeliostatError if they cannot work."""
 
@@ -89,15 +88,14 @@ class Driver:
         self._idle: set[Gang] = set()
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ticked = time.monotonic()
-        self._asked = self._retained = 0.0
+        self._ticked, self._asked, self._retained = time.monotonic(), 0.0, 0.0
         self._handled: set[str] = set()
         self._failed_in_a_row: list[str] = []
         self._failed_starts = 0
         journal.seconds = self.spent
 
     def spent(self) -> dict[str, float]:
-        """By this driver and those before it; see `Spending.total`."""
+        """By all drivers of the search; see `Spending.total`."""
         return self._spending.total
 
     def _count(self) -> None:
@@ -151,9 +149,9 @@ class Driver:
         self._waiting.append(work)
 
     def resume(self, scores: Mapping[int, list[Score]], spent: Mapping[str, float], handled: Collection[str]) -> None:
-        """Puts the works that have no result yet in front; `scores` are what was known of them.
+        """Puts the works that have no result yet in front, with the `scores` that are known of them.
 
-        `spent` is what earlier drivers have, `handled` the requests that they took up.
+        Earlier drivers have `spent` so much, and `handled` these requests.
         """
         self._handled.update(handled)
         self._spending.add(spent)
@@ -205,10 +203,9 @@ class Driver:
             await asyncio.wait_for(self._news.wait(), TICK_SECONDS)
 
     def _tick(self) -> None:
-        now = time.monotonic()
-        if now - self._ticked > SUSPENDED_SECONDS:
+        before, self._ticked = self._ticked, time.monotonic()
+        if self._ticked - before > SUSPENDED_SECONDS:
             self._journal.check_owner()
-        self._ticked = now
         self._count()
         self._journal.keep_writing()
         if used_up := self._settings.budget(self.spent()):
