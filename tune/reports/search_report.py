@@ -17,7 +17,7 @@ from heliostat.tune.reports.drawing import subject
 from heliostat.tune.reports.importance import Importances, of_page
 from heliostat.tune.reports.parallel import parallel
 from heliostat.tune.reports.plots import curves, pareto, slices
-from heliostat.tune.reports.spent import worker_hours
+from heliostat.tune.reports.spent import hours
 from heliostat.tune.reports.table import FAILED
 from heliostat.tune.reports.times import sums, times
 from heliostat.tune.state import PageState
@@ -74,7 +74,7 @@ def facts(page: PageState) -> dict[str, str]:
     found = {
         "trials": f"{len(search.trials):,} of {search.wanted:,}",
         "time": duration(search.elapsed_seconds),
-        "worker-hours": worker_hours(search),
+        "worker-hours": hours(search),
         **({} if search.cost is None else {"cost": usd(search.cost)}),
         "compared by": ", then ".join(f"{one.metric} ({one.mode})" for one in search.objectives),
     }

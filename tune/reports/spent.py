@@ -11,8 +11,16 @@ NOTEWORTHY = 0.01
 
 def worker_hours(state: SearchState) -> str:
     """The hours of workers, and what share of them waited."""
-    idle = idle_share(state)
-    return f"{state.worker_hours:,.2f} worker-hours" + (f" ({idle:.0%} idle)" if idle >= NOTEWORTHY else "")
+    return f"{state.worker_hours:,.2f} worker-hours{_idle(state)}"
+
+
+def hours(state: SearchState) -> str:
+    """As `worker_hours`, where that word stands beside it."""
+    return f"{state.worker_hours:,.2f}{_idle(state)}"
+
+
+def _idle(state: SearchState) -> str:
+    return f" ({idle_share(state):.0%} idle)" if idle_share(state) >= NOTEWORTHY else ""
 
 
 def idle_share(state: SearchState) -> float:
@@ -24,6 +32,7 @@ def summary(state: SearchState) -> str:
     """What a search has spent, with the reason that workers waited for; empty if it had none."""
     if not state.worker_hours:
         return ""
-    why = "" if state.lag is None else f" (tune.lag: {state.lag}; none is fastest)"
+    is_long = state.lag is not None and idle_share(state) >= NOTEWORTHY
+    why = f" (tune.lag: {state.lag}; none is fastest)" if is_long else ""
     cost = "" if state.cost is None else f", {usd(state.cost)}"
     return f"workers idle {idle_share(state):.0%} of {state.worker_hours:,.2f} worker-hours{why}{cost}"

@@ -173,10 +173,12 @@ def test_at_the_end_it_is_said_what_workers_did_and_what_they_waited_for(capsys:
     found = state(ALL, worker_hours=1.4, idle_worker_hours=0.168, lag=4, cost=0.7)
     show_search(View(), found)
     show_search(View(), replace(found, lag=None, cost=None))
+    show_search(View(), replace(found, idle_worker_hours=0.0, cost=None))
     lines = [line for line in capsys.readouterr().out.splitlines() if "idle" in line]
     assert lines == [
         "workers idle 12% of 1.40 worker-hours (tune.lag: 4; none is fastest), 0.70 USD",
         "workers idle 12% of 1.40 worker-hours",
+        "workers idle 0% of 1.40 worker-hours",
     ]
 
 
