@@ -12,7 +12,7 @@ import pytest
 from heliostat.tune.reports.drawing import MOST_DOTS, MOST_LINES, subject
 from heliostat.tune.reports.parallel import Parallel, parallel
 from heliostat.tune.reports.plots import curves, slices
-from heliostat.tune.reports.search_report import render, shorter
+from heliostat.tune.reports.search_report import facts, render, shorter
 from heliostat.tune.state import PageState
 from heliostat.tune.trials import Origin, Score, Trial
 from tests.markup import Page
@@ -205,3 +205,9 @@ def test_trials_that_are_shorter_than_the_run_are_told_of() -> None:
     assert said(3, 3) == said(4, 3) == said(None, 3) == said(None, None) == ""
     page = Page(render(replace(FEW, trial_epochs=1, train_epochs=3)))
     assert any("the best learning rate may shift" in text for text in page.texts)
+
+
+def test_the_facts_have_what_was_spent_and_how_much_of_it_waited() -> None:
+    found = facts(PageState(state([], worker_hours=1.5, idle_worker_hours=0.3, lag=2, cost=0.0456)))
+    assert (found["worker-hours"], found["cost"]) == ("1.50 (20% idle)", "0.046 USD")
+    assert "cost" not in facts(PageState(state([])))
