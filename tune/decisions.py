@@ -79,8 +79,8 @@ class Decisions:
 
     @property
     def wanted(self) -> int:
-        """How many trials there will be, clones apart."""
-        return max(self._begun, self._most) if self._may_begin else self._begun
+        """How many trials there will be, clones among them."""
+        return len(self._trials) + (self._most - self._begun if self._may_begin else 0)
 
     @property
     def note(self) -> str:
