@@ -74,6 +74,18 @@ class Spec(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _trials_can_share_a_gpu(self) -> Spec:
+        share, workers = self.tune.gpus_per_trial, self.train.workers.min
+        if share and self.train.use_gpu is False:
+            raise ValueError(f"tune.gpus_per_trial: {share:g} given, and train.use_gpu is false")
+        if share and share < 1 and workers > 1:
+            raise ValueError(
+                f"tune.gpus_per_trial: {share:g} given, and a trial has {workers} workers (train.workers), of which "
+                "NCCL takes one on a GPU; 1 is allowed"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _no_key_is_for_another_task(self) -> Spec:
         check_data(self.data, self.task, takes_chats=self.model.decoder is None)
         return self

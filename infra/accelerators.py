@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from heliostat.infra.memory import GIB
@@ -45,3 +47,15 @@ def accelerator_of(device_name: str) -> Accelerator | None:
     """The accelerator with this driver name; None if it is not in the table."""
     words = device_name.upper().replace("-", " ").split()
     return next((one for one in ACCELERATORS if set(one.words) <= set(words)), None)
+
+
+def read_price(text: str, names: Sequence[str]) -> tuple[str, float]:
+    """Name and USD an hour of `NAME=USD`; raises ValueError, which says what is allowed, for any other text or name."""
+    name, _, given = text.partition("=")
+    try:
+        usd = float(given)
+    except ValueError:
+        usd = -1
+    if name not in names or not 0 <= usd < math.inf:
+        raise ValueError(f"write NAME=USD, with a name of {', '.join(names)}")
+    return name, usd

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.config.types import Positive
+from heliostat.tune.price import CPU, Price
 from heliostat.tune.space.domains import Domain
 from heliostat.tune.space.space import Space, check_points
 
@@ -24,6 +25,8 @@ class BudgetConfig(StrictModel):
     """In which a driver runs."""
     worker_hours: Amount | None = None
     """Hours of workers, idle ones too: two workers use up an hour in 30 minutes."""
+    usd: Amount | None = None
+    """What these hours cost, at `tune.price`."""
 
 
 class TuneConfig(StrictModel):
@@ -45,6 +48,9 @@ class TuneConfig(StrictModel):
     concurrent: Positive | None = None
     """Most trials that run at the same time, each on `train.workers` workers (the minimum); as many as the cluster has
     room for if omitted."""
+    gpus_per_trial: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of a GPU that a trial of one worker has, with as much of its memory: 0.5 lets two trials of a small model
+    share one. A whole GPU for each worker if omitted."""
     lag: Annotated[int, Field(ge=0)] | Literal["none"] | None = None
     """Each decision sees all results but those of so many works before it, so that a seed gives one search, whatever
     ends first; `lag` + 1 trials run at the same time at most. A quarter of them if omitted; `none` decides by what
@@ -60,6 +66,14 @@ class TuneConfig(StrictModel):
     """Who proposes values; `optuna` is the former name of `tpe`."""
     seed: Annotated[int, Field(ge=0)] = 0
     budget: BudgetConfig = BudgetConfig()
+    price: str | None = None
+    """`NAME=USD`: an hour of the accelerator that a worker has, or of a core (`CPU=0.04`); `heliostat tune --price`
+    sets it. Of all hours of the search, those before a resume too."""
+    patience: Positive | None = None
+    """After so many trials, none of which is better than all before it that were trained as far, no further one is
+    begun: those that deserve it are still promoted. All of `trials` are begun if omitted."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """For `patience`, a trial is better by more than this."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Times that a trial may go on from its last checkpoint after its workers were lost."""
     checkpoint_bytes: Positive = 20_000_000_000
@@ -88,6 +102,22 @@ class TuneConfig(StrictModel):
         by_lag = self.trials * self.repeats if self.decision_lag is None else self.decision_lag + 1
         return min(by_lag, self.concurrent or by_lag)
 
+    @field_validator("price")
+    @classmethod
+    def _is_a_price(cls, price: str | None) -> str | None:
+        if price is not None:
+            Price.read(price)
+        return price
+
+    @model_validator(mode="after")
+    def _money_has_a_price(self) -> TuneConfig:
+        if self.budget.usd and not self.price:
+            raise ValueError(
+                f"tune.budget.usd: {self.budget.usd:g} given without a price; --price NAME=USD is needed, an hour "
+                f"of an accelerator (named as in heliostat plan) or of a core ({CPU}=USD)"
+            )
+        return self
+
     @field_validator("space")
     @classmethod
     def _has_no_circle(cls, space: dict[str, Domain]) -> dict[str, Domain]:
@@ -109,6 +139,11 @@ class TuneConfig(StrictModel):
                     f"tune.{key}: {value} given; {least} is allowed with tune.scheduler: {self.scheduler}, "
                     "whose trials change their values on the way"
                 )
+
+    def _a_difference_is_for_patience(self) -> TuneConfig:
+        if self.min_delta and not self.patience:
+            raise ValueError(f"tune.min_delta: {self.min_delta:g} given without tune.patience, which it is for")
+        return self
 
     @model_validator(mode="after")
     def _points_are_inside(self) -> TuneConfig:

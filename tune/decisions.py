@@ -12,8 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from heliostat.tune.patience import Patience
+from heliostat.tune.ranking import is_again
 from heliostat.tune.reruns import NONE, Reruns
-from heliostat.tune.trials import Begin, Continue, Origin, Score, Trial, go_on
+from heliostat.tune.schedulers.left import training_left
+from heliostat.tune.trials import Begin, Continue, Origin, Score, Trial, as_before_failing, go_on
 from heliostat.tune.work import Result, Work
 
 
@@ -45,14 +48,21 @@ class Decisions:
     """The works of a search so far, what has come of them, and what comes next."""
 
     def __init__(
-        self, scheduler: Scheduler, searcher: Searcher, trials: int, lag: int | None, reruns: Reruns = NONE
+        self,
+        scheduler: Scheduler,
+        searcher: Searcher,
+        trials: int,
+        lag: int | None,
+        reruns: Reruns = NONE,
+        patience: Patience | None = None,
     ) -> None:
         """`trials` is the most configurations there may be, clones apart.
 
         Without a `lag`, decisions see all that has arrived.
         """
         self._scheduler, self._searcher, self._most, self._lag = scheduler, searcher, trials, lag
-        self._reruns = reruns
+        self._reruns, self._patience = reruns, patience
+        self._is_closed = False
         self.works: list[Work] = []
         self.results: dict[int, Result] = {}
         """By the number of the work, in the order of arrival."""
@@ -79,6 +89,39 @@ class Decisions:
     def has_lag(self) -> bool:
         """Whether decisions see results in a fixed order."""
         return self._lag is not None
+
+    @property
+    def wanted(self) -> int:
+        """How many trials there will be, clones and further runs of configurations among them."""
+        return len(self._trials) + (0 if self._is_closed else self._reruns.to_begin(self._trials, self._unbegun))
+
+    def left(self, trials: Sequence[Trial]) -> float:
+        """What is likely to be trained yet, in full trials; `trials` are all of them as they are now."""
+        if self.is_over:
+            return 0.0
+        table = self._reruns.table(trials)
+        searched = training_left(self._scheduler, table, len(table) + self._unbegun)
+        return searched * self._reruns.runs + (0.0 if self._is_closed else self._reruns.confirmations_left(trials))
+
+    @property
+    def note(self) -> str:
+        """Why there will be fewer trials than were asked for; empty if there may be as many."""
+        if self._begun >= self._most:
+            return ""
+        if self.is_used_up:
+            return f"tune.space: all of its {self._begun} configurations are tried"
+        if self._patience and self._patience.is_used_up:
+            return f"tune.patience: none of the last {self._patience.trials} trials was better than those before"
+        return ""
+
+    @property
+    def _unbegun(self) -> int:
+        """Configurations that are still to begin."""
+        return self._most - self._begun if self._may_begin else 0
+
+    @property
+    def _may_begin(self) -> bool:
+        return self._begun < self._most and not self.is_used_up and not (self._patience and self._patience.is_used_up)
 
     @property
     def open_works(self) -> list[Work]:
@@ -115,6 +158,20 @@ class Decisions:
     def clone(self, origin: Origin, values: Mapping[str, Any], until: float) -> Work:
         """The work of a new trial with these values, which starts from where `origin` was."""
         work = Work(len(self.works), len(self._trials), values, until, origin, tuple(self._fresh))
+        self._add(work)
+        return work
+
+    def retry(self) -> list[Work]:
+        """The works by which all trials that have failed go on; from now on, no new trials are begun."""
+        self._most, self._is_closed = self._begun, True
+        return [self._again(trial.number) for trial in self.current({}) if trial.error and not trial.stopped]
+
+    def _again(self, number: int) -> Work:
+        last = [work for work in self.works if work.trial == number][-1]
+        if last.number not in self._taken_in:
+            self._take_in(last.number)
+        origin = None if self.results[last.number].scores else last.origin
+        work = replace(last, number=len(self.works), origin=origin, seen=tuple(self._fresh), again=True)
         self._add(work)
         return work
 
@@ -172,19 +229,20 @@ class Decisions:
         self._trials[trial] = _with_result(self._trials[trial], self.results[number])
         self._taken_in.add(number)
         self._fresh.append(number)
+        if self._patience and not is_again(self._trials[trial]):
+            self._patience.take(self._trials[trial])
 
     def _decide(self) -> Work | None:
-        if again := self._reruns.repeat(self._trials):
+        if again := self._reruns.repeat(self._trials, may_begin=not self._is_closed):
             return self._numbered(again)
-        may_begin = self._begun < self._most and not self.is_used_up
         table = self._reruns.table(self._trials)
-        decision = self._scheduler.decide(table, may_begin)
+        decision = self._scheduler.decide(table, self._may_begin)
         number, seen = len(self.works), tuple(self._fresh)
         if isinstance(decision, Continue):
             values = decision.values or self._trials[decision.trial].values
             return Work(number, decision.trial, values, decision.until, decision.origin, seen)
         if decision is None:
-            again = self._reruns.confirmation(self._trials) if self._is_searched() else None
+            again = None if self._is_closed or not self._is_searched() else self._reruns.confirmation(self._trials)
             return self._numbered(again) if again else None
         proposed = self._searcher.propose(table, len(table))
         if proposed is None:
@@ -215,6 +273,8 @@ class Decisions:
             )
             self._begun += work.origin is None and trial.configuration == trial.number  # a clone is one more
             self._trials.append(trial)
+        elif work.again:
+            self._trials[work.trial] = as_before_failing(self._trials[work.trial])
         else:
             before = self._trials[work.trial]
             values = {} if work.values == before.values else work.values

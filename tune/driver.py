@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from heliostat.infra import log
-from heliostat.infra.errors import HeliostatError, StorageError, TrainingError
+from heliostat.infra.errors import HeliostatError, TrainingError
 from heliostat.tune.budget import Budget
 from heliostat.tune.decisions import Decisions
 from heliostat.tune.gang import Crew, Gang, GangLostError, MemoryOutError, TrialError, TrialStoppedError
 from heliostat.tune.journal import Journal
+from heliostat.tune.outage import if_storage_answers
 from heliostat.tune.requests import Request, asked
 from heliostat.tune.retention import retain
+from heliostat.tune.spending import Spending
 from heliostat.tune.trials import Objective, Origin, Score, Trial
 from heliostat.tune.work import Place, Progress, Result, Work, score_of
 
@@ -41,7 +43,6 @@ FAILED_STARTS = 3
 RETAIN_SECONDS = 15.0
 """Between looks at the size of checkpoints."""
 _log = log.get(__name__)
-
 
 MakeJob = Callable[[Mapping[str, Any]], dict[str, Any]]
 """The job of a trial with these values, for a gang's workers; raises HeliostatError if they cannot work."""
@@ -62,6 +63,8 @@ class Settings:
     budget: Budget
     checkpoint_bytes: int
     """Most bytes of checkpoints of paused trials."""
+    worker_hour_usd: float | None = None
+    """What an hour of a worker costs; None if it is not known."""
 
 
 class Driver:
@@ -78,33 +81,35 @@ class Driver:
         """Numbers of the works that a gang trains."""
         self.ended: str | None = None
         """Why the search ends before nothing is left to do; None if it does not."""
-        self._spent_before = {"seconds": 0.0, "worker_seconds": 0.0}
+        self._spending = Spending(crew.workers, settings.worker_hour_usd)
         self._waiting: list[Work] = []
         self._progress: dict[int, Progress] = {}
         self._gangs: dict[Gang, asyncio.Task[None]] = {}
+        self._idle: set[Gang] = set()
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._started = self._ticked = time.monotonic()
-        self._over = self._asked = self._retained = 0.0
+        self._ticked, self._asked, self._retained = time.monotonic(), 0.0, 0.0
         self._handled: set[str] = set()
-        self._worker_seconds = 0.0
         self._failed_in_a_row: list[str] = []
         self._failed_starts = 0
         journal.seconds = self.spent
 
     def spent(self) -> dict[str, float]:
-        """Seconds in which a driver ran, and those of workers, idle ones too."""
-        here = {"seconds": (self._over or time.monotonic()) - self._started, "worker_seconds": self._worker_seconds}
-        return {name: self._spent_before[name] + value for name, value in here.items()}
+        """By all drivers of the search; see `Spending.total`."""
+        return self._spending.total
+
+    def _count(self) -> None:
+        """Counts the time until now, in which as many gangs were up and idle as are now."""
+        self._spending.count(sum(gang.is_up for gang in self._gangs), len(self._idle))
 
     async def _serve_others(self) -> None:
         """Does what other processes ask for, and deletes checkpoints that nobody needs, now and then."""
         if time.monotonic() - self._asked >= REQUEST_SECONDS:
             self._asked = time.monotonic()
-            await _if_storage_answers(self._take_requests())
+            await if_storage_answers(self._take_requests())
         if time.monotonic() - self._retained >= RETAIN_SECONDS:
             self._retained = time.monotonic()
-            await _if_storage_answers(self._retain())
+            await if_storage_answers(self._retain())
 
     async def _take_requests(self) -> None:
         store, prefix = self._journal.store, self._settings.prefix
@@ -144,12 +149,12 @@ class Driver:
         self._waiting.append(work)
 
     def resume(self, scores: Mapping[int, list[Score]], spent: Mapping[str, float], handled: Collection[str]) -> None:
-        """Puts the works that have no result yet in front; `scores` are what was known of them.
+        """Puts the works that have no result yet in front, with the `scores` that are known of them.
 
-        `spent` is what earlier drivers have, `handled` the requests that they took up.
+        Earlier drivers have `spent` so much, and `handled` these requests.
         """
         self._handled.update(handled)
-        self._spent_before.update(spent)
+        self._spending.add(spent)
         self._waiting = self.decisions.open_works
         self._progress = {
             work.number: Progress(list(scores.get(work.number, ())), limit=self.decisions.micro_batch(work.trial))
@@ -177,11 +182,11 @@ class Driver:
             if self.ended:
                 await self._save()
         finally:
+            self._count()
             await self._dismiss()
-            self._over = time.monotonic()
-        await _if_storage_answers(self._retain())
+        await if_storage_answers(self._retain())
         self.on_change(self)
-        self._journal.add("end", {"reason": self.ended or ""})
+        self._journal.add("end", {"reason": self.ended or self.decisions.note})
         await asyncio.to_thread(self._journal.flush)
 
     def _is_over(self) -> bool:
@@ -198,11 +203,10 @@ class Driver:
             await asyncio.wait_for(self._news.wait(), TICK_SECONDS)
 
     def _tick(self) -> None:
-        now = time.monotonic()
-        if now - self._ticked > SUSPENDED_SECONDS:
+        before, self._ticked = self._ticked, time.monotonic()
+        if self._ticked - before > SUSPENDED_SECONDS:
             self._journal.check_owner()
-        self._worker_seconds += (now - self._ticked) * sum(gang.is_up for gang in self._gangs) * self._crew.workers
-        self._ticked = now
+        self._count()
         self._journal.keep_writing()
         if used_up := self._settings.budget(self.spent()):
             self.stop(used_up)
@@ -271,8 +275,17 @@ class Driver:
                 return work
             self._decide()
             if not self._waiting:
-                await self._change()
+                await self._idle_until_news(gang)
         return None
+
+    async def _idle_until_news(self, gang: Gang) -> None:
+        self._count()
+        self._idle.add(gang)
+        try:
+            await self._change()
+        finally:
+            self._count()
+            self._idle.discard(gang)
 
     async def _train(self, gang: Gang, work: Work) -> None:
         """Trains a work on a gang and notes how it ended; puts it back if the gang is lost."""
@@ -385,11 +398,3 @@ class Driver:
     def trials(self) -> list[Trial]:
         """All trials as they are now, with the scores of works on their way."""
         return self.decisions.current({number: one.scores for number, one in self._progress.items()})
-
-
-async def _if_storage_answers(work: Coroutine[Any, Any, None]) -> None:
-    """Does what a search can do without."""
-    try:
-        await work
-    except StorageError as error:
-        _log.warning("%s; the search goes on and tries again", error)

@@ -59,9 +59,9 @@ class Crew:
     gpus: float
 
     @classmethod
-    def of(cls, train: TrainConfig, use_gpu: bool) -> Crew:
-        """Of the `train` section: the least workers that it allows."""
-        return cls(train.workers.min, train.cpus_per_worker, 1.0 if use_gpu else 0.0)
+    def of(cls, train: TrainConfig, use_gpu: bool, gpus: float | None = None) -> Crew:
+        """Of the `train` section: the least workers that it allows, each with `gpus` of a GPU, or all of it."""
+        return cls(train.workers.min, train.cpus_per_worker, (gpus or 1.0) if use_gpu else 0.0)
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -115,7 +115,7 @@ class Gang:
         for index in range(crew.workers):
             place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
             options = {"num_cpus": crew.cpus, "num_gpus": crew.gpus, "scheduling_strategy": place}
-            self._members.append(actor.options(**options).remote(crew.cpus))
+            self._members.append(actor.options(**options).remote(crew.cpus, crew.gpus))
         host, port = (await self._answers([self._members[0].address.remote()], START_SECONDS))[0]
         joins = [one.join.remote(rank, crew.workers, host, port) for rank, one in enumerate(self._members)]
         await self._answers(joins, START_SECONDS)

@@ -131,8 +131,8 @@ def score_from(data: Mapping[str, Any]) -> Score:
 def work_from(data: Mapping[str, Any]) -> Work:
     """The work of an event."""
     origin = Origin(**data["origin"]) if data["origin"] else None
-    again = {name: data.get(name) for name in ("repeats", "confirms")}  # earlier journals have neither
-    return Work(data["number"], data["trial"], data["values"], data["until"], origin, tuple(data["seen"]), **again)
+    new = {name: data[name] for name in ("repeats", "confirms", "again") if name in data}  # earlier journals have none
+    return Work(data["number"], data["trial"], data["values"], data["until"], origin, tuple(data["seen"]), **new)
 
 
 def result_from(data: Mapping[str, Any]) -> Result:

@@ -47,7 +47,8 @@ class NothingStoring:
 class Member:
     """One worker of a gang."""
 
-    def __init__(self, cpus: int) -> None:
+    def __init__(self, cpus: int, gpus: float = 0.0) -> None:
+        """Of `gpus` below 1 it takes as much of the GPU's memory: others have the rest."""
         from heliostat.train.parallel.distributed import configure_process
         from heliostat.tune.notices import StopNotices
 
@@ -58,6 +59,7 @@ class Member:
         self._reports: Iterator[Report] = iter(())
         self._pulse = Pulse(0, 0.0)
         self._started = 0.0
+        self._gpus = gpus
         configure_process(cpus)
 
     def address(self) -> tuple[str, int]:
@@ -75,6 +77,8 @@ class Member:
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": "0"}
         os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
         self._world = join("cuda" if torch.cuda.is_available() else "cpu")
+        if torch.cuda.is_available() and 0 < self._gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(self._gpus)
 
     def begin(self, job: dict[str, Any], share: float, place: Place, limit: int | None) -> dict[str, int]:
         """Starts a trial, or goes on with one, validated after each `share` of its steps.

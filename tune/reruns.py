@@ -32,11 +32,30 @@ class Reruns:
             return trials
         return self._mean.of([one.runs for one in configurations(trials)])
 
-    def repeat(self, trials: Sequence[Trial]) -> Work | None:
+    @property
+    def runs(self) -> int:
+        """Of each configuration in the search."""
+        return self._config.repeats
+
+    def to_begin(self, trials: Sequence[Trial], configurations_left: int) -> int:
+        """How many runs are still to begin, with so many further configurations."""
+        found = configurations(trials)
+        repeats = sum(self.runs - len(one.runs) for one in found if self._is_repeated(one))
+        most = min(self._config.confirm, len(found) + configurations_left)
+        confirmations = most * self._config.confirm_seeds - sum(len(one.confirmations) for one in found)
+        return configurations_left * self.runs + max(0, repeats) + max(0, confirmations)
+
+    def confirmations_left(self, trials: Sequence[Trial]) -> float:
+        """What confirmations have still to train, in full trials."""
+        begun = [one for one in trials if one.confirms is not None]
+        trained = sum(1.0 if one.error or one.stopped else one.share for one in begun)
+        return max(0.0, self._config.confirm * self._config.confirm_seeds - trained)
+
+    def repeat(self, trials: Sequence[Trial], may_begin: bool) -> Work | None:
         """What brings the repeats to where the first run of their configuration is; its number is still to be given."""
         if self._config.repeats == 1:
             return None
-        works = (self._repeat(one, len(trials)) for one in configurations(trials) if self._is_repeated(one))
+        works = (self._repeat(one, len(trials), may_begin) for one in configurations(trials) if self._is_repeated(one))
         return next((work for work in works if work), None)
 
     def _is_repeated(self, one: Configuration) -> bool:
@@ -44,9 +63,9 @@ class Reruns:
         ends = any(run.stopped or is_lost(run, self._objectives) for run in one.runs)
         return one.runs[0].origin is None and not ends
 
-    def _repeat(self, one: Configuration, new: int) -> Work | None:
+    def _repeat(self, one: Configuration, new: int, may_begin: bool) -> Work | None:
         first, count = one.runs[0], len(one.runs)
-        if count < self._config.repeats:
+        if may_begin and count < self._config.repeats:
             values = {**first.values, SEED: self._seed + count}
             return Work(0, new, values, first.until, repeats=first.number)
         behind = next((run for run in one.runs if run.until < first.until), None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from heliostat.infra.storage.base import Entry, Store
-from heliostat.tune.ranking import best_first, outcome
+from heliostat.tune.ranking import best_first, is_lost, outcome
 from heliostat.tune.trials import Objective, Trial
 
 
@@ -21,19 +22,26 @@ def sizes(entries: Iterable[Entry], prefix: str) -> dict[int, int]:
 def unneeded(known: dict[int, int], trials: Sequence[Trial], objective: Objective, most_bytes: int) -> list[int]:
     """Trials of the `known` sizes whose checkpoints are to be deleted.
 
-    Those that nobody goes on from, and then the worst of the paused ones while all take more than `most_bytes`. Trials
-    in training keep theirs, and so do those that the others began from.
+    Those that nobody goes on from, and then those of failed trials, which may be tried again, and the worst of the
+    paused ones while all take more than `most_bytes`. Trials in training keep theirs, and so do those that the others
+    began from.
     """
     begun_from = {trial.origin.trial for trial in trials if trial.origin and trial.is_training}
-    over = {trial.number for trial in trials if outcome(trial) in ("finished", "stopped", "failed")} - begun_from
+    over = {trial.number for trial in trials if _is_over(trial, objective)} - begun_from
     gone = [number for number in known if number in over]
     left = sum(size for number, size in known.items() if number not in over)
     for trial in reversed(best_first(trials, (objective,))):
-        is_idle = outcome(trial) == "paused" and trial.number not in begun_from
+        is_idle = outcome(trial) in ("paused", "failed") and trial.number not in {*begun_from, *over}
         if left > most_bytes and is_idle and trial.number in known:
             gone.append(trial.number)
             left -= known[trial.number]
     return gone
+
+
+def _is_over(trial: Trial, objective: Objective) -> bool:
+    """Whether nobody can go on with the trial: one whose weights gave no number could only start over."""
+    ends = outcome(trial)
+    return ends in ("finished", "stopped") or (ends == "failed" and is_lost(replace(trial, error=None), (objective,)))
 
 
 def retain(store: Store, prefix: str, trials: Sequence[Trial], objective: Objective, most_bytes: int) -> list[int]:

@@ -21,6 +21,7 @@ from heliostat.tune.driver import Driver, MakeJob, Settings
 from heliostat.tune.gang import Crew
 from heliostat.tune.history import History
 from heliostat.tune.journal import Journal
+from heliostat.tune.patience import Patience
 from heliostat.tune.ranking import best_first, is_again, is_lost
 from heliostat.tune.reruns import NONE, Reruns
 from heliostat.tune.trials import Objective, Trial
@@ -48,11 +49,18 @@ class Plan:
     """The searched keys and their domains, for the record."""
     budget: Budget
     reruns: Reruns = NONE
+    worker_hour_usd: float | None = None
+    """What an hour of a worker costs; None if it is not known."""
 
     @property
     def prefix(self) -> str:
         """Of the search in storage."""
         return f"runs/{self.name}/{self.id}"
+
+    @property
+    def gang_hour_usd(self) -> float | None:
+        """What an hour of a gang costs; None if it is not known."""
+        return None if self.worker_hour_usd is None else self.worker_hour_usd * self.crew.workers
 
     @property
     def what(self) -> str:
@@ -90,15 +98,17 @@ def search(plan: Plan, store: Store, on_change: Callable[[Driver], None]) -> Sea
 
 
 @contextmanager
-def driving(plan: Plan, store: Store) -> Iterator[Driver]:
+def driving(plan: Plan, store: Store, retry: bool = False) -> Iterator[Driver]:
     """The driver of the search, with all that its journal knows; nobody else drives it during the block.
+
+    With `retry`, its failed trials are tried again, and no new ones are begun.
 
     Raises ResourceError if another process runs the search, ConfigError if it was begun with another objective, model
     or data.
     """
     journal = Journal(store, plan.prefix, plan.what)
     with leased(store, f"{plan.prefix}/driver", plan.what, journal.lose), closing(journal):
-        yield begun(plan, journal)
+        yield begun(plan, journal, retry)
 
 
 def run(plan: Plan, driver: Driver) -> Search:
@@ -121,17 +131,22 @@ def run(plan: Plan, driver: Driver) -> Search:
     return Search(driver.trials(), plan.objective)
 
 
-def begun(plan: Plan, journal: Journal) -> Driver:
-    """The driver of the search, with all that its journal knows."""
+def begun(plan: Plan, journal: Journal, retry: bool = False) -> Driver:
+    """The driver of the search, with all that its journal knows; see `driving`."""
     config = plan.config
-    decisions = Decisions(plan.scheduler, plan.searcher, config.trials, config.decision_lag, plan.reruns)
+    patience = Patience((plan.objective,), config.patience, config.min_delta) if config.patience else None
+    decisions = Decisions(plan.scheduler, plan.searcher, config.trials, config.decision_lag, plan.reruns, patience)
     history = History(decisions).take(journal.read())
     if history.begun:
         _check_contract(plan, history.begun[0]["contract"])
+    again = decisions.retry() if retry else []
     driver = Driver(decisions, journal, plan.make_job, plan.crew, _settings(plan, len(history.begun) + 1))
     driver.resume(history.scores, history.spent, history.handled)
     about = {"contract": plan.contract, "space": plan.space, "objective": asdict(plan.objective)}
-    journal.add("driver", {**about, "trials": config.runs})
+    how = {"trials": config.runs, "lag": config.decision_lag, "gang_hour_usd": plan.gang_hour_usd}
+    journal.add("driver", {**about, **how})
+    for work in again:
+        journal.add("work", work)
     return driver
 
 
@@ -146,6 +161,7 @@ def _settings(plan: Plan, owner: int) -> Settings:
         objective=plan.objective,
         budget=plan.budget,
         checkpoint_bytes=config.checkpoint_bytes,
+        worker_hour_usd=plan.worker_hour_usd,
     )
 
 

@@ -26,16 +26,22 @@ class SearchState:
     """That a driver has run, over all resumes."""
     worker_hours: float = 0.0
     """Idle ones too."""
+    idle_worker_hours: float = 0.0
+    """In which workers had no work."""
+    lag: int | None = None
+    """Works whose results a decision does not see; None if it sees all that are there."""
     cost: float | None = None
-    """Of the worker-hours; None if no price is known."""
+    """Of the worker-hours, USD; None if no price is known."""
     wanted: int = 0
     """Trials that the search is to have."""
+    left: float | None = None
+    """Training that it is likely to need yet, in full trials; None if that is not known."""
     note: str = ""
     """What it waits for, or why it ended: a line."""
     keys: tuple[str, ...] = ()
     """Of the space, in its order; those of the trials if empty."""
     gang_hour_price: float | None = None
-    """What an hour of one gang costs."""
+    """What an hour of one gang costs, USD."""
     repeated_steps: Mapping[int, int] = field(default_factory=dict)
     """Trial -> steps that were trained again after a loss."""
 

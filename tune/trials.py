@@ -135,3 +135,11 @@ def go_on(trial: Trial, decision: Continue) -> Trial:
         return trial
     past = (*trial.past, Stretch(trial.share, trial.values, trial.origin))
     return replace(trial, values=decision.values or trial.values, origin=decision.origin, past=past)
+
+
+def as_before_failing(trial: Trial) -> Trial:
+    """The trial once it is tried again: without its error, and without a last validation that was no number."""
+    scores = trial.scores
+    if scores and not all(map(math.isfinite, scores[-1].metrics.values())):
+        scores = scores[:-1]
+    return replace(trial, scores=scores, error=None)

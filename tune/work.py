@@ -26,6 +26,9 @@ class Work:
     repeats: int | None = None
     """As of `Trial`."""
     confirms: int | None = None
+    """As of `Trial`."""
+    again: bool = False
+    """Whether the trial had failed, and is tried again as a user asked for."""
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from heliostat.commands.common import DryRun, ModelOption, Overrides, SpecArgument, planned, stages
+from heliostat.infra.errors import ConfigError
 from heliostat.infra.installed import TRAINING, require
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.spec import load_spec
@@ -93,11 +94,18 @@ def tune(
     search_only: Annotated[bool, typer.Option("--search-only", help="Do not train the best trial in full.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest search, or with --search.")] = False,
     search: Annotated[str | None, typer.Option("--search", help="Name of the search.")] = None,
+    retry: Annotated[
+        str | None, typer.Option("--retry", metavar="failed", help="Try failed trials again and begin no new ones.")
+    ] = None,
     page: Annotated[bool, typer.Option("--page", help="Show it in a browser too, on this machine only.")] = False,
+    price: Annotated[
+        list[str] | None,
+        typer.Option("--price", help="NAME=USD an hour of a worker's accelerator, or CPU=USD of a core."),
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Search learning rate, batch size and their like; then train the best trial in full and publish it."""
-    loaded = load_spec(spec, overrides or [])
+    loaded = load_spec(spec, [*(overrides or []), *_price(price or [])])
     from heliostat.pipeline.trial_spec import check_space
 
     check_space(loaded)
@@ -107,9 +115,11 @@ def tune(
     from heliostat.pipeline import prepare, runs, searches, train, tune
 
     name = searches.find_search(loaded, search, resume)
+    searches.check_retry(loaded, name, retry, resume)
     registry.check(loaded.storage)
     with stages(loaded) as view:
-        best, found = tune.run(loaded, prepare.run(loaded, view), view, name, with_page=page)
+        data = prepare.run(loaded, view)
+        best, found = tune.run(loaded, data, view, name, with_page=page, retry=retry is not None)
         if not search_only:
             run = f"{name}-trial-{found.best.number}"
             record = runs.read_run(loaded, run)
@@ -117,6 +127,13 @@ def tune(
                 view.say(f"trial {found.best.number} was trained in full before: {runs.published(record)}")
             else:
                 train.run(best, prepare.run(best, view), view, run)
+
+
+def _price(given: list[str]) -> list[str]:
+    """What `--price` sets in the spec."""
+    if len(given) > 1:
+        raise ConfigError(f"--price: {', '.join(given)} given; one is allowed, of what the workers run on")
+    return [f"tune.price={price}" for price in given]
 
 
 @app.command()

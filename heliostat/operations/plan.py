@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from heliostat.infra.accelerators import ACCELERATORS, PRICES_OF, Accelerator
+from heliostat.infra.accelerators import ACCELERATORS, PRICES_OF, Accelerator, read_price
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.memory import GIB
 from heliostat.spec import Spec
@@ -59,13 +58,11 @@ def priced(prices: Sequence[str]) -> tuple[Accelerator, ...]:
     names = [device.name for device in ACCELERATORS]
     given: dict[str, float] = {}
     for text in prices:
-        name, _, usd = text.partition("=")
         try:
-            given[name] = float(usd)
-        except ValueError:
-            given[name] = -1
-        if name not in names or not 0 <= given[name] < math.inf:
-            raise ConfigError(f"--price: {text!r} given; NAME=USD is allowed, with a name of {', '.join(names)}")
+            name, usd = read_price(text, names)
+        except ValueError as error:
+            raise ConfigError(f"--price: {text!r} given; {error}") from None
+        given[name] = usd
     return tuple(replace(one, usd_per_hour=given.get(one.name, one.usd_per_hour)) for one in ACCELERATORS)
 
 

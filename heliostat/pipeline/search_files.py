@@ -18,16 +18,21 @@ if TYPE_CHECKING:
 
 def running_state(spec: Spec, plan: Plan, driver: Driver) -> SearchState:
     """How a search stands that a driver runs, or has ended."""
-    spent = driver.spent()
+    spent, trials, decisions = driver.spent(), driver.trials(), driver.decisions
     return SearchState(
         name=plan.id,
         objectives=(plan.objective,),
-        trials=driver.trials(),
+        trials=trials,
         running={driver.decisions.works[number].trial for number in driver.running},
         elapsed_seconds=spent["seconds"],
         worker_hours=spent["worker_seconds"] / 3600,
-        wanted=spec.tune.runs,
-        note=driver.ended or "",
+        idle_worker_hours=spent["idle_worker_seconds"] / 3600,
+        lag=spec.tune.decision_lag,
+        cost=spent.get("usd"),
+        gang_hour_price=plan.gang_hour_usd,
+        wanted=decisions.wanted,
+        left=decisions.left(trials),
+        note=driver.ended or decisions.note,
         keys=tuple(spec.tune.space),
         repeated_steps=driver.decisions.steps_again(),
     )

@@ -35,6 +35,21 @@ def find_search(spec: Spec, name: str | None, resume: bool) -> str:
     return new_search()
 
 
+def check_retry(spec: Spec, search: str, retry: str | None, resume: bool) -> None:
+    """Raises ConfigError if `--retry` is given and there is nothing to try again in the search."""
+    if retry is None:
+        return
+    if retry != "failed":
+        raise ConfigError(f"--retry: {retry!r} given; failed is allowed")
+    if not resume:
+        raise ConfigError("--retry: failed given without --resume; it is for the trials of a search that is there")
+    from heliostat.infra.storage.store import open_store
+    from heliostat.tune.history import look
+
+    if not any(trial.error for trial in look(open_store(spec.storage), f"runs/{spec.name}/{search}", search).trials):
+        raise ConfigError(f"--retry: failed given, and no trial of {search} has failed; --resume alone goes on with it")
+
+
 def new_search() -> str:
     """The name of a new search."""
     return f"search-{new_run_id()}"

@@ -29,11 +29,18 @@ TELL_SECONDS = 0.5
 
 
 def run(
-    spec: Spec, prepared: Prepared, view: View, name: str | None = None, *, with_page: bool = False
+    spec: Spec,
+    prepared: Prepared,
+    view: View,
+    name: str | None = None,
+    *,
+    with_page: bool = False,
+    retry: bool = False,
 ) -> tuple[Spec, Search]:
     """The spec with the values of the best trial, and the search: a new one, or `name`, which goes on where it ended.
 
-    `with_page` serves a page of it meanwhile, on the loopback. Logged to MLflow as a run with a child per trial. Raises
+    `retry` tries its failed trials again, and begins no new ones. `with_page` serves a page of it meanwhile, on the
+    loopback. Logged to MLflow as a run with a child per trial. Raises
     ConfigError for a space that training cannot use, ResourceError if another process runs the search, and
     TrainingError if no trial has a usable result.
     """
@@ -45,7 +52,7 @@ def run(
     jobs = TrialJobs(spec, name, prepared)
     jobs.prepare(view)
     plan = make_plan(spec, prepared, jobs, name)
-    with search.driving(plan, open_store(spec.storage)) as driver:  # only its owner writes what follows
+    with search.driving(plan, open_store(spec.storage), retry) as driver:  # only its owner writes what follows
         with _following(spec, plan, driver, view, with_page):
             found = search.run(plan, driver)
         show_search(view, running_state(spec, plan, driver))
@@ -53,11 +60,12 @@ def run(
 
 
 def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> Plan:
-    """What the search is made of; starts nothing."""
+    """What the search is made of; starts nothing. Raises ConfigError for the price of what workers do not run on."""
     from heliostat.train import tasks
     from heliostat.train.launch import resolve_use_gpu
     from heliostat.tune.budget import budget_of
     from heliostat.tune.gang import Crew
+    from heliostat.tune.price import Price
     from heliostat.tune.reruns import Reruns
     from heliostat.tune.schedulers.base import Settings
     from heliostat.tune.schedulers.catalog import build_scheduler
@@ -68,6 +76,7 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
 
     task, config = tasks.get(spec.task), spec.tune
     objective = Objective(task.metric, task.mode)
+    crew = Crew.of(spec.train, resolve_use_gpu(spec.train), config.gpus_per_trial)
     return Plan(
         name=spec.name,
         id=name,
@@ -78,11 +87,12 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
         ),
         searcher=build_searcher(config.search, Space(config.space), (objective,), config.seed, config.points),
         make_job=make_job,
-        crew=Crew.of(spec.train, resolve_use_gpu(spec.train)),
+        crew=crew,
         contract=contract(spec, prepared),
         space={key: domain.model_dump(exclude_none=True) for key, domain in config.space.items()},
         budget=budget_of(config.budget),
         reruns=Reruns(config, (objective,), spec.train.seed),
+        worker_hour_usd=Price.read(config.price).of_worker(crew) if config.price else None,
     )
 
 
@@ -113,6 +123,7 @@ def _following(spec: Spec, plan: Plan, driver: Driver, view: View, with_page: bo
     """Shows, exports and logs how the search stands while its driver runs; in the end its files are stored."""
     from heliostat.infra.metrics.export import Exporter
     from heliostat.infra.tracked_run import start_run
+    from heliostat.tune.budget import BudgetWatch
     from heliostat.tune.reports.tracking import logging_trials
     from heliostat.tune.telemetry import SearchMetrics
 
@@ -124,13 +135,14 @@ def _following(spec: Spec, plan: Plan, driver: Driver, view: View, with_page: bo
     ):
         about = {"mlflow": tracked.id, "spec": dump_yaml(spec)}
         write_search(spec, plan.id, {**about, "status": "running"})
+        watch = BudgetWatch(spec.tune.budget, plan.crew.workers)
         metrics = SearchMetrics(exporter, {"model": spec.name, "search": plan.id}, plan.config.most_gangs)
         try:
             with (
                 _page(spec, plan, newest, view, with_page),
                 searching(view.console, newest.state) as show,
                 logging_trials(spec.storage, spec.name, tracked, is_resumed=bool(record)) as log,
-                _told(spec, plan, driver, (newest.take, show, metrics.update, log)),
+                _told(spec, plan, driver, (newest.take, show, metrics.update, watch.update, log)),
             ):
                 yield
         except ResourceError:  # the search is another process's now, and so are its run in MLflow and its files
@@ -140,7 +152,7 @@ def _following(spec: Spec, plan: Plan, driver: Driver, view: View, with_page: bo
             write_files(spec, plan, newest.state, tracked)
             raise
         place = write_files(spec, plan, newest.state, tracked)
-        write_search(spec, plan.id, {**about, "status": "stopped" if newest.state.note else "finished"})
+        write_search(spec, plan.id, {**about, "status": "stopped" if driver.ended else "finished"})
     view.say(f"Report of the search: {place}")
 
 

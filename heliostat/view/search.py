@@ -15,11 +15,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from heliostat.tune.price import usd
 from heliostat.tune.ranking import best_first, is_lost, means
+from heliostat.tune.reports.spent import summary, worker_hours
 from heliostat.tune.reports.table import ENDED, FAILED, RUNNING, STATES, Row, one_line, row, rows, state_of
 from heliostat.tune.standing import Standing, Verdict
 from heliostat.tune.state import SearchState
-from heliostat.tune.trials import SEED, Trial
+from heliostat.tune.trials import SEED
 from heliostat.view.progress import VARIABLE, Bar, progress_bar
 from heliostat.view.terminal import View, number
 
@@ -89,7 +91,9 @@ class _Lines:
         self._bar = bar
 
     def show(self, state: SearchState) -> None:
-        self._bar.show(f"tune: {headline(state)}", 100 * done(state), 100 * max(state.wanted, len(state.trials)))
+        done = trained(state)
+        left = max(state.wanted - done, 0.0) if state.left is None else state.left
+        self._bar.show(f"tune: {headline(state)}", 100 * done, 100 * (done + left))
 
     def say(self, line: str) -> None:
         self._bar.say(line)
@@ -168,9 +172,9 @@ def headline(state: SearchState) -> str:
     left = seconds_left(state)
     if left is not None:
         parts.append(f"about {duration(left)} left")
-    parts.append(f"{state.worker_hours:.2f} worker-hours")
+    parts.append(worker_hours(state))
     if state.cost is not None:
-        parts.append(f"cost {state.cost:.2f}")
+        parts.append(f"cost {usd(state.cost)}")
     return ", ".join(parts)
 
 
@@ -190,21 +194,18 @@ def tried(values: Mapping[str, Any]) -> str:
     return one_line(", ".join(f"{key} {number(value)}" for key, value in values.items()))
 
 
-def done(state: SearchState) -> float:
-    """Trials that have come to where they were told to train to; those on their way count in part."""
-    return sum(part(trial) for trial in state.trials)
-
-
-def part(trial: Trial) -> float:
-    """How much of what it was told to train a trial has trained, in [0, 1]."""
-    return min(1.0, trial.share / trial.until) if trial.is_training and trial.until else 1.0
+def trained(state: SearchState) -> float:
+    """What has been trained, in full trials."""
+    return sum(trial.share for trial in state.trials)
 
 
 def seconds_left(state: SearchState) -> float | None:
-    """Time that the trials that are left will take if they are like those before; None before the first has ended."""
-    finished = done(state)
-    left = max(state.wanted, len(state.trials)) - finished
-    return state.elapsed_seconds * left / finished if finished >= 1 and state.elapsed_seconds else None
+    """Time that the training that is left will take if it is as fast as that before, which waiting and starting is a
+    part of; None before the first trial has come to rest."""
+    done = trained(state)
+    if state.left is None or not done or all(trial.is_training for trial in state.trials):
+        return None
+    return state.elapsed_seconds * state.left / done
 
 
 def duration(seconds: float) -> str:
@@ -225,6 +226,10 @@ def show_search(view: View, state: SearchState) -> None:
         view.say(f"{len(found) - MOST_ROWS:,} more are in trials.csv")
     if state.verdict:
         _show_verdict(view, state, state.verdict)
+    if state.note:
+        view.say(f"ended: {state.note}")
+    if spent := summary(state):
+        view.say(spent)
 
 
 def _show_verdict(view: View, state: SearchState, verdict: Verdict) -> None:

@@ -48,7 +48,7 @@ SETTINGS = (
 @contextmanager
 def known(folder: Path, *settings: str) -> Iterator[tuple[Spec, Callable[[str], Plan]]]:
     """A Ray, and searches of the table of tumours by name."""
-    spec = load_spec("tabular", [*SETTINGS, *settings, f"storage.url={folder}"])
+    spec = load_spec("tabular", [*SETTINGS, f"storage.url={folder}", *settings])
     with sessions.session(spec):
         prepared = prepare.run(spec, QUIET)
         yield spec, lambda name: make_plan(spec, prepared, TrialJobs(spec, name, prepared), name)
@@ -189,3 +189,15 @@ def test_a_node_that_is_lost_changes_no_result(tmp_path: Path, cluster: Cluster)
         assert len(loss.lost) == 2
         assert told(disturbed) == told(alone)
         until(lambda: leftovers(patience_seconds=1) == [], "nothing of ours is left in Ray", 30)
+
+
+def test_trials_of_one_worker_share_a_gpu(tmp_path: Path) -> None:
+    """Placement alone: Ray is told of a GPU that is not there."""
+    side_by_side: list[int] = []
+    settings = ("cluster.num_gpus=1", "train.use_gpu=true", "tune.gpus_per_trial=0.5", "tune.trials=3", "tune.lag=none")
+    with known(tmp_path, *settings) as (spec, plan):
+        found = search(
+            plan("shared"), open_store(spec.storage), lambda driver: side_by_side.append(len(driver.running))
+        )
+    assert max(side_by_side) == 2
+    assert not [trial.error for trial in found.trials if trial.error]

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from heliostat.train.evaluation.report.page import figure, percent
+from heliostat.tune.price import usd
 from heliostat.tune.ranking import means, pareto_front
 from heliostat.tune.reports.drawing import subject
 from heliostat.tune.reports.importance import Importances, of_page
 from heliostat.tune.reports.parallel import parallel
 from heliostat.tune.reports.plots import curves, pareto, slices
+from heliostat.tune.reports.spent import hours
 from heliostat.tune.reports.table import FAILED, best_score
 from heliostat.tune.reports.times import sums, times
 from heliostat.tune.state import PageState
@@ -81,8 +83,8 @@ def facts(page: PageState) -> dict[str, str]:
     found = {
         "trials": f"{len(search.trials):,} of {search.wanted:,}",
         "time": duration(search.elapsed_seconds),
-        "worker-hours": f"{search.worker_hours:,.2f}",
-        **({} if search.cost is None else {"cost": f"{search.cost:,.2f}"}),
+        "worker-hours": hours(search),
+        **({} if search.cost is None else {"cost": usd(search.cost)}),
         "compared by": ", then ".join(f"{one.metric} ({one.mode})" for one in search.objectives),
     }
     return {**found, **page.facts}

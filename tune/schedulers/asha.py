@@ -26,3 +26,7 @@ class Asha:
         if may_begin:
             return Begin(self._ladder.rungs[0])
         return self._ladder.finish(trials)  # with fewer than eta trials at a rung nobody is in its top 1/eta
+
+    def left(self, trials: Sequence[Trial], wanted: int) -> float:
+        """As `training_left`."""
+        return self._ladder.left(trials, wanted) if wanted or trials else 0.0

@@ -95,6 +95,21 @@ class Ladder:
                 return Continue(trial.number, self.next_above(trial.share))
         return None
 
+    def left(self, trials: Sequence[Trial], wanted: int) -> float:
+        """What is to be trained yet, in full trials, if there will be `wanted` trials and none fails.
+
+        That is what trials have before them that are on their way to a rung, and those that will come to it: 1/eta of
+        those at the rung below, and one at least.
+        """
+        found, below, number = 0.0, 0.0, max(wanted, len(trials))
+        for rung in self.rungs:
+            coming = [trial for trial in trials if trial.until > rung - NEAR]
+            found += sum(max(0.0, rung - max(trial.share, below)) for trial in coming if trial.is_training)
+            number = max(number, len(coming))
+            found += (number - len(coming)) * (rung - below)
+            below, number = rung, max(1, int(number / self._eta + NEAR))
+        return found
+
     def places(self, trials: Sequence[Trial]) -> list[list[Place]]:
         """Who has reached each rung, by number."""
         found: list[list[Place]] = [[] for _ in self.rungs]

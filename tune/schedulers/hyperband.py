@@ -7,6 +7,7 @@ Optimization", 2018, algorithm 1; each bracket halves as in Li et al. 2020 (see 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from heliostat.tune.schedulers.base import Settings
@@ -24,10 +25,7 @@ class HyperBand:
 
     def decide(self, trials: Sequence[Trial], may_begin: bool) -> Begin | Continue | None:
         """As `Scheduler.decide`."""
-        members: list[list[Trial]] = [[] for _ in self._ladders]
-        for trial in trials:
-            members[self._bracket(trial.number)].append(trial)
-        brackets = list(zip(self._ladders, members, strict=True))
+        brackets = list(zip(self._ladders, self._members(trials), strict=True))
         found = [decision for ladder, own in brackets if (decision := ladder.decide(own))]
         if found:
             return max(found, key=lambda one: (one.until, -one.trial))
@@ -36,6 +34,22 @@ class HyperBand:
             return Begin(self._ladders[self._bracket(number)].rungs[0])
         # As published, each bracket trains somebody in full.
         return next((last for ladder, own in brackets if (last := ladder.finish(own))), None)
+
+    def left(self, trials: Sequence[Trial], wanted: int) -> float:
+        """As `training_left`."""
+        coming = Counter(self._bracket(number) for number in range(len(trials), wanted))
+        return sum(
+            ladder.left(own, len(own) + coming[bracket])
+            for bracket, (ladder, own) in enumerate(zip(self._ladders, self._members(trials), strict=True))
+            if own or coming[bracket]
+        )
+
+    def _members(self, trials: Sequence[Trial]) -> list[list[Trial]]:
+        """The trials of each bracket."""
+        found: list[list[Trial]] = [[] for _ in self._ladders]
+        for trial in trials:
+            found[self._bracket(trial.number)].append(trial)
+        return found
 
     def _bracket(self, number: int) -> int:
         return self._cycle[number % len(self._cycle)]

@@ -45,6 +45,13 @@ class Median:
                     return Continue(trial.number, next_validation(trial.share, self._grace))
         return Begin(next_validation(0.0, self._grace)) if may_begin else None
 
+    def left(self, trials: Sequence[Trial], wanted: int) -> float:
+        """As `training_left`: those that come are likely to go as far as those that have come to rest."""
+        resting = [trial.share for trial in trials if not trial.is_training]
+        usual = statistics.fmean(resting) if resting else 1.0
+        training = sum(max(trial.until, usual) - trial.share for trial in trials if trial.is_training)
+        return training + max(0, wanted - len(trials)) * usual
+
     def _course_of(self, trial: Trial) -> dict[int, tuple[Point, Point]]:
         """The average and the best of the validations until each share, in units of NEAR; nothing if it failed."""
         if is_lost(trial, self._objectives):

@@ -139,15 +139,17 @@ def config(**changes: Any) -> TuneConfig:
     return TuneConfig.model_validate({"space": SPACE, "trials": 8, "search": "random", "lag": 2, **changes})
 
 
-def driver_of(made: Plan, store: LocalStore, on_change: Callable[[Driver], None] = lambda _: None) -> Driver:
+def driver_of(
+    made: Plan, store: LocalStore, on_change: Callable[[Driver], None] = lambda _: None, retry: bool = False
+) -> Driver:
     """A driver that begins the search, or goes on with what is in `store`."""
-    driver = begun(made, Journal(store, made.prefix, made.what))
+    driver = begun(made, Journal(store, made.prefix, made.what), retry)
     driver.on_change = on_change
     return driver
 
 
-def run(made: Plan, store: LocalStore) -> Driver:
+def run(made: Plan, store: LocalStore, retry: bool = False) -> Driver:
     """The driver, after the search has ended."""
-    driver = driver_of(made, store)
+    driver = driver_of(made, store, retry=retry)
     asyncio.run(driver.run())
     return driver

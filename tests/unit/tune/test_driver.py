@@ -118,6 +118,30 @@ def test_a_budget_ends_a_search_and_a_larger_one_goes_on(tmp_path: Path) -> None
     assert second.spent()["seconds"] > first.spent()["seconds"]
 
 
+def test_a_gang_that_waits_for_the_others_is_idle_and_all_hours_have_a_price(tmp_path: Path) -> None:
+    class Slow(FakeGang):
+        async def advance(self) -> dict[str, Any]:
+            await asyncio.sleep(0.05)
+            return await super().advance()
+
+    class Place(Workshop):
+        def hire(self) -> FakeGang:
+            self.hired.append(Slow(self) if not self.hired else FakeGang(self))
+            return self.hired[-1]
+
+    made = config(trials=4, scheduler="none", grace=1.0, lag=1)
+    driver = run(plan(made, Place(2, workers=2), worker_hour_usd=36.0), store(tmp_path))
+    spent = driver.spent()
+    assert 0 < spent["idle_worker_seconds"] < spent["worker_seconds"] <= 2 * 2 * spent["seconds"]
+    assert spent["usd"] == pytest.approx(spent["worker_seconds"] / 100)
+    state = look(store(tmp_path), "runs/m/s", "s")
+    assert (state.lag, state.gang_hour_price) == (1, 72.0)
+    assert state.cost == pytest.approx(36.0 * state.worker_hours)
+    assert 0 < state.idle_worker_hours < state.worker_hours
+    again = run(plan(made, Place(2, workers=2)), store(tmp_path))
+    assert again.spent()["worker_seconds"] == pytest.approx(spent["worker_seconds"], abs=0.01)
+
+
 def test_more_trials_go_on_and_what_was_trained_is_kept(tmp_path: Path) -> None:
     workshop = Workshop()
     first = run(plan(config(trials=4), workshop), store(tmp_path))
@@ -261,7 +285,7 @@ def test_a_trial_that_a_user_stops_goes_on_no_further_and_a_clone_starts_from_it
     stopped, *others, clone = driver.trials()
     assert (outcome(stopped), stopped.stopped) == ("stopped", "stopped by a user")
     assert {outcome(trial) for trial in (*others, clone)} == {"finished"}
-    assert len(driver.trials()) == 4
+    assert len(driver.trials()) == driver.decisions.wanted == 4
     assert clone.origin
     assert clone.origin.trial == 0
     first = min(step for rate, step in workshop.trained if rate == 0.3)

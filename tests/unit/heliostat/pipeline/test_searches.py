@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from heliostat.infra.errors import ConfigError, NotFoundError
 from heliostat.infra.storage.local import LocalStore
 from heliostat.operations import trials
-from heliostat.pipeline.searches import find_search, searched, write_search
+from heliostat.pipeline.searches import check_retry, find_search, searched, write_search
 from heliostat.spec import Spec, load_spec
 from heliostat.tune.gang import TrialError
 from heliostat.tune.requests import asked
@@ -74,6 +75,22 @@ def test_a_name_that_is_taken_is_refused_unless_it_is_resumed(spec: Spec) -> Non
     write_search(spec, "a", {"status": "finished"})
     with pytest.raises(ConfigError, match=r"^--search: a exists; --resume goes on with it, another name begins a new"):
         find_search(spec, "a", False)
+
+
+def test_only_failed_trials_of_a_search_that_goes_on_are_tried_again(
+    spec: Spec, ended: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_retry(spec, "lost", None, False)
+    for retry, resume, said in (
+        ("all", True, "^--retry: 'all' given; failed is allowed$"),
+        ("failed", False, "^--retry: failed given without --resume; "),
+        ("failed", True, "^--retry: failed given, and no trial of found has failed; --resume alone"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            check_retry(spec, "found", retry, resume)
+    state = SimpleNamespace(trials=[*ended, SimpleNamespace(error="no node")])
+    monkeypatch.setattr("heliostat.tune.history.look", lambda *_: state)
+    check_retry(spec, "found", "failed", True)
 
 
 def test_a_run_takes_the_values_of_the_best_trial_or_of_a_named_one(spec: Spec, ended: list[Any]) -> None:

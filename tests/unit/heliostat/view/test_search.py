@@ -11,7 +11,7 @@ from rich.console import Console
 
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Trial
-from heliostat.view.search import MOST_ROWS, headline, searching, seconds_left, show_search, table
+from heliostat.view.search import MOST_ROWS, _Lines, headline, searching, seconds_left, show_search, table
 from heliostat.view.terminal import View
 from tests.trials import CONFIRMED, state, trial
 
@@ -124,20 +124,35 @@ def test_nothing_is_wider_than_the_terminal() -> None:
 
 
 def test_the_headline_says_how_far_it_is_with_time_and_cost() -> None:
-    found = state(ALL, running=[4], elapsed_seconds=400, worker_hours=0.25, cost=1.5)
-    done = 4 + 0.25
-    left = 400 * (8 - done) / done / 60
+    found = state(ALL, running=[4], elapsed_seconds=400, worker_hours=0.25, idle_worker_hours=0.05, cost=1.5, left=3)
+    left = 400 * 3 / (1 + 0.5 + 3 * 0.25) / 60
     assert headline(found) == (
         "5 of 8 trials (1 training, 1 paused, 1 finished, 1 stopped, 1 failed), best accuracy 0.9, 7 min so far, "
-        f"about {left:.0f} min left, 0.25 worker-hours, cost 1.50"
+        f"about {left:.0f} min left, 0.25 worker-hours (20% idle), cost 1.50 USD"
     )
     assert headline(state([])) == "0 of 8 trials, 0 s so far, 0.00 worker-hours"
 
 
-def test_the_time_that_is_left_is_not_guessed_before_a_trial_has_ended() -> None:
-    assert seconds_left(state([GOING], elapsed_seconds=10)) is None
-    assert seconds_left(state([FINISHED, FAILED], elapsed_seconds=10)) == 30
-    assert seconds_left(state([FINISHED] * 8, elapsed_seconds=10)) == 0
+def test_the_time_that_is_left_is_not_guessed_before_a_trial_has_come_to_rest() -> None:
+    assert seconds_left(state([GOING], elapsed_seconds=10, left=3)) is None
+    assert seconds_left(state([FINISHED, PAUSED], elapsed_seconds=10)) is None
+    assert seconds_left(state([FINISHED, PAUSED], elapsed_seconds=15, left=3)) == 30
+    assert seconds_left(state([FINISHED] * 8, elapsed_seconds=10, left=0)) == 0
+    assert seconds_left(state([], elapsed_seconds=10, left=3)) is None
+
+
+def test_the_bar_has_promotions_before_it_though_all_trials_have_begun() -> None:
+    shown: list[tuple[float, float]] = []
+
+    class Noting:
+        def show(self, text: str, done: float = 0, total: float | None = None) -> None:
+            shown.append((done, total or 0))
+
+        def say(self, line: str) -> None:
+            pytest.fail(line)
+
+    _Lines(Noting()).show(state([PAUSED] * 8, left=4))
+    assert shown == [(400, 800)]
 
 
 def test_failed_trials_alone_have_no_best() -> None:
@@ -161,6 +176,19 @@ def test_the_table_at_the_end_has_the_trials_best_first(
 def test_the_table_at_the_end_is_cut_and_says_where_the_rest_is(capsys: pytest.CaptureFixture[str]) -> None:
     show_search(View(), state([trial(number, [0.5]) for number in range(MOST_ROWS + 1200)]))
     assert "1,200 more are in trials.csv" in capsys.readouterr().out
+
+
+def test_at_the_end_it_is_said_what_workers_did_and_what_they_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    found = state(ALL, worker_hours=1.4, idle_worker_hours=0.168, lag=4, cost=0.7)
+    show_search(View(), found)
+    show_search(View(), replace(found, lag=None, cost=None))
+    show_search(View(), replace(found, idle_worker_hours=0.0, cost=None))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "idle" in line]
+    assert lines == [
+        "workers idle 12% of 1.40 worker-hours (tune.lag: 4; none is fastest), 0.70 USD",
+        "workers idle 12% of 1.40 worker-hours",
+        "workers idle 0% of 1.40 worker-hours",
+    ]
 
 
 def test_a_search_without_trials_has_an_empty_table(capsys: pytest.CaptureFixture[str]) -> None:

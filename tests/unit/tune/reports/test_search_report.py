@@ -12,7 +12,7 @@ import pytest
 from heliostat.tune.reports.drawing import MOST_DOTS, MOST_LINES, subject
 from heliostat.tune.reports.parallel import Parallel, parallel
 from heliostat.tune.reports.plots import curves, slices
-from heliostat.tune.reports.search_report import render, shorter
+from heliostat.tune.reports.search_report import facts, render, shorter
 from heliostat.tune.state import PageState
 from heliostat.tune.trials import Origin, Score, Trial
 from tests.markup import Page
@@ -221,3 +221,9 @@ def test_runs_on_new_seeds_are_told_with_whether_the_winner_is_real() -> None:
         "2 of the runs on new seeds have not ended."
         in Page(render(PageState(state([*SEARCHED, waiting, replace(waiting, number=9)])))).texts
     )
+
+
+def test_the_facts_have_what_was_spent_and_how_much_of_it_waited() -> None:
+    found = facts(PageState(state([], worker_hours=1.5, idle_worker_hours=0.3, lag=2, cost=0.0456)))
+    assert (found["worker-hours"], found["cost"]) == ("1.50 (20% idle)", "0.046 USD")
+    assert "cost" not in facts(PageState(state([])))
