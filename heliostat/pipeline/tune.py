@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from heliostat.infra.config.strict import dump_yaml
-from heliostat.infra.errors import ResourceError
+from heliostat.infra.errors import ResourceError, TrainingError
 from heliostat.pipeline.search_files import page_of, running_state, write_files
 from heliostat.pipeline.searches import new_search, read_search, write_search
 from heliostat.pipeline.trial_jobs import TrialJobs
@@ -56,7 +56,14 @@ def run(
         with _following(spec, plan, driver, view, with_page):
             found = search.run(plan, driver)
         show_search(view, running_state(spec, plan, driver))
+    check_has_scores(plan.what, driver)
     return with_values(spec, found.best.values), found
+
+
+def check_has_scores(what: str, driver: Driver) -> None:
+    """Raises TrainingError for a search that ended before any trial was validated; one that failed says so itself."""
+    if driver.ended and not any(trial.scores or trial.error for trial in driver.trials()):
+        raise TrainingError(f"{what}: {driver.ended} before a trial was validated; --resume with more goes on with it")
 
 
 def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> Plan:

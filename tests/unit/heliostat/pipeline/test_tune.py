@@ -78,6 +78,14 @@ def test_at_last_unless_the_search_is_another_process_s(
     assert bool(seen) == is_told
 
 
+def test_a_search_that_ended_before_any_validation_says_what_ended_it(tmp_path: Path) -> None:
+    driver = driver_of(plan(config(), Workshop()), LocalStore(str(tmp_path)))
+    tune.check_has_scores("search s of m", driver)
+    driver.ended = "tune.budget.usd: 0.001 used up"
+    with pytest.raises(TrainingError, match=r"^search s of m: tune.budget.usd: 0.001 used up before a trial was valid"):
+        tune.check_has_scores("search s of m", driver)
+
+
 def test_other_data_are_another_search_though_a_key_of_data_is_searched(spec: Spec) -> None:
     searched = spec.model_copy(
         update={"tune": config(space={"data.max_length": {"choice": [8]}, "model.mlp.hidden": {"choice": [[8]]}})}
