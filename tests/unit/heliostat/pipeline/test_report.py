@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -94,6 +95,11 @@ def test_a_report_says_that_a_run_has_ended_early(spec: Spec) -> None:
     said = [Path(write(spec, FakeRun(), trained(stopped_early=one)) or "").read_text() for one in (early, None)]
     assert early in said[0]
     assert "stopped early" not in said[1]
+
+
+def test_a_report_says_what_a_run_was_trained_in(spec: Spec) -> None:
+    page = Path(write(spec, FakeRun(), trained(precision="fp32")) or "").read_text()
+    assert re.search(r"precision\s*</t[hd]>\s*<td[^>]*>\s*fp32", page)
 
 
 def test_a_search_without_validation_records_is_refused(spec: Spec) -> None:
