@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from heliostat.infra.storage.store import open_store
 from heliostat.spec import load_spec
-from heliostat.train import worker
 from heliostat.train.checkpoints.checkpoint import Checkpoints
 from heliostat.train.job import Job
 from heliostat.train.parallel.distributed import World
@@ -114,7 +114,7 @@ def test_the_published_model_says_what_it_was_trained_in(job: Job) -> None:
     test: Any = SimpleNamespace(metrics={})
     for has_bf16 in (True, False):
         done = job.model_copy(update={"train": settled(job.train, job.model, has_bf16)})
-        described = describe(done, parts, worker.torch.nn.Linear(1, 1), test, None)
+        described = describe(done, parts, torch.nn.Linear(1, 1), test, None)
         assert described.precision == ("bf16" if has_bf16 else "fp32")
 
 
