@@ -53,7 +53,7 @@ def test_a_run_says_what_its_precision_is_where_that_is_no_matter_of_course(caps
     with View().training() as on_event:
         on_event({"kind": "precision", "precision": "bf16", "message": ""})
         on_event({"kind": "precision", "precision": "fp32", "message": "train.precision: fp32, since"})
-    assert capsys.readouterr().out.split("\n")[:-1] == ["  train.precision: fp32, since"]
+    assert capsys.readouterr().out.strip() == "train.precision: fp32, since"
 
 
 def test_the_share_of_unknown_tokens_is_shown_beside_the_counts(capsys: pytest.CaptureFixture[str]) -> None:
