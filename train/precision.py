@@ -35,5 +35,5 @@ def explained(able: str, precision: str, lacking: int, workers: int) -> str:
     if not lacking or able == "fp32":
         return ""
     if precision == "bf16":
-        return f"train.precision: bf16, which {lacking} of {workers} workers emulate; auto or fp32 is faster there"
+        return f"train.precision: bf16, which {lacking} of {workers} workers emulate: slower than fp32"
     return f"train.precision: fp32, since {lacking} of {workers} workers cannot compute bf16 in hardware"

@@ -85,7 +85,7 @@ def test_what_the_spec_says_is_done_and_emulation_is_told_of(job: Job, monkeypat
     monkeypatch.setattr(HAS, lambda device: False)
     asked = {one: job.model_copy(update={"train": settled(job.train, job.model, one == "bf16")}) for one in PRECISIONS}
     assert begin(asked["bf16"]) == (
-        "bf16", "train.precision: bf16, which 1 of 3 workers emulate; auto or fp32 is faster there",
+        "bf16", "train.precision: bf16, which 1 of 3 workers emulate: slower than fp32",
     )  # fmt: skip
     assert begin(asked["fp32"]) == ("fp32", "")
 
