@@ -98,7 +98,7 @@ def test_a_report_says_that_a_run_has_ended_early(spec: Spec) -> None:
 
 def test_a_report_says_what_a_run_was_trained_in(spec: Spec) -> None:
     page = Path(write(spec, FakeRun(), trained(precision="fp32")) or "").read_text()
-    assert "<dt>precision</dt><dd>fp32</dd>" in page
+    assert "<dt>trained in</dt><dd>fp32</dd>" in page
 
 
 def test_a_search_without_validation_records_is_refused(spec: Spec) -> None:
