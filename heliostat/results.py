@@ -22,7 +22,7 @@ class TrainingResult:
     model: ModelVersion
     result: Mapping[str, Any]
     """`metrics` on the test split, `confusion`, `reliability`, `worst`, `labels`, `url`, `digest`, `size_bytes`; of a
-    run that ended before its last step, `stopped_early` in words."""
+    run that ended before its last step, `stopped_early` in words. `precision`: what it was trained in."""
     tracking_url: str
     curves: Curves
     """Curves of the whole run, such as `train/loss` and `validation/accuracy`."""

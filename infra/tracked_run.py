@@ -129,6 +129,11 @@ class Run:
             found = {name: self.connection.client.get_metric_history(run_id, name) for name in names}
         return {name: {one.step: _as_logged(one.value) for one in ones} for name, ones in found.items() if ones}
 
+    def param(self, key: str, value: object) -> None:
+        """Adds a param that is known only now; MLflow keeps the first value of each."""
+        self._waiting.params[key] = str(value)
+        self.flush()
+
     def tag(self, key: str, value: object) -> None:
         """Sets a tag."""
         self._waiting.tags[key] = str(value)

@@ -139,8 +139,8 @@ class ServeConfig(StrictModel):
     adapters: dict[AdapterName, Reference] = {}
     """`causal-lm`: published adapters of the same base model, each under the name by which requests ask for it, such as
     `legal: models:/legal@production`."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """`bf16` falls back to float32 on processors without bfloat16 arithmetic; exported programs always use it."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """`auto`: bf16 on a replica whose device computes it, fp32 on others; exported programs always use fp32."""
 
     @property
     def has_page(self) -> bool:

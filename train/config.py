@@ -41,7 +41,9 @@ class TrainConfig(ParallelConfig):
     dropout: Fraction | None = None
     """Replaces every dropout probability of the model's own configuration."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """`auto`: bf16 if the devices of all workers compute it, else fp32, which is faster there than bf16 emulated. A run
+    or search that goes on elsewhere keeps what it began with."""
     activation_checkpointing: bool = False
     """Keep only each layer's input and recompute the rest in the backward pass: less memory, about a third slower."""
     adapter: AdapterConfig | None = None
@@ -136,7 +138,7 @@ def check_network(train: TrainConfig, name: str) -> None:
     for key in ("adapter", "activation_checkpointing", "dropout"):
         if getattr(train, key):
             raise ValueError(f"train.{key}: given; it is for base models that exist, and model.{name} is built here")
-    if name == "gan" and train.precision != "fp32":
-        raise ValueError(f"train.precision: {train.precision} given; model.gan is trained in fp32")
+    if name == "gan" and train.precision == "bf16":
+        raise ValueError("train.precision: bf16 given; model.gan is trained in fp32, auto and fp32 are allowed")
     if name == "gan" and train.zero_stage == 3:
         raise ValueError("train.zero_stage: 3 given; model.gan needs the discriminator whole, 0, 1 and 2 are allowed")

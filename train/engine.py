@@ -18,6 +18,7 @@ from heliostat.train.parallel.distributed import World
 from heliostat.train.parallel.sharding import buckets, replica, zero_optimization
 from heliostat.train.parallel.tensor_parallel import check_split, tensor_parallel, whole
 from heliostat.train.parallel.ulysses import enable_sequence_parallelism
+from heliostat.train.precision import is_bf16
 
 MICRO_BATCH_LIMIT = {"cpu": 16, "cuda": 64}
 """Largest number of records in a micro-batch: what fits a CPU's caches, or keeps a GPU busy."""
@@ -45,7 +46,7 @@ def deepspeed_config(train: TrainConfig, world_size: int, micro: int) -> dict[st
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": passes,
         "gradient_clipping": train.max_grad_norm,
-        "bf16": {"enabled": train.precision == "bf16"},
+        "bf16": {"enabled": is_bf16(train)},
         "zero_optimization": zero_optimization(train),
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -101,7 +102,7 @@ def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None
     check_split(engine.module, train.tensor_parallel)
     engine.train()  # transformers loads models in eval mode: no dropout, and no sequence parallelism
     if train.zero_stage == 0:
-        (_keep_gradient_norm if train.precision == "fp32" else _forget_first_step)(engine)
+        (_forget_first_step if is_bf16(train) else _keep_gradient_norm)(engine)
     return engine
 
 

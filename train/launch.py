@@ -14,6 +14,7 @@ from typing import Any
 
 from heliostat.cluster.session.interrupts import first_signal
 from heliostat.infra import log
+from heliostat.infra.bf16 import has_bf16
 from heliostat.infra.errors import StoppedError, TrainingError
 from heliostat.infra.log_fields import about
 from heliostat.infra.tracing.span import traceparent
@@ -155,6 +156,21 @@ def resolve_use_gpu(train: TrainConfig) -> bool:
         use_gpu = ray.cluster_resources().get("GPU", 0) >= train.workers.min
     check_device(train, use_gpu)
     return use_gpu
+
+
+def one_worker_has_bf16(train: TrainConfig, use_gpu: bool) -> bool:
+    """Whether the device that the cluster has for a worker computes bfloat16; waits until there is room for one."""
+    import ray
+
+    each = {"num_cpus": train.cpus_per_worker, "num_gpus": 1 if use_gpu else 0}
+    found: bool = ray.get(ray.remote(max_calls=1, **each)(_has_bf16_here).remote())
+    return found
+
+
+def _has_bf16_here() -> bool:
+    import torch
+
+    return has_bf16("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def launch(job: Job, on_event: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:

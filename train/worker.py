@@ -13,6 +13,7 @@ import torch
 
 from heliostat import __version__
 from heliostat.infra import log
+from heliostat.infra.bf16 import has_bf16
 from heliostat.infra.errors import HeliostatError, StoppedError
 from heliostat.infra.log_fields import identify
 from heliostat.infra.memory import freeze_heap
@@ -24,7 +25,7 @@ from heliostat.infra.storage.store import open_store
 from heliostat.infra.tracing import semconv
 from heliostat.infra.tracing.tracer import traced
 from heliostat.train.build import RunInputs, build_run, load_run_inputs
-from heliostat.train.checkpoints.checkpoint import Checkpoints
+from heliostat.train.checkpoints.checkpoint import Checkpoints, newest
 from heliostat.train.early_stopping import patience_of
 from heliostat.train.evaluation.evaluate import Evaluation, evaluate, findings
 from heliostat.train.job import Job
@@ -32,6 +33,7 @@ from heliostat.train.loop import Run, fit
 from heliostat.train.micro_batch import fit_micro_batch, report_out_of_memory
 from heliostat.train.models.architectures.network import Network
 from heliostat.train.parallel.distributed import World, configure_process, join
+from heliostat.train.precision import explained, settled, with_precision
 from heliostat.train.publish import publish
 from heliostat.train.telemetry.events import (
     evaluation_reporter,
@@ -74,6 +76,7 @@ def train(job: Job, channel: Any, exporter: Exporter) -> None:
 
     configure_process(job.train.cpus_per_worker)
     world = join("cuda" if torch.cuda.is_available() else "cpu")
+    job = settle_precision(job, world, channel)
     exporter.begin(TRAINING, metric_labels(job, world))
     report_start(job, world, exporter.add, ray.get(channel.begin.remote()) if world.is_first else "")
     parts = load_run_inputs(job)
@@ -94,9 +97,27 @@ def train(job: Job, channel: Any, exporter: Exporter) -> None:
         description = describe(job, parts, run.engine.module, test, early)
         published = publish(run, parts.base, description, job.spec, open_store(job.storage), test)
     found = findings(run.task, test, rows, parts.base)
-    post_event(
-        channel, world, "result", {**asdict(published), **found, "stopped_early": early.words if early else None}
-    )
+    ended = {"stopped_early": early.words if early else None, "precision": job.train.precision}
+    post_event(channel, world, "result", {**asdict(published), **found, **ended})
+
+
+def settle_precision(job: Job, world: World, channel: Any) -> Job:
+    """The job with the precision of its run, the same on all ranks, which must call this together; an event tells it.
+
+    A run that has a checkpoint keeps its precision. Otherwise, the least able worker decides what `auto` is.
+    """
+    lacking = round(world.sum(float(not has_bf16(world.device)))[0])
+    before = world.from_first(lambda: begun_precision(job)) if job.train.precision == "auto" else None
+    train = with_precision(job.train, before) if before else settled(job.train, job.model, not lacking)
+    line = explained(settled(job.train, job.model, True).precision, train.precision, lacking, world.size)
+    post_event(channel, world, "precision", {"precision": train.precision, "message": line})
+    return job.model_copy(update={"train": train})
+
+
+def begun_precision(job: Job) -> str | None:
+    """The precision of the run's newest checkpoint; None if it has none."""
+    record = newest(open_store(job.storage), f"{job.prefix}/checkpoints")
+    return record["contract"]["train.precision"] if record else None
 
 
 @contextmanager
@@ -189,6 +210,7 @@ def describe(
         inputs=model.inputs if isinstance(model, Network) else None,
         run_id=job.run_id,
         data_fingerprint=job.data_fingerprint,
+        precision=job.train.precision,
         metrics=test.metrics,
         stopped_early=early,
         heliostat_version=__version__,

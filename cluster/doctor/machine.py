@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from heliostat.cluster.folders import LOOPBACK, ray_folder
+from heliostat.infra.bf16 import cpu_unit, has_bf16
 from heliostat.infra.memory import GIB
 
 PORTS = {
@@ -32,32 +33,22 @@ class Check:
 
 
 def check_accelerator() -> Check:
-    """GPUs, or the CPU's support of bfloat16."""
+    """GPUs, or the CPU, and whether they compute bfloat16."""
     import torch
 
     if torch.cuda.is_available():
         gpus = [torch.cuda.get_device_properties(one) for one in range(torch.cuda.device_count())]
         found = ", ".join(f"{gpu.name} {gpu.total_memory / GIB:.0f} GiB" for gpu in gpus)
-        return Check("accelerator", "pass", f"PyTorch {torch.__version__}, {found}")
-    return cpu_check(f"PyTorch {torch.__version__}, no GPU, {os.cpu_count()} CPUs", cpu_flags())
+        return bf16_check(f"PyTorch {torch.__version__}, {found}", "GPU" if has_bf16("cuda") else None)
+    unit = cpu_unit(torch.cpu.get_capabilities())
+    return bf16_check(f"PyTorch {torch.__version__}, no GPU, {os.cpu_count()} CPUs", unit)
 
 
-def cpu_check(found: str, flags: set[str]) -> Check:
-    """Whether a CPU with these flags supports bfloat16."""
-    for flag, name in {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}.items():
-        if flag in flags:
-            return Check("accelerator", "pass", f"{found}, bf16 in hardware ({name})")
-    advice = "bf16 is emulated here and slow: train.precision=fp32, serve.precision=fp32"
-    return Check("accelerator", "warn", f"{found}, no bf16 in hardware", advice)
-
-
-def cpu_flags(file: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """Flags of the first CPU; empty if the system does not provide them."""
-    try:
-        lines = file.read_text().splitlines()
-    except OSError:
-        return set()
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+def bf16_check(found: str, unit: str | None) -> Check:
+    """What `precision: auto` is on a device that computes bfloat16 with `unit`, or with nothing; no failure."""
+    if unit:
+        return Check("accelerator", "pass", f"{found}, bf16 in hardware ({unit})")
+    return Check("accelerator", "pass", f"{found}, no bf16 in hardware: precision auto is fp32")
 
 
 def check_memory() -> Check:

@@ -11,6 +11,7 @@ from heliostat.infra.accelerators import ACCELERATORS
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.installed import TRAINING
 from heliostat.infra.memory import GIB
+from heliostat.operations.plan import footprint_of, on_devices
 from heliostat.spec import Spec
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 POD_BYTES = 1 * GIB
 """Of a pod, for Ray's own processes."""
+
+
+def as_trained(spec: Spec, overlay: str) -> Spec:
+    """The spec with bf16 in place of `auto` on the overlay's GPUs; with fp32 on CPUs: it needs the most memory."""
+    return on_devices(spec, has_bf16=bool(OVERLAYS[overlay].gpus and spec.train.use_gpu))
 
 
 def planned(spec: Spec) -> Footprint | str:
@@ -30,8 +36,6 @@ def planned(spec: Spec) -> Footprint | str:
     kind, _, place = spec.model.source.partition(":")
     if kind != "pkg" or importlib.util.find_spec(place.partition("/")[0]) is None:
         return f"{spec.model.source} is not on this machine"
-    from heliostat.operations.plan import footprint_of
-
     return footprint_of(spec, None)
 
 

@@ -10,6 +10,7 @@ from heliostat.infra.accelerators import ACCELERATORS, PRICES_OF, Accelerator, r
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.memory import GIB
 from heliostat.spec import Spec
+from heliostat.train.precision import settled
 from heliostat.view.terminal import View
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ def show_plan(spec: Spec, view: View, prices: Sequence[str], mfu: float) -> None
     from heliostat.pipeline.prepare import prepared_data
 
     devices = priced(prices)
+    if spec.train.precision == "auto":
+        spec = on_devices(spec, has_bf16=True)
+        view.say(f"precision: {spec.train.precision}, as auto is on these accelerators")
     prepared = prepared_data(spec)
     model = footprint_of(spec, prepared)
     trained = f", {model.trainable / 1e6:.1f} million of them trained" if model.trainable < model.parameters else ""
@@ -32,6 +36,11 @@ def show_plan(spec: Spec, view: View, prices: Sequence[str], mfu: float) -> None
         view.say(f"time and price need to know the data: heliostat prepare {spec.name}, then plan again")
     else:
         show_costs(spec, view, model, prepared, devices, mfu)
+
+
+def on_devices(spec: Spec, has_bf16: bool) -> Spec:
+    """The spec with the precision that `auto` is on devices that compute bfloat16, or on others."""
+    return spec.model_copy(update={"train": settled(spec.train, spec.model, has_bf16)})
 
 
 def footprint_of(spec: Spec, prepared: Prepared | None) -> Footprint:

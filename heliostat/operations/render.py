@@ -96,11 +96,12 @@ def manifests(spec: Spec, request: Request, view: View) -> dict[str, str]:
     for key in unused(spec):
         view.say(f"{key}: given, and not used on Kubernetes, where pods and services say it")
     if request.job in ("train", "tune"):
-        model = memory.planned(spec)
+        trained = memory.as_trained(spec, request.overlay)
+        model = memory.planned(trained)
         if isinstance(model, str):
             view.say(f"memory of worker pods is the overlay's or cluster.pod_memory_gib, not planned: {model}")
         else:
-            memory.check_memory(spec, request.overlay, model)
+            memory.check_memory(trained, request.overlay, model)
     served = _served(spec, request.model) if request.is_served else None
     wanted = workload(spec, request.overlay, request.run, request.images, served, request.job, request.model)
     return kustomization.files(wanted, request.overlay, package())

@@ -62,6 +62,8 @@ def report_on_run(spec: Spec, prepared: Prepared, run: Run, trained: TrainingRes
     """
     subtitle = f"Version {trained.model.number}, published by run {trained.run_id}"
     more = {"base model": spec.model.origin, "run in MLflow": trained.tracking_url}
+    if precision := trained.result.get("precision"):
+        more["trained in"] = precision
     if early := trained.result.get("stopped_early"):
         more["stopped early"] = early
     key = f"runs/{spec.name}/{trained.run_id}/report.html"

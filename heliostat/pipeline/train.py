@@ -53,7 +53,8 @@ def _run(spec: Spec, prepared: Prepared, view: View, run_id: str) -> TrainingRes
 
     record = read_run(spec, run_id)
     job = make_job(spec, prepared, run_id)
-    params = {**spec.train.model_dump(mode="json"), "model": spec.model.origin, "data": prepared.fingerprint}
+    settings = spec.train.model_dump(mode="json", exclude={"precision"})  # the workers say what it is on their devices
+    params = {**settings, "model": spec.model.origin, "data": prepared.fingerprint}
     tags = {"heliostat.kind": "run", "heliostat.run_id": run_id}
     with start_run(spec.storage, spec.name, run_id, params, tags, run_id=record.get("mlflow")) as run:
         write_run(spec, run_id, {"mlflow": run.id, "status": "running"})
@@ -65,6 +66,8 @@ def _run(spec: Spec, prepared: Prepared, view: View, run_id: str) -> TrainingRes
                 run.log(values, step)
                 for name, value in values.items():
                     seen.setdefault(name, {})[step] = value
+                if event["kind"] == "precision":
+                    run.param("precision", event["precision"])
                 on_event(event)
 
             result = launch(job, handle)

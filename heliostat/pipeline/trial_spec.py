@@ -45,6 +45,8 @@ def check_space(spec: Spec) -> None:
     for key, domain in spec.tune.space.items():
         parents = {parent: domain.alternatives(parent)[0] for parent in domain.when}
         for value in domain.to_check():
+            if value == "auto" and full_key(key) == "train.precision":
+                raise ConfigError(f"tune.space.{key}: 'auto' given; bf16 and fp32 are allowed, since trials compare")
             try:
                 trial_spec(spec, {**parents, key: value})
             except ConfigError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from heliostat.infra.config.strict import dump_yaml
 from heliostat.infra.errors import ResourceError, TrainingError
 from heliostat.pipeline.search_files import page_of, running_state, write_files
+from heliostat.pipeline.search_precision import settle_precision
 from heliostat.pipeline.searches import new_search, read_search, write_search
 from heliostat.pipeline.trial_jobs import TrialJobs
 from heliostat.pipeline.trial_spec import check_space, with_values
@@ -49,6 +50,7 @@ def run(
 
     check_space(spec)
     name = name or new_search()
+    spec = settle_precision(spec, name, view)
     jobs = TrialJobs(spec, name, prepared)
     jobs.prepare(view)
     plan = make_plan(spec, prepared, jobs, name)

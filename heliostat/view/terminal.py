@@ -76,6 +76,8 @@ class View:
                     shown = list(event["metrics"].items())[:SHOWN_METRICS]
                     numbers = ", ".join(f"{name} {number(value)}" for name, value in shown)
                     bar.say(f"  step {event['step']}: validation {numbers}")
+                elif event["kind"] == "precision" and event["message"]:
+                    bar.say(f"  {event['message']}")
                 elif event["kind"] == "early_stop":
                     bar.say(f"  stopped early {event['message']}")
                 elif event["kind"] == "memory":

@@ -48,7 +48,8 @@ def pack(model: nn.Module) -> nn.Module:
 
 def _supported() -> bool:
     operators: Any = torch.ops.mkldnn
-    return bool(torch.backends.mkldnn.enabled) and hasattr(operators, "_linear_pointwise")
+    enabled = bool(torch.backends.mkldnn.enabled) and hasattr(operators, "_linear_pointwise")
+    return enabled and bool(operators._is_mkldnn_bf16_supported())
 
 
 def _gelu_follows(module: nn.Module) -> bool:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from heliostat.infra import log
+from heliostat.infra.bf16 import has_bf16
 from heliostat.infra.memory import keep_freed_memory
 from heliostat.serve.config import ServeConfig
 
@@ -28,15 +29,18 @@ def device_of(config: ServeConfig) -> torch.device:
 
 
 def dtype_of(config: ServeConfig, device: torch.device) -> torch.dtype:
-    """bfloat16 if configured and supported in hardware; without it, bfloat16 would be slower than float32."""
+    """The type that `config.precision` means on this device; warns of bfloat16 that is emulated."""
     import torch
 
     if config.precision == "fp32":
         return torch.float32
-    if device.type == "cpu" and not _cpu_has_bf16():
-        _log.info("this processor has no bfloat16 arithmetic: serving in float32")
-        return torch.float32
-    return torch.bfloat16
+    if has_bf16(device.type):
+        return torch.bfloat16
+    if config.precision == "bf16":
+        _log.warning("serve.precision: bf16 given, which this %s emulates; auto or fp32 is faster", device.type)
+        return torch.bfloat16
+    _log.info("this %s does not compute bfloat16: serving in float32", device.type)
+    return torch.float32
 
 
 def cache_bytes(device: torch.device) -> int:
@@ -48,10 +52,3 @@ def cache_bytes(device: torch.device) -> int:
     else:
         free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return int(free_bytes * CACHE_SHARE[device.type])
-
-
-def _cpu_has_bf16() -> bool:
-    import torch
-
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))

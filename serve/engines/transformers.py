@@ -55,6 +55,13 @@ class TransformersEngine:
             adapters=adapters,
         )
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it computes in float32, as the model that answered the published probe did."""
+        import torch
+
+        return self.scheduler.dtype == torch.float32
+
     async def encode_prompt(self, prompt: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a plain prompt."""
         return await self._in_thread(self._encode, prompt, add_special_tokens)

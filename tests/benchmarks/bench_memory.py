@@ -36,7 +36,7 @@ def measure(stage: int) -> dict[str, Any]:
     torch.manual_seed(0)
     model = BertForSequenceClassification(BertConfig())
     parameters = model.num_parameters()
-    engine = build_engine(model, build(TrainConfig, {"zero_stage": stage}), world)
+    engine = build_engine(model, build(TrainConfig, {"zero_stage": stage, "precision": "bf16"}), world)
     del model
     for is_last in (False, True):
         engine.backward(engine(input_ids=torch.ones(2, 8).long(), labels=torch.zeros(2).long()).loss)
@@ -71,7 +71,7 @@ def alive() -> dict[str, int]:
 def theory(parameters: int, stage: int) -> float:
     """Bytes of parameters, gradients and optimizer in one worker."""
     model = Footprint(parameters, parameters, 0, 0, 0, 0, Flops(0, 0, 0))
-    found = needs(model, TrainConfig(), stage, WORKERS, 0)
+    found = needs(model, TrainConfig(precision="bf16"), stage, WORKERS, 0)
     return found.parameters + found.gradients + found.optimizer
 
 

@@ -63,8 +63,8 @@ def settings(folder: str) -> list[str]:
     space = "{learning_rate: {loguniform: [1e-5, 1e-3]}}"
     return [
         f"storage.url={folder}/storage", "data.limit=320", "data.max_length=32", "train.max_steps=1", "tune.grace=1.0",
-        "train.workers=2", f"tune.space={space}", f"tune.trials={TRIALS}", "tune.scheduler=none", "tune.search=random",
-        "tune.lag=0",
+        "train.workers=2", "train.precision=bf16", f"tune.space={space}", f"tune.trials={TRIALS}",
+        "tune.scheduler=none", "tune.search=random", "tune.lag=0",
     ]  # fmt: skip
 
 

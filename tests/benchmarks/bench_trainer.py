@@ -55,7 +55,7 @@ def ours() -> dict[str, float]:
     labels = [row != -100 for row in rows.lists("labels", np.arange(len(rows)))]
     table = rows.table.append_column("length", pa.array([len(row) for row in labels], pa.int32()))
     rows = Rows(table.append_column("targets", pa.array([int(row[1:].sum()) for row in labels], pa.int32())), ())
-    train = TrainConfig(global_batch_size=GLOBAL_BATCH, zero_stage=2, learning_rate=1e-5)
+    train = TrainConfig(global_batch_size=GLOBAL_BATCH, zero_stage=2, learning_rate=1e-5, precision="bf16")
     torch.manual_seed(0)
     engine = build_engine(TASK.load_model(base(), (), 0.0), train, world)
     run, plan = Run(TASK, engine, train, rows, rows, world), BatchPlan(rows.lengths, rows.targets, GLOBAL_BATCH, 0)
@@ -91,7 +91,7 @@ def trainer() -> dict[str, float]:
     """Tokens/s of Trainer, over all workers."""
     torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_pretrained(base(), dtype=torch.float32, use_cache=False)
-    train = TrainConfig(global_batch_size=GLOBAL_BATCH, zero_stage=2)
+    train = TrainConfig(global_batch_size=GLOBAL_BATCH, zero_stage=2, precision="bf16")
     collator = Collator(AutoTokenizer.from_pretrained(base()))
     timer = Timer(collator)
     with tempfile.TemporaryDirectory() as folder:

@@ -93,7 +93,8 @@ def train(file: str) -> None:
 
     configure_process(1)
     world, task, rows = join("cpu"), tasks.get("text-classification"), reviews(file)
-    train = build(TrainConfig, {"global_batch_size": 32, "learning_rate": 2e-4, "epochs": 99, "dropout": 0.0})
+    values = {"global_batch_size": 32, "learning_rate": 2e-4, "epochs": 99, "dropout": 0.0, "precision": "bf16"}
+    train = build(TrainConfig, values)
     torch.manual_seed(0)
     run = Run(task, build_engine(task.load_model(base(), rows.labels, 0.0), train, world), train, rows, rows, world)
     plan = BatchPlan(rows.lengths, rows.targets, train.global_batch_size, train.seed)

@@ -50,7 +50,7 @@ def steps_of(rows: Rows, values: dict[str, Any], steps: int) -> list[StepStats]:
     """What this rank did in the steps after the first WARM_UP of Heliostat's loop: DeepSpeed, one thread each."""
     configure_process(1)
     world, task = join("cpu"), tasks.get("text-classification")
-    train = build(TrainConfig, {**values, "workers": world.size})
+    train = build(TrainConfig, {"precision": "bf16", **values, "workers": world.size})
     torch.manual_seed(0)
     engine = build_engine(task.load_model(base(), rows.labels, train.dropout), train, world)
     run = Run(task, engine, train, rows, rows, world)

@@ -18,8 +18,10 @@ import yaml
 
 from heliostat.cluster.session.leftovers import leftovers
 from heliostat.infra import tracking
+from heliostat.infra.bf16 import has_bf16
 from heliostat.infra.errors import IntegrityError
 from heliostat.infra.registry import registry
+from heliostat.infra.registry.published import parse_description
 from heliostat.infra.registry.registry import ModelVersion
 from heliostat.infra.storage.store import open_store
 from heliostat.pipeline import prepare, serve, sessions, tune
@@ -29,6 +31,8 @@ from heliostat.view.terminal import View
 from tests.ports import free_port
 
 EPOCHS = 10
+AUTO, OTHER = ("bf16", "fp32") if has_bf16("cpu") else ("fp32", "bf16")
+"""What `precision: auto` is here, and what it is on a machine with another CPU."""
 
 
 @pytest.fixture
@@ -69,6 +73,7 @@ def test_everything_is_in_the_bucket_and_survives_the_loss_of_the_driver(spec: S
     tops = {entry.key.split("/")[0] for entry in open_store(spec.storage).list()}
     assert tops >= {"data", "runs", "models"}
     the_report_shows_the_whole_run(spec, said, version)
+    the_precision_is_still_that_of_the_machine_where_the_run_began(version, spec)
 
     done = subprocess.run(command("train", "tiny.yaml", "--resume"), capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -96,10 +101,18 @@ def the_report_shows_the_whole_run(spec: Spec, said: str, version: ModelVersion)
     assert [one.path for one in kept] == ["report.html"]
 
 
+def the_precision_is_still_that_of_the_machine_where_the_run_began(version: ModelVersion, spec: Spec) -> None:
+    described = parse_description(open_store(version.url).read_bytes("heliostat.json"), version.url)
+    assert described.precision == OTHER
+    kept = tracking.client(spec.storage).get_run(str(version.run_id))
+    assert kept.data.params["precision"] == OTHER
+
+
 def kill_after_first_checkpoint(spec: Spec) -> None:
-    """Starts a run and ends its driver with SIGKILL once a checkpoint is complete."""
+    """Starts a run, as on another machine, and ends its driver with SIGKILL once a checkpoint is complete."""
+    there = f"train.precision={OTHER}"
     process = subprocess.Popen(
-        command("train", "tiny.yaml", f"train.epochs={EPOCHS}", "train.checkpoint_every=20"),
+        command("train", "tiny.yaml", f"train.epochs={EPOCHS}", "train.checkpoint_every=20", there),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     until = time.monotonic() + 200
@@ -148,7 +161,7 @@ def test_a_search_finds_the_better_rate_and_gives_everything_back(
     with sessions.session(local):
         prepared = prepare.run(local, View())
         best, found = tune.run(local, prepared, View())
-        assert best.train.learning_rate == 1e-2
+        assert (best.train.learning_rate, best.train.precision) == (1e-2, AUTO)
         assert len(found.trials) == 4
         assert {outcome(trial) for trial in found.trials} == {"finished", "paused"}
         assert found.best.share == 1

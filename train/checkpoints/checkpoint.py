@@ -135,11 +135,7 @@ class Checkpoints:
 
     def latest(self) -> dict[str, Any] | None:
         """The record of the newest complete checkpoint; None if there is none."""
-        try:
-            pointer = bundle.read_pointer(self.store, f"{self.prefix}/{POINTER}")
-        except NotFoundError:
-            return None
-        return json.loads(self.store.read_bytes(f"{pointer['prefix']}/{RECORD}"))
+        return newest(self.store, self.prefix)
 
     def best(self) -> dict[str, Any] | None:
         """The record of the complete checkpoint with the best validation metric; None if none has a finite one."""
@@ -227,6 +223,16 @@ class Checkpoints:
         if convert:
             universal.convert(merged, folder / TAG)
             shutil.rmtree(merged)
+
+
+def newest(store: Store, prefix: str) -> dict[str, Any] | None:
+    """The record of the newest complete checkpoint below `prefix`; None if there is none."""
+    try:
+        pointer = bundle.read_pointer(store, f"{prefix}/{POINTER}")
+    except NotFoundError:
+        return None
+    found: dict[str, Any] = json.loads(store.read_bytes(f"{pointer['prefix']}/{RECORD}"))
+    return found
 
 
 def load_shards(engine: Any, folder: Path, from_universal: bool) -> None:

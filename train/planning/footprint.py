@@ -18,6 +18,7 @@ from heliostat.train.config import TrainConfig
 from heliostat.train.models.adapters import attach, linear_layers
 from heliostat.train.models.architectures.network import Settings, build_network
 from heliostat.train.models.kernels.attention import mask
+from heliostat.train.precision import is_bf16
 from heliostat.train.telemetry.flops import Flops
 
 TOKENS = 128
@@ -49,7 +50,7 @@ def footprint(folder: Path, auto_class: str, train: TrainConfig) -> Footprint:
     import transformers
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with _default_type(torch.bfloat16 if train.precision == "bf16" else torch.float32):
+    with _default_type(torch.bfloat16 if is_bf16(train) else torch.float32):
         try:
             config = transformers.AutoConfig.from_pretrained(folder)
             config.use_cache = False

@@ -12,6 +12,7 @@ from heliostat.train.config import TrainConfig
 from heliostat.train.models.kernels.cross_entropy import CHUNK
 from heliostat.train.parallel.sharding import buckets
 from heliostat.train.planning.footprint import Footprint
+from heliostat.train.precision import is_bf16
 
 STAGES = (0, 1, 2, 3)
 PACKED_BYTES = 0.516
@@ -47,13 +48,13 @@ def needs(model: Footprint, train: TrainConfig, stage: int, workers: int, tokens
     workers from stage 3, 2 and 1 on, respectively. Activations are counted (see `footprint`). Offloaded states are
     excluded; tensor and sequence parallelism, and hpZ's second copy of the parameters, are considered.
     """
-    size = 2 if train.precision == "bf16" else 4
+    size, state_size = (2, 12) if is_bf16(train) else (4, 8)
     model = _share(model, train)
     workers //= train.tensor_parallel
     second = model.parameters * size / train.hpz_group if stage == 3 and train.hpz_group > 1 else 0
     packed = model.linear if train.adapter and train.adapter.quantize else 0
     parameters = (model.parameters - packed) * size + packed * PACKED_BYTES
-    states = model.trainable * (12 if train.precision == "bf16" else 8)
+    states = model.trainable * state_size
     at_a_time = buckets(model.parameters, model.trainable)
     reduced = at_a_time["reduce_bucket_size"] * size if stage > 0 else 0
     gathered = at_a_time["stage3_max_live_parameters"] * size if stage == 3 else 0

@@ -80,12 +80,16 @@ def test_a_model_that_has_no_source_gets_none(folder: Path) -> None:
             "data.columns: prompt and answer go together, and context goes with both",
         ),
         ("chat", "data.columns.messages=a", "data.columns: messages and prompt given"),
-        ("gan", "train.precision=bf16", "train.precision: bf16 given; model.gan is trained in fp32"),
+        ("gan", "train.precision=bf16", "train.precision: bf16 given; model.gan is trained in fp32, auto and fp32"),
     ],
 )
 def test_a_key_that_would_do_nothing_is_refused(recipe: str, override: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load_spec(recipe, [override])
+
+
+def test_auto_is_allowed_where_bf16_is_not() -> None:
+    assert load_spec("gan", ["train.precision=auto"]).train.precision == "auto"
 
 
 def test_what_is_no_section_is_left_to_the_check(folder: Path) -> None:

@@ -89,9 +89,28 @@ def test_what_would_fit_does(overlay: str, overrides: list[str]) -> None:
 def test_a_model_that_no_accelerator_holds_is_refused_with_the_stage_that_does() -> None:
     large = replace(MODEL, parameters=30 * GIB, trainable=30 * GIB)
     said = r"train\.zero_stage: 1 given, with which a worker needs \d+ GiB of a GPU; B200 has 180, where 2 or 3 fits"
+    first, third = (
+        memory.as_trained(spec_of(f"train.zero_stage={stage}", "train.workers=8"), "gpu") for stage in (1, 3)
+    )
     with pytest.raises(ConfigError, match=said):
-        memory.check_memory(spec_of("train.zero_stage=1", "train.workers=8"), "gpu", large)
-    memory.check_memory(spec_of("train.zero_stage=3", "train.workers=8"), "gpu", large)
+        memory.check_memory(first, "gpu", large)
+    memory.check_memory(third, "gpu", large)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "overrides", "precision"),
+    [
+        ("gpu", [], "bf16"),
+        ("gpu", ["train.use_gpu=false"], "fp32"),
+        ("production", [], "fp32"),
+        ("production", ["train.precision=bf16"], "bf16"),
+    ],
+)
+def test_memory_is_counted_in_what_gpus_compute_in_and_on_cpus_in_what_needs_most(
+    overlay: str, overrides: list[str], precision: str
+) -> None:
+    asked = spec_of("train.precision=auto", *overrides)
+    assert memory.as_trained(asked, overlay).train.precision == precision
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_the_passes_of_all_workers_hold_the_global_batch_and_hardly_more(
     world_size: int, batch: int, limit: int
 ) -> None:
     micro = micro_batch_size(batch, world_size, limit)
-    config = deepspeed_config(TrainConfig(global_batch_size=batch), world_size, micro)
+    config = deepspeed_config(TrainConfig(global_batch_size=batch, precision="fp32"), world_size, micro)
     passes = config["gradient_accumulation_steps"]
     assert micro <= limit
     ones = np.ones(batch)
@@ -34,8 +34,8 @@ def test_the_passes_of_all_workers_hold_the_global_batch_and_hardly_more(
 
 
 def test_the_escape_hatch_is_merged_key_by_key() -> None:
-    train = TrainConfig(zero_stage=2, deepspeed={"zero_optimization": {"reduce_bucket_size": 5}, "dump_state": True})
-    config = deepspeed_config(train, 1, 4)
+    own = {"zero_optimization": {"reduce_bucket_size": 5}, "dump_state": True}
+    config = deepspeed_config(TrainConfig(zero_stage=2, precision="bf16", deepspeed=own), 1, 4)
     assert config["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 5}
     assert config["dump_state"] is True
     assert config["bf16"] == {"enabled": True}

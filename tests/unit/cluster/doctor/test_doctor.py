@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,23 +52,19 @@ def test_ray_without_haproxy_warns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "status", "found"),
+    ("capabilities", "found"),
     [
-        ({"amx_bf16", "avx512_bf16"}, "pass", "AMX"),
-        ({"avx512_bf16"}, "pass", "AVX-512 BF16"),
-        ({"avx2"}, "warn", "no bf16 in hardware"),
+        ({"avx512_bf16": True}, "2 CPUs, bf16 in hardware (AVX-512 BF16)"),
+        ({"avx2": True}, "2 CPUs, no bf16 in hardware: precision auto is fp32"),
     ],
 )
-def test_what_the_cpu_has_for_bf16(flags: set[str], status: str, found: str) -> None:
-    check = machine.cpu_check("2 CPUs", flags)
-    assert check.status == status
-    assert found in check.found
-
-
-def test_flags_are_read_from_the_first_cpu(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx2\n\nprocessor\t: 1\nflags\t\t: other\n")
-    assert machine.cpu_flags(tmp_path / "cpuinfo") == {"fpu", "avx2"}
-    assert machine.cpu_flags(tmp_path / "none") == set()
+def test_what_the_cpu_has_for_bf16(capabilities: dict[str, Any], found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    check = machine.check_accelerator()
+    assert check.status == "pass", "auto is right on both"
+    assert check.found.endswith(found)
 
 
 @pytest.mark.parametrize(("gib", "status"), [(0.5, "fail"), (5, "warn"), (50, "pass")])

@@ -96,6 +96,11 @@ def test_a_report_says_that_a_run_has_ended_early(spec: Spec) -> None:
     assert "stopped early" not in said[1]
 
 
+def test_a_report_says_what_a_run_was_trained_in(spec: Spec) -> None:
+    page = Path(write(spec, FakeRun(), trained(precision="fp32")) or "").read_text()
+    assert "<dt>trained in</dt><dd>fp32</dd>" in page
+
+
 def test_a_search_without_validation_records_is_refused(spec: Spec) -> None:
     data = spec.data.model_copy(update={"split": Split(validation=0)})
     with pytest.raises(ConfigError, match=r"data\.split\.validation: 0 given; a search compares its trials by that sp"):

@@ -54,6 +54,7 @@ def run(spec: Spec, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Training
     result = {**RESULT, **changes, "url": f"{spec.storage.url}/models/sentiment/{RUN}"}
 
     def launch(_: object, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        on_event({"kind": "precision", "precision": "fp32", "message": ""})
         on_event(result)
         return result
 
@@ -102,6 +103,13 @@ def test_mlflow_knows_of_a_run_that_has_ended_early(
     run(spec, monkeypatch, stopped_early=early)
     (found,) = tracking.client(spec.storage).search_runs(["1"])
     assert found.data.tags.get("heliostat.stopped_early") == early
+
+
+def test_mlflow_knows_what_a_run_is_trained_in(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(spec.model_copy(update={"train": spec.train.model_copy(update={"precision": "auto"})}), monkeypatch)
+    (found,) = tracking.client(spec.storage).search_runs(["1"])
+    assert found.data.params["precision"] == "fp32"
+    assert found.data.params["zero_stage"] == str(spec.train.zero_stage)
 
 
 @pytest.mark.parametrize("command", [["train", "sentiment"], ["tune", "sentiment", "tune.trials=1"]])

@@ -80,6 +80,12 @@ def test_what_a_search_cannot_vary_is_refused_by_name(space: dict[str, Any], mes
         check_space(spec(space=space))
 
 
+def test_trials_of_one_search_are_not_to_differ_by_what_computes_them() -> None:
+    with pytest.raises(ConfigError, match=r"tune\.space\.precision: 'auto' given; bf16 and fp32 are allowed"):
+        check_space(spec(space={"precision": {"choice": ["fp32", "auto"]}}))
+    check_space(spec(space={"precision": {"choice": ["fp32", "bf16"]}}))
+
+
 def test_a_search_without_validation_records_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"data\.split\.validation: 0 given; a search compares its trials by that sp"):
         check_space(spec("data.split.validation=0"))

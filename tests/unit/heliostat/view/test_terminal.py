@@ -49,6 +49,13 @@ def test_a_run_that_ends_early_says_where_and_why(capsys: pytest.CaptureFixture[
     assert "  stopped early after step 4 of 9: accuracy has not improved" in capsys.readouterr().out.splitlines()
 
 
+def test_a_run_says_what_its_precision_is_where_that_is_no_matter_of_course(capsys: pytest.CaptureFixture[str]) -> None:
+    with View().training() as on_event:
+        on_event({"kind": "precision", "precision": "bf16", "message": ""})
+        on_event({"kind": "precision", "precision": "fp32", "message": "train.precision: fp32, since"})
+    assert capsys.readouterr().out.strip() == "train.precision: fp32, since"
+
+
 def test_the_share_of_unknown_tokens_is_shown_beside_the_counts(capsys: pytest.CaptureFixture[str]) -> None:
     View().prepared(Prepared("f", "", Path(), (), {"tokens": 400, "unknown_tokens": 3}))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

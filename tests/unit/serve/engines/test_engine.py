@@ -57,6 +57,22 @@ async def answer(engine: TransformersEngine, prompt: str, sampling: Sampling, de
     return "".join(delta.text for delta in deltas), deltas[-1]
 
 
+@pytest.mark.parametrize(("dtype", "is_exact"), [(torch.float32, True), (torch.bfloat16, False)])
+async def test_an_answer_is_exact_where_it_is_computed_in_float32(
+    dtype: torch.dtype,
+    is_exact: bool,
+    llama: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    config: ServeConfig,
+    recorded: Recorded,
+) -> None:
+    model = copy.deepcopy(llama).to(dtype)
+    model.set_attn_implementation(register())
+    engine = TransformersEngine(model, tokenizer, config, recorded.metrics)
+    assert engine.is_exact == is_exact
+    engine.close()
+
+
 async def test_each_sequence_is_timed_by_phase_and_counted_while_it_is_there(
     engine: TransformersEngine, recorded: Recorded
 ) -> None:

@@ -22,7 +22,7 @@ SIZES = {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 12, "
 
 
 def train_config(**values: Any) -> TrainConfig:
-    return build(TrainConfig, values)
+    return build(TrainConfig, {"precision": "bf16", **values})
 
 
 @pytest.mark.parametrize(

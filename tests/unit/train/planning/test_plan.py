@@ -28,7 +28,7 @@ SIZES = {
 
 
 def spec(**values: Any) -> TrainConfig:
-    return build(TrainConfig, {"workers": 8, **values})
+    return build(TrainConfig, {"workers": 8, "precision": "bf16", **values})
 
 
 def states(stage: int, workers: int = 8, **values: Any) -> float:
