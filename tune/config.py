@@ -140,6 +140,7 @@ class TuneConfig(StrictModel):
                     "whose trials change their values on the way"
                 )
 
+    @model_validator(mode="after")
     def _a_difference_is_for_patience(self) -> TuneConfig:
         if self.min_delta and not self.patience:
             raise ValueError(f"tune.min_delta: {self.min_delta:g} given without tune.patience, which it is for")
