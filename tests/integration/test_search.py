@@ -194,10 +194,12 @@ def test_a_node_that_is_lost_changes_no_result(tmp_path: Path, cluster: Cluster)
 def test_trials_of_one_worker_share_a_gpu(tmp_path: Path) -> None:
     """Placement alone: Ray is told of a GPU that is not there."""
     side_by_side: list[int] = []
-    settings = ("cluster.num_gpus=1", "train.use_gpu=true", "tune.gpus_per_trial=0.5", "tune.trials=3", "tune.lag=none")
+
+    def on_change(driver: Driver) -> None:
+        side_by_side.append(sum(gang.is_up for gang in driver._gangs))
+
+    settings = ("cluster.num_gpus=1", "train.use_gpu=true", "tune.gpus_per_trial=0.5")
     with known(tmp_path, *settings) as (spec, plan):
-        found = search(
-            plan("shared"), open_store(spec.storage), lambda driver: side_by_side.append(len(driver.running))
-        )
+        found = search(plan("shared"), open_store(spec.storage), on_change)
     assert max(side_by_side) == 2
     assert not [trial.error for trial in found.trials if trial.error]
