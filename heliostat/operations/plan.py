@@ -23,13 +23,13 @@ def show_plan(spec: Spec, view: View, prices: Sequence[str], mfu: float) -> None
     from heliostat.pipeline.prepare import prepared_data
 
     devices = priced(prices)
-    if spec.train.precision == "auto":
-        spec = on_devices(spec, has_bf16=True)
-        view.say(f"precision: {spec.train.precision}, as auto is on these accelerators")
+    is_auto, spec = spec.train.precision == "auto", on_devices(spec, has_bf16=True)
     prepared = prepared_data(spec)
     model = footprint_of(spec, prepared)
     trained = f", {model.trainable / 1e6:.1f} million of them trained" if model.trainable < model.parameters else ""
     view.say(f"{spec.model.origin}: {model.parameters / 1e6:.1f} million parameters{trained}")
+    if is_auto:
+        view.say(f"precision: {spec.train.precision}, as auto is on these accelerators")
     show_memory(spec, view, model)
     show_devices(spec, view, model, devices)
     if prepared is None:
