@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.config.types import Positive
+from heliostat.tune.choice import Rule
+from heliostat.tune.objectives import ObjectiveConfig, check_distinct
 from heliostat.tune.space.domains import Domain
 from heliostat.tune.space.space import Space, check_points
 
@@ -23,6 +25,13 @@ class BudgetConfig(StrictModel):
     """Hours of workers, idle ones too: two workers use up an hour in 30 minutes."""
 
 
+class Bound(StrictModel):
+    """What a metric may be at most, or at least."""
+
+    max: float | None = None
+    min: float | None = None
+
+
 class TuneConfig(StrictModel):
     """A search over keys of the spec."""
 
@@ -30,6 +39,11 @@ class TuneConfig(StrictModel):
     """Key -> domain, such as `learning_rate: {loguniform: [1e-5, 1e-3]}`; a key without a dot is one of `train`."""
     points: list[dict[str, Any]] = []
     """Configurations to try first; keys that are left out are drawn."""
+    objectives: list[ObjectiveConfig] | None = None
+    """Metrics that trials are compared by, such as `[f1, latency_ms]`; the task's own one if omitted."""
+    choose: Literal["first", "knee"] | dict[str, Bound] = "first"
+    """Which trial of the Pareto front is taken: `first`, the best in the first objective; `knee`, the best compromise;
+    `{latency_ms: {max: 20}}`, the best in the first objective of those that keep the bounds."""
     trials: Positive = 8
     concurrent: Positive | None = None
     """Most trials that run at the same time, each on `train.workers` workers (the minimum); as many as the cluster has
@@ -58,6 +72,13 @@ class TuneConfig(StrictModel):
     """How a trial's learning rate follows its global batch, from that of `train`."""
 
     @property
+    def rule(self) -> Rule:
+        """`choose` as plain values."""
+        if isinstance(self.choose, str):
+            return self.choose
+        return {metric: bound.model_dump(exclude_none=True) for metric, bound in self.choose.items()}
+
+    @property
     def decision_lag(self) -> int | None:
         """Works whose results a decision does not see; None without a fixed number."""
         if self.lag == "none":
@@ -69,6 +90,20 @@ class TuneConfig(StrictModel):
         """Most trials at the same time."""
         by_lag = self.trials if self.decision_lag is None else self.decision_lag + 1
         return min(by_lag, self.concurrent or by_lag)
+
+    @field_validator("objectives")
+    @classmethod
+    def _are_distinct(cls, objectives: list[ObjectiveConfig] | None) -> list[ObjectiveConfig] | None:
+        if objectives is not None:
+            check_distinct(objectives)
+        return objectives
+
+    @field_validator("choose", mode="before")
+    @classmethod
+    def _is_a_rule(cls, value: Any) -> Any:
+        if value in ("first", "knee") or (isinstance(value, dict) and value):
+            return value
+        raise ValueError("first, knee, or bounds of metrics such as {latency_ms: {max: 20}} are allowed")
 
     @field_validator("space")
     @classmethod

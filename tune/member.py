@@ -10,7 +10,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +47,10 @@ class NothingStoring:
 class Member:
     """One worker of a gang."""
 
-    def __init__(self, cpus: int) -> None:
+    def __init__(self, cpus: int, measures: Sequence[str] = ()) -> None:
+        """`measures` are names of `objectives.MEASURED`."""
         from heliostat.train.parallel.distributed import configure_process
+        from heliostat.tune.measure import Meter
         from heliostat.tune.notices import StopNotices
 
         self._inputs: dict[str, Any] = {}
@@ -58,6 +60,7 @@ class Member:
         self._reports: Iterator[Report] = iter(())
         self._pulse = Pulse(0, 0.0)
         self._started = 0.0
+        self._meter = Meter(measures)
         configure_process(cpus)
 
     def address(self) -> tuple[str, int]:
@@ -94,12 +97,13 @@ class Member:
         built = fit_micro_batch(lambda most: build_run(inputs, train, self._world, most), limit)
         self._run = self._watched(built, described, place, steps)
         self._reports = fit(self._run)
+        self._meter.begin()
         self._started = time.perf_counter()
         micro_batch = self._run.engine.train_micro_batch_size_per_gpu()
         return {"step": self._run.checkpoints.find_start(), "micro_batch": micro_batch}
 
     def advance(self) -> dict[str, Any]:
-        """Trains to the next validation: its `step` of `steps`, `metrics` and `seconds`.
+        """Trains to the next validation: its `step` of `steps`, `metrics` with what is measured, and `seconds`.
 
         Raises PassTooLargeError if memory runs out.
         """
@@ -107,12 +111,13 @@ class Member:
 
         with sizing_out_of_memory(self._run):
             report = next(self._reports)
+            measured = self._meter.measured(self._run)
         now, self._started = time.perf_counter(), self._started
         seconds, self._started = now - self._started, now
         return {
             "step": report.step,
             "steps": report.steps,
-            "metrics": report.metrics,
+            "metrics": {**report.metrics, **measured},
             "seconds": seconds,
         }
 
@@ -167,6 +172,7 @@ class Member:
 
     def _stepped(self, stats: StepStats) -> None:
         self._pulse = Pulse(self._pulse.passes + 1, stats.seconds)
+        self._meter.stepped(stats)
 
     def _validated(self, _records: int) -> None:
         self._pulse = Pulse(self._pulse.passes + 1, self._pulse.step_seconds)

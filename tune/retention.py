@@ -18,7 +18,9 @@ def sizes(entries: Iterable[Entry], prefix: str) -> dict[int, int]:
     return found
 
 
-def unneeded(known: dict[int, int], trials: Sequence[Trial], objective: Objective, most_bytes: int) -> list[int]:
+def unneeded(
+    known: dict[int, int], trials: Sequence[Trial], objectives: Sequence[Objective], most_bytes: int
+) -> list[int]:
     """Trials of the `known` sizes whose checkpoints are to be deleted.
 
     Those that nobody goes on from, and then the worst of the paused ones while all take more than `most_bytes`. Trials
@@ -28,7 +30,7 @@ def unneeded(known: dict[int, int], trials: Sequence[Trial], objective: Objectiv
     over = {trial.number for trial in trials if outcome(trial) in ("finished", "stopped", "failed")} - begun_from
     gone = [number for number in known if number in over]
     left = sum(size for number, size in known.items() if number not in over)
-    for trial in reversed(best_first(trials, (objective,))):
+    for trial in reversed(best_first(trials, objectives)):
         is_idle = outcome(trial) == "paused" and trial.number not in begun_from
         if left > most_bytes and is_idle and trial.number in known:
             gone.append(trial.number)
@@ -36,10 +38,12 @@ def unneeded(known: dict[int, int], trials: Sequence[Trial], objective: Objectiv
     return gone
 
 
-def retain(store: Store, prefix: str, trials: Sequence[Trial], objective: Objective, most_bytes: int) -> list[int]:
+def retain(
+    store: Store, prefix: str, trials: Sequence[Trial], objectives: Sequence[Objective], most_bytes: int
+) -> list[int]:
     """Deletes what is unneeded; returns the paused trials that lost their checkpoints by it."""
     folder = f"{prefix}/trials"
-    gone = unneeded(sizes(store.list(folder), folder), trials, objective, most_bytes)
+    gone = unneeded(sizes(store.list(folder), folder), trials, objectives, most_bytes)
     for number in gone:
         store.delete(f"{folder}/{number}")
     return [number for number in gone if outcome(trials[number]) == "paused"]

@@ -15,13 +15,13 @@ from heliostat.infra.errors import ConfigError, StoppedError, TrainingError
 from heliostat.infra.storage.base import Store
 from heliostat.infra.storage.lease import leased
 from heliostat.tune.budget import Budget
+from heliostat.tune.choice import Rule, choose, unmet
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.decisions import Decisions, Scheduler, Searcher
 from heliostat.tune.driver import Driver, MakeJob, Settings
 from heliostat.tune.gang import Crew
 from heliostat.tune.history import History
 from heliostat.tune.journal import Journal
-from heliostat.tune.ranking import best_first, is_lost
 from heliostat.tune.trials import Objective, Trial
 
 _log = log.get(__name__)
@@ -36,7 +36,7 @@ class Plan:
     id: str
     """Of the search."""
     config: TuneConfig
-    objective: Objective
+    objectives: tuple[Objective, ...]
     scheduler: Scheduler
     searcher: Searcher
     make_job: MakeJob
@@ -63,20 +63,22 @@ class Search:
     """A search that has ended: its trials in the order of their numbers."""
 
     trials: Sequence[Trial]
-    objective: Objective
+    objectives: tuple[Objective, ...]
+    rule: Rule = "first"
 
     @property
     def best(self) -> Trial:
-        """The best trial; raises TrainingError if none has a usable result."""
-        objectives = (self.objective,)
-        usable = [one for one in best_first(self.trials, objectives) if one.scores and not is_lost(one, objectives)]
-        if usable:
-            return usable[0]
+        """The trial that the rule takes; raises TrainingError if none has a usable result or keeps the bounds."""
+        if found := choose(self.trials, self.objectives, self.rule):
+            return found
+        if reason := unmet(self.trials, self.objectives, self.rule):
+            raise TrainingError(reason)
         failed = [trial.error for trial in self.trials if trial.error]
         if failed and len(failed) == len(self.trials):
             raise TrainingError(f"all {len(failed)} trials failed; the first: {failed[0]}")
         why = f"; {len(failed)} failed, the first: {failed[0]}" if failed else ""
-        raise TrainingError(f"none of {len(self.trials)} trials has a finite {self.objective.metric}{why}")
+        names = ", ".join(one.metric for one in self.objectives)
+        raise TrainingError(f"none of {len(self.trials)} trials has a finite {names}{why}")
 
 
 def search(plan: Plan, store: Store, on_change: Callable[[Driver], None]) -> Search:
@@ -115,7 +117,7 @@ def run(plan: Plan, driver: Driver) -> Search:
         asyncio.run(driver.run())
     if received:
         raise StoppedError(f"{plan.what} stopped; --resume goes on with it", received[0])
-    return Search(driver.trials(), plan.objective)
+    return Search(driver.trials(), plan.objectives, plan.config.rule)
 
 
 def begun(plan: Plan, journal: Journal) -> Driver:
@@ -127,8 +129,8 @@ def begun(plan: Plan, journal: Journal) -> Driver:
         _check_contract(plan, history.begun[0]["contract"])
     driver = Driver(decisions, journal, plan.make_job, plan.crew, _settings(plan, len(history.begun) + 1))
     driver.resume(history.scores, history.spent, history.handled)
-    about = {"contract": plan.contract, "space": plan.space, "objective": asdict(plan.objective)}
-    journal.add("driver", {**about, "trials": config.trials})
+    goals = {"objectives": [asdict(one) for one in plan.objectives], "choose": config.rule}
+    journal.add("driver", {"contract": plan.contract, "space": plan.space, **goals, "trials": config.trials})
     return driver
 
 
@@ -140,7 +142,7 @@ def _settings(plan: Plan, owner: int) -> Settings:
         grace=config.grace,
         max_failures=config.max_failures,
         most_gangs=config.most_gangs,
-        objective=plan.objective,
+        objectives=plan.objectives,
         budget=plan.budget,
         checkpoint_bytes=config.checkpoint_bytes,
     )

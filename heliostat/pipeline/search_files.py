@@ -21,8 +21,9 @@ def running_state(spec: Spec, plan: Plan, driver: Driver) -> SearchState:
     spent = driver.spent()
     return SearchState(
         name=plan.id,
-        objectives=(plan.objective,),
+        objectives=plan.objectives,
         trials=driver.trials(),
+        rule=plan.config.rule,
         running={driver.decisions.works[number].trial for number in driver.running},
         elapsed_seconds=spent["seconds"],
         worker_hours=spent["worker_seconds"] / 3600,

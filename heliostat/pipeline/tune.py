@@ -54,29 +54,29 @@ def run(
 
 def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> Plan:
     """What the search is made of; starts nothing."""
-    from heliostat.train import tasks
     from heliostat.train.launch import resolve_use_gpu
     from heliostat.tune.budget import budget_of
     from heliostat.tune.gang import Crew
+    from heliostat.tune.objectives import objectives_of
     from heliostat.tune.schedulers.base import Settings
     from heliostat.tune.schedulers.catalog import build_scheduler
     from heliostat.tune.search import Plan
     from heliostat.tune.searchers import build_searcher
     from heliostat.tune.space.space import Space
-    from heliostat.tune.trials import Objective
 
-    task, config = tasks.get(spec.task), spec.tune
-    objective = Objective(task.metric, task.mode)
+    config = spec.tune
+    objectives = objectives_of(config.objectives, spec.task)
+    compared = ", ".join(f"{one.metric} {one.mode}" for one in objectives)
     return Plan(
         name=spec.name,
         id=name,
         config=config,
-        objective=objective,
-        scheduler=build_scheduler(config.scheduler, Settings((objective,), config.grace, seed=config.seed)),
-        searcher=build_searcher(config.search, Space(config.space), (objective,), config.seed, config.points),
+        objectives=objectives,
+        scheduler=build_scheduler(config.scheduler, Settings(objectives, config.grace, seed=config.seed)),
+        searcher=build_searcher(config.search, Space(config.space), objectives, config.seed, config.points),
         make_job=make_job,
-        crew=Crew.of(spec.train, resolve_use_gpu(spec.train)),
-        contract=contract(spec, prepared),
+        crew=Crew.of(spec.train, resolve_use_gpu(spec.train), objectives),
+        contract={**contract(spec, prepared), "tune.objectives": compared},
         space={key: domain.model_dump(exclude_none=True) for key, domain in config.space.items()},
         budget=budget_of(config.budget),
     )

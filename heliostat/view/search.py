@@ -15,7 +15,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from heliostat.tune.ranking import best_first, is_lost
+from heliostat.tune.choice import told
+from heliostat.tune.ranking import is_lost
 from heliostat.tune.reports.table import ENDED, FAILED, RUNNING, STATES, Row, one_line, row, rows, state_of
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Trial
@@ -127,7 +128,7 @@ def table(state: SearchState) -> RenderableType:
     by_number = {trial.number: trial for trial in state.trials}
     running = [trial for trial in state.trials if state_of(trial, state) == RUNNING]
     goals = state.objectives
-    best = [trial for trial in best_first(state.trials, goals) if trial.scores and not is_lost(trial, goals)]
+    best = [trial for trial in state.ranked if trial.scores and not is_lost(trial, goals)]
     parts: list[RenderableType] = [Text(headline(state), style="bold")]
     if state.note:
         parts.append(Text(state.note))
@@ -173,9 +174,10 @@ def headline(state: SearchState) -> str:
 
 
 def best_values(state: SearchState) -> str:
-    """The objectives of the best trial; empty if there is none."""
-    best = next(iter(best_first(state.trials, state.objectives)), None)
-    return "" if best is None or is_lost(best, state.objectives) else measured(state, row(state, best, {}).best)
+    """The objectives of the trial that is taken; empty if there is none."""
+    if state.chosen is None:
+        return "none within tune.choose" if state.unmet else ""
+    return measured(state, row(state, state.chosen, {}).best)
 
 
 def measured(state: SearchState, best: Mapping[str, float]) -> str:
@@ -217,13 +219,25 @@ def duration(seconds: float) -> str:
 def show_search(view: View, state: SearchState) -> None:
     """Prints the trials, best first."""
     found = rows(state)
-    columns = ["trial", *state.searched, *(one.metric for one in state.objectives), "ran", "seconds", "outcome"]
+    several = ["front"] if len(state.objectives) > 1 else []
+    columns = [
+        "trial",
+        *state.searched,
+        *(one.metric for one in state.objectives),
+        *several,
+        "ran",
+        "seconds",
+        "outcome",
+    ]
     view.table("Trials, best first", columns, [_final(state, one) for one in found[:MOST_ROWS]])
     if len(found) > MOST_ROWS:
         view.say(f"{len(found) - MOST_ROWS:,} more are in trials.csv")
+    if several and state.chosen:
+        view.say(f"tune.choose ({told(state.rule)}) takes trial {state.chosen.number} of the Pareto front")
 
 
 def _final(state: SearchState, one: Row) -> list[object]:
     values = [one.values.get(key, "") for key in state.searched]
     best = [one.best.get(goal.metric, "-") for goal in state.objectives]
-    return [one.number, *values, *best, one.progress, round(one.seconds, 1), one.reason or one.state]
+    front = [] if one.is_front is None else ["yes" if one.is_front else ""]
+    return [one.number, *values, *best, *front, one.progress, round(one.seconds, 1), one.reason or one.state]

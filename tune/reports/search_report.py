@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from heliostat.train.evaluation.report.page import figure, percent
-from heliostat.tune.ranking import pareto_front
+from heliostat.tune.choice import told
 from heliostat.tune.reports.drawing import subject
 from heliostat.tune.reports.importance import Importances, of_page
 from heliostat.tune.reports.parallel import parallel
 from heliostat.tune.reports.plots import curves, pareto, slices
-from heliostat.tune.reports.table import FAILED
 from heliostat.tune.reports.times import sums, times
 from heliostat.tune.state import PageState
 from heliostat.tune.trials import Origin
@@ -29,21 +28,18 @@ def render(page: PageState, refresh_seconds: int | None = None, known: Sequence[
     """The page; one that renews itself says that the search is running. `known` importances are not found out anew."""
     of = subject(page)
     search = page.search
-    front = (
-        {trial.number for trial in pareto_front(search.trials, search.objectives)} if len(search.objectives) > 1 else ()
-    )
     return _template().render(
         page=page,
         of=of,
         facts=facts(page),
-        best=next((row for row in of.rows[:1] if row.best and row.state != FAILED), None),
+        best=next((row for row in of.rows if row.is_chosen), None),
         shorter=shorter(page),
         curves=curves(of),
         parallel=parallel(of),
         importances=of_page(page) if known is None else known,
         slices=slices(of),
-        pareto=pareto(of, front),
-        front=front,
+        pareto=pareto(of, search.front),
+        front=search.front,
         times=times(of.rows),
         sums=sums(of.rows),
         with_cost=any(row.cost is not None for row in of.rows),
@@ -74,7 +70,8 @@ def facts(page: PageState) -> dict[str, str]:
         "time": duration(search.elapsed_seconds),
         "worker-hours": f"{search.worker_hours:,.2f}",
         **({} if search.cost is None else {"cost": f"{search.cost:,.2f}"}),
-        "compared by": ", then ".join(f"{one.metric} ({one.mode})" for one in search.objectives),
+        "compared by": ", ".join(f"{one.metric} ({one.mode})" for one in search.objectives),
+        **({"taken by": told(search.rule)} if len(search.objectives) > 1 or search.rule != "first" else {}),
     }
     return {**found, **page.facts}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heliostat.tune.ranking import best_first, outcome, point
+from heliostat.tune.ranking import outcome, point
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Objective, Origin, Score, Trial
 
@@ -49,6 +49,10 @@ class Row:
     """Metrics of the best validation; empty if none has finite values."""
     last: Mapping[str, float]
     """Metrics of the last validation."""
+    is_chosen: bool
+    """Whether `tune.choose` takes it."""
+    is_front: bool | None
+    """Whether it is on the Pareto front; None with one objective."""
 
     @property
     def progress(self) -> str:
@@ -57,9 +61,9 @@ class Row:
 
 
 def rows(state: SearchState) -> list[Row]:
-    """A row for each trial, best first."""
+    """A row for each trial, best first, and the one that `tune.choose` takes before all others."""
     by_number = {trial.number: trial for trial in state.trials}
-    return [row(state, trial, by_number) for trial in best_first(state.trials, state.objectives)]
+    return [row(state, trial, by_number) for trial in state.ranked]
 
 
 def row(state: SearchState, trial: Trial, by_number: Mapping[int, Trial]) -> Row:
@@ -79,6 +83,8 @@ def row(state: SearchState, trial: Trial, by_number: Mapping[int, Trial]) -> Row
         origin=trial.origin,
         best=best.metrics if best else {},
         last=trial.scores[-1].metrics if trial.scores else {},
+        is_chosen=state.chosen is not None and trial.number == state.chosen.number,
+        is_front=trial.number in state.front if len(state.objectives) > 1 else None,
     )
 
 

@@ -111,14 +111,15 @@ class FakeGang:
         self.is_closed = True
 
 
-def plan(config: TuneConfig, workshop: Any, **changes: Any) -> Plan:
+def plan(
+    config: TuneConfig, workshop: Any, objectives: tuple[Objective, ...] = (LOSS,), **changes: Any
+) -> Plan:
     """A search of these settings."""
-    objectives = (LOSS,)
     parts: dict[str, Any] = {
         "name": "m",
         "id": "s",
         "config": config,
-        "objective": LOSS,
+        "objectives": objectives,
         "scheduler": build_scheduler(config.scheduler, SchedulerSettings(objectives, config.grace, seed=config.seed)),
         "searcher": build_searcher(config.search, Space(config.space), objectives, config.seed, config.points),
         "make_job": dict,
