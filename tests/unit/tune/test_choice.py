@@ -105,7 +105,10 @@ def test_table_files_page_and_terminal_name_the_trial_that_the_search_takes(rule
     page = render(PageState(state))
     assert f"<dt>trial</dt><dd>{best.number}</dd>" in page
     assert f"<dt>taken by</dt><dd>{told(rule)}</dd>" in page
-    assert best_values(state) == f"f1 {best.scores[0].metrics['f1']:g}, latency_ms {best.scores[0].metrics['latency_ms']:g}"
+    assert (
+        best_values(state)
+        == f"f1 {best.scores[0].metrics['f1']:g}, latency_ms {best.scores[0].metrics['latency_ms']:g}"
+    )
 
 
 def test_a_page_without_a_trial_within_the_bounds_says_which_is_nearest() -> None:

@@ -60,7 +60,7 @@ def test_the_names_are_those_that_tasks_report() -> None:
         (["tune.objectives=[f1, loss, f1]"], r"tune\.objectives: .* given; 'f1' is there twice"),
         (["tune.objectives=[{metric: f1, mode: most}]"], r"tune\.objectives\.0\.mode: 'most' given; must be 'min' or"),
         (["tune.objectives=[{metric: f1, mode: min}]"], r"tune\.objectives: mode min of f1 given; more is better, max"),
-        (["tune.objectives=[{name: f1}]"], r"tune\.objectives\.0\.name: unknown key"),
+        (["tune.objectives=[{name: f1}]"], r"tune\.objectives\.0\.metric: missing"),
         (["tune.objectives=[3]"], r"tune\.objectives\.0: 3 given; a metric or \{metric, mode\} is allowed"),
         (["tune.objectives=f1"], r"tune\.objectives: 'f1' given; "),
         (["tune.choose=best"], r"tune\.choose: 'best' given; first, knee, or bounds"),
