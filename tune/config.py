@@ -13,6 +13,7 @@ from heliostat.tune.objectives import ObjectiveConfig, check_distinct
 from heliostat.tune.space.domains import Domain
 from heliostat.tune.space.space import Space, check_points
 
+ETA = 2.0
 Amount = Annotated[float, Field(gt=0)]
 
 
@@ -57,6 +58,8 @@ class TuneConfig(StrictModel):
     grace: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of a trial before the scheduler may stop it, and between its validations."""
     scheduler: Literal["asha", "hyperband", "median", "none"] = "asha"
+    eta: Annotated[float, Field(gt=1)] = ETA
+    """Of so many trials that come to a rung, `asha` and `hyperband` let one go on."""
     search: Literal["random", "grid", "tpe", "gp", "cmaes", "optuna"] = "tpe"
     """Who proposes values; `optuna` is the former name of `tpe`."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -90,6 +93,12 @@ class TuneConfig(StrictModel):
         """Most trials at the same time."""
         by_lag = self.trials if self.decision_lag is None else self.decision_lag + 1
         return min(by_lag, self.concurrent or by_lag)
+
+    @model_validator(mode="after")
+    def _eta_is_for_rungs(self) -> TuneConfig:
+        if self.eta != ETA and self.scheduler not in ("asha", "hyperband"):
+            raise ValueError(f"tune.eta: {self.eta:g} given; it is for asha and hyperband, and not {self.scheduler}")
+        return self
 
     @field_validator("objectives")
     @classmethod

@@ -72,7 +72,7 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
         id=name,
         config=config,
         objectives=objectives,
-        scheduler=build_scheduler(config.scheduler, Settings(objectives, config.grace, seed=config.seed)),
+        scheduler=build_scheduler(config.scheduler, Settings(objectives, config.grace, config.eta, config.seed)),
         searcher=build_searcher(config.search, Space(config.space), objectives, config.seed, config.points),
         make_job=make_job,
         crew=Crew.of(spec.train, resolve_use_gpu(spec.train), objectives),

@@ -63,6 +63,8 @@ def test_the_names_are_those_that_tasks_report() -> None:
         (["tune.objectives=[{name: f1}]"], r"tune\.objectives\.0\.metric: missing"),
         (["tune.objectives=[3]"], r"tune\.objectives\.0: 3 given; a metric or \{metric, mode\} is allowed"),
         (["tune.objectives=f1"], r"tune\.objectives: 'f1' given; "),
+        (["tune.eta=1"], r"tune\.eta: 1 given; must be greater than 1"),
+        (["tune.eta=4", "tune.scheduler=median"], r"tune\.eta: 4 given; it is for asha and hyperband, and not median"),
         (["tune.choose=best"], r"tune\.choose: 'best' given; first, knee, or bounds"),
         (["tune.choose={}"], r"tune\.choose: \{\} given; first, knee, or bounds"),
         (["tune.choose=knee"], r"tune\.choose: knee given; it is for two objectives or more"),
