@@ -73,7 +73,7 @@ class Spec(StrictModel):
     @model_validator(mode="after")
     def _a_search_varies_what_it_can(self) -> Spec:
         check_keys(list(self.tune.space), type(self))
-        check_rule(self.tune.rule, objectives_of(self.tune.objectives, self.task))
+        check_rule(self.tune.choose, objectives_of(self.tune.objectives, self.task))
         return self
 
     @model_validator(mode="after")

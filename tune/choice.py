@@ -12,13 +12,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from heliostat.tune.dominance import Point
 from heliostat.tune.ranking import best_first, best_point, is_lost, pareto_front
+from heliostat.tune.space.values import is_number
 from heliostat.tune.trials import Objective, Trial
 
 Rule = str | Mapping[str, Mapping[str, float]]
 """`first`, `knee`, or metric -> `{"max": …}` where less is better, `{"min": …}` where more is."""
+
+
+def check_shape(rule: Any) -> None:
+    """Raises ValueError for what is no rule at all, whatever the objectives are."""
+    if rule in ("first", "knee"):
+        return
+    if not isinstance(rule, dict) or not rule:
+        raise ValueError("first, knee, or bounds of metrics such as {latency_ms: {max: 20}} are allowed")
+    for metric, bound in rule.items():
+        numbers = (
+            bound.values() if isinstance(bound, dict) and len(bound) == 1 and {*bound} < {"max", "min"} else [None]
+        )
+        if not all(is_number(one) and math.isfinite(one) for one in numbers):
+            raise ValueError(f"tune.choose.{metric}: {bound!r} given; {{max: NUMBER}} or {{min: NUMBER}} is allowed")
 
 
 def check_rule(rule: Rule, objectives: Sequence[Objective]) -> None:

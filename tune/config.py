@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.config.types import Positive
-from heliostat.tune.choice import Rule
+from heliostat.tune.choice import check_shape
 from heliostat.tune.objectives import ObjectiveConfig, check_distinct
 from heliostat.tune.space.domains import Domain
 from heliostat.tune.space.space import Space, check_points
@@ -26,13 +26,6 @@ class BudgetConfig(StrictModel):
     """Hours of workers, idle ones too: two workers use up an hour in 30 minutes."""
 
 
-class Bound(StrictModel):
-    """What a metric may be at most, or at least."""
-
-    max: float | None = None
-    min: float | None = None
-
-
 class TuneConfig(StrictModel):
     """A search over keys of the spec."""
 
@@ -42,7 +35,7 @@ class TuneConfig(StrictModel):
     """Configurations to try first; keys that are left out are drawn."""
     objectives: list[ObjectiveConfig] | None = None
     """Metrics that trials are compared by, such as `[f1, latency_ms]`; the task's own one if omitted."""
-    choose: Literal["first", "knee"] | dict[str, Bound] = "first"
+    choose: Literal["first", "knee"] | dict[str, dict[str, float]] = "first"
     """Which trial of the Pareto front is taken: `first`, the best in the first objective; `knee`, the best compromise;
     `{latency_ms: {max: 20}}`, the best in the first objective of those that keep the bounds."""
     trials: Positive = 8
@@ -75,13 +68,6 @@ class TuneConfig(StrictModel):
     """How a trial's learning rate follows its global batch, from that of `train`."""
 
     @property
-    def rule(self) -> Rule:
-        """`choose` as plain values."""
-        if isinstance(self.choose, str):
-            return self.choose
-        return {metric: bound.model_dump(exclude_none=True) for metric, bound in self.choose.items()}
-
-    @property
     def decision_lag(self) -> int | None:
         """Works whose results a decision does not see; None without a fixed number."""
         if self.lag == "none":
@@ -110,9 +96,8 @@ class TuneConfig(StrictModel):
     @field_validator("choose", mode="before")
     @classmethod
     def _is_a_rule(cls, value: Any) -> Any:
-        if value in ("first", "knee") or (isinstance(value, dict) and value):
-            return value
-        raise ValueError("first, knee, or bounds of metrics such as {latency_ms: {max: 20}} are allowed")
+        check_shape(value)
+        return value
 
     @field_validator("space")
     @classmethod

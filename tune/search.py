@@ -117,7 +117,7 @@ def run(plan: Plan, driver: Driver) -> Search:
         asyncio.run(driver.run())
     if received:
         raise StoppedError(f"{plan.what} stopped; --resume goes on with it", received[0])
-    return Search(driver.trials(), plan.objectives, plan.config.rule)
+    return Search(driver.trials(), plan.objectives, plan.config.choose)
 
 
 def begun(plan: Plan, journal: Journal) -> Driver:
@@ -129,7 +129,7 @@ def begun(plan: Plan, journal: Journal) -> Driver:
         _check_contract(plan, history.begun[0]["contract"])
     driver = Driver(decisions, journal, plan.make_job, plan.crew, _settings(plan, len(history.begun) + 1))
     driver.resume(history.scores, history.spent, history.handled)
-    goals = {"objectives": [asdict(one) for one in plan.objectives], "choose": config.rule}
+    goals = {"objectives": [asdict(one) for one in plan.objectives], "choose": config.choose}
     journal.add("driver", {"contract": plan.contract, "space": plan.space, **goals, "trials": config.trials})
     return driver
 

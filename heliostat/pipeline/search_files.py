@@ -23,7 +23,7 @@ def running_state(spec: Spec, plan: Plan, driver: Driver) -> SearchState:
         name=plan.id,
         objectives=plan.objectives,
         trials=driver.trials(),
-        rule=plan.config.rule,
+        rule=plan.config.choose,
         running={driver.decisions.works[number].trial for number in driver.running},
         elapsed_seconds=spent["seconds"],
         worker_hours=spent["worker_seconds"] / 3600,

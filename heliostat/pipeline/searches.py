@@ -54,7 +54,7 @@ def searched(spec: Spec, reference: str) -> tuple[Spec, str]:
     from heliostat.tune.ranking import is_lost
 
     name, _, number = reference.partition("/")
-    state = replace(look(open_store(spec.storage), f"runs/{spec.name}/{name}", name), rule=spec.tune.rule)
+    state = replace(look(open_store(spec.storage), f"runs/{spec.name}/{name}", name), rule=spec.tune.choose)
     usable = [trial for trial in state.trials if trial.scores and not is_lost(trial, state.objectives)]
     if not number:
         try:

@@ -84,7 +84,7 @@ def test_a_run_takes_what_the_rule_of_its_own_spec_says(tmp_path: Path) -> None:
     taken = {}
     for rule in ("first", "knee", "{parameters: {max: 0.2}}"):
         made = of_run(tmp_path, f"tune.choose={rule}")
-        best = choose(driver.trials(), BOTH, made.tune.rule)
+        best = choose(driver.trials(), BOTH, made.tune.choose)
         assert best
         found, said = searched(made, "s")
         assert found.train.learning_rate == best.values["learning_rate"]
