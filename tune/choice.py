@@ -30,10 +30,8 @@ def check_shape(rule: Any) -> None:
     if not isinstance(rule, dict) or not rule:
         raise ValueError("first, knee, or bounds of metrics such as {latency_ms: {max: 20}} are allowed")
     for metric, bound in rule.items():
-        numbers = (
-            bound.values() if isinstance(bound, dict) and len(bound) == 1 and {*bound} < {"max", "min"} else [None]
-        )
-        if not all(is_number(one) and math.isfinite(one) for one in numbers):
+        is_bound = isinstance(bound, dict) and list(bound) in (["max"], ["min"])
+        if not is_bound or not all(is_number(one) and math.isfinite(one) for one in bound.values()):
             raise ValueError(f"tune.choose.{metric}: {bound!r} given; {{max: NUMBER}} or {{min: NUMBER}} is allowed")
 
 
