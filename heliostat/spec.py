@@ -20,7 +20,9 @@ from heliostat.train.config import TrainConfig, check_network, check_task
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.keys import check_data
 from heliostat.train.models.architectures.config import ModelConfig
+from heliostat.tune.choice import check_rule
 from heliostat.tune.config import TuneConfig
+from heliostat.tune.objectives import objectives_of
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -71,6 +73,7 @@ class Spec(StrictModel):
     @model_validator(mode="after")
     def _a_search_varies_what_it_can(self) -> Spec:
         check_keys(list(self.tune.space), type(self))
+        check_rule(self.tune.choose, objectives_of(self.tune.objectives, self.task))
         return self
 
     @model_validator(mode="after")

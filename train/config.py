@@ -26,6 +26,8 @@ class TrainConfig(ParallelConfig):
 
     global_batch_size: Positive = 32
     """Records per optimizer step, whatever the number of workers."""
+    max_micro_batch: Positive | None = None
+    """Most records that a worker computes at once; what fits is found below it, and the global batch stays."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: Fraction = 0.06

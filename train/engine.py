@@ -34,6 +34,15 @@ def micro_batch_size(global_batch_size: int, world_size: int, limit: int) -> int
     return -(-share // accumulation(share, 1, limit))
 
 
+def most_records(model: Any, train: TrainConfig, device: str, limit: int | None) -> int:
+    """The most records of a micro-batch: `limit`, once memory has run out, and `train.max_micro_batch` if there is one.
+
+    Without either, what suits the model on this kind of device.
+    """
+    bounds = [bound for bound in (limit, train.max_micro_batch) if bound]
+    return min(bounds) if bounds else int(getattr(model, "records_at_once", MICRO_BATCH_LIMIT)[device])
+
+
 def deepspeed_config(train: TrainConfig, world_size: int, micro: int) -> dict[str, Any]:
     """The DeepSpeed JSON for `train` on `world_size` workers, with `train.deepspeed` merged over it.
 
@@ -86,8 +95,7 @@ def build_engine(model: Any, train: TrainConfig, world: World, limit: int | None
     if train.sequence_parallel > 1:
         enable_sequence_parallelism(model, world, train.sequence_parallel)
     _, replicas = replica(train, world.rank, world.size)
-    most = limit or getattr(model, "records_at_once", MICRO_BATCH_LIMIT)[world.device]
-    micro = micro_batch_size(train.global_batch_size, replicas, most)
+    micro = micro_batch_size(train.global_batch_size, replicas, most_records(model, train, world.device, limit))
     groups = _groups(model, train.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=train.learning_rate, betas=train.betas, fused=True)
     if isinstance(model, Network):

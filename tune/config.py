@@ -8,10 +8,13 @@ from pydantic import Field, field_validator, model_validator
 
 from heliostat.infra.config.strict import StrictModel
 from heliostat.infra.config.types import Positive
+from heliostat.tune.choice import check_shape
+from heliostat.tune.objectives import ObjectiveConfig, check_distinct
 from heliostat.tune.price import CPU, Price
 from heliostat.tune.space.domains import Domain
 from heliostat.tune.space.space import Space, check_points
 
+REDUCTION_FACTOR = 2.0
 Amount = Annotated[float, Field(gt=0)]
 Seeds = Annotated[int, Field(ge=1, le=100)]
 SCHEDULES = ("pbt", "pb2")
@@ -36,6 +39,11 @@ class TuneConfig(StrictModel):
     """Key -> domain, such as `learning_rate: {loguniform: [1e-5, 1e-3]}`; a key without a dot is one of `train`."""
     points: list[dict[str, Any]] = []
     """Configurations to try first; keys that are left out are drawn."""
+    objectives: list[ObjectiveConfig] | None = None
+    """Metrics that trials are compared by, such as `[f1, latency_ms]`; the task's own one if omitted."""
+    choose: Literal["first", "knee"] | dict[str, dict[str, float]] = "first"
+    """Which trial of the Pareto front is taken: `first`, the best in the first objective; `knee`, the best compromise;
+    `{latency_ms: {max: 20}}`, the best in the first objective of those that keep the bounds."""
     trials: Positive = 8
     """Configurations, apart from clones."""
     repeats: Seeds = 1
@@ -59,9 +67,9 @@ class TuneConfig(StrictModel):
     """Epochs of the longest trial; `train.epochs` if omitted."""
     grace: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of a trial before the scheduler may stop it, and between its validations."""
-    reduction_factor: Annotated[float, Field(gt=1)] = 2
-    """Of so many trials at a rung, `asha` and `hyperband` promote one, and rungs are so far apart."""
     scheduler: Literal["asha", "hyperband", "median", "none"] = "asha"
+    reduction_factor: Annotated[float, Field(gt=1)] = REDUCTION_FACTOR
+    """Of so many trials at a rung, `asha` and `hyperband` promote one, and rungs are so far apart."""
     search: Literal["random", "grid", "tpe", "gp", "cmaes", "optuna"] = "tpe"
     """Who proposes values; `optuna` is the former name of `tpe`."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -117,6 +125,28 @@ class TuneConfig(StrictModel):
                 f"of an accelerator (named as in heliostat plan) or of a core ({CPU}=USD)"
             )
         return self
+
+    @model_validator(mode="after")
+    def _reduction_is_for_rungs(self) -> TuneConfig:
+        if self.reduction_factor != REDUCTION_FACTOR and self.scheduler not in ("asha", "hyperband"):
+            raise ValueError(
+                f"tune.reduction_factor: {self.reduction_factor:g} given; it is for asha and hyperband, and not "
+                f"{self.scheduler}"
+            )
+        return self
+
+    @field_validator("objectives")
+    @classmethod
+    def _are_distinct(cls, objectives: list[ObjectiveConfig] | None) -> list[ObjectiveConfig] | None:
+        if objectives is not None:
+            check_distinct(objectives)
+        return objectives
+
+    @field_validator("choose", mode="before")
+    @classmethod
+    def _is_a_rule(cls, value: Any) -> Any:
+        check_shape(value)
+        return value
 
     @field_validator("space")
     @classmethod

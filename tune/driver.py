@@ -59,7 +59,7 @@ class Settings:
     grace: float
     max_failures: int
     most_gangs: int
-    objective: Objective
+    objectives: tuple[Objective, ...]
     budget: Budget
     checkpoint_bytes: int
     """Most bytes of checkpoints of paused trials."""
@@ -130,7 +130,7 @@ class Driver:
             _log.warning("%s of trial %d is asked for, which cannot be", request.kind, request.trial)
 
     async def _retain(self) -> None:
-        what = (self._settings.prefix, self.trials(), self._settings.objective, self._settings.checkpoint_bytes)
+        what = (self._settings.prefix, self.trials(), self._settings.objectives, self._settings.checkpoint_bytes)
         for number in await asyncio.to_thread(retain, self._journal.store, *what):
             _log.warning("trial %d: its checkpoint is deleted for tune.checkpoint_bytes; it would start over", number)
 
@@ -340,8 +340,9 @@ class Driver:
             self.on_change(self)
             if self.decisions.trials[work.trial].stopped:
                 break
-            if not math.isfinite(score.metrics.get(self._settings.objective.metric, math.nan)):
-                return f"{self._settings.objective.metric}: not finite at step {score.step}"
+            for metric in (one.metric for one in self._settings.objectives):
+                if not math.isfinite(score.metrics.get(metric, math.nan)):
+                    return f"{metric}: not finite at step {score.step}"
         gang.holds = (work.trial, share)
         return None
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from heliostat.infra.errors import StoppedError
 from heliostat.train.config import TrainConfig
+from heliostat.tune.objectives import MEASURED
+from heliostat.tune.trials import Objective
 from heliostat.tune.work import Place
 
 START_SECONDS = 600.0
@@ -57,11 +59,19 @@ class Crew:
     workers: int
     cpus: int
     gpus: float
+    measures: tuple[str, ...] = ()
+    """What workers measure of a trial, of `objectives.MEASURED`."""
 
     @classmethod
-    def of(cls, train: TrainConfig, use_gpu: bool, gpus: float | None = None) -> Crew:
-        """Of the `train` section: the least workers that it allows, each with `gpus` of a GPU, or all of it."""
-        return cls(train.workers.min, train.cpus_per_worker, (gpus or 1.0) if use_gpu else 0.0)
+    def of(
+        cls, train: TrainConfig, use_gpu: bool, gpus: float | None = None, objectives: Sequence[Objective] = ()
+    ) -> Crew:
+        """Of the `train` section: the least workers that it allows, each with `gpus` of a GPU, or all of it.
+
+        They measure what `objectives` need.
+        """
+        measures = tuple(one.metric for one in objectives if one.metric in MEASURED)
+        return cls(train.workers.min, train.cpus_per_worker, (gpus or 1.0) if use_gpu else 0.0, measures)
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -115,7 +125,7 @@ class Gang:
         for index in range(crew.workers):
             place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
             options = {"num_cpus": crew.cpus, "num_gpus": crew.gpus, "scheduling_strategy": place}
-            self._members.append(actor.options(**options).remote(crew.cpus, crew.gpus))
+            self._members.append(actor.options(**options).remote(crew.cpus, crew.gpus, crew.measures))
         host, port = (await self._answers([self._members[0].address.remote()], START_SECONDS))[0]
         joins = [one.join.remote(rank, crew.workers, host, port) for rank, one in enumerate(self._members)]
         await self._answers(joins, START_SECONDS)

@@ -66,7 +66,8 @@ def look(store: Store, prefix: str, name: str) -> SearchState:
     running = () if history.ended is not None else {trial.number for trial in trials if trial.is_training}
     return SearchState(
         name=name,
-        objectives=(Objective(**begun["objective"]),),
+        objectives=tuple(Objective(**one) for one in begun["objectives"]),
+        rule=begun["choose"],
         trials=trials,
         running=running,
         elapsed_seconds=history.spent.get("seconds", 0.0),

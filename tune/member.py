@@ -10,7 +10,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,9 +47,13 @@ class NothingStoring:
 class Member:
     """One worker of a gang."""
 
-    def __init__(self, cpus: int, gpus: float = 0.0) -> None:
-        """Of `gpus` below 1 it takes as much of the GPU's memory: others have the rest."""
+    def __init__(self, cpus: int, gpus: float = 0.0, measures: Sequence[str] = ()) -> None:
+        """Of `gpus` below 1 it takes as much of the GPU's memory: others have the rest.
+
+        `measures` are names of `objectives.MEASURED`.
+        """
         from heliostat.train.parallel.distributed import configure_process
+        from heliostat.tune.measure import Meter
         from heliostat.tune.notices import StopNotices
 
         self._inputs: dict[str, Any] = {}
@@ -60,6 +64,7 @@ class Member:
         self._pulse = Pulse(0, 0.0)
         self._started = 0.0
         self._gpus = gpus
+        self._meter = Meter(measures)
         configure_process(cpus)
 
     def address(self) -> tuple[str, int]:
@@ -98,12 +103,13 @@ class Member:
         built = fit_micro_batch(lambda most: build_run(inputs, train, self._world, most), limit)
         self._run = self._watched(built, described, place, steps)
         self._reports = fit(self._run)
+        self._meter.begin()
         self._started = time.perf_counter()
         micro_batch = self._run.engine.train_micro_batch_size_per_gpu()
         return {"step": self._run.checkpoints.find_start(), "micro_batch": micro_batch}
 
     def advance(self) -> dict[str, Any]:
-        """Trains to the next validation: its `step` of `steps`, `metrics` and `seconds`.
+        """Trains to the next validation: its `step` of `steps`, `metrics` with what is measured, and `seconds`.
 
         Raises PassTooLargeError if memory runs out.
         """
@@ -111,12 +117,13 @@ class Member:
 
         with sizing_out_of_memory(self._run):
             report = next(self._reports)
+            measured = self._meter.measured(self._run)
         now, self._started = time.perf_counter(), self._started
         seconds, self._started = now - self._started, now
         return {
             "step": report.step,
             "steps": report.steps,
-            "metrics": report.metrics,
+            "metrics": {**report.metrics, **measured},
             "seconds": seconds,
         }
 
@@ -171,6 +178,7 @@ class Member:
 
     def _stepped(self, stats: StepStats) -> None:
         self._pulse = Pulse(self._pulse.passes + 1, stats.seconds)
+        self._meter.stepped(stats)
 
     def _validated(self, _records: int) -> None:
         self._pulse = Pulse(self._pulse.passes + 1, self._pulse.step_seconds)

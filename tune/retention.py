@@ -19,7 +19,9 @@ def sizes(entries: Iterable[Entry], prefix: str) -> dict[int, int]:
     return found
 
 
-def unneeded(known: dict[int, int], trials: Sequence[Trial], objective: Objective, most_bytes: int) -> list[int]:
+def unneeded(
+    known: dict[int, int], trials: Sequence[Trial], objectives: Sequence[Objective], most_bytes: int
+) -> list[int]:
     """Trials of the `known` sizes whose checkpoints are to be deleted.
 
     Those that nobody goes on from, and then those of failed trials, which may be tried again, and the worst of the
@@ -27,10 +29,10 @@ def unneeded(known: dict[int, int], trials: Sequence[Trial], objective: Objectiv
     began from.
     """
     begun_from = {trial.origin.trial for trial in trials if trial.origin and trial.is_training}
-    over = {trial.number for trial in trials if _is_over(trial, objective)} - begun_from
+    over = {trial.number for trial in trials if _is_over(trial, objectives)} - begun_from
     gone = [number for number in known if number in over]
     left = sum(size for number, size in known.items() if number not in over)
-    for trial in reversed(best_first(trials, (objective,))):
+    for trial in reversed(best_first(trials, objectives)):
         is_idle = outcome(trial) in ("paused", "failed") and trial.number not in {*begun_from, *over}
         if left > most_bytes and is_idle and trial.number in known:
             gone.append(trial.number)
@@ -38,16 +40,18 @@ def unneeded(known: dict[int, int], trials: Sequence[Trial], objective: Objectiv
     return gone
 
 
-def _is_over(trial: Trial, objective: Objective) -> bool:
+def _is_over(trial: Trial, objectives: Sequence[Objective]) -> bool:
     """Whether nobody can go on with the trial: one whose weights gave no number could only start over."""
     ends = outcome(trial)
-    return ends in ("finished", "stopped") or (ends == "failed" and is_lost(replace(trial, error=None), (objective,)))
+    return ends in ("finished", "stopped") or (ends == "failed" and is_lost(replace(trial, error=None), objectives))
 
 
-def retain(store: Store, prefix: str, trials: Sequence[Trial], objective: Objective, most_bytes: int) -> list[int]:
+def retain(
+    store: Store, prefix: str, trials: Sequence[Trial], objectives: Sequence[Objective], most_bytes: int
+) -> list[int]:
     """Deletes what is unneeded; returns the paused trials that lost their checkpoints by it."""
     folder = f"{prefix}/trials"
-    gone = unneeded(sizes(store.list(folder), folder), trials, objective, most_bytes)
+    gone = unneeded(sizes(store.list(folder), folder), trials, objectives, most_bytes)
     for number in gone:
         store.delete(f"{folder}/{number}")
     return [number for number in gone if outcome(trials[number]) == "paused"]

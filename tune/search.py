@@ -15,6 +15,7 @@ from heliostat.infra.errors import ConfigError, StoppedError, TrainingError
 from heliostat.infra.storage.base import Store
 from heliostat.infra.storage.lease import leased
 from heliostat.tune.budget import Budget
+from heliostat.tune.choice import Rule, choose, unmet
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.decisions import Decisions, Scheduler, Searcher
 from heliostat.tune.driver import Driver, MakeJob, Settings
@@ -22,7 +23,6 @@ from heliostat.tune.gang import Crew
 from heliostat.tune.history import History
 from heliostat.tune.journal import Journal
 from heliostat.tune.patience import Patience
-from heliostat.tune.ranking import best_first, is_again, is_lost
 from heliostat.tune.reruns import NONE, Reruns
 from heliostat.tune.trials import Objective, Trial
 
@@ -38,7 +38,7 @@ class Plan:
     id: str
     """Of the search."""
     config: TuneConfig
-    objective: Objective
+    objectives: tuple[Objective, ...]
     scheduler: Scheduler
     searcher: Searcher
     make_job: MakeJob
@@ -73,21 +73,22 @@ class Search:
     """A search that has ended: its trials in the order of their numbers."""
 
     trials: Sequence[Trial]
-    objective: Objective
+    objectives: tuple[Objective, ...]
+    rule: Rule = "first"
 
     @property
     def best(self) -> Trial:
-        """The best trial; raises TrainingError if none has a usable result."""
-        objectives = (self.objective,)
-        first = [one for one in best_first(self.trials, objectives) if not is_again(one)]
-        usable = [one for one in first if one.scores and not is_lost(one, objectives)]
-        if usable:
-            return usable[0]
+        """The trial that the rule takes; raises TrainingError if none has a usable result or keeps the bounds."""
+        if found := choose(self.trials, self.objectives, self.rule):
+            return found
+        if reason := unmet(self.trials, self.objectives, self.rule):
+            raise TrainingError(reason)
         failed = [trial.error for trial in self.trials if trial.error]
         if failed and len(failed) == len(self.trials):
             raise TrainingError(f"all {len(failed)} trials failed; the first: {failed[0]}")
         why = f"; {len(failed)} failed, the first: {failed[0]}" if failed else ""
-        raise TrainingError(f"none of {len(self.trials)} trials has a finite {self.objective.metric}{why}")
+        names = ", ".join(one.metric for one in self.objectives)
+        raise TrainingError(f"none of {len(self.trials)} trials has a finite {names}{why}")
 
 
 def search(plan: Plan, store: Store, on_change: Callable[[Driver], None]) -> Search:
@@ -128,13 +129,13 @@ def run(plan: Plan, driver: Driver) -> Search:
         asyncio.run(driver.run())
     if received:
         raise StoppedError(f"{plan.what} stopped; --resume goes on with it", received[0])
-    return Search(driver.trials(), plan.objective)
+    return Search(driver.trials(), plan.objectives, plan.config.choose)
 
 
 def begun(plan: Plan, journal: Journal, retry: bool = False) -> Driver:
     """The driver of the search, with all that its journal knows; see `driving`."""
     config = plan.config
-    patience = Patience((plan.objective,), config.patience, config.min_delta) if config.patience else None
+    patience = Patience(plan.objectives, config.patience, config.min_delta) if config.patience else None
     decisions = Decisions(plan.scheduler, plan.searcher, config.trials, config.decision_lag, plan.reruns, patience)
     history = History(decisions).take(journal.read())
     if history.begun:
@@ -142,9 +143,10 @@ def begun(plan: Plan, journal: Journal, retry: bool = False) -> Driver:
     again = decisions.retry() if retry else []
     driver = Driver(decisions, journal, plan.make_job, plan.crew, _settings(plan, len(history.begun) + 1))
     driver.resume(history.scores, history.spent, history.handled)
-    about = {"contract": plan.contract, "space": plan.space, "objective": asdict(plan.objective)}
+    about = {"contract": plan.contract, "space": plan.space, "choose": config.choose}
+    goals = {"objectives": [asdict(one) for one in plan.objectives]}
     how = {"trials": config.runs, "lag": config.decision_lag, "gang_hour_usd": plan.gang_hour_usd}
-    journal.add("driver", {**about, **how})
+    journal.add("driver", {**about, **goals, **how})
     for work in again:
         journal.add("work", work)
     return driver
@@ -158,7 +160,7 @@ def _settings(plan: Plan, owner: int) -> Settings:
         grace=config.grace,
         max_failures=config.max_failures,
         most_gangs=config.most_gangs,
-        objective=plan.objective,
+        objectives=plan.objectives,
         budget=plan.budget,
         checkpoint_bytes=config.checkpoint_bytes,
         worker_hour_usd=plan.worker_hour_usd,

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from heliostat.tune.ranking import is_again
+from heliostat.tune.choice import Rule, choose, unmet
+from heliostat.tune.ranking import best_first, is_again, pareto_front
 from heliostat.tune.standing import Verdict, verdict
 from heliostat.tune.trials import Objective, Trial
 
@@ -17,7 +18,7 @@ class SearchState:
 
     name: str
     objectives: tuple[Objective, ...]
-    """The first is the one that curves and columns show."""
+    """The first is the one that curves show."""
     trials: Sequence[Trial] = ()
     """In the order of their numbers."""
     running: Collection[int] = ()
@@ -44,11 +45,36 @@ class SearchState:
     """What an hour of one gang costs, USD."""
     repeated_steps: Mapping[int, int] = field(default_factory=dict)
     """Trial -> steps that were trained again after a loss."""
+    rule: Rule = "first"
+    """Which trial is taken."""
 
     @property
     def objective(self) -> Objective:
         """The first objective."""
         return self.objectives[0]
+
+    @cached_property
+    def chosen(self) -> Trial | None:
+        """The trial that the rule takes; None if none has a usable result, or none keeps the bounds."""
+        return choose(self.trials, self.objectives, self.rule)
+
+    @cached_property
+    def unmet(self) -> str:
+        """Why there is none though trials have results; empty for other reasons."""
+        return unmet(self.trials, self.objectives, self.rule)
+
+    @cached_property
+    def front(self) -> frozenset[int]:
+        """Numbers of the trials on the Pareto front; none with one objective."""
+        if len(self.objectives) == 1:
+            return frozenset()
+        return frozenset(trial.number for trial in pareto_front(self.trials, self.objectives))
+
+    @cached_property
+    def ranked(self) -> list[Trial]:
+        """All trials, best first, and the runs of the chosen configuration before them."""
+        found = best_first(self.trials, self.objectives)
+        return sorted(found, key=lambda one: self.chosen is None or one.configuration != self.chosen.number)
 
     @cached_property
     def searched(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from heliostat.infra.metrics import of_tuning
 from heliostat.infra.metrics.export import Exporter
-from heliostat.tune.ranking import means, outcome
+from heliostat.tune.choice import choose
+from heliostat.tune.ranking import outcome
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Trial
 
@@ -34,7 +35,7 @@ class SearchMetrics:
         for trial in state.trials:
             if (known := (trial, states[trial.number])) != self._known.get(trial.number):
                 self._add_seconds(*known)
-        best = next(iter(means(state.trials, state.objectives)), None)
+        best = choose(state.trials, state.objectives)
         value = state.objective.best(best) if best else math.nan
         if math.isfinite(value):
             self._exporter.add(of_tuning.BEST, value, {**self._labels, "metric": state.objective.metric})

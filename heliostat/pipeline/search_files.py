@@ -21,7 +21,8 @@ def running_state(spec: Spec, plan: Plan, driver: Driver) -> SearchState:
     spent, trials, decisions = driver.spent(), driver.trials(), driver.decisions
     return SearchState(
         name=plan.id,
-        objectives=(plan.objective,),
+        objectives=plan.objectives,
+        rule=plan.config.choose,
         trials=trials,
         running={driver.decisions.works[number].trial for number in driver.running},
         elapsed_seconds=spent["seconds"],

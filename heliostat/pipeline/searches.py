@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from heliostat.infra.errors import ConfigError, NotFoundError
@@ -58,22 +59,30 @@ def new_search() -> str:
 def searched(spec: Spec, reference: str) -> tuple[Spec, str]:
     """The spec with the values of a trial, `SEARCH` for its best one or `SEARCH/TRIAL`, and what these are.
 
-    Raises NotFoundError if there is no such search, ConfigError for a trial that it has not or that failed.
+    The best is the one that the spec's `tune.choose` takes, whatever the search was begun with. Raises NotFoundError if
+    there is no such search, ConfigError for a trial that it has not or that failed, and if none keeps the bounds.
     """
     from heliostat.infra.storage.store import open_store
     from heliostat.pipeline.trial_spec import with_values
+    from heliostat.tune.choice import check_rule
     from heliostat.tune.history import look
-    from heliostat.tune.ranking import best_first, is_again, is_lost
+    from heliostat.tune.ranking import best_first, is_lost
 
     name, _, number = reference.partition("/")
-    state = look(open_store(spec.storage), f"runs/{spec.name}/{name}", name)
+    state = replace(look(open_store(spec.storage), f"runs/{spec.name}/{name}", name), rule=spec.tune.choose)
     ranked = best_first(state.trials, state.objectives)
     usable = [trial for trial in ranked if trial.scores and not is_lost(trial, state.objectives)]
-    chosen = [one for one in usable if number == str(one.number) or (not number and not is_again(one))]
-    if not chosen:
+    if not number:
+        try:
+            check_rule(state.rule, state.objectives)
+        except ValueError as error:
+            raise ConfigError(f"{error}; {name} has other objectives") from error
+        if state.unmet:
+            raise ConfigError(f"--from-search: {name} given; {state.unmet}")
+    best = next((one for one in usable if number == str(one.number)), None) if number else state.chosen
+    if best is None:
         numbers = ", ".join(str(one) for one in sorted(trial.number for trial in usable)) or "none"
         raise ConfigError(f"--from-search: {reference} given; trials of {name} with a result: {numbers}")
-    best = chosen[0]
     said = ", ".join(f"{key}={value}" for key, value in best.values.items())
     return with_values(spec, best.values), f"trial {best.number} of {name}: {said}"
 

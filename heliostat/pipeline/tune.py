@@ -70,10 +70,10 @@ def check_has_scores(what: str, driver: Driver) -> None:
 
 def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> Plan:
     """What the search is made of; starts nothing. Raises ConfigError for the price of what workers do not run on."""
-    from heliostat.train import tasks
     from heliostat.train.launch import resolve_use_gpu
     from heliostat.tune.budget import budget_of
     from heliostat.tune.gang import Crew
+    from heliostat.tune.objectives import objectives_of
     from heliostat.tune.price import Price
     from heliostat.tune.reruns import Reruns
     from heliostat.tune.schedulers.base import Settings
@@ -81,26 +81,26 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
     from heliostat.tune.search import Plan
     from heliostat.tune.searchers import build_searcher
     from heliostat.tune.space.space import Space
-    from heliostat.tune.trials import Objective
 
-    task, config = tasks.get(spec.task), spec.tune
-    objective = Objective(task.metric, task.mode)
-    crew = Crew.of(spec.train, resolve_use_gpu(spec.train), config.gpus_per_trial)
+    config = spec.tune
+    objectives = objectives_of(config.objectives, spec.task)
+    compared = ", ".join(f"{one.metric} {one.mode}" for one in objectives)
+    crew = Crew.of(spec.train, resolve_use_gpu(spec.train), config.gpus_per_trial, objectives)
     return Plan(
         name=spec.name,
         id=name,
         config=config,
-        objective=objective,
+        objectives=objectives,
         scheduler=build_scheduler(
-            config.scheduler, Settings((objective,), config.grace, config.reduction_factor, seed=config.seed)
+            config.scheduler, Settings(objectives, config.grace, config.reduction_factor, config.seed)
         ),
-        searcher=build_searcher(config.search, Space(config.space), (objective,), config.seed, config.points),
+        searcher=build_searcher(config.search, Space(config.space), objectives, config.seed, config.points),
         make_job=make_job,
         crew=crew,
-        contract=contract(spec, prepared),
+        contract={**contract(spec, prepared), "tune.objectives": compared},
         space={key: domain.model_dump(exclude_none=True) for key, domain in config.space.items()},
         budget=budget_of(config.budget),
-        reruns=Reruns(config, (objective,), spec.train.seed),
+        reruns=Reruns(config, objectives, spec.train.seed),
         worker_hour_usd=Price.read(config.price).of_worker(crew) if config.price else None,
     )
 

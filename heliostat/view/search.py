@@ -15,8 +15,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from heliostat.tune.choice import told
 from heliostat.tune.price import usd
-from heliostat.tune.ranking import best_first, is_lost, means
+from heliostat.tune.ranking import is_lost
 from heliostat.tune.reports.spent import summary, worker_hours
 from heliostat.tune.reports.table import ENDED, FAILED, RUNNING, STATES, Row, one_line, row, rows, state_of
 from heliostat.tune.standing import Standing, Verdict
@@ -133,7 +134,7 @@ def table(state: SearchState) -> RenderableType:
     by_number = {trial.number: trial for trial in state.trials}
     running = [trial for trial in state.trials if state_of(trial, state) == RUNNING]
     goals = state.objectives
-    best = [trial for trial in best_first(state.trials, goals) if trial.scores and not is_lost(trial, goals)]
+    best = [trial for trial in state.ranked if trial.scores and not is_lost(trial, goals)]
     parts: list[RenderableType] = [Text(headline(state), style="bold")]
     if state.note:
         parts.append(Text(state.note))
@@ -179,9 +180,10 @@ def headline(state: SearchState) -> str:
 
 
 def best_values(state: SearchState) -> str:
-    """The objectives of the best trial, their means if it has several runs; empty if there is none."""
-    best = next(iter(means(state.trials, state.objectives)), None)
-    return "" if best is None or is_lost(best, state.objectives) else measured(state, row(state, best, {}).best)
+    """The objectives of the trial that is taken, their means if it has several runs; empty if there is none."""
+    if state.chosen is None:
+        return "none within tune.choose" if state.unmet else ""
+    return measured(state, row(state, state.chosen, {}).best)
 
 
 def measured(state: SearchState, best: Mapping[str, float]) -> str:
@@ -220,10 +222,21 @@ def duration(seconds: float) -> str:
 def show_search(view: View, state: SearchState) -> None:
     """Prints the trials, best first."""
     found = rows(state)
-    columns = ["trial", *state.searched, *(one.metric for one in state.objectives), "ran", "seconds", "outcome"]
+    several = ["front"] if len(state.objectives) > 1 else []
+    columns = [
+        "trial",
+        *state.searched,
+        *(one.metric for one in state.objectives),
+        *several,
+        "ran",
+        "seconds",
+        "outcome",
+    ]
     view.table("Trials, best first", columns, [_final(state, one) for one in found[:MOST_ROWS]])
     if len(found) > MOST_ROWS:
         view.say(f"{len(found) - MOST_ROWS:,} more are in trials.csv")
+    if several and state.chosen:
+        view.say(f"tune.choose ({told(state.rule)}) takes trial {state.chosen.number} of the Pareto front")
     if state.verdict:
         _show_verdict(view, state, state.verdict)
     if state.note:
@@ -253,5 +266,7 @@ def _stands(state: SearchState, one: Standing) -> list[object]:
 def _final(state: SearchState, one: Row) -> list[object]:
     values = [one.values.get(key, "") for key in state.searched]
     best = [one.best.get(goal.metric, "-") for goal in state.objectives]
+    front = [] if one.is_front is None else ["yes" if one.is_front else ""]
     role = f", {one.whose}" if one.whose else ""
-    return [one.number, *values, *best, one.progress, round(one.seconds, 1), f"{one.reason or one.state}{role}"]
+    how = f"{one.reason or one.state}{role}"
+    return [one.number, *values, *best, *front, one.progress, round(one.seconds, 1), how]

@@ -52,7 +52,7 @@ FAILED = Panel(
 )
 BEST = Panel(
     "Best value",
-    "Best value so far of the metric that the search compares trials by.",
+    "Best value so far of the (first) metric that the search compares trials by.",
     "none",
     (Query(of_searches(of_tuning.BEST, "metric"), "{{model}} {{search}} {{metric}}"),),
     width=12,

@@ -41,7 +41,7 @@ BEST = Metric(
     "heliostat_tune_best",
     "gauge",
     "1",
-    "Best value so far of the metric that the search compares trials by, at their last validations.",
+    "Best value so far of the (first) metric that the search compares trials by, at their last validations.",
     "Whether further trials are worth it.",
     (*_SEARCH, "metric"),
 )

@@ -65,9 +65,9 @@ def halved(folder: str, recipe: str, settings: Sequence[str]) -> dict[str, Any]:
         *settings,
     ]
     found = {one: run(folder, recipe, f"{recipe}-{one}", [*both, f"tune.scheduler={one}"]) for one in ("none", "asha")}
-    best = {name: one.objective.best(one.best) for name, one in found.items()}
+    best = {name: one.objectives[0].best(one.best) for name, one in found.items()}
     return {
-        "metric": found["none"].objective.metric,
+        "metric": found["none"].objectives[0].metric,
         "best_of_grid": best["none"],
         "best_of_asha": best["asha"],
         "worse_by": round(abs(best["none"] - best["asha"]) / abs(best["none"]), 4) if is_worse(found, best) else 0.0,
@@ -77,7 +77,7 @@ def halved(folder: str, recipe: str, settings: Sequence[str]) -> dict[str, Any]:
 
 def is_worse(found: dict[str, Search], best: dict[str, float]) -> bool:
     """Whether ASHA's best is worse than that of the grid."""
-    lower = found["none"].objective.mode == "min"
+    lower = found["none"].objectives[0].mode == "min"
     return best["asha"] > best["none"] if lower else best["asha"] < best["none"]
 
 
@@ -94,7 +94,7 @@ def compared(folder: str, recipe: str, settings: Sequence[str]) -> dict[str, Any
         for searcher, values in best.items():
             by = [f"tune.search={searcher}", f"tune.seed={seed}"]
             found = run(folder, recipe, f"{recipe}-{searcher}-{seed}", [*full, *by])
-            objective = found.objective
+            objective = found.objectives[0]
             values.append(objective.best(found.best))
     gain = compare(dict(enumerate(best["tpe"])), dict(enumerate(best["random"])), objective.mode)
     return {

@@ -165,8 +165,8 @@ def test_a_search_finds_the_better_rate_and_gives_everything_back(
         assert len(found.trials) == 4
         assert {outcome(trial) for trial in found.trials} == {"finished", "paused"}
         assert found.best.share == 1
-        rivals = [found.objective.best(trial) for trial in found.trials if trial.share == 1]
-        assert found.objective.best(found.best) == max(rivals)
+        rivals = [found.objectives[0].best(trial) for trial in found.trials if trial.share == 1]
+        assert found.objectives[0].best(found.best) == max(rivals)
         assert leftovers(patience_seconds=15) == []
         until = time.monotonic() + 15
         while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"] and time.monotonic() < until:

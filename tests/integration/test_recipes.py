@@ -183,7 +183,7 @@ def test_the_search_of_a_recipe_finds_what_to_train_with(
     best, found = tune.run(spec, prepare.run(spec, QUIET), QUIET)
     assert len(found.trials) == 2
     assert not [trial.error for trial in found.trials if trial.error]
-    assert np.isfinite(found.objective.best(found.best))
+    assert np.isfinite(found.objectives[0].best(found.best))
     assert found.best.values.items() <= best.train.model_dump().items()
     assert found.best.values.keys() == specs[name].tune.space.keys()
 

@@ -26,6 +26,8 @@ FIXED: dict[str, Callable[[Row], Any]] = {
     "repeated_steps": lambda row: row.repeated_steps,
     "seconds": lambda row: round(row.seconds, 3),
     "cost": lambda row: None if row.cost is None else round(row.cost, 6),
+    "chosen": lambda row: row.is_chosen,
+    "front": lambda row: row.is_front,
     "origin_trial": lambda row: row.origin.trial if row.origin else None,
     "origin_share": lambda row: row.origin.share if row.origin else None,
     "configuration": lambda row: row.configuration,

@@ -95,7 +95,9 @@ def pareto(of: Subject, front: Collection[int]) -> Plot | None:
         for row in [*others, *best]
     ]
     note = note_of(of_many(len(marks), len(usable), "trials"), far_out(x.axis, firsts), far_out(y.axis, seconds))
-    path = path_of([(x.at(row.best[first]), y.at(row.best[second])) for row in best])
+    # Of three objectives it is a surface, through which a line would say nothing.
+    line = best if len(of.state.objectives) == 2 else []
+    path = path_of([(x.at(row.best[first]), y.at(row.best[second])) for row in line])
     return Plot(f"{second} by {first}", *WIDE, x, y, marks, first, note, path)
 
 

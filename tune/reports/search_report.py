@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from heliostat.train.evaluation.report.page import figure, percent
+from heliostat.tune.choice import told
 from heliostat.tune.price import usd
-from heliostat.tune.ranking import means, pareto_front
 from heliostat.tune.reports.drawing import subject
 from heliostat.tune.reports.importance import Importances, of_page
 from heliostat.tune.reports.parallel import parallel
 from heliostat.tune.reports.plots import curves, pareto, slices
 from heliostat.tune.reports.spent import hours
-from heliostat.tune.reports.table import FAILED, best_score
+from heliostat.tune.reports.table import best_score
 from heliostat.tune.reports.times import sums, times
 from heliostat.tune.state import PageState
-from heliostat.tune.trials import Origin
+from heliostat.tune.trials import Objective, Origin, Trial
 
 FOLDERS = (Path(__file__).parent, Path(__file__).parents[2] / "train" / "evaluation" / "report")
 """Folders of the page's templates, and of the styles and scales that it shares with reports of runs."""
@@ -31,24 +31,21 @@ def render(page: PageState, refresh_seconds: int | None = None, known: Sequence[
     """The page; one that renews itself says that the search is running. `known` importances are not found out anew."""
     of = subject(page)
     search = page.search
-    front = (
-        {trial.number for trial in pareto_front(search.trials, search.objectives)} if len(search.objectives) > 1 else ()
-    )
-    best = next((row for row in of.rows[:1] if row.best and row.state != FAILED), None)
+    best = next((row for row in of.rows if row.is_chosen), None)
     return _template().render(
         page=page,
         of=of,
         facts=facts(page),
         best=best,
-        best_metrics=_mean_metrics(page) if best and best.standing else best.best if best else {},
+        best_metrics=_metrics_of(search.chosen, search.objectives),
         verdict=search.verdict,
         shorter=shorter(page),
         curves=curves(of),
         parallel=parallel(of),
         importances=of_page(page) if known is None else known,
         slices=slices(of),
-        pareto=pareto(of, front),
-        front=front,
+        pareto=pareto(of, search.front),
+        front=search.front,
         times=times(of.rows),
         sums=sums(of.rows),
         with_cost=any(row.cost is not None for row in of.rows),
@@ -56,9 +53,9 @@ def render(page: PageState, refresh_seconds: int | None = None, known: Sequence[
     )
 
 
-def _mean_metrics(page: PageState) -> Mapping[str, float]:
-    """The means of the metrics of the best configuration's runs."""
-    found = best_score(means(page.search.trials, page.search.objectives)[0], page.search.objectives)
+def _metrics_of(chosen: Trial | None, objectives: Sequence[Objective]) -> Mapping[str, float]:
+    """The metrics of the trial that is taken, their means if its configuration has several runs."""
+    found = best_score(chosen, objectives) if chosen else None
     return found.metrics if found else {}
 
 
@@ -85,7 +82,8 @@ def facts(page: PageState) -> dict[str, str]:
         "time": duration(search.elapsed_seconds),
         "worker-hours": hours(search),
         **({} if search.cost is None else {"cost": usd(search.cost)}),
-        "compared by": ", then ".join(f"{one.metric} ({one.mode})" for one in search.objectives),
+        "compared by": ", ".join(f"{one.metric} ({one.mode})" for one in search.objectives),
+        **({"taken by": told(search.rule)} if len(search.objectives) > 1 or search.rule != "first" else {}),
     }
     return {**found, **page.facts}
 

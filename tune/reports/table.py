@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heliostat.tune.ranking import best_first, outcome, point
+from heliostat.tune.ranking import outcome, point
 from heliostat.tune.standing import Standing
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import SEED, Objective, Origin, Score, Trial
@@ -57,6 +57,10 @@ class Row:
     """`first`, or `repeat` or `confirmation` of its configuration, with a seed of its own among `values`."""
     standing: Standing | None
     """Of the first run of a configuration: its mean over seeds; None where it has but one."""
+    is_chosen: bool
+    """Whether `tune.choose` takes it."""
+    is_front: bool | None
+    """Whether it is on the Pareto front; None with one objective."""
 
     @property
     def seed(self) -> int | None:
@@ -77,9 +81,9 @@ class Row:
 
 
 def rows(state: SearchState) -> list[Row]:
-    """A row for each trial, best first."""
+    """A row for each trial, best first, and the one that `tune.choose` takes before all others."""
     by_number = {trial.number: trial for trial in state.trials}
-    return [row(state, trial, by_number) for trial in best_first(state.trials, state.objectives)]
+    return [row(state, trial, by_number) for trial in state.ranked]
 
 
 def row(state: SearchState, trial: Trial, by_number: Mapping[int, Trial]) -> Row:
@@ -102,6 +106,8 @@ def row(state: SearchState, trial: Trial, by_number: Mapping[int, Trial]) -> Row
         configuration=trial.configuration,
         role=FIRST if trial.configuration == trial.number else REPEAT if trial.confirms is None else CONFIRMATION,
         standing=state.verdict.of.get(trial.number) if state.verdict else None,
+        is_chosen=state.chosen is not None and trial.number == state.chosen.number,
+        is_front=trial.number in state.front if len(state.objectives) > 1 else None,
     )
 
 

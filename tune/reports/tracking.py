@@ -11,7 +11,6 @@ from heliostat.infra.errors import StorageError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.infra.tracked_run import PARENT, Run, start_run
 from heliostat.infra.tracking import explained
-from heliostat.tune.ranking import means
 from heliostat.tune.reports.latest import latest
 from heliostat.tune.reports.table import ENDED, FAILED, PAUSED, Row, best_score, row, state_of
 from heliostat.tune.state import SearchState
@@ -93,7 +92,7 @@ class TrialRuns:
 
     def _tell_best(self, state: SearchState) -> None:
         """Logs the best trial's values to the search's own run, by the number of trials that were logged."""
-        best = best_score(means(state.trials, state.objectives)[0], state.objectives)
+        best = best_score(state.chosen, state.objectives) if state.chosen else None
         if best:
             values = {f"best/{one.metric}": best.metrics[one.metric] for one in state.objectives}
             self._parent.log(values, len(self._logged or ()))

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from heliostat.train.config import TrainConfig
 from heliostat.train.data.batches import BatchPlan
-from heliostat.train.engine import deepspeed_config, learning_rate, micro_batch_size
+from heliostat.train.engine import MICRO_BATCH_LIMIT, deepspeed_config, learning_rate, micro_batch_size, most_records
 from heliostat.train.parallel.config import Workers
 
 
@@ -79,3 +79,12 @@ def test_learning_rate_rises_then_falls_towards_zero(schedule: str) -> None:
 def test_a_constant_schedule_stays() -> None:
     train = TrainConfig(learning_rate=0.3, warmup=0.0, schedule="constant")
     assert {learning_rate(train, step, 7) for step in range(7)} == {0.3}
+
+
+def test_a_micro_batch_has_what_suits_the_device_unless_the_spec_or_memory_says_less() -> None:
+    def most(limit: int | None = None, **settings: Any) -> int:
+        return most_records(object(), TrainConfig.model_validate(settings), "cpu", limit)
+
+    assert most() == MICRO_BATCH_LIMIT["cpu"]
+    assert most(max_micro_batch=64) == 64
+    assert (most(8, max_micro_batch=64), most(8, max_micro_batch=4), most(8)) == (8, 4, 8)

@@ -45,6 +45,8 @@ class Workshop:
     on_step: Callable[[FakeGang], None] = lambda _: None
     """Called before each step; raises what shall go wrong."""
     loss: Callable[[Mapping[str, Any], int], float] = loss_of
+    more: Callable[[Mapping[str, Any], int], Mapping[str, float]] = lambda *_: {}
+    """Metrics beside the loss."""
     delays: random.Random | None = None
     workers: int = 1
     stored: set[tuple[str, int]] = field(default_factory=set)
@@ -97,7 +99,8 @@ class FakeGang:
             if self.step % self.every == 0 or self.step == STEPS:
                 self.store()
                 value = self.workshop.loss(self.values, self.step)
-                return {"step": self.step, "steps": STEPS, "metrics": {"loss": value}, "seconds": 1.0, "micro_batch": 8}
+                metrics = {"loss": value, **self.workshop.more(self.values, self.step)}
+                return {"step": self.step, "steps": STEPS, "metrics": metrics, "seconds": 1.0, "micro_batch": 8}
 
     def store(self) -> None:
         assert self.place
@@ -114,14 +117,13 @@ class FakeGang:
         self.is_closed = True
 
 
-def plan(config: TuneConfig, workshop: Any, **changes: Any) -> Plan:
+def plan(config: TuneConfig, workshop: Any, objectives: tuple[Objective, ...] = (LOSS,), **changes: Any) -> Plan:
     """A search of these settings."""
-    objectives = (LOSS,)
     parts: dict[str, Any] = {
         "name": "m",
         "id": "s",
         "config": config,
-        "objective": LOSS,
+        "objectives": objectives,
         "scheduler": build_scheduler(config.scheduler, SchedulerSettings(objectives, config.grace, seed=config.seed)),
         "searcher": build_searcher(config.search, Space(config.space), objectives, config.seed, config.points),
         "make_job": dict,

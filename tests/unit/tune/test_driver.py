@@ -336,7 +336,7 @@ def test_checkpoints_that_nobody_needs_are_deleted_and_the_worst_above_the_size(
     assert len(paused) > 3
     for trial in driver.trials():
         place.write_bytes(f"runs/m/s/trials/{trial.number}/001/00000002-a/rank-00000/x", bytes(10))
-    gone = retain(place, "runs/m/s", driver.trials(), LOSS, 25)
+    gone = retain(place, "runs/m/s", driver.trials(), (LOSS,), 25)
     assert gone == [trial.number for trial in reversed(paused[2:])]
     left = {entry.key.split("/")[4] for entry in place.list("runs/m/s/trials")}
     assert left == {str(trial.number) for trial in paused[:2]}

@@ -75,7 +75,7 @@ def test_configurations_are_compared_by_their_mean(tmp_path: Path) -> None:
     assert by_mean[0].number != lucky.configuration, "the luckiest run is of another configuration: choose another seed"
     ranked = best_first(trials, GOALS)
     assert [one.number for one in ranked] == [run.number for one in by_mean for run in one.runs]
-    assert Search(trials, LOSS).best == by_mean[0].runs[0]
+    assert Search(trials, (LOSS,)).best == by_mean[0].runs[0]
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median"])
@@ -103,7 +103,7 @@ def test_the_best_are_run_again_in_full_on_new_seeds_and_named_by_their_mean(tmp
     again = {one.number: [final(run) for run in new if run.confirms == one.number] for one in best}
     winner = min(again, key=lambda number: sum(again[number]))
     assert winner != best[0].number, "the search was right: choose another seed"
-    named = Search(trials, LOSS).best
+    named = Search(trials, (LOSS,)).best
     assert named.number == winner
     assert SEED_KEY not in named.values
     ranked = [one.number for one in best_first(trials, GOALS) if one.confirms is None]
@@ -298,8 +298,8 @@ def test_a_clone_has_no_repeats_and_may_be_the_best() -> None:
 def test_a_winner_is_a_first_run() -> None:
     lost = [scored(0, 0.1, error="loss exploded"), replace(scored(1, 0.2), repeats=0)]
     with pytest.raises(TrainingError, match=r"^none of 2 trials has a finite loss; 1 failed, the first: loss"):
-        assert Search(lost, LOSS).best
-    assert Search([*lost, scored(2, 0.9)], LOSS).best.number == 2
+        assert Search(lost, (LOSS,)).best
+    assert Search([*lost, scored(2, 0.9)], (LOSS,)).best.number == 2
 
 
 def test_a_journal_from_before_there_were_repeats_is_read() -> None:

@@ -115,7 +115,7 @@ def test_checkpoints_of_failed_trials_are_kept_while_there_is_room_unless_their_
         Trial(3, {}, 0.5, (), "x"),
     ]
     known = dict.fromkeys(range(4), 10)
-    assert unneeded(known, trials, LOSS, 100) == [2]
-    assert unneeded(known, trials, LOSS, 20) == [2, 3]
+    assert unneeded(known, trials, (LOSS,), 100) == [2]
+    assert unneeded(known, trials, (LOSS,), 20) == [2, 3]
     assert unneeded(known, trials, Objective("loss", "min"), 10) == [2, 3, 1]
-    assert unneeded(known, trials, LOSS, 5) == [2, 3, 1, 0]
+    assert unneeded(known, trials, (LOSS,), 5) == [2, 3, 1, 0]

@@ -22,7 +22,7 @@ def numbers(trials: list[Trial], mode: str = "min") -> list[int]:
 
 
 def ended(*trials: Trial) -> Search:
-    return Search(trials, Objective("loss", "min"))
+    return Search(trials, (Objective("loss", "min"),))
 
 
 NAN, B, INF, NONE, A, FAILED = range(6)

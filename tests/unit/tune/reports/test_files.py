@@ -29,7 +29,7 @@ def read(found: SearchState) -> list[dict[str, str]]:
 
 def test_a_trial_is_a_line_with_what_is_known_of_it() -> None:
     first, second = read(state(TRIALS, repeated_steps={0: 3}, gang_hour_price=3600))
-    known = ["0", "paused", "", "0.5", "20", "3", "3.0", "3.0", "7", "0.25", "0", "first"]
+    known = ["0", "paused", "", "0.5", "20", "3", "3.0", "3.0", "true", "", "7", "0.25", "0", "first"]
     fixed = dict(zip(FIXED, [*known, *[""] * (len(FIXED) - len(known))], strict=True))
     assert first == fixed | {
         "values.learning_rate": "0.001",

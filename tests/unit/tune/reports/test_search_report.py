@@ -14,7 +14,7 @@ from heliostat.tune.reports.parallel import Parallel, parallel
 from heliostat.tune.reports.plots import curves, slices
 from heliostat.tune.reports.search_report import facts, render, shorter
 from heliostat.tune.state import PageState
-from heliostat.tune.trials import Origin, Score, Trial
+from heliostat.tune.trials import Objective, Origin, Score, Trial
 from tests.markup import Page
 from tests.trials import ACCURACY, CONFIRMED, LATENCY, SEARCHED, state, trial
 
@@ -177,6 +177,16 @@ def test_two_objectives_have_a_front() -> None:
     assert len((front["d"] or "").split()) == 3
     assert len(page.of("tr", "front")) == 3
     assert len([one for one in page.of("circle", "top") if one["r"] == "4"]) >= 3
+
+
+def test_the_front_of_three_objectives_is_marked_without_a_line_through_it() -> None:
+    scores = [
+        Score(1, 10, {"accuracy": 0.9 - one / 10, "latency": 30.0 - one, "loss": one / 10}, 1.0) for one in range(3)
+    ]
+    trials = [trial(number, [], values(number), until=1, scores=(score,)) for number, score in enumerate(scores)]
+    page = Page(render(PageState(state(trials, objectives=(ACCURACY, LATENCY, Objective("loss", "min"))))))
+    assert len(page.of("tr", "front")) == 3
+    assert page.of("path", "front") == []
 
 
 def test_the_best_trial_is_told_with_its_values() -> None:
