@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heliostat.tune.dominance import Point
-from heliostat.tune.ranking import best_first, best_point, groups, is_lost, means, pareto_front
+from heliostat.tune.ranking import best_first, best_point, groups, is_again, is_lost, pareto_front
 from heliostat.tune.space.values import is_number
 from heliostat.tune.trials import Objective, Trial
 
@@ -64,8 +64,8 @@ def choose(trials: Sequence[Trial], objectives: Sequence[Objective], rule: Rule 
     Of those that keep the bounds, the ones that were trained furthest count. A configuration with several runs stands
     as its first trial with their means, and those that were run again after the search come before all others.
     """
-    for group in groups(trials, objectives):
-        kept = [trial for trial in _usable(group, objectives) if not _excess(trial, objectives, rule)]
+    for group in _candidates(trials, objectives):
+        kept = [trial for trial in group if not _excess(trial, objectives, rule)]
         if kept:
             return _taken(kept, objectives, rule)
     return None
@@ -83,7 +83,7 @@ def _taken(kept: Sequence[Trial], objectives: Sequence[Objective], rule: Rule) -
 
 def unmet(trials: Sequence[Trial], objectives: Sequence[Objective], rule: Rule) -> str:
     """Why no trial keeps the bounds, with the nearest one, in a line; empty if one does, or none has a result."""
-    usable = _usable(means(trials, objectives), objectives)
+    usable = [trial for group in _candidates(trials, objectives) for trial in group]
     if isinstance(rule, str) or not usable or choose(trials, objectives, rule):
         return ""
     nearest = min(usable, key=lambda one: (_excess(one, objectives, rule), one.number))
@@ -92,6 +92,12 @@ def unmet(trials: Sequence[Trial], objectives: Sequence[Objective], rule: Rule) 
     return (
         f"tune.choose: {told(rule)} given, and no trial keeps that; the nearest is trial {nearest.number} with {found}"
     )
+
+
+def _candidates(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[list[Trial]]:
+    """Groups of trials, each before those after it; first runs alone where no configuration has all of its runs."""
+    found = [_usable(group, objectives) for group in groups(trials, objectives)]
+    return found if any(found) else [_usable([one for one in trials if not is_again(one)], objectives)]
 
 
 def _usable(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:

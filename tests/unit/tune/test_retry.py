@@ -16,7 +16,7 @@ from heliostat.tune.gang import GangLostError, TrialError
 from heliostat.tune.history import look
 from heliostat.tune.ranking import outcome
 from heliostat.tune.retention import unneeded
-from heliostat.tune.trials import Objective, Score, Trial
+from heliostat.tune.trials import Score, Trial
 from tests.unit.tune.gangs import LOSS, STEPS, FakeGang, Workshop, config, loss_of, plan, run
 
 SETTINGS = config(scheduler="none", trials=3)
@@ -117,5 +117,5 @@ def test_checkpoints_of_failed_trials_are_kept_while_there_is_room_unless_their_
     known = dict.fromkeys(range(4), 10)
     assert unneeded(known, trials, (LOSS,), 100) == [2]
     assert unneeded(known, trials, (LOSS,), 20) == [2, 3]
-    assert unneeded(known, trials, Objective("loss", "min"), 10) == [2, 3, 1]
+    assert unneeded(known, trials, (LOSS,), 10) == [2, 3, 1]
     assert unneeded(known, trials, (LOSS,), 5) == [2, 3, 1, 0]
