@@ -14,13 +14,14 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.infra.config.strict import StrictModel, apply_overrides, build, read_yaml
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.config import StorageConfig
-from heliostat.searchable import check_keys
+from heliostat.searchable import check_changes, check_keys
 from heliostat.serve.config import ServeConfig, check_names
 from heliostat.train.config import TrainConfig, check_network, check_task
 from heliostat.train.data.config import DataConfig
 from heliostat.train.data.keys import check_data
 from heliostat.train.models.architectures.config import ModelConfig
 from heliostat.tune.config import TuneConfig
+from heliostat.tune.schedulers.catalog import KINDS
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -71,6 +72,8 @@ class Spec(StrictModel):
     @model_validator(mode="after")
     def _a_search_varies_what_it_can(self) -> Spec:
         check_keys(list(self.tune.space), type(self))
+        if KINDS[self.tune.scheduler].changes_values:
+            check_changes(list(self.tune.space), self.tune.scheduler)
         return self
 
     @model_validator(mode="after")

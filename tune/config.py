@@ -42,7 +42,7 @@ class TuneConfig(StrictModel):
     """Epochs of the longest trial; `train.epochs` if omitted."""
     grace: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of a trial before the scheduler may stop it, and between its validations."""
-    scheduler: Literal["asha", "hyperband", "median", "none"] = "asha"
+    scheduler: Literal["asha", "hyperband", "median", "pbt", "pb2", "none"] = "asha"
     search: Literal["random", "grid", "tpe", "gp", "cmaes", "optuna"] = "tpe"
     """Who proposes values; `optuna` is the former name of `tpe`."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -75,6 +75,15 @@ class TuneConfig(StrictModel):
     def _has_no_circle(cls, space: dict[str, Domain]) -> dict[str, Domain]:
         Space(space)
         return space
+
+    @model_validator(mode="after")
+    def _a_population_can_change(self) -> TuneConfig:
+        if self.scheduler in ("pbt", "pb2") and (self.grace > 0.5 or self.trials < 2):
+            key, allowed = ("grace", "at most 0.5") if self.grace > 0.5 else ("trials", "at least 2")
+            raise ValueError(
+                f"tune.{key}: {getattr(self, key)} given; {self.scheduler} compares trials on their way, {allowed}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _points_are_inside(self) -> TuneConfig:

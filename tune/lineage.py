@@ -18,7 +18,8 @@ def schedule(trials: Sequence[Trial], number: int, share: float | None = None) -
     """What led to the weights that trial `number` has at `share` (what it has reached, if omitted).
 
     Pairs of a share and the values that were trained with until it, by share, across all trials whose weights were
-    taken over: what `train` has to repeat for the same weights.
+    taken over: what `train` has to repeat for the same weights. Shares are those of the steps, which are whole, where
+    these are known.
     """
     table = {trial.number: trial for trial in trials}
     at = table[number].share if share is None else share
@@ -26,9 +27,15 @@ def schedule(trials: Sequence[Trial], number: int, share: float | None = None) -
     while at > NEAR:
         start, stretch = _stretch(table[number], at)
         if not found or found[0][1] != stretch.values:
-            found.insert(0, (at, stretch.values))
+            found.insert(0, (_of_steps(table[number], at), stretch.values))
         number, at = (stretch.origin.trial, stretch.origin.share) if stretch.origin else (number, start)
     return found
+
+
+def _of_steps(trial: Trial, share: float) -> float:
+    """The share of its steps that the trial was trained when it had reached `share`."""
+    reached = (score for score in trial.scores if abs(score.share - share) < NEAR and score.steps)
+    return next((score.step / score.steps for score in reached), share)
 
 
 def _stretch(trial: Trial, share: float) -> tuple[float, Stretch]:

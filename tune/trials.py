@@ -19,6 +19,8 @@ class Score:
     metrics: Mapping[str, float]
     seconds: float = 0.0
     """That were trained and validated since the one before."""
+    steps: int = 0
+    """Of the whole trial; 0 where it is not known."""
 
 
 @dataclass(frozen=True)

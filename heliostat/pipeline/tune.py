@@ -39,6 +39,7 @@ def run(
     """
     from heliostat.infra.storage.store import open_store
     from heliostat.tune import search
+    from heliostat.tune.lineage import schedule
 
     check_space(spec)
     name = name or new_search()
@@ -49,7 +50,8 @@ def run(
         with _following(spec, plan, driver, view, with_page):
             found = search.run(plan, driver)
         show_search(view, running_state(spec, plan, driver))
-    return with_values(spec, found.best.values), found
+    best = found.best
+    return with_values(spec, best.values, schedule(found.trials, best.number)), found
 
 
 def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> Plan:
@@ -60,20 +62,28 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
     from heliostat.tune.gang import Crew
     from heliostat.tune.schedulers.base import Settings
     from heliostat.tune.schedulers.catalog import build_scheduler
+    from heliostat.tune.schedulers.explore import axes_of, perturb_in
     from heliostat.tune.search import Plan
     from heliostat.tune.searchers import build_searcher
     from heliostat.tune.space.space import Space
     from heliostat.tune.trials import Objective
 
     task, config = tasks.get(spec.task), spec.tune
-    objective = Objective(task.metric, task.mode)
+    objective, space = Objective(task.metric, task.mode), Space(config.space)
+    settings = Settings(
+        (objective,),
+        config.grace,
+        seed=config.seed,
+        perturb=perturb_in(space, config.space),
+        axes=axes_of(space, config.space),
+    )
     return Plan(
         name=spec.name,
         id=name,
         config=config,
         objective=objective,
-        scheduler=build_scheduler(config.scheduler, Settings((objective,), config.grace, seed=config.seed)),
-        searcher=build_searcher(config.search, Space(config.space), (objective,), config.seed, config.points),
+        scheduler=build_scheduler(config.scheduler, settings),
+        searcher=build_searcher(config.search, space, (objective,), config.seed, config.points),
         make_job=make_job,
         crew=Crew.of(spec.train, resolve_use_gpu(spec.train)),
         contract=contract(spec, prepared),
