@@ -109,13 +109,10 @@ class TrainConfig(ParallelConfig):
     @field_validator("stages")
     @classmethod
     def _come_one_after_another(cls, stages: list[StageConfig]) -> list[StageConfig]:
-        ends = [stage.until for stage in stages]
-        if any(after <= before for before, after in pairwise(ends)):
-            raise ValueError(
-                f"until {', '.join(f'{end:g}' for end in ends)} given; each has to be above the one before"
-            )
-        if empty := [stage.until for stage in stages if not stage.changes]:
-            raise ValueError(f"nothing given until {empty[0]:g}; give at least one of {', '.join(CHANGEABLE)}")
+        if any(after.until <= before.until for before, after in pairwise(stages)):
+            raise ValueError("until has to be above that of the stage before")
+        if not all(stage.changes for stage in stages):
+            raise ValueError(f"each stage needs at least one of {', '.join(CHANGEABLE)}")
         return stages
 
     @model_validator(mode="after")

@@ -21,7 +21,13 @@ def schedule(trials: Sequence[Trial], number: int, share: float | None = None) -
     taken over: what `train` has to repeat for the same weights. Shares are those of the steps, which are whole, where
     these are known.
     """
-    table = {trial.number: trial for trial in trials}
+    return schedule_in({trial.number: trial for trial in trials}, number, share)
+
+
+def schedule_in(
+    table: Mapping[int, Trial], number: int, share: float | None = None
+) -> list[tuple[float, Mapping[str, Any]]]:
+    """As `schedule`, of trials by their numbers."""
     at = table[number].share if share is None else share
     found: list[tuple[float, Mapping[str, Any]]] = []
     while at > NEAR:

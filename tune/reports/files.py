@@ -26,6 +26,7 @@ FIXED: dict[str, Callable[[Row], Any]] = {
     "cost": lambda row: None if row.cost is None else round(row.cost, 6),
     "origin_trial": lambda row: row.origin.trial if row.origin else None,
     "origin_share": lambda row: row.origin.share if row.origin else None,
+    "past": lambda row: [{"until": until, "values": dict(values)} for until, values in row.past] or None,
 }
 """Column -> the value of a row; None is an empty cell."""
 

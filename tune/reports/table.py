@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from heliostat.tune.lineage import schedule_in
 from heliostat.tune.ranking import best_first, outcome, point
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Objective, Origin, Score, Trial
@@ -45,6 +46,8 @@ class Row:
     cost: float | None
     """Of those seconds; None if no price is known."""
     origin: Origin | None
+    past: Sequence[tuple[float, Mapping[str, Any]]]
+    """What it was trained with before `values`: pairs of the share until which, and the values. See `lineage`."""
     best: Mapping[str, float]
     """Metrics of the best validation; empty if none has finite values."""
     last: Mapping[str, float]
@@ -77,9 +80,17 @@ def row(state: SearchState, trial: Trial, by_number: Mapping[int, Trial]) -> Row
         seconds=seconds,
         cost=None if price is None else seconds / 3600 * price,
         origin=trial.origin,
+        past=past_of(trial, by_number),
         best=best.metrics if best else {},
         last=trial.scores[-1].metrics if trial.scores else {},
     )
+
+
+def past_of(trial: Trial, by_number: Mapping[int, Trial]) -> Sequence[tuple[float, Mapping[str, Any]]]:
+    """What led to its weights with other values than it has now, across all trials whose weights were taken over."""
+    if not trial.past and (trial.origin is None or trial.origin.trial not in by_number):
+        return ()
+    return [one for one in schedule_in(by_number, trial.number) if one[1] != trial.values]
 
 
 def state_of(trial: Trial, state: SearchState) -> str:

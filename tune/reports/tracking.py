@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from heliostat.tune.reports.table import ENDED, FAILED, PAUSED, Row, best_score,
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Score, Trial
 
-KIND, NUMBER, STATE, STEP, REASON = (f"heliostat.{name}" for name in ("kind", "trial", "outcome", "step", "reason"))
-"""Tags of a child: its trial's number and state, the last step that was logged, and why it failed or was stopped."""
+KIND, NUMBER, STATE, STEP, REASON, PAST = (
+    f"heliostat.{name}" for name in ("kind", "trial", "outcome", "step", "reason", "past")
+)
+"""Tags of a child: its trial's number and state, the last step that was logged, why it failed or was stopped, and what
+its weights were trained with before its own values, as JSON: pairs of the share until which, and the values."""
 _MOST_LETTERS = 1000
 """Of a reason: an error may be pages."""
 _PAGE = 1000
@@ -116,7 +120,9 @@ def logging_trials(
 def tags_of(trial: Trial, now: Row) -> dict[str, str]:
     """What a child's tags say of its trial."""
     reason = now.reason[:_MOST_LETTERS]
-    return {KIND: "trial", NUMBER: str(trial.number), STATE: now.state, STEP: str(last_step(trial)), REASON: reason}
+    past = {PAST: json.dumps(now.past, default=str)} if now.past else {}
+    step = str(last_step(trial))
+    return {KIND: "trial", NUMBER: str(trial.number), STATE: now.state, STEP: step, REASON: reason, **past}
 
 
 def new_scores(trial: Trial, known: Logged | None) -> Iterator[Score]:

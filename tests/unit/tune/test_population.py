@@ -92,13 +92,19 @@ class Trainer(FakeGang):
 
 
 def population(workshop: Workshop, scheduler: str = "pbt", **changes: Any) -> Plan:
+    """A search with this scheduler; `changes` are settings, or parts of the plan."""
+    about = {key: changes.pop(key) for key in ("name", "id") if key in changes}
     made = config(scheduler=scheduler, **changes)
     space = Space(made.space)
     settings = Settings(
         (LOSS,), made.grace, seed=made.seed, perturb=perturb_in(space, made.space), axes=axes_of(space, made.space)
     )
-    job = {"make_job": lambda values, past: {**values, "past": past}}
-    return plan(made, workshop, scheduler=build_scheduler(scheduler, settings), **job)
+    built = build_scheduler(scheduler, settings)
+    return plan(made, workshop, scheduler=built, make_job=_job, **about)
+
+
+def _job(values: Mapping[str, Any], past: Sequence[tuple[float, Mapping[str, Any]]]) -> dict[str, Any]:
+    return {**values, "past": past}
 
 
 def told(trials: Sequence[Trial]) -> list[Any]:

@@ -27,7 +27,7 @@ def read(found: SearchState) -> list[dict[str, str]]:
 
 def test_a_trial_is_a_line_with_what_is_known_of_it() -> None:
     first, second = read(state(TRIALS, repeated_steps={0: 3}, gang_hour_price=3600))
-    fixed = dict(zip(FIXED, ["0", "paused", "", "0.5", "20", "3", "3.0", "3.0", "7", "0.25"], strict=True))
+    fixed = dict(zip(FIXED, ["0", "paused", "", "0.5", "20", "3", "3.0", "3.0", "7", "0.25", ""], strict=True))
     assert first == fixed | {
         "values.learning_rate": "0.001",
         "values.train.adapter.rank": "null",
