@@ -115,7 +115,7 @@ def own_steps(trial: Trial, by_number: Mapping[int, Trial]) -> int:
 
 def best_score(trial: Trial, objectives: Sequence[Objective]) -> Score | None:
     """The trial's best validation, the earliest one of equals; None if none has finite values."""
-    best = min(trial.scores, key=lambda score: point(score, objectives), default=None)
+    best = min(trial.lasting, key=lambda score: point(score, objectives), default=None)
     return None if best is None or math.isinf(point(best, objectives)[0]) else best
 
 
