@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from heliostat.tune.budget import Budget
 from heliostat.tune.decisions import Decisions
 from heliostat.tune.gang import Crew, Gang, GangLostError, MemoryOutError, TrialError, TrialStoppedError
 from heliostat.tune.journal import Journal
-from heliostat.tune.lineage import schedule
+from heliostat.tune.lineage import Schedule, schedule
 from heliostat.tune.requests import Request, asked
 from heliostat.tune.retention import retain
 from heliostat.tune.trials import Objective, Origin, Score, Trial
@@ -44,11 +44,8 @@ RETAIN_SECONDS = 15.0
 _log = log.get(__name__)
 
 
-MakeJob = Callable[[Mapping[str, Any], Sequence[tuple[float, Mapping[str, Any]]]], dict[str, Any]]
-"""The job of a trial with these values, for a gang's workers; raises HeliostatError if they cannot work.
-
-The second argument is what led to where it goes on, see `lineage.schedule`.
-"""
+MakeJob = Callable[[Mapping[str, Any], Schedule], dict[str, Any]]
+"""The job of a trial with these values after this past, for workers; raises HeliostatError if they cannot work."""
 
 
 @dataclass(frozen=True)
@@ -337,15 +334,13 @@ class Driver:
         return None
 
     async def _job(self, work: Work) -> dict[str, Any]:
+        """Its past is with it: by that a checkpoint that is lost is trained again."""
+        begun = work.origin or Origin(work.trial, self.decisions.trials[work.trial].share)
+        past = schedule(self.trials(), begun.trial, begun.share)
         try:
-            return await asyncio.to_thread(self._make_job, work.values, self._past(work))
+            return await asyncio.to_thread(self._make_job, work.values, past)
         except HeliostatError as error:
             raise TrialError(str(error)) from error
-
-    def _past(self, work: Work) -> Sequence[tuple[float, Mapping[str, Any]]]:
-        """What led to the weights that the work begins with: a checkpoint that is lost is trained again by it."""
-        source = work.origin or Origin(work.trial, self.decisions.trials[work.trial].share)
-        return schedule(self.trials(), source.trial, source.share)
 
     def _place(self, work: Work, known: list[Score]) -> Place:
         own = f"{self._settings.prefix}/trials/{work.trial}"

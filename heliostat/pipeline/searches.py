@@ -9,8 +9,9 @@ from typing import Any
 from heliostat.infra.errors import ConfigError, NotFoundError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.pipeline.runs import NAME, new_run_id
-from heliostat.pipeline.trial_spec import Past, check_stages, with_values
+from heliostat.pipeline.trial_spec import check_stages, with_values
 from heliostat.spec import Spec
+from heliostat.tune.lineage import Schedule, schedule
 
 
 def find_search(spec: Spec, name: str | None, resume: bool) -> str:
@@ -48,7 +49,6 @@ def searched(spec: Spec, reference: str) -> tuple[Spec, str]:
     """
     from heliostat.infra.storage.store import open_store
     from heliostat.tune.history import look
-    from heliostat.tune.lineage import schedule
     from heliostat.tune.ranking import best_first, is_lost
 
     name, _, number = reference.partition("/")
@@ -65,7 +65,7 @@ def searched(spec: Spec, reference: str) -> tuple[Spec, str]:
     return found, f"trial {best.number} of {name}: {_said(best.values, past)}"
 
 
-def _said(values: Mapping[str, Any], past: Past) -> str:
+def _said(values: Mapping[str, Any], past: Schedule) -> str:
     """What a trial was trained with, part by part."""
     parts = [(f" until {until:.1%}", part) for until, part in past if part != values] + [("", values)]
     return "; ".join(", ".join(f"{key}={value}" for key, value in part.items()) + until for until, part in parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from heliostat.infra.config.strict import build
@@ -11,12 +11,10 @@ from heliostat.infra.errors import ConfigError
 from heliostat.searchable import full_key
 from heliostat.spec import Spec
 from heliostat.train.config import CHANGEABLE
-
-Past = Sequence[tuple[float, Mapping[str, Any]]]
-"""What a trial was trained with: pairs of the share until which, and the values. See `lineage.schedule`."""
+from heliostat.tune.lineage import Schedule
 
 
-def with_values(spec: Spec, values: Mapping[str, Any], past: Past = ()) -> Spec:
+def with_values(spec: Spec, values: Mapping[str, Any], past: Schedule = ()) -> Spec:
     """`spec` with a trial's values, and what it was trained with before as `train.stages`.
 
     Raises ConfigError, which names the key, if they are not valid together.
@@ -37,7 +35,7 @@ def with_values(spec: Spec, values: Mapping[str, Any], past: Past = ()) -> Spec:
     return build(Spec, changed)
 
 
-def stages_of(spec: Spec, values: Mapping[str, Any], past: Past) -> list[dict[str, Any]]:
+def stages_of(spec: Spec, values: Mapping[str, Any], past: Schedule) -> list[dict[str, Any]]:
     """The `train.stages` of a trial that has `values` after its `past`; empty if it always had them."""
     keys = [
         key for key in CHANGEABLE if any({key, f"train.{key}"} & one.keys() for one in (values, *dict(past).values()))
@@ -53,7 +51,7 @@ def stages_of(spec: Spec, values: Mapping[str, Any], past: Past) -> list[dict[st
     return found[:-1]
 
 
-def trial_spec(spec: Spec, values: Mapping[str, Any], past: Past = ()) -> Spec:
+def trial_spec(spec: Spec, values: Mapping[str, Any], past: Schedule = ()) -> Spec:
     """As `with_values`, with the epochs of the longest trial."""
     epochs = spec.tune.epochs or spec.train.epochs
     full = {full_key(key): value for key, value in values.items()}

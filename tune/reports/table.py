@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heliostat.tune.lineage import schedule_in
+from heliostat.tune.lineage import Schedule, schedule_in
 from heliostat.tune.ranking import best_first, outcome, point
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Objective, Origin, Score, Trial
@@ -46,8 +46,8 @@ class Row:
     cost: float | None
     """Of those seconds; None if no price is known."""
     origin: Origin | None
-    past: Sequence[tuple[float, Mapping[str, Any]]]
-    """What it was trained with before `values`: pairs of the share until which, and the values. See `lineage`."""
+    past: Schedule
+    """What its weights were trained with before `values`."""
     best: Mapping[str, float]
     """Metrics of the best validation; empty if none has finite values."""
     last: Mapping[str, float]
@@ -86,7 +86,7 @@ def row(state: SearchState, trial: Trial, by_number: Mapping[int, Trial]) -> Row
     )
 
 
-def past_of(trial: Trial, by_number: Mapping[int, Trial]) -> Sequence[tuple[float, Mapping[str, Any]]]:
+def past_of(trial: Trial, by_number: Mapping[int, Trial]) -> Schedule:
     """What led to its weights with other values than it has now, across all trials whose weights were taken over."""
     if not trial.past and (trial.origin is None or trial.origin.trial not in by_number):
         return ()
