@@ -42,6 +42,8 @@ class TuneConfig(StrictModel):
     """Epochs of the longest trial; `train.epochs` if omitted."""
     grace: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of a trial before the scheduler may stop it, and between its validations."""
+    reduction_factor: Annotated[float, Field(gt=1)] = 2
+    """Of so many trials at a rung, `asha` and `hyperband` promote one, and rungs are so far apart."""
     scheduler: Literal["asha", "hyperband", "median", "pbt", "pb2", "none"] = "asha"
     search: Literal["random", "grid", "tpe", "gp", "cmaes", "optuna"] = "tpe"
     """Who proposes values; `optuna` is the former name of `tpe`."""

@@ -73,6 +73,7 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
     settings = Settings(
         (objective,),
         config.grace,
+        config.reduction_factor,
         seed=config.seed,
         perturb=perturb_in(space, config.space),
         axes=axes_of(space, config.space),

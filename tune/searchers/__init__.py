@@ -37,7 +37,7 @@ def _random(setup: Setup) -> Sampler:
 
 
 def _grid(setup: Setup) -> Sampler:
-    """Every configuration, in order: for a few values of one or two keys."""
+    """Every configuration, shuffled: for a few values of one or two keys."""
     from heliostat.tune.searchers.grid import GridSampler
 
     return GridSampler(setup)

@@ -74,9 +74,8 @@ def test_a_run_goes_on_where_it_was(storage: StorageConfig) -> None:
 
 
 def test_a_run_that_another_process_goes_on_with_is_not_ended(storage: StorageConfig) -> None:
-    with pytest.raises(ValueError, match="taken over"), start_run(storage, "e", "n", {}, {}) as run:
+    with start_run(storage, "e", "n", {}, {}) as run:
         run.is_left = True
-        raise ValueError("taken over")
     assert tracking.client(storage).get_run(run.id).info.status == "RUNNING"
 
 

@@ -13,11 +13,12 @@ from rich.console import Console
 from heliostat.infra.errors import ResourceError, TrainingError
 from heliostat.infra.storage.local import LocalStore
 from heliostat.pipeline import tune
-from heliostat.pipeline.tune import contract
+from heliostat.pipeline.tune import contract, make_plan
 from heliostat.spec import Spec, load_spec
 from heliostat.train.data.prepared import Prepared
 from heliostat.tune import search
 from heliostat.tune.state import SearchState
+from heliostat.tune.trials import Begin, Continue, Score, Trial
 from heliostat.view.terminal import View
 from tests.unit.tune.gangs import Workshop, config, driver_of, plan
 
@@ -86,3 +87,12 @@ def test_other_data_are_another_search_though_a_key_of_data_is_searched(spec: Sp
     assert "model.mlp" not in found
     assert found["train.learning_rate"] == spec.train.learning_rate
     assert "train.learning_rate" not in contract(spec, PREPARED)
+
+
+@pytest.mark.parametrize(("factor", "promotes"), [(2, True), (3, False)])
+def test_one_of_reduction_factor_trials_is_promoted(spec: Spec, factor: float, promotes: bool) -> None:
+    train = spec.train.model_copy(update={"use_gpu": False})
+    searched = spec.model_copy(update={"tune": config(scheduler="asha", reduction_factor=factor), "train": train})
+    scheduler = make_plan(searched, PREPARED, lambda values, past: dict(values), "s").scheduler
+    two = [Trial(number, {}, 0.25, (Score(0.25, 2, {"loss": number}),)) for number in range(2)]
+    assert scheduler.decide(two, may_begin=True) == (Continue(0, 0.5) if promotes else Begin(0.25))

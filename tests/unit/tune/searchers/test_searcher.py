@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -148,10 +149,25 @@ def test_a_grid_does_not_come_back_to_a_point() -> None:
 def test_a_configuration_is_repeated_as_often_as_asked_unless_it_has_failed() -> None:
     one = searcher("grid", {"a": {"choice": [1, 2]}}, repeats=3)
     trials = search(one, [], lambda values: 0.0, 100)
-    assert [trial.values["a"] for trial in trials] == [1, 1, 1, 2, 2, 2]
+    first, other = trials[0].values["a"], trials[3].values["a"]
+    assert {first, other} == {1, 2}
+    assert [trial.values["a"] for trial in trials] == [first] * 3 + [other] * 3
     assert one.propose(trials, 6) is None
     assert one.propose([failed(0, {"a": 1})], 1) == {"a": 2}
     assert one.propose([training(0, {"a": 1})], 1) == {"a": 1}
+
+
+def test_a_grid_is_gone_through_once_in_an_order_that_follows_from_the_seed() -> None:
+    domains = {"a": {"randint": [0, 39]}}
+
+    def order(seed: int) -> list[int]:
+        return [trial.values["a"] for trial in search(searcher("grid", domains, seed=seed), [], lambda _: 0.0, 99)]
+
+    assert sorted(order(0)) == list(range(40))
+    assert order(0) == order(0)
+    assert order(0) != order(1)
+    rises = sum(one < other for one, other in pairwise(order(0)))
+    assert 10 < rises < 30  # of 39: values that get better and better would all be promoted
 
 
 @pytest.mark.parametrize("name", QUICK)
