@@ -191,7 +191,7 @@ RUNS: dict[str, dict[str, Any]] = {
         }
         for stage in range(4)
         for part, values in (
-            ("in one run", {**AFTER, "stages": [{"until": 0.5, **BEFORE}]}),
+            ("in one run", {**AFTER, "stages": [{"until": 5 / STEPS, **BEFORE}]}),
             ("before", {**BEFORE, "stop_at": 7}),
             ("after", AFTER),
         )
