@@ -6,6 +6,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from heliostat.train.config import CHANGEABLE
+
 SECTIONS = ("train", "data", "model")
 """What training reads."""
 FIXED = (
@@ -21,6 +23,7 @@ FIXED = (
     "train.checkpoint_every",
     "train.validate_every",
     "train.early_stopping",
+    "train.stages",
     "train.seed",
     "data.source",
     "data.split",
@@ -42,6 +45,16 @@ def check_keys(keys: list[str], spec: type[BaseModel]) -> None:
         _check(key, spec)
         if (other := known.setdefault(full_key(key), key)) != key:
             raise ValueError(f"tune.space.{key}: the same key as tune.space.{other}; one of them is allowed")
+
+
+def check_changes(keys: list[str], scheduler: str) -> None:
+    """Raises ValueError for a key that cannot change on the same weights, as `scheduler` does."""
+    for key in keys:
+        if full_key(key) not in {f"train.{one}" for one in CHANGEABLE}:
+            raise ValueError(
+                f"tune.space.{key}: {scheduler} changes values while a trial is trained, which is possible for "
+                f"{', '.join(CHANGEABLE)}"
+            )
 
 
 def _check(key: str, spec: type[BaseModel]) -> None:

@@ -14,7 +14,7 @@ from heliostat.cluster.config import ClusterConfig
 from heliostat.infra.config.strict import StrictModel, apply_overrides, build, read_yaml
 from heliostat.infra.errors import ConfigError
 from heliostat.infra.storage.config import StorageConfig
-from heliostat.searchable import check_keys
+from heliostat.searchable import check_changes, check_keys
 from heliostat.serve.config import ServeConfig, check_names
 from heliostat.train.config import TrainConfig, check_network, check_task
 from heliostat.train.data.config import DataConfig
@@ -23,6 +23,7 @@ from heliostat.train.models.architectures.config import ModelConfig
 from heliostat.tune.choice import check_rule
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.objectives import objectives_of
+from heliostat.tune.schedulers.catalog import KINDS
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -74,6 +75,8 @@ class Spec(StrictModel):
     def _a_search_varies_what_it_can(self) -> Spec:
         check_keys(list(self.tune.space), type(self))
         check_rule(self.tune.choose, objectives_of(self.tune.objectives, self.task))
+        if KINDS[self.tune.scheduler].changes_values:
+            check_changes(list(self.tune.space), self.tune.scheduler)
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -21,6 +22,26 @@ class EarlyStoppingConfig(StrictModel):
     """An improvement is larger than this, counted from the last validation that was one."""
 
 
+class StageConfig(StrictModel):
+    """Values of a part of a run; those that are left out are as in `train`."""
+
+    until: Annotated[float, Field(gt=0, le=1)]
+    """Share of the run's steps at which the part ends; it begins where the one before it ends."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """As `train.learning_rate`: the part has its piece of the schedule over the whole run."""
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    betas: tuple[Fraction, Fraction] | None = None
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The values by their keys in `train`."""
+        return self.model_dump(exclude={"until"}, exclude_none=True)
+
+
+CHANGEABLE = tuple(name for name in StageConfig.model_fields if name != "until")
+"""Keys of `train` that may change between two steps of a run."""
+
+
 class TrainConfig(ParallelConfig):
     """One training run."""
 
@@ -38,6 +59,9 @@ class TrainConfig(ParallelConfig):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     """AdamW's beta1 and beta2: decay rates of the moving averages of the gradient and of its square."""
+    stages: list[StageConfig] = []
+    """`[{until: 0.25, learning_rate: 1e-3}]` trains the first quarter of the steps with that rate, the rest with the
+    values of `train`: the schedule that a search with `tune.scheduler: pbt` finds."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced`: weights the loss so that every class counts equally, however many records it has."""
     dropout: Fraction | None = None
@@ -85,6 +109,15 @@ class TrainConfig(ParallelConfig):
                 f"({replicas}), so that each has a record"
             )
         return self
+
+    @field_validator("stages")
+    @classmethod
+    def _come_one_after_another(cls, stages: list[StageConfig]) -> list[StageConfig]:
+        if any(after.until <= before.until for before, after in pairwise(stages)):
+            raise ValueError("until has to be above that of the stage before")
+        if not all(stage.changes for stage in stages):
+            raise ValueError(f"each stage needs at least one of {', '.join(CHANGEABLE)}")
+        return stages
 
     @model_validator(mode="after")
     def _can_be_packed(self) -> TrainConfig:

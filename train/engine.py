@@ -26,6 +26,8 @@ MICRO_BATCH_LIMIT = {"cpu": 16, "cuda": 64}
 
 RATE = "heliostat_rate"
 """Key of a parameter group that holds the factor on its learning rate."""
+DECAYS = "heliostat_decays"
+"""Key of a parameter group that holds the factor on its weight decay: 1, or 0 for biases and norms."""
 
 
 def micro_batch_size(global_batch_size: int, world_size: int, limit: int) -> int:
@@ -175,8 +177,8 @@ def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         matrices = [parameter for parameter in trained if parameter.ndim > 1]
         others = [parameter for parameter in trained if parameter.ndim <= 1]
-        groups.append({"params": matrices, "weight_decay": weight_decay, RATE: rate})
-        groups.append({"params": others, "weight_decay": 0.0, RATE: rate})
+        groups.append({"params": matrices, "weight_decay": weight_decay, RATE: rate, DECAYS: 1.0})
+        groups.append({"params": others, "weight_decay": 0.0, RATE: rate, DECAYS: 0.0})
     return groups
 
 
@@ -197,6 +199,19 @@ def set_learning_rate(engine: Any, value: float) -> None:
     """Sets the learning rate of the next step."""
     for group in engine.optimizer.param_groups:
         group["lr"] = value * group.get(RATE, 1.0)
+
+
+def set_values(engine: Any, train: TrainConfig, rate: float) -> None:
+    """Sets what the next step is taken with: the learning rate, and the betas and weight decay of `train`.
+
+    A restored optimizer brings those of the run that stored it.
+    """
+    set_learning_rate(engine, rate)
+    for group in engine.optimizer.param_groups:
+        decays = group.setdefault(
+            DECAYS, float(group["weight_decay"] > 0)
+        )  # checkpoints of earlier releases have no factor
+        group.update(betas=train.betas, weight_decay=train.weight_decay * decays)
 
 
 def gathered_weights(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:

@@ -22,12 +22,13 @@ from heliostat.train.config import TrainConfig
 from heliostat.train.data.batches import BatchPlan
 from heliostat.train.data.rows import Rows
 from heliostat.train.early_stopping import Patience
-from heliostat.train.engine import learning_rate, set_learning_rate
+from heliostat.train.engine import learning_rate, set_values
 from heliostat.train.evaluation.evaluate import evaluate
 from heliostat.train.parallel.distributed import World
 from heliostat.train.parallel.sharding import replica
 from heliostat.train.parallel.ulysses import part
 from heliostat.train.randomness import seeded
+from heliostat.train.stages import train_at
 from heliostat.train.tasks.base import Task
 from heliostat.train.telemetry.clocks import Clocks
 from heliostat.train.telemetry.flops import Flops
@@ -138,8 +139,9 @@ def train_step(run: Run, plan: BatchPlan, step: int, steps: int) -> StepStats:
     micro_batches = plan.micro_batches(batch, place, replicas, engine.train_micro_batch_size_per_gpu())
     averaged = world.size // run.train.tensor_parallel
     scale = averaged * len(micro_batches) / max(1, run.rows.targets[batch].sum())
-    rate = learning_rate(run.train, step, steps)
-    set_learning_rate(engine, rate)
+    now = train_at(run.train, step, steps)
+    rate = learning_rate(now, step, steps)
+    set_values(engine, now, rate)
     passes = seeded(micro_batches, run.train.seed, step, world.rank)
     scaled = [accumulate(run, indices, scale) for indices in passes]
     losses = torch.stack(scaled).tolist()  # the first line that waits for the device

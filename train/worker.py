@@ -177,6 +177,7 @@ def contract(job: Job) -> dict[str, Any]:
         "precision",
         "adapter",
         "betas",
+        "stages",
         "class_weights",
         "tensor_parallel",
         "early_stopping",

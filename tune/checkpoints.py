@@ -15,8 +15,9 @@ from heliostat.infra import log
 from heliostat.infra.errors import StorageError
 from heliostat.infra.storage.base import Store
 from heliostat.train.checkpoints.checkpoint import RECORD, Checkpoints
-from heliostat.train.config import TrainConfig
+from heliostat.train.config import CHANGEABLE, TrainConfig
 from heliostat.train.parallel.distributed import World
+from heliostat.train.stages import schedule_until
 from heliostat.tune.work import Place
 
 POLL_SECONDS = 0.2
@@ -27,8 +28,9 @@ class TrialCheckpoints(Checkpoints):
     """Those of one trial, on one rank; that at its end, which nobody goes on from, is not stored."""
 
     def __init__(self, store: Store, place: Place, world: World, train: TrainConfig, steps: int, task: Any) -> None:
-        super().__init__(store, place.prefix, world, {}, keep=2, mode=task.mode, metric=task.metric)
-        self._place, self._steps = place, steps
+        contract = {"steps": steps, "train": train.model_dump(mode="json", include={*CHANGEABLE, "stages"})}
+        super().__init__(store, place.prefix, world, contract, keep=2, mode=task.mode, metric=task.metric)
+        self._place, self._steps, self._train = place, steps, train
         self._bound = place.step + (train.validate_every or 0 if place.is_own else 1)
         self._start: dict[str, Any] | None = None
         self._looked = False
@@ -70,11 +72,25 @@ class TrialCheckpoints(Checkpoints):
     def _find(self) -> dict[str, Any] | None:
         until = time.monotonic() + self._place.patience_seconds
         while True:
-            known = [record for record in self._known() if record["step"] < self._bound]
+            known = [one for one in self._known() if one["step"] < self._bound and self._led_here(one)]
             newest = max(known, key=lambda record: record["step"], default=None)
             if (newest["step"] if newest else 0) >= self._place.step or time.monotonic() > until:
                 return newest
             time.sleep(POLL_SECONDS)
+
+    def _led_here(self, record: Mapping[str, Any]) -> bool:
+        """Whether the checkpoint was trained as this trial was until there: not with values that it gave up.
+
+        That of a trial with another number of steps, which a clone may begin from, is not compared.
+        """
+        step, contract = record["step"], record["contract"]
+        if contract.get("steps") != self._steps:
+            return True
+        then = TrainConfig.model_validate(contract["train"])
+        return schedule_until(then, step, self._steps) == schedule_until(self._train, step, self._steps)
+
+    def _check(self, record: Mapping[str, Any], engine: Any) -> None:
+        super()._check({**record, "contract": {}}, engine)  # what it was trained with was looked at before
 
     def _known(self) -> list[dict[str, Any]]:
         keys = [entry.key for entry in self.store.list(self._place.source) if entry.key.endswith("/" + RECORD)]

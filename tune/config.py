@@ -67,7 +67,7 @@ class TuneConfig(StrictModel):
     """Epochs of the longest trial; `train.epochs` if omitted."""
     grace: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of a trial before the scheduler may stop it, and between its validations."""
-    scheduler: Literal["asha", "hyperband", "median", "none"] = "asha"
+    scheduler: Literal["asha", "hyperband", "median", "pbt", "pb2", "none"] = "asha"
     reduction_factor: Annotated[float, Field(gt=1)] = REDUCTION_FACTOR
     """Of so many trials at a rung, `asha` and `hyperband` promote one, and rungs are so far apart."""
     search: Literal["random", "grid", "tpe", "gp", "cmaes", "optuna"] = "tpe"
@@ -174,6 +174,15 @@ class TuneConfig(StrictModel):
     def _a_difference_is_for_patience(self) -> TuneConfig:
         if self.min_delta and not self.patience:
             raise ValueError(f"tune.min_delta: {self.min_delta:g} given without tune.patience, which it is for")
+        return self
+
+    @model_validator(mode="after")
+    def _a_population_can_change(self) -> TuneConfig:
+        if self.scheduler in SCHEDULES and (self.grace > 0.5 or self.trials < 2):
+            key, allowed = ("grace", "at most 0.5") if self.grace > 0.5 else ("trials", "at least 2")
+            raise ValueError(
+                f"tune.{key}: {getattr(self, key)} given; {self.scheduler} compares trials on their way, {allowed}"
+            )
         return self
 
     @model_validator(mode="after")

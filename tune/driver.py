@@ -12,20 +12,21 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from heliostat.infra import log
 from heliostat.infra.errors import HeliostatError, TrainingError
-from heliostat.tune.budget import Budget
 from heliostat.tune.decisions import Decisions
 from heliostat.tune.gang import Crew, Gang, GangLostError, MemoryOutError, TrialError, TrialStoppedError
 from heliostat.tune.journal import Journal
+from heliostat.tune.lineage import schedule
 from heliostat.tune.outage import if_storage_answers
 from heliostat.tune.requests import Request, asked
 from heliostat.tune.retention import retain
+from heliostat.tune.settings import MakeJob, Settings
 from heliostat.tune.spending import Spending
-from heliostat.tune.trials import Objective, Origin, Score, Trial
+from heliostat.tune.trials import Origin, Score, Trial
 from heliostat.tune.work import Place, Progress, Result, Work, score_of
 
 TICK_SECONDS = 1.0
@@ -43,28 +44,6 @@ FAILED_STARTS = 3
 RETAIN_SECONDS = 15.0
 """Between looks at the size of checkpoints."""
 _log = log.get(__name__)
-
-MakeJob = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""The job of a trial with these values, for a gang's workers; raises HeliostatError if they cannot work."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How trials are run."""
-
-    prefix: str
-    """Of the search in storage."""
-    owner: int
-    """Of which driver of the search this one is, from 1."""
-    grace: float
-    max_failures: int
-    most_gangs: int
-    objectives: tuple[Objective, ...]
-    budget: Budget
-    checkpoint_bytes: int
-    """Most bytes of checkpoints of paused trials."""
-    worker_hour_usd: float | None = None
-    """What an hour of a worker costs; None if it is not known."""
 
 
 class Driver:
@@ -347,8 +326,11 @@ class Driver:
         return None
 
     async def _job(self, work: Work) -> dict[str, Any]:
+        """Its past is with it: by that a checkpoint that is lost is trained again."""
+        begun = work.origin or Origin(work.trial, self.decisions.trials[work.trial].share)
+        past = schedule(self.trials(), begun.trial, begun.share)
         try:
-            return await asyncio.to_thread(self._make_job, work.values)
+            return await asyncio.to_thread(self._make_job, work.values, past)
         except HeliostatError as error:
             raise TrialError(str(error)) from error
 
@@ -365,7 +347,7 @@ class Driver:
     def _lost_steps(self, work: Work, known: list[Score], step: int) -> int:
         """Steps that were trained and are not in the checkpoint, which are trained once more."""
         lost = (known[-1].step if known else 0) - step
-        if work.origin or lost <= 0:
+        if lost <= 0:
             return 0
         _log.warning("trial %d: no checkpoint of step %d, goes on from step %d", work.trial, known[-1].step, step)
         return lost

@@ -125,7 +125,7 @@ def _number(key: str) -> int:
 
 def score_from(data: Mapping[str, Any]) -> Score:
     """The score of an event."""
-    return Score(data["share"], data["step"], data["metrics"], data["seconds"])
+    return Score(data["share"], data["step"], data["metrics"], data["seconds"], data.get("steps", 0))
 
 
 def work_from(data: Mapping[str, Any]) -> Work:

@@ -39,7 +39,7 @@ def point(score: Score, objectives: Sequence[Objective]) -> Point:
 
 def best_point(trial: Trial, objectives: Sequence[Objective], share: float = 1.0) -> Point:
     """The best validation of the trial until it reached `share`; infinite if none has finite values."""
-    points = [point(score, objectives) for score in trial.scores if score.share <= share + NEAR]
+    points = [point(score, objectives) for score in trial.lasting if score.share <= share + NEAR]
     return min(points, default=(math.inf,) * len(objectives))
 
 

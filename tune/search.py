@@ -18,12 +18,13 @@ from heliostat.tune.budget import Budget
 from heliostat.tune.choice import Rule, choose, unmet
 from heliostat.tune.config import TuneConfig
 from heliostat.tune.decisions import Decisions, Scheduler, Searcher
-from heliostat.tune.driver import Driver, MakeJob, Settings
+from heliostat.tune.driver import Driver
 from heliostat.tune.gang import Crew
 from heliostat.tune.history import History
 from heliostat.tune.journal import Journal
 from heliostat.tune.patience import Patience
 from heliostat.tune.reruns import NONE, Reruns
+from heliostat.tune.settings import MakeJob, Settings
 from heliostat.tune.trials import Objective, Trial
 
 _log = log.get(__name__)

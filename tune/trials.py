@@ -22,6 +22,8 @@ class Score:
     metrics: Mapping[str, float]
     seconds: float = 0.0
     """That were trained and validated since the one before."""
+    steps: int = 0
+    """Of the whole trial; 0 where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,17 @@ class Trial:
         return self.scores[-1].share if self.scores else 0.0
 
     @property
+    def lasting(self) -> tuple[Score, ...]:
+        """The validations of weights that it goes on with.
+
+        Those from before it took over others do not count, but for the last one until there is another.
+        """
+        if self.origin is None:
+            return self.scores
+        begun = self.origin.share + 1e-9
+        return tuple(score for score in self.scores if score.share > begun) or self.scores[-1:]
+
+    @property
     def is_training(self) -> bool:
         """Whether it is on its way to `until`."""
         return not self.error and not self.stopped and self.share < self.until
@@ -99,7 +112,7 @@ class Objective:
 
     def best(self, trial: Trial) -> float:
         """The best of the trial's validations; NaN if none is a finite number."""
-        values = [score.metrics.get(self.metric, math.nan) for score in trial.scores]
+        values = [score.metrics.get(self.metric, math.nan) for score in trial.lasting]
         pick = min if self.mode == "min" else max
         return pick((value for value in values if math.isfinite(value)), default=math.nan)
 

@@ -83,4 +83,4 @@ def score_of(found: Mapping[str, Any], grace: float) -> Score:
     """
     every = math.ceil(grace * found["steps"])
     share = 1.0 if found["step"] >= found["steps"] else min(1.0, found["step"] // every * grace)
-    return Score(round(share, 9), found["step"], dict(found["metrics"]), found["seconds"])
+    return Score(round(share, 9), found["step"], dict(found["metrics"]), found["seconds"], found["steps"])

@@ -10,7 +10,9 @@ from typing import Any
 from heliostat.infra.errors import ConfigError, NotFoundError
 from heliostat.infra.storage.config import StorageConfig
 from heliostat.pipeline.runs import NAME, new_run_id
+from heliostat.pipeline.trial_spec import check_stages, with_values
 from heliostat.spec import Spec
+from heliostat.tune.lineage import Schedule, schedule
 
 
 def find_search(spec: Spec, name: str | None, resume: bool) -> str:
@@ -63,7 +65,6 @@ def searched(spec: Spec, reference: str) -> tuple[Spec, str]:
     there is no such search, ConfigError for a trial that it has not or that failed, and if none keeps the bounds.
     """
     from heliostat.infra.storage.store import open_store
-    from heliostat.pipeline.trial_spec import with_values
     from heliostat.tune.choice import check_rule
     from heliostat.tune.history import look
     from heliostat.tune.ranking import best_first, is_lost
@@ -83,8 +84,16 @@ def searched(spec: Spec, reference: str) -> tuple[Spec, str]:
     if best is None:
         numbers = ", ".join(str(one) for one in sorted(trial.number for trial in usable)) or "none"
         raise ConfigError(f"--from-search: {reference} given; trials of {name} with a result: {numbers}")
-    said = ", ".join(f"{key}={value}" for key, value in best.values.items())
-    return with_values(spec, best.values), f"trial {best.number} of {name}: {said}"
+    past = schedule(state.trials, best.number)
+    check_stages(spec)
+    found = with_values(spec, best.values, past)
+    return found, f"trial {best.number} of {name}: {_said(best.values, past)}"
+
+
+def _said(values: Mapping[str, Any], past: Schedule) -> str:
+    """What a trial was trained with, part by part."""
+    parts = [(f" until {until:.1%}", part) for until, part in past if part != values] + [("", values)]
+    return "; ".join(", ".join(f"{key}={value}" for key, value in part.items()) + until for until, part in parts)
 
 
 def search_key(spec: Spec, search: str) -> str:

@@ -17,6 +17,7 @@ from heliostat.pipeline.job import make_job
 from heliostat.pipeline.trial_spec import trial_spec, with_values
 from heliostat.searchable import full_key
 from heliostat.spec import Spec
+from heliostat.tune.lineage import Schedule
 from heliostat.tune.space.domains import Domain
 from heliostat.tune.space.values import Listed
 from heliostat.view.terminal import View
@@ -49,9 +50,9 @@ class TrialJobs:
         for values in self._combinations():
             self._add(values, view)
 
-    def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The job of a trial with these values; raises HeliostatError if they cannot work."""
-        spec = trial_spec(self._spec, values)
+    def __call__(self, values: Mapping[str, Any], past: Schedule = ()) -> dict[str, Any]:
+        """The job of a trial with these values, after its `past`; raises HeliostatError if they cannot work."""
+        spec = trial_spec(self._spec, values, past)
         prepared = self._prepared.get(_of_data(spec)) or prepare.prepared_data(spec)
         if prepared is None:
             raise ConfigError(f"the data of {dict(values)} are not prepared; values of tune.space are allowed")

@@ -22,8 +22,9 @@ from heliostat.view.terminal import View
 
 if TYPE_CHECKING:
     from heliostat.train.data.prepared import Prepared
-    from heliostat.tune.driver import Driver, MakeJob
+    from heliostat.tune.driver import Driver
     from heliostat.tune.search import Plan, Search
+    from heliostat.tune.settings import MakeJob
 
 TELL_SECONDS = 0.5
 """Between looks at a search that runs."""
@@ -47,6 +48,7 @@ def run(
     """
     from heliostat.infra.storage.store import open_store
     from heliostat.tune import search
+    from heliostat.tune.lineage import schedule
 
     check_space(spec)
     name = name or new_search()
@@ -59,7 +61,8 @@ def run(
             found = search.run(plan, driver)
         show_search(view, running_state(spec, plan, driver))
     check_has_scores(plan.what, driver)
-    return with_values(spec, found.best.values), found
+    best = found.best
+    return with_values(spec, best.values, schedule(found.trials, best.number)), found
 
 
 def check_has_scores(what: str, driver: Driver) -> None:
@@ -78,23 +81,30 @@ def make_plan(spec: Spec, prepared: Prepared, make_job: MakeJob, name: str) -> P
     from heliostat.tune.reruns import Reruns
     from heliostat.tune.schedulers.base import Settings
     from heliostat.tune.schedulers.catalog import build_scheduler
+    from heliostat.tune.schedulers.explore import axes_of, perturb_in
     from heliostat.tune.search import Plan
     from heliostat.tune.searchers import build_searcher
     from heliostat.tune.space.space import Space
 
     config = spec.tune
-    objectives = objectives_of(config.objectives, spec.task)
+    objectives, space = objectives_of(config.objectives, spec.task), Space(config.space)
     compared = ", ".join(f"{one.metric} {one.mode}" for one in objectives)
     crew = Crew.of(spec.train, resolve_use_gpu(spec.train), config.gpus_per_trial, objectives)
+    settings = Settings(
+        objectives,
+        config.grace,
+        config.reduction_factor,
+        seed=config.seed,
+        perturb=perturb_in(space, config.space),
+        axes=axes_of(space, config.space),
+    )
     return Plan(
         name=spec.name,
         id=name,
         config=config,
         objectives=objectives,
-        scheduler=build_scheduler(
-            config.scheduler, Settings(objectives, config.grace, config.reduction_factor, config.seed)
-        ),
-        searcher=build_searcher(config.search, Space(config.space), objectives, config.seed, config.points),
+        scheduler=build_scheduler(config.scheduler, settings),
+        searcher=build_searcher(config.search, space, objectives, config.seed, config.points),
         make_job=make_job,
         crew=crew,
         contract={**contract(spec, prepared), "tune.objectives": compared},

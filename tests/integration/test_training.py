@@ -100,6 +100,8 @@ def fitted(place: Path, workers: int, runs: list[dict[str, Any]]) -> list[dict[s
 
 TRIALS = [(0, "fp32"), *((stage, "bf16") for stage in range(4))]
 """Stage 0 in float32 has PyTorch's own optimizer, all others DeepSpeed's around it."""
+BEFORE = {"learning_rate": 0.003, "weight_decay": 0.01, "betas": [0.9, 0.999]}
+AFTER = {"learning_rate": 0.006, "weight_decay": 0.5, "betas": [0.8, 0.99]}
 RUNS: dict[str, dict[str, Any]] = {
     **{f"stage {stage}": {"zero_stage": stage, "max_steps": MANY} for stage in range(4)},
     "bf16": {"zero_stage": 1, "precision": "bf16"},
@@ -178,6 +180,21 @@ RUNS: dict[str, dict[str, Any]] = {
             **stop,
         }
         for part, stop in (("left alone", {}), ("cut off", {"stop_at": 7}), ("resumed", {}))
+    },
+    **{
+        f"values, stage {stage}, {part}": {
+            "zero_stage": stage,
+            "dropout": 0.1,
+            "checkpoint_every": 5,
+            "checkpoints": f"values-{stage}-{part == 'in one run'}",
+            **values,
+        }
+        for stage in range(4)
+        for part, values in (
+            ("in one run", {**AFTER, "stages": [{"until": 5 / STEPS, **BEFORE}]}),
+            ("before", {**BEFORE, "stop_at": 7}),
+            ("after", AFTER),
+        )
     },
     "dropout, computed again": {
         "zero_stage": 2,
@@ -415,6 +432,17 @@ def test_a_run_with_dropout_that_was_cut_off_ends_bit_for_bit_as_one_left_alone(
     assert whole["losses"] != together[f"stage {stage}"]["losses"][:STEPS]
     assert resumed["losses"] == whole["losses"][5:]
     assert resumed["sums"] == whole["sums"]
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_new_values_hold_from_the_next_step_on_whatever_a_restored_optimizer_brings(
+    together: dict[str, dict[str, Any]], stage: int
+) -> None:
+    whole, before, after = (together[f"values, stage {stage}, {part}"] for part in ("in one run", "before", "after"))
+    assert whole["losses"][:5] == before["losses"][:5]
+    assert whole["losses"][6] != before["losses"][6]
+    assert after["losses"] == whole["losses"][5:]
+    assert after["sums"] == whole["sums"]
 
 
 def test_each_step_of_each_rank_draws_from_a_stream_of_its_own(together: dict[str, dict[str, Any]]) -> None:

@@ -30,6 +30,7 @@ FIXED: dict[str, Callable[[Row], Any]] = {
     "front": lambda row: row.is_front,
     "origin_trial": lambda row: row.origin.trial if row.origin else None,
     "origin_share": lambda row: row.origin.share if row.origin else None,
+    "past": lambda row: [{"until": until, "values": dict(values)} for until, values in row.past] or None,
     "configuration": lambda row: row.configuration,
     "role": lambda row: row.role,
     "seed": lambda row: row.seed,

@@ -18,10 +18,10 @@ from heliostat.tune.reports.importance import Importances, of_page
 from heliostat.tune.reports.parallel import parallel
 from heliostat.tune.reports.plots import curves, pareto, slices
 from heliostat.tune.reports.spent import hours
-from heliostat.tune.reports.table import best_score
+from heliostat.tune.reports.table import Row, best_score
 from heliostat.tune.reports.times import sums, times
 from heliostat.tune.state import PageState
-from heliostat.tune.trials import Objective, Origin, Trial
+from heliostat.tune.trials import Objective, Trial
 
 FOLDERS = (Path(__file__).parent, Path(__file__).parents[2] / "train" / "evaluation" / "report")
 """Folders of the page's templates, and of the styles and scales that it shares with reports of runs."""
@@ -123,6 +123,8 @@ def amount(cost: float | None) -> str:
     return "–" if cost is None else f"{cost:.4g}"
 
 
-def origin(origin: Origin) -> str:
-    """The trial that another one began from."""
-    return f"trial {origin.trial} at {origin.share:.0%}"
+def origin(row: Row) -> str:
+    """The trial whose weights a trial took over last, and what these were trained with before its own values."""
+    taken = [f"trial {row.origin.trial} at {row.origin.share:.0%}"] if row.origin else []
+    parts = [(until, ", ".join(f"{key} {value(one)}" for key, one in values.items())) for until, values in row.past]
+    return "; ".join([*taken, *(f"until {until:.0%} {values}" for until, values in parts)])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from heliostat.tune.lineage import Schedule, schedule_in
 from heliostat.tune.ranking import outcome, point
 from heliostat.tune.standing import Standing
 from heliostat.tune.state import SearchState
@@ -47,6 +48,8 @@ class Row:
     cost: float | None
     """Of those seconds; None if no price is known."""
     origin: Origin | None
+    past: Schedule
+    """What its weights were trained with before `values`."""
     best: Mapping[str, float]
     """Metrics of the best validation; empty if none has finite values."""
     last: Mapping[str, float]
@@ -101,6 +104,7 @@ def row(state: SearchState, trial: Trial, by_number: Mapping[int, Trial]) -> Row
         seconds=seconds,
         cost=None if price is None else seconds / 3600 * price,
         origin=trial.origin,
+        past=past_of(trial, by_number),
         best=best.metrics if best else {},
         last=trial.scores[-1].metrics if trial.scores else {},
         configuration=trial.configuration,
@@ -109,6 +113,13 @@ def row(state: SearchState, trial: Trial, by_number: Mapping[int, Trial]) -> Row
         is_chosen=state.chosen is not None and trial.number == state.chosen.number,
         is_front=trial.number in state.front if len(state.objectives) > 1 else None,
     )
+
+
+def past_of(trial: Trial, by_number: Mapping[int, Trial]) -> Schedule:
+    """What led to its weights with other values than it has now, across all trials whose weights were taken over."""
+    if not trial.past and (trial.origin is None or trial.origin.trial not in by_number):
+        return ()
+    return [one for one in schedule_in(by_number, trial.number) if one[1] != trial.values]
 
 
 def state_of(trial: Trial, state: SearchState) -> str:
@@ -133,7 +144,7 @@ def own_steps(trial: Trial, by_number: Mapping[int, Trial]) -> int:
 
 def best_score(trial: Trial, objectives: Sequence[Objective]) -> Score | None:
     """The trial's best validation, the earliest one of equals; None if none has finite values."""
-    best = min(trial.scores, key=lambda score: point(score, objectives), default=None)
+    best = min(trial.lasting, key=lambda score: point(score, objectives), default=None)
     return None if best is None or math.isinf(point(best, objectives)[0]) else best
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from heliostat.tune.reports.table import ENDED, FAILED, PAUSED, Row, best_score,
 from heliostat.tune.state import SearchState
 from heliostat.tune.trials import Score, Trial
 
-KIND, NUMBER, STATE, STEP, REASON, ROLE = (
-    f"heliostat.{name}" for name in ("kind", "trial", "outcome", "step", "reason", "role")
+KIND, NUMBER, STATE, STEP, REASON, ROLE, PAST = (
+    f"heliostat.{name}" for name in ("kind", "trial", "outcome", "step", "reason", "role", "past")
 )
-"""Tags of a child: its trial's number and state, the last step that was logged, why it failed or was stopped, and what
-it is for: a first run, or one that repeats or confirms another one's configuration."""
+"""Tags of a child: its trial's number and state, the last step that was logged, why it failed or was stopped, what it
+is for (a first run, or one that repeats or confirms another one's configuration), and what its weights were trained
+with before its own values, as JSON: pairs of the share until which, and the values."""
 _MOST_LETTERS = 1000
 """Of a reason: an error may be pages."""
 _PAGE = 1000
@@ -125,6 +127,7 @@ def tags_of(trial: Trial, now: Row) -> dict[str, str]:
         STEP: str(last_step(trial)),
         REASON: reason,
         ROLE: now.role,
+        **({PAST: json.dumps(now.past, default=str)} if now.past else {}),
     }
 
 

@@ -275,6 +275,7 @@ def test_the_published_model_says_where_the_run_ended(tmp_path: Path) -> None:
         write_description(tmp_path, describe(job, parts, torch.nn.Linear(1, 1), test, ended))
         assert read_description(tmp_path).stopped_early == ended
     assert contract(job)["train.early_stopping"] == {"patience": 2, "min_delta": 0.0}
+    assert contract(job)["train.stages"] == []
 
 
 def test_a_run_without_the_key_keeps_the_checkpoints_that_it_kept(store: Store) -> None:

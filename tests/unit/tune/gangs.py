@@ -126,7 +126,7 @@ def plan(config: TuneConfig, workshop: Any, objectives: tuple[Objective, ...] = 
         "objectives": objectives,
         "scheduler": build_scheduler(config.scheduler, SchedulerSettings(objectives, config.grace, seed=config.seed)),
         "searcher": build_searcher(config.search, Space(config.space), objectives, config.seed, config.points),
-        "make_job": dict,
+        "make_job": lambda values, past: dict(values),
         "crew": workshop,
         "contract": {},
         "space": {},

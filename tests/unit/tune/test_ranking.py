@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 
 from heliostat.tune.ranking import best_first, outcome, pareto_front
-from heliostat.tune.trials import Objective, Score, Trial
+from heliostat.tune.trials import Objective, Origin, Score, Trial
 
 LOSS = (Objective("loss", "min"),)
 ACCURACY = (Objective("accuracy", "max"),)
@@ -39,6 +40,13 @@ def test_the_ranking_is_the_same_in_every_order_of_arrival() -> None:
     some = [OVERFITTING, STEADY, EARLY_HIGH_SCORE, DIVERGED, UNMARKED, HALF]
     found = {tuple(numbers(best_first(order, LOSS))) for order in itertools.permutations(some)}
     assert found == {(0, 1, 5, 2, 3, 4)}
+
+
+def test_a_validation_of_weights_that_a_trial_gave_up_is_not_its_best() -> None:
+    taking = replace(trial(0, 0.1, 0.9, 0.6, 0.5), origin=Origin(7, 0.5))
+    assert numbers(best_first([taking, STEADY], LOSS)) == [1, 0]
+    assert LOSS[0].best(taking) == 0.5
+    assert [score.share for score in replace(taking, scores=taking.scores[:2]).lasting] == [0.5]
 
 
 def test_what_was_never_validated_comes_before_what_failed() -> None:

@@ -115,7 +115,9 @@ def test_a_rule_that_takes_no_trial_is_told_in_a_line(tmp_path: Path, overrides:
 
 def test_a_resume_with_other_objectives_is_refused_with_both(tmp_path: Path) -> None:
     def planned(*overrides: str) -> Any:
-        return make_plan(of_run(tmp_path, "train.use_gpu=false", *overrides), PREPARED, dict, "s")
+        return make_plan(
+            of_run(tmp_path, "train.use_gpu=false", *overrides), PREPARED, lambda values, _: dict(values), "s"
+        )
 
     store = LocalStore(str(tmp_path))
     with driving(planned(), store):
@@ -129,6 +131,9 @@ def test_a_resume_with_other_objectives_is_refused_with_both(tmp_path: Path) -> 
 
 def test_workers_measure_what_objectives_need_and_nothing_else(tmp_path: Path) -> None:
     spec = of_run(tmp_path, "train.use_gpu=false", "tune.objectives=[latency_ms, f1, records_per_second]")
-    assert make_plan(spec, PREPARED, dict, "s").crew.measures == ("latency_ms", "records_per_second")
+    assert make_plan(spec, PREPARED, lambda values, _: dict(values), "s").crew.measures == (
+        "latency_ms",
+        "records_per_second",
+    )
     plain = of_run(tmp_path, "train.use_gpu=false", "tune.objectives=null")
-    assert make_plan(plain, PREPARED, dict, "s").crew.measures == ()
+    assert make_plan(plain, PREPARED, lambda values, _: dict(values), "s").crew.measures == ()

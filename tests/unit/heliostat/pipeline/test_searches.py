@@ -16,9 +16,11 @@ from heliostat.operations import trials
 from heliostat.pipeline.searches import check_retry, find_search, searched, write_search
 from heliostat.spec import Spec, load_spec
 from heliostat.tune.gang import TrialError
+from heliostat.tune.lineage import schedule
 from heliostat.tune.requests import asked
 from heliostat.tune.reruns import NEW_SEEDS
 from tests.unit.tune.gangs import SEED, FakeGang, Workshop, config, driver_of, loss_of, plan
+from tests.unit.tune.test_population import Population, population
 
 
 @pytest.fixture
@@ -104,6 +106,21 @@ def test_a_run_takes_the_values_of_the_best_trial_or_of_a_named_one(spec: Spec, 
         searched(spec, "found/9")
     with pytest.raises(NotFoundError, match="no search"):
         searched(spec, "lost")
+
+
+def test_a_run_repeats_what_led_to_the_weights_of_a_trial(spec: Spec) -> None:
+    made = population(Population(), name=spec.name, id="found")
+    driver = driver_of(made, LocalStore(spec.storage.url))
+    asyncio.run(driver.run())
+    chosen = next(trial for trial in driver.trials() if trial.past)
+    past = schedule(driver.trials(), chosen.number)
+    found, said = searched(spec, f"found/{chosen.number}")
+    assert found.train.learning_rate == chosen.values["learning_rate"]
+    stages = [(stage.until, {"learning_rate": stage.learning_rate}) for stage in found.train.stages]
+    assert stages == past[:-1] != []
+    first, last = (values["learning_rate"] for _, values in (past[0], past[-1]))
+    assert said.startswith(f"trial {chosen.number} of found: learning_rate={first} until {past[0][0]:.1%}; ")
+    assert said.endswith(f"; learning_rate={last}")
 
 
 def refused(spec: Spec, paused: int, finished: int) -> list[tuple[Callable[[], object], str]]:

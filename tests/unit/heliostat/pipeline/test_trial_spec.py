@@ -86,6 +86,41 @@ def test_trials_of_one_search_are_not_to_differ_by_what_computes_them() -> None:
     check_space(spec(space={"precision": {"choice": ["fp32", "bf16"]}}))
 
 
+def test_a_trial_that_changed_its_values_has_stages_that_end_with_what_it_has_now() -> None:
+    first, second = {"learning_rate": 0.1, "train.weight_decay": 0.5}, {"learning_rate": 0.2}
+    found = with_values(spec(), {"learning_rate": 0.3}, [(0.25, first), (0.5, first), (0.75, second)]).train
+    assert found.learning_rate == 0.3
+    own = spec().train.weight_decay
+    stages = [(one.until, one.learning_rate, one.weight_decay, one.betas) for one in found.stages]
+    assert stages == [(0.5, 0.1, 0.5, None), (0.75, 0.2, own, None)]
+    assert with_values(spec(), second, [(0.5, second)]).train.stages == []
+
+
+def test_values_that_cannot_change_on_the_same_weights_are_no_part_of_stages() -> None:
+    past = [(0.5, {"model.mlp.dropout": 0.1, "learning_rate": 0.1})]
+    found = with_values(spec(), {"model.mlp.dropout": 0.3, "learning_rate": 0.2}, past).train
+    assert [one.changes for one in found.stages] == [{"learning_rate": 0.1}]
+
+
+@pytest.mark.parametrize("scheduler", ["pbt", "pb2"])
+def test_a_population_changes_only_what_can_change_on_the_same_weights(scheduler: str) -> None:
+    allowed = "{learning_rate: {uniform: [0.1, 1]}, train.weight_decay: {choice: [0.0, 0.1]}}"
+    check_space(spec(f"tune.scheduler={scheduler}", f"tune.space={allowed}"))
+    message = (
+        rf"tune\.space\.global_batch_size: {scheduler} changes values while a trial is trained, which is possible for "
+        "learning_rate, weight_decay, betas"
+    )
+    with pytest.raises(ConfigError, match=message):
+        spec(f"tune.scheduler={scheduler}")
+
+
+def test_a_key_that_stages_give_cannot_be_searched() -> None:
+    stages = "train.stages=[{until: 0.5, learning_rate: 0.1}]"
+    with pytest.raises(ConfigError, match=r"^tune\.space\.learning_rate: train\.stages gives train\.learning_rate too"):
+        check_space(spec(stages))
+    check_space(spec(stages, "tune.space={weight_decay: {uniform: [0, 1]}}"))
+
+
 def test_a_search_without_validation_records_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"data\.split\.validation: 0 given; a search compares its trials by that sp"):
         check_space(spec("data.split.validation=0"))

@@ -101,6 +101,6 @@ def test_other_data_are_another_search_though_a_key_of_data_is_searched(spec: Sp
 def test_one_of_reduction_factor_trials_is_promoted(spec: Spec, factor: float, promotes: bool) -> None:
     train = spec.train.model_copy(update={"use_gpu": False})
     searched = spec.model_copy(update={"tune": config(scheduler="asha", reduction_factor=factor), "train": train})
-    scheduler = make_plan(searched, PREPARED, dict, "s").scheduler
+    scheduler = make_plan(searched, PREPARED, lambda values, past: dict(values), "s").scheduler
     two = [Trial(number, {}, 0.25, (Score(0.25, 2, {"loss": number}),)) for number in range(2)]
     assert scheduler.decide(two, may_begin=True) == (Continue(0, 0.5) if promotes else Begin(0.25))

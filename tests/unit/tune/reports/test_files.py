@@ -29,14 +29,14 @@ def read(found: SearchState) -> list[dict[str, str]]:
 
 def test_a_trial_is_a_line_with_what_is_known_of_it() -> None:
     first, second = read(state(TRIALS, repeated_steps={0: 3}, gang_hour_price=3600))
-    known = ["0", "paused", "", "0.5", "20", "3", "3.0", "3.0", "true", "", "7", "0.25", "0", "first"]
+    known = ["0", "paused", "", "0.5", "20", "3", "3.0", "3.0", "true", "", "7", "0.25", "", "0", "first"]
     fixed = dict(zip(FIXED, [*known, *[""] * (len(FIXED) - len(known))], strict=True))
     assert first == fixed | {
         "values.learning_rate": "0.001",
         "values.train.adapter.rank": "null",
         "values.schedule": '["a", 1]',
-        "best.accuracy": "0.5",
-        "best.loss": "0.5",
+        "best.accuracy": "0.25",  # with the weights that it took over
+        "best.loss": "0.75",
         "last.accuracy": "0.25",
         "last.loss": "0.75",
     }
@@ -60,7 +60,7 @@ def test_the_columns_are_the_same_whatever_happened() -> None:
 def test_json_has_the_same_with_types_and_no_number_that_json_lacks() -> None:
     first, second = json.loads(to_json(state(TRIALS)))
     assert first["values"] == VALUES
-    assert first["best"] == {"accuracy": 0.5, "loss": 0.5}
+    assert first["best"] == {"accuracy": 0.25, "loss": 0.75}
     assert second["last"] == {"accuracy": None, "loss": None}
     assert (first["cost"], second["origin_trial"], second["state"]) == (None, None, "failed")
     assert first.keys() == second.keys() == {*FIXED, "values", "best", "last"}

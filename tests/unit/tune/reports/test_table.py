@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 
+from heliostat.tune.reports.files import to_json
+from heliostat.tune.reports.search_report import origin
 from heliostat.tune.reports.table import STATES, rows
-from heliostat.tune.trials import Origin, Score
+from heliostat.tune.trials import Origin, Score, Stretch
 from tests.trials import ACCURACY, CONFIRMED, LATENCY, state, trial
 
 FULL, PAUSED = trial(0, [0.5, 0.9, 0.7, 0.8]), trial(1, [0.95])
@@ -95,3 +98,15 @@ def test_a_run_on_another_seed_says_whose_configuration_it_is_and_the_first_one_
     assert (found[1].standing.over_seeds.runs, found[2].standing) == (3, None)
     twice = trial(1, [0.5], {"train.seed": 4}, repeats=0)
     assert rows(state([trial(0, [0.5]), twice]))[1].whose == "repeats trial 0 on seed 4"
+
+
+def test_a_trial_that_changed_its_values_shows_what_it_has_now_and_what_led_to_its_weights() -> None:
+    donor = trial(0, [0.1, 0.2], {"rate": 1.0})
+    taking = trial(1, [0.0, 0.2, 0.3], {"rate": 2.0}, origin=Origin(0, 0.5), past=(Stretch(0.5, {"rate": 9.0}),))
+    by_number = {row.number: row for row in rows(state([donor, taking]))}
+    assert by_number[1].values == {"rate": 2.0}
+    assert by_number[1].past == [(0.5, {"rate": 1.0})]
+    assert by_number[0].past == ()
+    (told,) = (one for one in json.loads(to_json(state([donor, taking]))) if one["trial"] == 1)
+    assert told["past"] == [{"until": 0.5, "values": {"rate": 1.0}}]
+    assert origin(by_number[1]) == "trial 0 at 50%; until 50% rate 1"
