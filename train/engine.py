@@ -208,9 +208,8 @@ def set_values(engine: Any, train: TrainConfig, rate: float) -> None:
     """
     set_learning_rate(engine, rate)
     for group in engine.optimizer.param_groups:
-        decays = group.setdefault(
-            DECAYS, float(group["weight_decay"] > 0)
-        )  # checkpoints of earlier releases have no factor
+        # Checkpoints of earlier releases have no factor.
+        decays = group.setdefault(DECAYS, float(group["weight_decay"] > 0))
         group.update(betas=train.betas, weight_decay=train.weight_decay * decays)
 
 
