@@ -57,10 +57,11 @@ def run_demo(spec: Spec, keep: bool) -> None:
     os.environ["HELIOSTAT_API_KEYS"] = key
     with detached(spec, keep), sessions.session(spec):
         prepared = clock.time("prepare", lambda: prepare.run(spec, view))
-        best = spec
+        best, winner = spec, None
         if spec.tune.space:
-            best, _ = clock.time("tune", lambda: tune.run(spec, prepared, view))
-        trained = clock.time("train, evaluate, publish", lambda: train.run(best, prepared, view))
+            best, found = clock.time("tune", lambda: tune.run(spec, prepared, view))
+            winner = found.winner
+        trained = clock.time("train, evaluate, publish", lambda: train.run(best, prepared, view, search=winner))
         endpoint = clock.time("serve", lambda: serve.run(serve.app_args(best, trained.model), view))
         try:
             clock.time("ask", lambda: ask(spec, endpoint, key, view))

@@ -20,6 +20,8 @@ class Job(StrictModel):
     data_fingerprint: str
     train: TrainConfig
     storage: StorageConfig
+    search: str | None = None
+    """`SEARCH/TRIAL` that the values come from, if any."""
     spec: str
     """The resolved spec as YAML, kept with the published model."""
 

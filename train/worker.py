@@ -211,6 +211,7 @@ def describe(
         inputs=model.inputs if isinstance(model, Network) else None,
         run_id=job.run_id,
         data_fingerprint=job.data_fingerprint,
+        search=job.search,
         precision=job.train.precision,
         metrics=test.metrics,
         stopped_early=early,

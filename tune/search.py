@@ -76,6 +76,12 @@ class Search:
     trials: Sequence[Trial]
     objectives: tuple[Objective, ...]
     rule: Rule = "first"
+    id: str = ""
+
+    @property
+    def winner(self) -> str:
+        """The best trial as `SEARCH/TRIAL`."""
+        return f"{self.id}/{self.best.number}"
 
     @property
     def best(self) -> Trial:
@@ -130,7 +136,7 @@ def run(plan: Plan, driver: Driver) -> Search:
         asyncio.run(driver.run())
     if received:
         raise StoppedError(f"{plan.what} stopped; --resume goes on with it", received[0])
-    return Search(driver.trials(), plan.objectives, plan.config.choose)
+    return Search(driver.trials(), plan.objectives, plan.config.choose, plan.id)
 
 
 def begun(plan: Plan, journal: Journal, retry: bool = False) -> Driver:

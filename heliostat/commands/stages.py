@@ -43,11 +43,11 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train, evaluate and publish the next version."""
-    loaded = load_spec(spec, overrides or [])
+    loaded, trial = load_spec(spec, overrides or []), None
     if from_search:
         from heliostat.pipeline.searches import searched
 
-        loaded, said = searched(loaded, from_search)
+        loaded, trial, said = searched(loaded, from_search)
         typer.echo(said)
     if planned(loaded, dry_run, "prepare, train, evaluate, publish"):
         return
@@ -62,7 +62,7 @@ def train(
     if not record:  # nothing is lost yet; a run that was begun goes on, whatever MLflow does
         registry.check(loaded.storage)
     with stages(loaded) as view:
-        trained = train.run(loaded, prepare.run(loaded, view), view, name)
+        trained = train.run(loaded, prepare.run(loaded, view), view, name, trial)
         if not trained.model.version:
             view.say("next: heliostat models list registers it, once MLflow answers")
         elif "production" not in trained.model.aliases and loaded.train.promote == "first":
@@ -126,7 +126,7 @@ def tune(
             if record.get("status") == "finished":
                 view.say(f"trial {found.best.number} was trained in full before: {runs.published(record)}")
             else:
-                train.run(best, prepare.run(best, view), view, run)
+                train.run(best, prepare.run(best, view), view, run, found.winner)
 
 
 def _price(given: list[str]) -> list[str]:

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from heliostat.train.job import Job
 
 
-def make_job(spec: Spec, prepared: Prepared, run_id: str) -> Job:
-    """The job for a run's workers; raises ConfigError if the base model does not support the layout in `train`."""
+def make_job(spec: Spec, prepared: Prepared, run_id: str, search: str | None = None) -> Job:
+    """The job for a run's workers, with the values of `search` (`SEARCH/TRIAL`) if there is one.
+
+    Raises ConfigError if the base model does not support the layout in `train`.
+    """
     from heliostat.train.job import Job
     from heliostat.train.models.bases import base_folder
     from heliostat.train.models.compatibility import check_labels
@@ -32,5 +35,6 @@ def make_job(spec: Spec, prepared: Prepared, run_id: str) -> Job:
         data_fingerprint=prepared.fingerprint,
         train=spec.train,
         storage=spec.storage,
+        search=search,
         spec=dump_yaml(spec),
     )

@@ -62,6 +62,8 @@ def report_on_run(spec: Spec, prepared: Prepared, run: Run, trained: TrainingRes
     """
     subtitle = f"Version {trained.model.number}, published by run {trained.run_id}"
     more = {"base model": spec.model.origin, "run in MLflow": trained.tracking_url}
+    if search := trained.result.get("search"):
+        more["values of"] = f"trial {search}"
     if precision := trained.result.get("precision"):
         more["trained in"] = precision
     if early := trained.result.get("stopped_early"):

@@ -58,8 +58,8 @@ def new_search() -> str:
     return f"search-{new_run_id()}"
 
 
-def searched(spec: Spec, reference: str) -> tuple[Spec, str]:
-    """The spec with the values of a trial, `SEARCH` for its best one or `SEARCH/TRIAL`, and what these are.
+def searched(spec: Spec, reference: str) -> tuple[Spec, str, str]:
+    """The spec with the values of a trial, `SEARCH` for its best one or `SEARCH/TRIAL`; the latter, and what these are.
 
     The best is the one that the spec's `tune.choose` takes, whatever the search was begun with. Raises NotFoundError if
     there is no such search, ConfigError for a trial that it has not or that failed, and if none keeps the bounds.
@@ -87,7 +87,7 @@ def searched(spec: Spec, reference: str) -> tuple[Spec, str]:
     past = schedule(state.trials, best.number)
     check_stages(spec)
     found = with_values(spec, best.values, past)
-    return found, f"trial {best.number} of {name}: {_said(best.values, past)}"
+    return found, f"{name}/{best.number}", f"trial {best.number} of {name}: {_said(best.values, past)}"
 
 
 def _said(values: Mapping[str, Any], past: Schedule) -> str:

@@ -29,35 +29,40 @@ NEXT = "HELIOSTAT_NEXT"
 """Variable: the command that serves what is trained here, where that is not `heliostat serve SPEC`, as in a job."""
 
 
-def run(spec: Spec, prepared: Prepared, view: View, run_id: str | None = None) -> TrainingResult:
+def run(
+    spec: Spec, prepared: Prepared, view: View, run_id: str | None = None, search: str | None = None
+) -> TrainingResult:
     """Trains, evaluates and publishes the next version of the model; the first becomes `production`.
 
     So does a better one, if `train.promote` says so.
 
     If a run called `run_id` was interrupted, it resumes from its newest complete checkpoint. What MLflow does not take,
-    the registration too, waits in storage.
+    the registration too, waits in storage. `search` is the `SEARCH/TRIAL` whose values the spec has: model, run and
+    report name it.
     Raises ResourceError if another process drives that run.
     """
     run_id = run_id or new_run_id()
     span = {semconv.RUN: run_id, semconv.MODEL: spec.name, semconv.WORKERS: spec.train.workers.max}
     with driving(spec, run_id), traced("train", span, os.environ.get(TRACEPARENT, "")):
-        trained = _run(spec, prepared, view, run_id)
+        trained = _run(spec, prepared, view, run_id, search)
     view.trained(trained)
     return trained
 
 
-def _run(spec: Spec, prepared: Prepared, view: View, run_id: str) -> TrainingResult:
+def _run(spec: Spec, prepared: Prepared, view: View, run_id: str, search: str | None) -> TrainingResult:
     from heliostat.infra.tracked_run import start_run
     from heliostat.train import tasks
     from heliostat.train.launch import launch
 
     record = read_run(spec, run_id)
-    job = make_job(spec, prepared, run_id)
+    search = search or record.get("search")
+    job = make_job(spec, prepared, run_id, search)
     settings = spec.train.model_dump(mode="json", exclude={"precision"})  # the workers say what it is on their devices
     params = {**settings, "model": spec.model.origin, "data": prepared.fingerprint}
-    tags = {"heliostat.kind": "run", "heliostat.run_id": run_id}
+    tags = {"heliostat.kind": "run", "heliostat.run_id": run_id, **({"heliostat.search": search} if search else {})}
     with start_run(spec.storage, spec.name, run_id, params, tags, run_id=record.get("mlflow")) as run:
-        write_run(spec, run_id, {"mlflow": run.id, "status": "running"})
+        about = {"mlflow": run.id, "search": search}
+        write_run(spec, run_id, {**about, "status": "running"})
         seen: Curves = {}
         with view.training() as on_event:
 
@@ -75,9 +80,9 @@ def _run(spec: Spec, prepared: Prepared, view: View, run_id: str) -> TrainingRes
             run.tag("heliostat.stopped_early", result["stopped_early"])
         model = gate(spec, register(spec, run, result), prepared, view)
         curves = merge_curves(run, seen, tasks.get(spec.task).metric) if record else seen
-        trained = TrainingResult(run_id, model, result, run.url, curves)
+        trained = TrainingResult(run_id, model, {**result, "search": search}, run.url, curves)
         trained.report = report_on_run(spec, prepared, run, trained)
-        write_run(spec, run_id, {"mlflow": run.id, "status": "finished", "version": model.version or None})
+        write_run(spec, run_id, {**about, "status": "finished", "version": model.version or None})
     return trained
 
 

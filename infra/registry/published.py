@@ -88,6 +88,8 @@ class PublishedModel(StrictModel):
     """Set where an adapter was published."""
     run_id: str
     data_fingerprint: str
+    search: str | None = None
+    """`SEARCH/TRIAL`, where the run has the values of a search's trial."""
     precision: str | None = None
     """What it was trained in, `bf16` or `fp32`; None where the run did not say."""
     metrics: dict[str, float]

@@ -86,12 +86,12 @@ def test_a_run_takes_what_the_rule_of_its_own_spec_says(tmp_path: Path) -> None:
         made = of_run(tmp_path, f"tune.choose={rule}")
         best = choose(driver.trials(), BOTH, made.tune.choose)
         assert best
-        found, said = searched(made, "s")
+        found, _, said = searched(made, "s")
         assert found.train.learning_rate == best.values["learning_rate"]
         assert said.startswith(f"trial {best.number} of s")
         taken[rule] = best.number
     assert taken["first"] != taken["{parameters: {max: 0.2}}"]
-    assert searched(of_run(tmp_path, "tune.choose={parameters: {max: 0.001}}"), "s/3")[1].startswith("trial 3 of s")
+    assert searched(of_run(tmp_path, "tune.choose={parameters: {max: 0.001}}"), "s/3")[2].startswith("trial 3 of s")
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,9 @@ def test_only_failed_trials_of_a_search_that_goes_on_are_tried_again(
 
 
 def test_a_run_takes_the_values_of_the_best_trial_or_of_a_named_one(spec: Spec, ended: list[Any]) -> None:
-    best, said = searched(spec, "found")
+    best, trial, said = searched(spec, "found")
     number = int(said.removeprefix("trial ").partition(" ")[0])
+    assert trial == f"found/{said.split()[1]}"
     assert ended[number].share == 1
     assert best.train.learning_rate == ended[number].values["learning_rate"]
     other = next(trial.number for trial in ended if trial.number != number)
@@ -114,7 +115,7 @@ def test_a_run_repeats_what_led_to_the_weights_of_a_trial(spec: Spec) -> None:
     asyncio.run(driver.run())
     chosen = next(trial for trial in driver.trials() if trial.past)
     past = schedule(driver.trials(), chosen.number)
-    found, said = searched(spec, f"found/{chosen.number}")
+    found, _, said = searched(spec, f"found/{chosen.number}")
     assert found.train.learning_rate == chosen.values["learning_rate"]
     stages = [(stage.until, {"learning_rate": stage.learning_rate}) for stage in found.train.stages]
     assert stages == past[:-1] != []
@@ -158,7 +159,7 @@ def test_a_run_takes_the_winner_on_new_seeds_with_the_spec_s_own_seed(spec: Spec
     asyncio.run(driver.run())
     write_search(spec, "sure", {"status": "finished"})
     first, second = (one.confirms for one in driver.trials()[4:6])
-    best, said = searched(spec, "sure")
+    best, _, said = searched(spec, "sure")
     assert said.startswith(f"trial {second} of sure: "), f"trial {first} is the best on the first seed only"
     assert best.train.seed == spec.train.seed
     assert searched(spec, "sure/5")[0].train.seed == SEED + NEW_SEEDS

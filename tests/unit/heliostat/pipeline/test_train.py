@@ -49,7 +49,7 @@ def silent(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-def run(spec: Spec, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> TrainingResult:
+def run(spec: Spec, monkeypatch: pytest.MonkeyPatch, search: str | None = None, **changes: Any) -> TrainingResult:
     """A run whose workers publish at once."""
     result = {**RESULT, **changes, "url": f"{spec.storage.url}/models/sentiment/{RUN}"}
 
@@ -60,7 +60,7 @@ def run(spec: Spec, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Training
 
     monkeypatch.setattr("heliostat.train.launch.launch", launch)
     monkeypatch.setattr(train, "make_job", lambda *_: None)
-    return train.run(spec, PREPARED, View(Console(quiet=True)), RUN)
+    return train.run(spec, PREPARED, View(Console(quiet=True)), RUN, search)
 
 
 def test_a_model_whose_registry_is_silent_is_registered_by_who_asks_next(
@@ -103,6 +103,20 @@ def test_mlflow_knows_of_a_run_that_has_ended_early(
     run(spec, monkeypatch, stopped_early=early)
     (found,) = tracking.client(spec.storage).search_runs(["1"])
     assert found.data.tags.get("heliostat.stopped_early") == early
+
+
+def test_a_run_names_the_trial_whose_values_it_has_after_a_resume_too(
+    spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Any] = []
+    run(spec, monkeypatch, search="lost/3")
+    write_run(spec, RUN, {**read_run(spec, RUN), "status": "running"})  # as if its driver had been killed
+    monkeypatch.setattr(train, "make_job", lambda *arguments: jobs.append(arguments[-1]))
+    trained = train.run(spec, PREPARED, View(Console(quiet=True)), RUN)
+    assert jobs == ["lost/3"]
+    assert "trial lost/3" in Path(trained.report or "").read_text()
+    (found,) = tracking.client(spec.storage).search_runs(["1"])
+    assert found.data.tags["heliostat.search"] == "lost/3"
 
 
 def test_mlflow_knows_what_a_run_is_trained_in(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
