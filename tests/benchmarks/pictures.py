@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 
+from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 
 from tests.browser import chromium
@@ -25,11 +27,21 @@ PLACE = "const at = arguments[0].getBoundingClientRect(); return {x: at.x, y: at
 
 def take_picture(recipe: str, report: Path) -> None:
     """Keeps the recipe's part of a report as `docs/pictures/RECIPE.png`."""
-    PICTURES.mkdir(exist_ok=True)
     with chromium() as browser:
-        browser.set_window_size(1128, 900)  # as wide as the page gets
-        browser.get(report.as_uri())
+        opened(browser, report.as_uri())
         place = browser.execute_script(PLACE, browser.find_element(By.CSS_SELECTOR, PARTS.get(recipe, CLASSES)))
-        asked = {"captureBeyondViewport": True, "clip": {**place, "scale": 1}}
-        picture = browser.execute_cdp_cmd("Page.captureScreenshot", asked)["data"]
-    (PICTURES / f"{recipe}.png").write_bytes(base64.b64decode(picture))
+        keep(browser, recipe, place)
+
+
+def opened(browser: WebDriver, url: str) -> None:
+    """Shows a page as wide as it gets."""
+    browser.set_window_size(1128, 900)
+    browser.get(url)
+
+
+def keep(browser: WebDriver, name: str, place: Mapping[str, float]) -> None:
+    """Keeps a part of the page that is shown as `docs/pictures/NAME.png`; `place` is in CSS pixels."""
+    asked = {"captureBeyondViewport": True, "clip": {**place, "scale": 1}}
+    picture = browser.execute_cdp_cmd("Page.captureScreenshot", asked)["data"]
+    PICTURES.mkdir(exist_ok=True)
+    (PICTURES / f"{name}.png").write_bytes(base64.b64decode(picture))
