@@ -29,6 +29,7 @@ from tests.benchmarks.record import record
 MARK_LOSS, MARK_STEPS = 0.01, 0.3
 SEEDS, TRIALS = 5, 12
 GRID = "{learning_rate: {grid: [3e-4, 6e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7e-3, 1e-2]}, weight_decay: {grid: [0.0, 0.3]}}"
+SCHEDULERS = {"none": ("tune.scheduler=none",), "asha": ("tune.scheduler=asha", "tune.reduction_factor=3")}
 RECIPES = {"tabular": ("tune.epochs=10",), "digits": ("train.precision=fp32", "data.limit=3000", "tune.epochs=2")}
 QUIET = View(Console(quiet=True))
 
@@ -61,10 +62,9 @@ def halved(folder: str, recipe: str, settings: Sequence[str]) -> dict[str, Any]:
         "tune.trials=16",
         "tune.search=grid",
         "tune.grace=0.1",
-        "tune.reduction_factor=3",
         *settings,
     ]
-    found = {one: run(folder, recipe, f"{recipe}-{one}", [*both, f"tune.scheduler={one}"]) for one in ("none", "asha")}
+    found = {name: run(folder, recipe, f"{recipe}-{name}", [*both, *how]) for name, how in SCHEDULERS.items()}
     best = {name: one.objectives[0].best(one.best) for name, one in found.items()}
     return {
         "metric": found["none"].objectives[0].metric,
