@@ -11,14 +11,13 @@ from heliostat.infra.config.types import Positive
 from heliostat.tune.choice import check_shape
 from heliostat.tune.objectives import ObjectiveConfig, check_distinct
 from heliostat.tune.price import CPU, Price
+from heliostat.tune.schedulers.catalog import KINDS
 from heliostat.tune.space.domains import Domain
 from heliostat.tune.space.space import Space, check_points
 
 REDUCTION_FACTOR = 2.0
 Amount = Annotated[float, Field(gt=0)]
 Seeds = Annotated[int, Field(ge=1, le=100)]
-SCHEDULES = ("pbt", "pb2")
-"""Schedulers whose trials change their values on the way."""
 
 
 class BudgetConfig(StrictModel):
@@ -164,7 +163,7 @@ class TuneConfig(StrictModel):
         if self.confirm > self.trials:
             raise ValueError(f"tune.confirm: {self.confirm} given; tune.trials, {self.trials}, is the most")
         for key, value, least in (("repeats", self.repeats, 1), ("confirm", self.confirm, 0)):
-            if value > least and self.scheduler in SCHEDULES:
+            if value > least and KINDS[self.scheduler].changes_values:
                 raise ValueError(
                     f"tune.{key}: {value} given; {least} is allowed with tune.scheduler: {self.scheduler}, "
                     "whose trials change their values on the way"
@@ -178,7 +177,7 @@ class TuneConfig(StrictModel):
 
     @model_validator(mode="after")
     def _a_population_can_change(self) -> TuneConfig:
-        if self.scheduler in SCHEDULES and (self.grace > 0.5 or self.trials < 2):
+        if KINDS[self.scheduler].changes_values and (self.grace > 0.5 or self.trials < 2):
             key, allowed = ("grace", "at most 0.5") if self.grace > 0.5 else ("trials", "at least 2")
             raise ValueError(
                 f"tune.{key}: {getattr(self, key)} given; {self.scheduler} compares trials on their way, {allowed}"
