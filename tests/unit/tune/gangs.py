@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from heliostat.infra.storage.local import LocalStore
@@ -134,6 +136,17 @@ def plan(config: TuneConfig, workshop: Any, objectives: tuple[Objective, ...] = 
         "reruns": Reruns(config, objectives, SEED),
     }
     return Plan(**{**parts, **changes})
+
+
+def cuts(whole: Path, folder: Path, search: str = "runs/m/s") -> Iterator[Path]:
+    """Storage for each write of the journal of a search in `whole`: what was there before that write, in `folder`."""
+    groups = sorted((whole / search / "journal").iterdir())
+    for kept in range(len(groups)):
+        cut = folder / f"cut-{kept}"
+        (cut / search / "journal").mkdir(parents=True)
+        for group in groups[:kept]:
+            shutil.copy(group, cut / search / "journal" / group.name)
+        yield cut
 
 
 def config(**changes: Any) -> TuneConfig:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from heliostat.tune.ranking import best_first, outcome
 from heliostat.tune.requests import Request, ask
 from heliostat.tune.retention import retain
 from heliostat.tune.trials import Trial
-from tests.unit.tune.gangs import LOSS, STEPS, FakeGang, Workshop, config, driver_of, loss_of, plan, run
+from tests.unit.tune.gangs import LOSS, STEPS, FakeGang, Workshop, config, cuts, driver_of, loss_of, plan, run
 
 
 def store(folder: Path) -> LocalStore:
@@ -52,13 +51,7 @@ def test_a_search_killed_after_any_write_ends_as_one_left_alone(tmp_path: Path) 
     made = config(trials=8, search="tpe")
     alone = Workshop()
     whole = run(plan(made, alone), store(tmp_path / "whole"))
-    journal = tmp_path / "whole" / "runs" / "m" / "s" / "journal"
-    groups = sorted(journal.iterdir())
-    for kept in range(len(groups)):
-        folder = tmp_path / f"cut-{kept}"
-        (folder / "runs/m/s/journal").mkdir(parents=True)
-        for group in groups[:kept]:
-            shutil.copy(group, folder / "runs/m/s/journal" / group.name)
+    for folder in cuts(tmp_path / "whole", tmp_path):
         workshop = Workshop(2, stored=set(alone.stored))
         driver = run(plan(made, workshop), store(folder))
         assert driver.decisions.works == whole.decisions.works

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from heliostat.tune.schedulers.explore import axes_of, perturb_in
 from heliostat.tune.search import Plan
 from heliostat.tune.space.space import Space
 from heliostat.tune.trials import Trial
-from tests.unit.tune.gangs import LOSS, FakeGang, Workshop, config, plan, run
+from tests.unit.tune.gangs import LOSS, FakeGang, Workshop, config, cuts, plan, run
 
 STEPS = 10
 EVERY = 3
@@ -146,12 +145,7 @@ def test_a_search_killed_after_any_write_ends_as_one_left_alone(tmp_path: Path) 
     alone = Population()
     whole = searched(population(alone), tmp_path / "whole")
     checked(whole)
-    groups = sorted((tmp_path / "whole/runs/m/s/journal").iterdir())
-    for kept in range(len(groups)):
-        folder = tmp_path / f"cut-{kept}"
-        (folder / "runs/m/s/journal").mkdir(parents=True)
-        for group in groups[:kept]:
-            shutil.copy(group, folder / "runs/m/s/journal" / group.name)
+    for folder in cuts(tmp_path / "whole", tmp_path):
         workshop = Population(2, weights={key: list(one) for key, one in alone.weights.items()})
         driver = searched(population(workshop), folder)
         assert driver.decisions.works == whole.decisions.works

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from heliostat.tune.standing import verdict
 from heliostat.tune.trials import SEED as SEED_KEY
 from heliostat.tune.trials import Origin, Score, Trial
 from heliostat.tune.work import Work
-from tests.unit.tune.gangs import LOSS, SEED, STEPS, FakeGang, Workshop, config, driver_of, loss_of, plan, run
+from tests.unit.tune.gangs import LOSS, SEED, STEPS, FakeGang, Workshop, config, cuts, driver_of, loss_of, plan, run
 
 GOALS = (LOSS,)
 
@@ -138,12 +137,7 @@ def test_a_search_killed_after_any_write_ends_as_one_left_alone(tmp_path: Path) 
     made: dict[str, Any] = {"trials": 4, "repeats": 2, "confirm": 2, "search": "tpe"}
     alone = Workshop(loss=noisy)
     whole = search(tmp_path / "whole", alone, **made)
-    groups = sorted((tmp_path / "whole/runs/m/s/journal").iterdir())
-    for kept in range(len(groups)):
-        folder = tmp_path / f"cut-{kept}"
-        (folder / "runs/m/s/journal").mkdir(parents=True)
-        for group in groups[:kept]:
-            shutil.copy(group, folder / "runs/m/s/journal" / group.name)
+    for folder in cuts(tmp_path / "whole", tmp_path):
         workshop = Workshop(2, stored=set(alone.stored), loss=noisy)
         driver = search(folder, workshop, **made)
         assert driver.decisions.works == whole.decisions.works

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from heliostat.tune.history import look
 from heliostat.tune.ranking import outcome
 from heliostat.tune.retention import unneeded
 from heliostat.tune.trials import Score, Trial
-from tests.unit.tune.gangs import LOSS, STEPS, FakeGang, Workshop, config, loss_of, plan, run
+from tests.unit.tune.gangs import LOSS, STEPS, FakeGang, Workshop, config, cuts, loss_of, plan, run
 
 SETTINGS = config(scheduler="none", trials=3)
 
@@ -90,15 +89,10 @@ def test_a_driver_killed_at_any_write_while_it_tries_again_ends_as_one_left_alon
     alone.on_step = lambda _: None
     whole = run(plan(made, alone), place, retry=True)
     assert not any(trial.error for trial in whole.trials())
-    groups = sorted(journal.iterdir())
-    events = [json.loads(group.read_text()) for group in groups]
+    events = [json.loads(group.read_text()) for group in sorted(journal.iterdir())]
     asked = next(at for at, group in enumerate(events) if any(one["data"].get("again") for one in group))
     assert asked >= before
-    for kept in range(asked + 1, len(groups)):
-        folder = tmp_path / f"cut-{kept}"
-        (folder / "runs/m/s/journal").mkdir(parents=True)
-        for group in groups[:kept]:
-            shutil.copy(group, folder / "runs/m/s/journal" / group.name)
+    for folder in list(cuts(tmp_path / "whole", tmp_path))[asked + 1 :]:
         driver = run(plan(made, Workshop(2, stored=set(alone.stored))), LocalStore(str(folder)))
         assert driver.decisions.works == whole.decisions.works
         assert told(driver.trials()) == told(whole.trials())

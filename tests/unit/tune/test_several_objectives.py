@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from heliostat.tune.history import look
 from heliostat.tune.ranking import outcome, pareto_front
 from heliostat.tune.search import driving
 from heliostat.tune.trials import Objective
-from tests.unit.tune.gangs import LOSS, Workshop, config, plan, run
+from tests.unit.tune.gangs import LOSS, Workshop, config, cuts, plan, run
 
 SIZE = Objective("parameters", "min")
 BOTH = (LOSS, SIZE)
@@ -53,13 +52,8 @@ def test_a_seed_gives_one_search_with_any_number_of_gangs(tmp_path: Path) -> Non
 def test_killed_after_any_write_it_ends_as_one_left_alone(tmp_path: Path) -> None:
     alone = Workshop(more=size)
     whole = searching(tmp_path / "whole", alone, trials=6)
-    groups = sorted((tmp_path / "whole/runs/tabular/s/journal").iterdir())
-    for kept in range(len(groups)):
-        journal = tmp_path / f"cut-{kept}" / "runs/tabular/s/journal"
-        journal.mkdir(parents=True)
-        for group in groups[:kept]:
-            shutil.copy(group, journal / group.name)
-        driver = searching(tmp_path / f"cut-{kept}", Workshop(2, more=size, stored=set(alone.stored)), trials=6)
+    for folder in cuts(tmp_path / "whole", tmp_path, "runs/tabular/s"):
+        driver = searching(folder, Workshop(2, more=size, stored=set(alone.stored)), trials=6)
         assert driver.decisions.works == whole.decisions.works
         assert choose(driver.trials(), BOTH, "knee") == choose(whole.trials(), BOTH, "knee")
 
